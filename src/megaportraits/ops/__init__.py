@@ -1,0 +1,1 @@
+"""Functions without parameters: geometry, warping, shape checks."""

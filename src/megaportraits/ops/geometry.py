@@ -1,0 +1,84 @@
+"""Head poses and rotations, in the axes of `docs/conventions.md`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Array = npt.NDArray[np.float64]
+
+HEAD_CROP_CM = 32.0
+"""Width of a head crop at the head's scale, centimetres (about 5 inter-ocular distances)."""
+HEAD_HALF_CM = HEAD_CROP_CM / 2
+HEAD_CENTER = (0.0, 1.0, 0.0)
+"""The head point (centimetres) on which a head crop is centred."""
+
+
+@dataclass(frozen=True)
+class HeadPose:
+    """A weak-perspective head pose in crop coordinates.
+
+    Attributes:
+        rotation: (3, 3), head axes to camera axes (x right, y up, z to the camera).
+        translation: (2,), crop units (borders at -1 and 1), x right, y down.
+        scale: 1 when the head fills a crop of `HEAD_CROP_CM`.
+    """
+
+    rotation: Array
+    translation: Array
+    scale: float
+
+    def project(self, points: Array) -> Array:
+        """Head points (N, 3) in centimetres to crop coordinates and depth (N, 3)."""
+        camera = np.asarray(points, np.float64) @ self.rotation.T * (self.scale / HEAD_HALF_CM)
+        camera[:, 1] *= -1
+        camera[:, :2] += self.translation
+        return camera
+
+
+def euler_to_matrix(yaw: float, pitch: float, roll: float) -> Array:
+    """Degrees to a rotation (3, 3): `Rz(roll) @ Ry(yaw) @ Rx(pitch)`.
+
+    +yaw turns the face to image right, +pitch looks down, +roll is counter-clockwise for the viewer.
+    """
+    y, p, r = np.radians([yaw, pitch, roll])
+    rx = np.array([[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]])
+    ry = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
+    rz = np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]])
+    return rz @ ry @ rx
+
+
+def matrix_to_euler(rotation: Array) -> tuple[float, float, float]:
+    """The inverse of `euler_to_matrix`: (yaw, pitch, roll) in degrees, yaw in [-90, 90]."""
+    r = np.asarray(rotation)
+    yaw = np.degrees(np.arcsin(np.clip(-r[2, 0], -1, 1)))
+    pitch = np.degrees(np.arctan2(r[2, 1], r[2, 2]))
+    roll = np.degrees(np.arctan2(r[1, 0], r[0, 0]))
+    return float(yaw), float(pitch), float(roll)
+
+
+def rotation_from_6d(vectors: Tensor) -> Tensor:
+    """Continuous 6D rotation output (B, 6) to matrices (B, 3, 3) by Gram-Schmidt (Zhou et al., CVPR 2019).
+
+    The two 3-vectors are the first two columns of the matrix.
+    """
+    a, b = vectors[..., :3], vectors[..., 3:]
+    x = torch.nn.functional.normalize(a, dim=-1)
+    y = torch.nn.functional.normalize(b - (x * b).sum(-1, keepdim=True) * x, dim=-1)
+    return torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1)
+
+
+def geodesic_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Angle between rotations (..., 3, 3), radians in [0, pi]; its gradient is finite everywhere."""
+    relative = a.transpose(-1, -2) @ b
+    # |R - R^T| and the trace give sin and cos of the angle; atan2 keeps the gradient finite at 0 and pi,
+    # where acos does not.
+    skew = relative - relative.transpose(-1, -2)
+    sine = torch.stack([skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]], -1).square().sum(-1)
+    sine = (sine + 1e-12).sqrt() / 2
+    cosine = (relative.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
+    return torch.atan2(sine, cosine)
