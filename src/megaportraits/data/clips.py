@@ -1,0 +1,363 @@
+"""The clip format of `docs/conventions.md`: atomic tar shards, and random access to their frames.
+
+A shard is an ordinary uncompressed (USTAR) tar file, so WebDataset streams it from anywhere; on a local disk
+`ClipIndex` notes where every member lies and reads a single frame with three seeks.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from megaportraits.data.codec import (
+    decode_coords,
+    decode_image,
+    decode_matte,
+    encode_coords,
+    encode_image,
+    encode_matte,
+)
+from megaportraits.errors import DataError
+from megaportraits.ops.geometry import HeadPose
+
+FORMAT = 1
+CLIPS_PER_SHARD = 64
+KINDS = ("lifted", "cg", "real")
+_BLOCK = 512  # tar block, bytes
+
+
+@dataclass(frozen=True)
+class FrameLabels:
+    """What is known about one frame (`docs/conventions.md`); None where a source cannot tell.
+
+    Attributes:
+        rotation: (3, 3) float64, head axes to camera axes.
+        translation: (2,) float64, crop units, y down.
+        scale: 1 when the head fills a crop 32 cm wide.
+        expression: (n,) float32 coefficients, named by the clip's `expression_names`.
+        gaze: (2,) float32, yaw and pitch in degrees relative to the head.
+        blink: (2,) float32 in [0, 1], the subject's left and right eye.
+        landmarks: (478, 2) float32, crop units.
+    """
+
+    rotation: npt.NDArray[np.float64]
+    translation: npt.NDArray[np.float64]
+    scale: float
+    expression: npt.NDArray[np.float32] | None = None
+    gaze: npt.NDArray[np.float32] | None = None
+    blink: npt.NDArray[np.float32] | None = None
+    landmarks: npt.NDArray[np.float32] | None = None
+
+    @property
+    def pose(self) -> HeadPose:
+        """The head pose, with its `project`."""
+        return HeadPose(self.rotation, self.translation, self.scale)
+
+    def to_json(self) -> dict[str, Any]:
+        """The frame's entry in `KEY.json`; expression, gaze, blink and landmarks keep five decimals."""
+
+        def rounded(values: npt.NDArray[np.float32] | None) -> list[Any] | None:
+            return None if values is None else np.round(values.astype(np.float64), 5).tolist()
+
+        return {
+            "rotation": np.asarray(self.rotation, np.float64).reshape(9).tolist(),
+            "translation": np.asarray(self.translation, np.float64).tolist(),
+            "scale": float(self.scale),
+            "expression": rounded(self.expression),
+            "gaze": rounded(self.gaze),
+            "blink": rounded(self.blink),
+            "landmarks": rounded(self.landmarks),
+        }
+
+    @staticmethod
+    def from_json(entry: dict[str, Any]) -> FrameLabels:
+        """The inverse of `to_json`; raises KeyError or ValueError when the entry is not a frame."""
+
+        def array(name: str) -> npt.NDArray[np.float32] | None:
+            value = entry.get(name)
+            return None if value is None else np.asarray(value, np.float32)
+
+        return FrameLabels(
+            rotation=np.asarray(entry["rotation"], np.float64).reshape(3, 3),
+            translation=np.asarray(entry["translation"], np.float64).reshape(2),
+            scale=float(entry["scale"]),
+            expression=array("expression"),
+            gaze=array("gaze"),
+            blink=array("blink"),
+            landmarks=array("landmarks"),
+        )
+
+
+@dataclass(frozen=True)
+class ClipRecord:
+    """One clip without its pixels: who, how large, and the labels of every frame."""
+
+    key: str
+    kind: str
+    identity: str
+    motion_group: str | None
+    size: int
+    fps: float
+    expression_names: tuple[str, ...]
+    frames: tuple[FrameLabels, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `KEY.json`."""
+        return {
+            "format": FORMAT,
+            "key": self.key,
+            "kind": self.kind,
+            "identity": self.identity,
+            "motion_group": self.motion_group,
+            "size": self.size,
+            "fps": self.fps,
+            "expression_names": list(self.expression_names),
+            "frames": [frame.to_json() for frame in self.frames],
+        }
+
+    @staticmethod
+    def from_json(entry: dict[str, Any]) -> ClipRecord:
+        """The inverse of `to_json`; raises KeyError or ValueError when the entry is not a clip record."""
+        if entry["format"] != FORMAT:
+            raise ValueError(f"clip format {entry['format']!r}, this version reads {FORMAT}")
+        if entry["kind"] not in KINDS:
+            raise ValueError(f"kind {entry['kind']!r} is none of {KINDS}")
+        return ClipRecord(
+            key=str(entry["key"]),
+            kind=str(entry["kind"]),
+            identity=str(entry["identity"]),
+            motion_group=entry["motion_group"],
+            size=int(entry["size"]),
+            fps=float(entry["fps"]),
+            expression_names=tuple(entry["expression_names"]),
+            frames=tuple(FrameLabels.from_json(frame) for frame in entry["frames"]),
+        )
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame with its pixels.
+
+    Attributes:
+        image: (S, S, 3) uint8 RGB, straight colours.
+        matte: (S, S) uint8 alpha.
+        labels: what is known about the frame.
+        coords: (64, 64, 4) float32, canonical X, Y, Z and camera depth of the visible surface, or None.
+        valid: (64, 64) bool, where `coords` says something, or None.
+    """
+
+    image: npt.NDArray[np.uint8]
+    matte: npt.NDArray[np.uint8]
+    labels: FrameLabels
+    coords: npt.NDArray[np.float32] | None = None
+    valid: npt.NDArray[np.bool_] | None = None
+
+
+def shard_name(index: int) -> str:
+    """The file name of shard `index`: `clips-000000.tar`."""
+    return f"clips-{index:06d}.tar"
+
+
+class ShardWriter:
+    """Writes one shard; the file appears under its final name only when it is complete.
+
+    The bytes depend on the clips alone (no times, no owners), so equal clips give equal files.
+
+        with ShardWriter(folder, index=3) as shard:
+            shard.write(record, frames)
+
+    Leaving the block through an exception leaves nothing behind. An existing shard is refused.
+    """
+
+    def __init__(self, folder: Path, index: int, *, quality: int = 95) -> None:
+        self.path = Path(folder) / shard_name(index)
+        self.quality = quality
+        if self.path.exists():
+            raise DataError(
+                f"Shard {self.path} exists already.", fix="Choose another folder, or remove the shard first."
+            )
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        self._file = self._partial.open("wb")
+        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+        self._keys: set[str] = set()
+
+    def write(self, record: ClipRecord, frames: Sequence[Frame]) -> None:
+        """Append one clip; the frames' own labels are those of `record`, in its order."""
+        if len(frames) != len(record.frames):
+            raise DataError(
+                f"Clip {record.key} has labels for {len(record.frames)} frames, got {len(frames)} frames."
+            )
+        if record.key in self._keys or "." in record.key or "/" in record.key:
+            raise DataError(f"Clip key {record.key!r} is used twice in {self.path}, or holds a '.' or '/'.")
+        self._keys.add(record.key)
+        self._add(f"{record.key}.json", json.dumps(record.to_json()).encode())
+        for number, frame in enumerate(frames):
+            stem = f"{record.key}.{number:03d}"
+            self._add(f"{stem}.jpg", encode_image(frame.image, self.quality))
+            self._add(f"{stem}.matte.png", encode_matte(frame.matte))
+            if frame.coords is not None and frame.valid is not None:
+                self._add(f"{stem}.coords.png", encode_coords(frame.coords, frame.valid))
+
+    def _add(self, name: str, content: bytes) -> None:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        self._tar.addfile(member, io.BytesIO(content))
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._tar.close()
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._partial.replace(self.path)
+        finally:
+            self._file.close()
+            self._partial.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _Clip:
+    shard: Path
+    key: str
+    members: dict[str, tuple[int, int]]  # name after the key's dot: offset, size
+
+
+class ClipIndex:
+    """Random access to all clips of a folder of local shards.
+
+    Holds offsets only and opens files per read, so that it can be pickled and used in forked workers.
+
+    Args:
+        folder: holds `clips-*.tar`.
+        cache: how many parsed clip records to keep.
+
+    Raises:
+        DataError: no shards, or a shard that is no tar file.
+    """
+
+    def __init__(self, folder: Path | str, *, cache: int = 4096) -> None:
+        self.folder = Path(folder)
+        self._cache_size = cache
+        self._records: OrderedDict[int, ClipRecord] = OrderedDict()
+        shards = sorted(self.folder.glob("clips-*.tar"))
+        if not shards:
+            raise DataError(
+                f"No shards clips-*.tar in {self.folder}.",
+                fix="Make them with `megaportraits synth` or `megaportraits prepare`.",
+            )
+        self._clips = [clip for shard in shards for clip in _scan(shard)]
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def record(self, index: int) -> ClipRecord:
+        """The record of clip `index`, parsed once and kept in a bounded cache."""
+        index = range(len(self))[index]
+        if index in self._records:
+            self._records.move_to_end(index)
+            return self._records[index]
+        clip = self._clips[index]
+        try:
+            record = ClipRecord.from_json(json.loads(self._bytes(clip, "json")))
+        except (KeyError, ValueError, TypeError) as error:
+            raise _corrupt(clip, "json", str(error)) from error
+        self._records[index] = record
+        if len(self._records) > self._cache_size:
+            self._records.popitem(last=False)
+        return record
+
+    def read_frame(self, index: int, frame: int, *, coords: bool = True) -> Frame:
+        """Frame `frame` of clip `index`; `coords=False` skips decoding the surface map.
+
+        Raises:
+            IndexError: no such clip or frame.
+            DataError: a member is missing or not decodable; the text names shard and key.
+        """
+        record, clip = self.record(index), self._clips[index]
+        frame = range(len(record.frames))[frame]
+        stem = f"{frame:03d}"
+        image = self._decoded(clip, f"{stem}.jpg", decode_image, (record.size, record.size, 3))
+        matte = self._decoded(clip, f"{stem}.matte.png", decode_matte, (record.size, record.size))
+        surface = valid = None
+        if coords and f"{stem}.coords.png" in clip.members:
+            surface, valid = self._decoded(clip, f"{stem}.coords.png", decode_coords, None)
+        return Frame(image, matte, record.frames[frame], surface, valid)
+
+    def read_clip(self, index: int, *, coords: bool = True) -> tuple[ClipRecord, list[Frame]]:
+        """The record and all frames of clip `index`."""
+        record = self.record(index)
+        return record, [self.read_frame(index, j, coords=coords) for j in range(len(record.frames))]
+
+    def _bytes(self, clip: _Clip, name: str) -> bytes:
+        if name not in clip.members:
+            raise _corrupt(clip, name, "the member is missing")
+        offset, size = clip.members[name]
+        with clip.shard.open("rb", buffering=0) as file:
+            file.seek(offset)
+            content = file.read(size)
+        if len(content) != size:
+            raise _corrupt(clip, name, f"expected {size} bytes, got {len(content)}")
+        return content
+
+    def _decoded(self, clip: _Clip, name: str, decode: Any, shape: tuple[int, ...] | None) -> Any:
+        try:
+            value = decode(self._bytes(clip, name))
+        except (ValueError, cv2.error) as error:
+            raise _corrupt(clip, name, str(error)) from error
+        if shape is not None and value.shape != shape:
+            raise _corrupt(clip, name, f"expected shape {shape}, got {value.shape}")
+        return value
+
+
+def _corrupt(clip: _Clip, name: str, why: str) -> DataError:
+    return DataError(
+        f"Corrupt member {clip.key}.{name} of shard {clip.shard}: {why}.",
+        fix="Remove the shard and make it again.",
+    )
+
+
+def _scan(shard: Path) -> list[_Clip]:
+    """Where every member of a shard lies, by reading its tar headers; 0.5 s for 200 shards."""
+    clips: dict[str, _Clip] = {}
+    size = shard.stat().st_size
+    with shard.open("rb") as file:
+        offset = 0
+        while offset + _BLOCK <= size:
+            file.seek(offset)
+            header = file.read(_BLOCK)
+            if not header.strip(b"\0"):
+                return list(clips.values())
+            try:
+                length = int(header[124:136].strip(b"\0 "), 8)
+                name = header[:100].rstrip(b"\0").decode()
+            except ValueError as error:
+                raise DataError(
+                    f"{shard} is not a readable tar shard at byte {offset}: {error}.",
+                    fix="Remove the shard and make it again.",
+                ) from error
+            if header[156:157] in (b"0", b"\0"):
+                key, _, member = name.rpartition("/")[2].partition(".")
+                clip = clips.setdefault(key, _Clip(shard, key, {}))
+                clip.members[member] = (offset + _BLOCK, length)
+            offset += _BLOCK + -(-length // _BLOCK) * _BLOCK
+    raise DataError(
+        f"{shard} ends without the tar end mark: it is truncated.", fix="Remove the shard and make it again."
+    )

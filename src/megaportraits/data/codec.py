@@ -1,0 +1,77 @@
+"""The bytes of a clip's members: JPEG frames, PNG mattes, 16-bit surface maps (`docs/conventions.md`)."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from megaportraits.errors import ShapeError
+
+COORDS_SIZE = 64
+"""Cells along each side of a surface map."""
+_TOP = 65535
+
+
+def encode_image(image: npt.NDArray[np.uint8], quality: int = 95) -> bytes:
+    """(H, W, 3) uint8 RGB to JPEG bytes, chroma not subsampled: lips and irises are a few pixels wide."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ShapeError(f"An image must be uint8 (H, W, 3), got {image.dtype} {image.shape}.")
+    options = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        quality,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    ]
+    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+
+
+def decode_image(content: bytes) -> npt.NDArray[np.uint8]:
+    """JPEG bytes to (H, W, 3) uint8 RGB; ValueError when they are none."""
+    return cv2.cvtColor(_decode(content, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def encode_matte(matte: npt.NDArray[np.uint8]) -> bytes:
+    """(H, W) uint8 alpha to PNG bytes."""
+    if matte.dtype != np.uint8 or matte.ndim != 2:
+        raise ShapeError(f"A matte must be uint8 (H, W), got {matte.dtype} {matte.shape}.")
+    return cv2.imencode(".png", matte)[1].tobytes()
+
+
+def decode_matte(content: bytes) -> npt.NDArray[np.uint8]:
+    """PNG bytes to (H, W) uint8; ValueError when they are none."""
+    return _decode(content, cv2.IMREAD_GRAYSCALE)
+
+
+def encode_coords(coords: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> bytes:
+    """A surface map (64, 64, 4) in [-1, 1] to 16-bit RGBA PNG bytes.
+
+    Cells that are not valid, or that lie outside of [-1, 1] where 16 bits say nothing, become 0.
+    """
+    expected = (COORDS_SIZE, COORDS_SIZE)
+    if coords.shape != (*expected, 4) or valid.shape != expected:
+        raise ShapeError(
+            f"A surface map is {(*expected, 4)} with {expected}, got {coords.shape}, {valid.shape}."
+        )
+    inside = valid & (np.abs(coords) <= 1).all(-1)
+    levels = np.round((coords + 1) / 2 * _TOP)
+    pixels = np.where(inside[..., None], levels, 0).astype(np.uint16)
+    return cv2.imencode(".png", pixels[..., [2, 1, 0, 3]], [cv2.IMWRITE_PNG_COMPRESSION, 4])[1].tobytes()
+
+
+def decode_coords(content: bytes) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """The inverse of `encode_coords`: coords (64, 64, 4) float32 (0 where not valid) and valid (64, 64)."""
+    pixels = _decode(content, cv2.IMREAD_UNCHANGED)
+    if pixels.dtype != np.uint16 or pixels.shape != (COORDS_SIZE, COORDS_SIZE, 4):
+        raise ValueError(f"expected a 16-bit RGBA map of 64 x 64, got {pixels.dtype} {pixels.shape}")
+    valid = np.asarray(pixels.any(-1))
+    coords = pixels[..., [2, 1, 0, 3]].astype(np.float32) * (2 / _TOP) - 1
+    coords[~valid] = 0
+    return coords, valid
+
+
+def _decode(content: bytes, flags: int) -> npt.NDArray[np.uint8]:
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    if pixels is None:
+        raise ValueError("the bytes are not a decodable picture")
+    return pixels
