@@ -1,0 +1,148 @@
+"""Still images: every common way of storing one reads as the same upright RGB array."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from megaportraits.errors import MediaError
+from megaportraits.media import is_video, read_image, read_picture, write_image
+
+
+@pytest.fixture
+def colours() -> np.ndarray:
+    """An asymmetric 20 x 30 picture: red, green, blue and grey quarters."""
+    image = np.full((20, 30, 3), 128, np.uint8)
+    image[:10, :15], image[:10, 15:], image[10:, :15] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    return image
+
+
+def test_png_round_trip_is_exact(tmp_path: Path, colours: np.ndarray) -> None:
+    path = write_image(tmp_path / "a.png", colours)
+    assert np.array_equal(read_image(path), colours)
+    assert read_picture(path).alpha is None
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_reads_upright(tmp_path: Path, colours: np.ndarray, orientation: int) -> None:
+    # What a camera stores so that the given orientation tag makes it upright (EXIF 2.3, tag 0x0112).
+    stored = {
+        1: colours,
+        2: colours[:, ::-1],
+        3: colours[::-1, ::-1],
+        4: colours[::-1],
+        5: colours.transpose(1, 0, 2),
+        6: np.rot90(colours, 1),
+        7: colours.transpose(1, 0, 2)[::-1, ::-1],
+        8: np.rot90(colours, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(read_image(tmp_path / "a.png"), colours)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "CMYK", "LA", "RGBA", "I", "F"])
+def test_every_mode_reads_as_rgb(tmp_path: Path, mode: str) -> None:
+    ramp = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (8, 1))
+    image = Image.fromarray(ramp).convert(mode)
+    image.save(tmp_path / "a.tif")
+    rgb = read_image(tmp_path / "a.tif")
+    assert rgb.shape == (8, 64, 3)
+    assert rgb.dtype == np.uint8
+    if mode not in ("1", "I"):  # 1-bit is dithered; 32-bit integers have another full scale
+        assert np.abs(rgb.astype(int) - ramp[..., None]).max() <= 1
+
+
+def test_16_bit_grey_keeps_its_full_scale(tmp_path: Path) -> None:
+    values = np.array([[0, 257 * 10, 257 * 200, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png")[0, :, 0].tolist() == [0, 10, 200, 255]
+
+
+def test_alpha_is_composited_over_white_and_kept_apart(tmp_path: Path) -> None:
+    rgba = np.zeros((4, 4, 4), np.uint8)
+    rgba[..., 0], rgba[:2, :, 3], rgba[2:, :, 3] = 200, 255, 51
+    path = write_image(tmp_path / "a.png", rgba)
+    assert read_image(path)[0, 0].tolist() == [200, 0, 0]
+    assert read_image(path)[3, 0].tolist() == [244, 204, 204]
+    picture = read_picture(path)
+    assert picture.alpha is not None
+    assert np.array_equal(picture.rgb, rgba[..., :3])
+    assert np.array_equal(picture.alpha, rgba[..., 3])
+
+
+def test_colour_profile_is_converted_to_srgb(tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ"))
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image = Image.new("RGB", (4, 4), (120, 60, 200))
+    image.save(tmp_path / "srgb.png", icc_profile=srgb)
+    assert np.abs(read_image(tmp_path / "srgb.png").astype(int) - (120, 60, 200)).max() <= 1
+    image.save(tmp_path / "broken.png", icc_profile=profile.tobytes()[:40])
+    assert read_image(tmp_path / "broken.png")[0, 0].tolist() == [120, 60, 200]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "empty"),
+        (b"just some text, no picture at all", "no image decoder"),
+        (b"\x89PNG\r\n\x1a\n123", "image"),
+    ],
+)
+def test_what_is_no_image_is_refused_with_its_reason(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    with pytest.raises(MediaError, match=words) as caught:
+        read_image(path)
+    assert "a.jpg" in caught.value.message
+    assert caught.value.fix
+
+
+def test_truncated_jpeg_is_refused(tmp_path: Path, colours: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.tile(colours, (9, 9, 1))).save(buffer, "JPEG")
+    (tmp_path / "a.jpg").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+    with pytest.raises(MediaError, match="truncated"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_missing_file_and_folder_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="no such file"):
+        read_image(tmp_path / "none.png")
+    with pytest.raises(MediaError, match="folder"):
+        read_image(tmp_path)
+
+
+def test_existing_file_is_kept_without_overwrite(tmp_path: Path, colours: np.ndarray) -> None:
+    path = write_image(tmp_path / "a.png", colours)
+    before = path.read_bytes()
+    with pytest.raises(MediaError, match="exists already"):
+        write_image(path, colours // 2)
+    assert path.read_bytes() == before
+    write_image(path, colours // 2, overwrite=True)
+    assert np.array_equal(read_image(path), colours // 2)
+
+
+def test_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="transparency"):
+        write_image(tmp_path / "a.jpg", np.zeros((4, 4, 4), np.uint8))
+    with pytest.raises(MediaError, match="suffix"):
+        write_image(tmp_path / "a.xyz", np.zeros((4, 4, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_kind_is_told_by_content_not_by_name(tmp_path: Path, colours: np.ndarray) -> None:
+    path = write_image(tmp_path / "a.png", colours)
+    renamed = path.rename(tmp_path / "a.mp4")
+    assert not is_video(renamed)
+    frames = [Image.fromarray(np.roll(colours, i, 1)) for i in range(3)]
+    frames[0].save(tmp_path / "b.gif", save_all=True, append_images=frames[1:])
+    assert is_video(tmp_path / "b.gif")
+    (tmp_path / "notes.txt").write_text("a text file\n" * 50)
+    with pytest.raises(MediaError, match="expected an image or a video"):
+        is_video(tmp_path / "notes.txt")
