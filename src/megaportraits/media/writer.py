@@ -95,9 +95,8 @@ class VideoWriter:
         self._shift = 0
         self._part = open_stage(self.path, overwrite=overwrite)
         try:
-            options = {"movflags": "+faststart"} if self._format.container in ("mp4", "mov") else {}
             self._container: Any = av.open(
-                str(self._part), "w", format=self._format.container, options=options
+                str(self._part), "w", format=self._format.container, options=self._muxer_options()
             )
             self._stream: Any = None
             self._audio = None if audio_from is None else AudioTrack.open(audio_from)
@@ -153,6 +152,13 @@ class VideoWriter:
             if self._audio is not None:
                 self._audio.mux_until(pts * self.time_base)
         self.frames_written += 1
+
+    def _muxer_options(self) -> dict[str, str]:
+        if self._format.container not in ("mp4", "mov"):
+            return {}
+        # The movie's own clock, in which late starts are stored, is 1 ms by default: too coarse for exact
+        times. return {"movflags": "+faststart", "movie_timescale": str(max(1000,
+        self.time_base.denominator))}
 
     def _regular_step(self) -> int:
         return max(1, round(1 / (self._fps * self.time_base)))
