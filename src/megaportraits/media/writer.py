@@ -156,9 +156,8 @@ class VideoWriter:
     def _muxer_options(self) -> dict[str, str]:
         if self._format.container not in ("mp4", "mov"):
             return {}
-        # The movie's own clock, in which late starts are stored, is 1 ms by default: too coarse for exact
-        times. return {"movflags": "+faststart", "movie_timescale": str(max(1000,
-        self.time_base.denominator))}
+        # The movie's own clock, in which late starts are stored, is 1 ms by default: too coarse.
+        return {"movflags": "+faststart", "movie_timescale": str(max(1000, self.time_base.denominator))}
 
     def _regular_step(self) -> int:
         return max(1, round(1 / (self._fps * self.time_base)))
