@@ -1,0 +1,120 @@
+"""Source-driver pairs from clips, as a pure function of (seed, index): any step can be made again exactly."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from megaportraits.data.clips import ClipIndex, ClipRecord, Frame
+
+ROLES = ("source", "target", "driver")
+
+
+class PairDataset(Dataset[dict[str, Tensor]]):
+    """Item k is one training pair, drawn by a generator seeded with (seed, k).
+
+    - source: a frame of a random clip; target: another frame of the same clip.
+    - driver: the target itself, or with probability `cross_identity` another person of the same motion group
+      making the target's motion, so that cross-driving has an exact answer.
+
+    Args:
+        folder: shards of clips.
+        length: number of pairs; the training's steps times batch size.
+        size: side of the images, pixels.
+        seed: of all draws.
+        cross_identity: see above; clips without a motion group are always driven by themselves.
+        expression_names: the read-out's coefficients; clips that do not know one give NaN for it.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        length: int,
+        size: int,
+        seed: int = 0,
+        cross_identity: float = 0.0,
+        expression_names: tuple[str, ...] = (),
+    ) -> None:
+        self.index = ClipIndex(folder)
+        self.length, self.size, self.seed = length, size, seed
+        self.cross_identity, self.expression_names = cross_identity, expression_names
+        groups: dict[str, list[int]] = defaultdict(list)
+        if cross_identity > 0:
+            for clip in range(len(self.index)):
+                group = self.index.record(clip).motion_group
+                if group is not None:
+                    groups[group].append(clip)
+        self._groups = dict(groups)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, k: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((self.seed, k))
+        clip = int(rng.integers(len(self.index)))
+        record = self.index.record(clip)
+        count = len(record.frames)
+        first = int(rng.integers(count))
+        second = int((first + 1 + rng.integers(max(count - 1, 1))) % count)
+        driver_clip = self._partner(clip, record, rng)
+        item: dict[str, Tensor] = {"identity": torch.tensor(clip), "cross": torch.tensor(driver_clip != clip)}
+        frames = {"source": (clip, first), "target": (clip, second), "driver": (driver_clip, second)}
+        for role, (c, f) in frames.items():
+            if role == "driver" and driver_clip == clip:
+                item |= {f"driver_{key}": item[f"target_{key}"] for key in ("image", "matte")}
+                continue
+            frame = self.index.read_frame(c, f, coords=role != "driver")
+            item |= {f"{role}_{key}": value for key, value in self._tensors(frame, record, role).items()}
+        return item
+
+    def _partner(self, clip: int, record: ClipRecord, rng: np.random.Generator) -> int:
+        crosses = rng.random() < self.cross_identity
+        others = [c for c in self._groups.get(record.motion_group or "", []) if c != clip]
+        if not crosses or not others:
+            return clip
+        return others[int(rng.integers(len(others)))]
+
+    def _tensors(self, frame: Frame, record: ClipRecord, role: str) -> dict[str, Tensor]:
+        out: dict[str, Tensor] = {
+            "image": torch.from_numpy(np.ascontiguousarray(self._resize(frame.image).transpose(2, 0, 1))),
+            "matte": torch.from_numpy(self._resize(frame.matte)[None]),
+        }
+        if role == "driver":
+            return out
+        labels = frame.labels
+        coords = np.zeros((64, 64, 4), np.float32) if frame.coords is None else frame.coords
+        valid = np.zeros((64, 64), bool) if frame.valid is None else frame.valid
+        return out | {
+            "rotation": torch.from_numpy(labels.rotation.astype(np.float32)),
+            "translation": torch.from_numpy(labels.translation.astype(np.float32)),
+            "scale": torch.tensor(labels.scale, dtype=torch.float32),
+            "readout": torch.from_numpy(readout_labels(labels, record, self.expression_names)),
+            "coords": torch.from_numpy(coords),
+            "valid": torch.from_numpy(valid),
+        }
+
+    def _resize(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        if image.shape[0] == self.size:
+            return image
+        how = cv2.INTER_AREA if image.shape[0] > self.size else cv2.INTER_CUBIC
+        return np.asarray(cv2.resize(image, (self.size, self.size), interpolation=how))
+
+
+def readout_labels(labels: Any, record: ClipRecord, names: tuple[str, ...]) -> npt.NDArray[np.float32]:
+    """(len(names) + 2,): expression coefficients, then gaze yaw and pitch in units of 25 degrees; NaN if unknown."""
+    out = np.full(len(names) + 2, np.nan, np.float32)
+    if labels.expression is not None:
+        known = dict(zip(record.expression_names, labels.expression, strict=True))
+        out[: len(names)] = [known.get(name, np.nan) for name in names]
+    if labels.gaze is not None:
+        out[-2:] = labels.gaze / 25
+    return out

@@ -1,0 +1,40 @@
+"""The cycle-consistency loss on motion descriptors (3.1, eq. 6-7; CosFace, Wang et al., 2018)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def contrastive_loss(
+    positives: Tensor,
+    z_driver: Tensor,
+    z_other: Tensor,
+    *,
+    scale: float = 5.0,
+    margin: float = 0.2,
+    margin_on: Literal["positives", "both"] = "positives",
+) -> Tensor:
+    """Large-margin cosine loss over the pairs P and N of the paper.
+
+    Args:
+        positives: (K, B, n), motion descriptors of K predictions driven by the same driver:
+            z_s->d and z_s*->d in the paper.
+        z_driver: (B, n), z_d; the positives should align with it.
+        z_other: (B, n), z_d*, the motion of a driver from another video.
+        scale, margin: s and m of eq. 6.
+        margin_on: eq. 6 as printed subtracts m from positives and negatives alike, where it cancels
+            ("both"); CosFace subtracts it from the positives only.
+
+    Returns:
+        Scalar: the sum over the K positive pairs, the mean over the batch.
+    """
+    similar = F.cosine_similarity(positives, z_driver[None], dim=-1)  # (K, B)
+    different = F.cosine_similarity(positives, z_other[None], dim=-1)
+    positive = scale * (similar - margin)
+    negative = scale * (different - margin) if margin_on == "both" else scale * different
+    negatives = torch.logsumexp(negative, dim=0, keepdim=True)  # sum over N
+    return -(positive - torch.logaddexp(positive, negatives)).sum(0).mean()

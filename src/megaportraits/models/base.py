@@ -1,0 +1,131 @@
+"""G_base of the paper: Figure 2, top to bottom.
+
+    source x_s ── E_app ──> v_s, e_s ──┐
+    source x_s ── E_mtn ──> R, t, z ───┴ W_s-> ── canonical volume ── G_3D ──┐      once per source: `encode`
+    driver x_d ── E_mtn ──> R, t, z ───── W_->d ─────────────────── driven ──┴ P ── G_2D ──> image      per frame: `drive`
+
+    v_s->d = w_->d o G_3D(w_s-> o v_s)      (eq. 1)
+    x_s->d = G_2D(P(v_s->d))                (eq. 2)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from megaportraits.config import ModelConfig
+from megaportraits.models.appearance import AppearanceEncoder
+from megaportraits.models.generators import Generator2D, Generator3D, Projection
+from megaportraits.models.motion import Motion, MotionEncoder
+from megaportraits.models.warp_generator import WarpGenerator
+from megaportraits.nn.blocks import BlockStyle
+from megaportraits.ops.shapes import check_shape
+from megaportraits.ops.warping import canonical_to_driver, sample, source_to_canonical
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A source person, encoded once.
+
+    Attributes:
+        volume: canonical features after G_3D, (B, C, D, H, W).
+        descriptor: e_s, (B, K, 4, 4); None in the ablation without it.
+        motion: the source's own pose and expression.
+        displacement: W_s->'s field, (B, 3, D, H, W), for losses; None in the ablation without it.
+    """
+
+    volume: Tensor
+    descriptor: Tensor | None
+    motion: Motion
+    displacement: Tensor | None = None
+
+    def __getitem__(self, index: slice | Tensor) -> Identity:
+        return Identity(
+            self.volume[index],
+            None if self.descriptor is None else self.descriptor[index],
+            self.motion[index],
+            None if self.displacement is None else self.displacement[index],
+        )
+
+
+@dataclass(frozen=True)
+class Output:
+    """A driven image.
+
+    Attributes:
+        image: (B, 3, S, S) in [0, 1]; straight colours when there is an alpha.
+        alpha: (B, 1, S, S) in [0, 1], or None when the model predicts no matte.
+        displacement: W_->d's field, (B, 3, D, H, W).
+    """
+
+    image: Tensor
+    alpha: Tensor | None
+    displacement: Tensor
+
+    def over(self, color: Tensor) -> Tensor:
+        """The image over a flat colour (B, 3, 1, 1); unchanged without alpha."""
+        if self.alpha is None:
+            return self.image
+        return self.image * self.alpha + color * (1 - self.alpha)
+
+
+class BaseModel(nn.Module):
+    """The one-shot avatar model; `config` decides every width, depth and count."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        style = BlockStyle(config.groups, config.weight_standardization)
+        self.appearance = AppearanceEncoder(config, style)
+        self.motion = MotionEncoder(config, style)
+        self.embed_z = nn.Linear(config.motion.z, config.descriptor * config.descriptor_grid**2)
+        self.warp_source = WarpGenerator(config, style) if config.use_source_warp else None
+        self.generator_3d = Generator3D(config, style)
+        self.warp_driver = WarpGenerator(config, style)
+        self.projection = Projection(config)
+        self.generator_2d = Generator2D(config, style)
+
+    def encode(self, source: Tensor, motion: Motion | None = None) -> Identity:
+        """Everything that depends on the source alone; run it once per source.
+
+        Args:
+            source: (B, 3, S, S) in [0, 1], a head crop.
+            motion: the source's motion where it is already known; E_mtn(source) otherwise.
+        """
+        check_shape(source, "source", "B", 3, "S", "S")
+        motion = self.motion(source) if motion is None else motion
+        volume, descriptor = self.appearance(source)  # v_s, e_s
+        size = (volume.shape[2], volume.shape[3], volume.shape[4])
+        displacement = self._no_displacement(volume) if self.warp_source is None else self.warp_source(self.embed(motion.z, descriptor))
+        canonical = sample(volume, source_to_canonical(displacement, motion.pose, size))  # w_s-> o v_s
+        return Identity(self.generator_3d(canonical), descriptor, motion, displacement)
+
+    def render(self, identity: Identity, motion: Motion) -> Output:
+        """The encoded person with a given motion; run it once per frame."""
+        volume = identity.volume
+        size = (volume.shape[2], volume.shape[3], volume.shape[4])
+        displacement = self.warp_driver(self.embed(motion.z, identity.descriptor))
+        driven = sample(volume, canonical_to_driver(displacement, motion.pose, size))  # v_s->d, eq. 1
+        image = self.generator_2d(self.projection(driven))  # eq. 2
+        return Output(image[:, :3], image[:, 3:] if self.config.predict_matte else None, displacement)
+
+    def drive(self, identity: Identity, driver: Tensor) -> Output:
+        """The encoded person moving like the driver frame (B, 3, S, S) in [0, 1], a head crop."""
+        check_shape(driver, "driver", len(identity.volume), 3, "S", "S")
+        return self.render(identity, self.motion(driver))
+
+    def forward(self, source: Tensor, driver: Tensor) -> Output:
+        """G_base(x_s, x_d), eq. 3."""
+        return self.drive(self.encode(source), driver)
+
+    def embed(self, z: Tensor, descriptor: Tensor | None) -> Tensor:
+        """z (B, n) as a map, plus e_s: "as inputs we use sums z_s + e_s and z_d + e_s" (A.1)."""
+        grid = self.config.descriptor_grid
+        embedding = self.embed_z(z).unflatten(1, (-1, grid, grid))
+        return embedding if descriptor is None else embedding + descriptor
+
+    @staticmethod
+    def _no_displacement(volume: Tensor) -> Tensor:
+        return torch.zeros(len(volume), 3, 1, 1, 1, device=volume.device).expand(-1, -1, *volume.shape[2:])

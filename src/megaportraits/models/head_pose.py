@@ -1,0 +1,35 @@
+"""The pre-trained half of E_mtn (A.1): head rotation, translation and scale from one image."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from megaportraits.nn.backbones import ResNet
+from megaportraits.nn.blocks import BlockStyle
+from megaportraits.ops.geometry import rotation_from_6d
+from megaportraits.ops.warping import Pose
+
+
+class HeadPoseNet(nn.Module):
+    """ResNet-18 and a linear layer: 6D rotation, translation, log scale.
+
+    The paper does not print the rotation's parametrisation; ours is the continuous 6D form, orthonormalised.
+    """
+
+    def __init__(self, width: int, size: int, style: BlockStyle) -> None:
+        super().__init__()
+        self.size = size
+        self.trunk = ResNet(18, width, style)
+        self.head = nn.Linear(self.trunk.channels, 9)
+        nn.init.zeros_(self.head.weight)
+        with torch.no_grad():
+            self.head.bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0, 0, 0, 0]))
+
+    def forward(self, image: Tensor) -> Pose:
+        """Image (B, 3, S, S) in [0, 1], a head crop, to its pose in crop units."""
+        if image.shape[-1] != self.size:
+            image = F.interpolate(image, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
+        out = self.head(self.trunk(image).mean((2, 3))).float()
+        return Pose(rotation_from_6d(out[:, :6]), out[:, 6:8], out[:, 8].clamp(-2, 2).exp())

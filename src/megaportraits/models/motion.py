@@ -1,0 +1,59 @@
+"""E_mtn of the paper (3.1, A.1, B.1): head pose and latent expression z of a source or driver image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from megaportraits.config import ModelConfig
+from megaportraits.models.head_pose import HeadPoseNet
+from megaportraits.nn.backbones import ResNet
+from megaportraits.nn.blocks import BlockStyle
+from megaportraits.ops.geometry import HEAD_HALF_CM
+from megaportraits.ops.warping import Pose, canonical_to_image, crop_around
+
+FACE_CENTER = (0.0, -0.5, 8.0)
+"""Head point (centimetres) between eyes and mouth, on which the face-centred crop lies."""
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What moves: `pose` and `z` (B, n). Pose control and relative motion are edits of this."""
+
+    pose: Pose
+    z: Tensor
+
+    def __getitem__(self, index: slice | Tensor) -> Motion:
+        return Motion(self.pose[index], self.z[index])
+
+
+class MotionEncoder(nn.Module):
+    """Two separate ResNet-18s: the head-pose network, and the expression network trained from scratch."""
+
+    def __init__(self, config: ModelConfig, style: BlockStyle) -> None:
+        super().__init__()
+        m = config.motion
+        self.face_size, self.face_cm = m.face_size, m.face_cm
+        self.head_pose = HeadPoseNet(m.pose_width, m.pose_size, style)
+        self.expression = ResNet(18, m.width, style)
+        self.to_z = nn.Linear(self.expression.channels, m.z)
+
+    def face_crop(self, image: Tensor, pose: Pose) -> Tensor:
+        """The face-centred crop (B.1: "a center crop around the face"), (B, 3, face_size, face_size)."""
+        x, y, z = FACE_CENTER
+        point = pose.rotation.new_tensor([x, -y, z]) / HEAD_HALF_CM
+        # Sizes of 10^6 make grid units equal crop units to float precision.
+        center = canonical_to_image(point.expand(len(pose.rotation), 1, 3), pose, (1, 10**6, 10**6))[:, 0, :2]
+        half_side = pose.scale * (self.face_cm / 2 / HEAD_HALF_CM)
+        return crop_around(image, center, half_side, self.face_size)
+
+    def encode_expression(self, image: Tensor, pose: Pose) -> Tensor:
+        """z (B, n) of an image (B, 3, S, S) whose head has this pose; no gradient goes into the crop's place."""
+        crop = self.face_crop(image, pose.detach())
+        return self.to_z(self.expression(crop).mean((2, 3)))
+
+    def forward(self, image: Tensor) -> Motion:
+        """Image (B, 3, S, S) in [0, 1], a head crop, to its motion."""
+        pose = self.head_pose(image)
+        return Motion(pose, self.encode_expression(image, pose))

@@ -1,0 +1,44 @@
+"""W_s-> and W_->d of the paper (A.1, Figure 9b): the sum z + e_s to a 3D displacement field."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from megaportraits.config import ModelConfig
+from megaportraits.nn.adaptive import AdaptiveResBlock3D
+from megaportraits.nn.blocks import BlockStyle, OutputHead, make_conv
+
+
+class WarpGenerator(nn.Module):
+    """The expression part w^em of a warp; the rigid part w^rt is in `ops.warping`.
+
+    The embedding z + e_s is both the input (1x1 convolution, reshaped to depth) and, through the adaptive norms, the
+    style of every ResBlock3D*. Tanh gives displacements of both signs; the last layer starts at zero, so that
+    training starts from the rigid warp.
+    """
+
+    def __init__(self, config: ModelConfig, style: BlockStyle) -> None:
+        super().__init__()
+        w, embedding, positions = config.warp, config.descriptor, config.descriptor_grid**2
+        self.depth, self.upsample = w.input_depth, w.upsample
+        self.to_volume = make_conv(2, embedding, w.inputs * w.input_depth, 1)
+        widths = (w.inputs, *w.widths)
+        self.blocks = nn.ModuleList(
+            AdaptiveResBlock3D(a, b, embedding, positions, style) for a, b in zip(widths, widths[1:], strict=False)
+        )
+        self.output = OutputHead(3, widths[-1], 3, style)
+        nn.init.zeros_(self.output.conv.weight)
+        nn.init.zeros_(self.output.conv.bias)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """The map z + e_s (B, K, 4, 4) to displacements (B, 3, D, H, W) in [-1, 1], grid units, order (x, y, z)."""
+        style = embedding.flatten(2)  # (B, K, 16)
+        x = self.to_volume(embedding).unflatten(1, (-1, self.depth))  # (B, 512, 4, 4, 4)
+        for block, factor in zip(self.blocks, self.upsample, strict=True):
+            x = block(x, style)
+            x = F.interpolate(x, scale_factor=factor, mode="trilinear", align_corners=False)
+        return torch.tanh(self.output(x).float())
+
+

@@ -1,0 +1,1 @@
+"""Building blocks with parameters: residual blocks, adaptive norms, backbones."""

@@ -1,0 +1,52 @@
+"""Adaptive GroupNorm of the warping generators (Appendix A.1)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from megaportraits.nn.blocks import BlockStyle, make_conv
+
+
+class AdaptiveGroupNorm(nn.Module):
+    """GroupNorm with gamma = w + dgamma(e), beta = b + dbeta(e).
+
+    "To generate adaptive parameters, we multiply the foregoing sums and additionally learned matrices for each pair of
+    parameters": the embedding, as a matrix E (K, P) of K channels at P positions, becomes `U E V`, U (C, K), V (P, 2).
+    The low-rank form is the first author's; V starts small so that gamma starts near w.
+    """
+
+    def __init__(self, channels: int, embedding_channels: int, positions: int, style: BlockStyle) -> None:
+        super().__init__()
+        norm = style.norm(channels)
+        self.groups, self.eps = norm.num_groups, norm.eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.u = nn.Parameter(torch.randn(channels, embedding_channels) / embedding_channels**0.5)
+        self.v = nn.Parameter(0.2 * torch.randn(positions, 2) / positions**0.5)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Normalise x (B, C, ...) under an embedding (B, K, P)."""
+        delta = self.u @ embedding @ self.v  # (B, C, 2)
+        shape = (*delta.shape[:2], *[1] * (x.ndim - 2))
+        gamma = (self.weight[:, None] + delta[..., :1]).reshape(shape)
+        beta = (self.bias[:, None] + delta[..., 1:]).reshape(shape)
+        return F.group_norm(x, self.groups, eps=self.eps) * gamma + beta
+
+
+class AdaptiveResBlock3D(nn.Module):
+    """ResBlock3D*: a ResBlock3D whose GroupNorms are adaptive."""
+
+    def __init__(self, inputs: int, outputs: int, embedding_channels: int, positions: int, style: BlockStyle) -> None:
+        super().__init__()
+        self.norm1 = AdaptiveGroupNorm(inputs, embedding_channels, positions, style)
+        self.conv1 = style.conv(3, inputs, outputs, 3, first=True)
+        self.norm2 = AdaptiveGroupNorm(outputs, embedding_channels, positions, style)
+        self.conv2 = style.conv(3, outputs, outputs, 3, first=False)
+        self.skip = nn.Identity() if inputs == outputs else make_conv(3, inputs, outputs, 1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = self.conv1(F.relu(self.norm1(x, embedding)))
+        h = self.conv2(F.relu(self.norm2(h, embedding)))
+        return self.skip(x) + h

@@ -1,0 +1,106 @@
+"""Residual blocks of the paper: GroupNorm for BatchNorm, weight-standardised convolutions (Appendix A.1, Figure 11c)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+WeightStandardization = Literal["all", "first", "none"]
+
+
+@dataclass(frozen=True)
+class BlockStyle:
+    """What all blocks of a model share.
+
+    Attributes:
+        groups: groups of every GroupNorm; a width they do not divide takes the largest divisor below.
+        weight_standardization: "all" convolutions but a network's first and last (the paper's text), only the
+            "first" of each block (the paper's drawing), or "none".
+    """
+
+    groups: int = 32
+    weight_standardization: WeightStandardization = "all"
+
+    def norm(self, channels: int) -> nn.GroupNorm:
+        """A GroupNorm over `channels`."""
+        groups = min(self.groups, channels)
+        while channels % groups:
+            groups -= 1
+        return nn.GroupNorm(groups, channels)
+
+    def conv(self, dim: int, inputs: int, outputs: int, kernel: int, *, first: bool, stride: int = 1) -> nn.Module:
+        """A convolution inside a block, weight-standardised if the style says so."""
+        standardize = self.weight_standardization == "all" or (self.weight_standardization == "first" and first)
+        return make_conv(dim, inputs, outputs, kernel, stride=stride, standardize=standardize)
+
+
+def standardize_weight(weight: Tensor, eps: float = 1e-5) -> Tensor:
+    """Weight standardisation (Qiao et al., 2019): zero mean per output filter, variance 1 / fan-in.
+
+    The 1 / fan-in (Brock et al., 2021) keeps a residual branch at the scale of its skip; plain unit variance would
+    make it sqrt(9 C) times larger and drown the skip.
+    """
+    axes = tuple(range(1, weight.ndim))
+    fan_in = weight[0].numel()
+    variance, mean = torch.var_mean(weight, dim=axes, keepdim=True, correction=0)
+    return (weight - mean) * torch.rsqrt(variance * fan_in + eps)
+
+
+class StandardizedConv2d(nn.Conv2d):
+    """A 2D convolution with standardised weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = standardize_weight(self.weight)
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class StandardizedConv3d(nn.Conv3d):
+    """A 3D convolution with standardised weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = standardize_weight(self.weight)
+        return F.conv3d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+def make_conv(
+    dim: int, inputs: int, outputs: int, kernel: int, *, stride: int = 1, standardize: bool = False
+) -> nn.Module:
+    """A same-padded 2D or 3D convolution."""
+    kinds = {(2, False): nn.Conv2d, (2, True): StandardizedConv2d, (3, False): nn.Conv3d, (3, True): StandardizedConv3d}
+    return kinds[dim, standardize](inputs, outputs, kernel, stride=stride, padding=kernel // 2)
+
+
+class ResBlock(nn.Module):
+    """ResBlock2D / ResBlock3D: GN, ReLU, 3x3 conv, GN, ReLU, 3x3 conv, plus skip (Figure 11c).
+
+    The skip is the identity, or a 1x1 convolution when the number of channels changes.
+    """
+
+    def __init__(self, dim: int, inputs: int, outputs: int, style: BlockStyle) -> None:
+        super().__init__()
+        self.norm1 = style.norm(inputs)
+        self.conv1 = style.conv(dim, inputs, outputs, 3, first=True)
+        self.norm2 = style.norm(outputs)
+        self.conv2 = style.conv(dim, outputs, outputs, 3, first=False)
+        self.skip = nn.Identity() if inputs == outputs else make_conv(dim, inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.relu(self.norm1(x)))
+        h = self.conv2(F.relu(self.norm2(h)))
+        return self.skip(x) + h
+
+
+class OutputHead(nn.Module):
+    """GN, ReLU, 3x3 convolution (never standardised: it is a network's last layer)."""
+
+    def __init__(self, dim: int, inputs: int, outputs: int, style: BlockStyle) -> None:
+        super().__init__()
+        self.norm = style.norm(inputs)
+        self.conv = make_conv(dim, inputs, outputs, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.relu(self.norm(x)))

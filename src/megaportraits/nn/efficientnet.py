@@ -1,0 +1,108 @@
+"""EfficientNet-Lite0 (Tan and Le, 2019; the Lite variant of Google, 2020): ReLU6, no squeeze-and-excite.
+
+The layer names are those of the published ImageNet file (`weights.fetch("efficientnet_lite0")`), so that it
+loads with strict keys. Padding follows TensorFlow's SAME rule and batch norms use eps 1e-3, as the file was
+trained.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_EPS = 1e-3
+# (expansion, outputs, repeats, kernel, stride) of each stage.
+_STAGES = (
+    (1, 16, 1, 3, 1),
+    (6, 24, 2, 3, 2),
+    (6, 40, 2, 5, 2),
+    (6, 80, 3, 3, 2),
+    (6, 112, 3, 5, 1),
+    (6, 192, 4, 5, 2),
+    (6, 320, 1, 3, 1),
+)
+_STEM, _HEAD, CLASSES = 32, 1280, 1000
+TAPS = (0, 2, 4, 10)
+"""Blocks whose outputs `forward` gives: the last at each resolution down to 1/16."""
+
+
+class _SameConv(nn.Conv2d):
+    """A convolution padded like TensorFlow's SAME: the odd pixel goes to the right and the bottom."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        (kernel, _), (stride, _) = self.kernel_size, self.stride
+        vertical, horizontal = (max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[-2:])
+        pad = (horizontal // 2, horizontal - horizontal // 2, vertical // 2, vertical - vertical // 2)
+        return super().forward(F.pad(x, pad))
+
+
+class _Block(nn.Module):
+    """Inverted residual: 1x1 expansion, depthwise convolution, linear 1x1 projection."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        width = inputs * expansion
+        self._expands = expansion > 1
+        self._residual = stride == 1 and inputs == outputs
+        if self._expands:
+            self._expand_conv = nn.Conv2d(inputs, width, 1, bias=False)
+            self._bn0 = nn.BatchNorm2d(width, eps=_EPS)
+        self._depthwise_conv = _SameConv(width, width, kernel, stride, groups=width, bias=False)
+        self._bn1 = nn.BatchNorm2d(width, eps=_EPS)
+        self._project_conv = nn.Conv2d(width, outputs, 1, bias=False)
+        self._bn2 = nn.BatchNorm2d(outputs, eps=_EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu6(self._bn0(self._expand_conv(x))) if self._expands else x
+        h = F.relu6(self._bn1(self._depthwise_conv(h)))
+        h = self._bn2(self._project_conv(h))
+        return x + h if self._residual else h
+
+
+class EfficientNetLite0(nn.Module):
+    """ImageNet features and classifier of images (B, 3, H, W) in [0, 1], RGB."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._conv_stem = _SameConv(3, _STEM, 3, 2, bias=False)
+        self._bn0 = nn.BatchNorm2d(_STEM, eps=_EPS)
+        blocks, inputs = [], _STEM
+        for expansion, outputs, repeats, kernel, stride in _STAGES:
+            for index in range(repeats):
+                blocks.append(_Block(inputs, outputs, kernel, stride if index == 0 else 1, expansion))
+                inputs = outputs
+        self._blocks = nn.ModuleList(blocks)
+        self._conv_head = nn.Conv2d(inputs, _HEAD, 1, bias=False)
+        self._bn1 = nn.BatchNorm2d(_HEAD, eps=_EPS)
+        self._fc = nn.Linear(_HEAD, CLASSES)
+
+    @classmethod
+    def from_file(cls, path: Path) -> EfficientNetLite0:
+        """Load `efficientnet-lite0-57934424.pth`; frozen, in evaluation mode."""
+        net = cls()
+        net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        return net.eval().requires_grad_(False)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Four maps, fine to coarse: 16, 24, 40, 112 channels at 1/2, 1/4, 1/8, 1/16 of the size."""
+        x, taps = self._stem(image), []
+        for index, block in enumerate(self._blocks[: TAPS[-1] + 1]):
+            x = block(x)
+            if index in TAPS:
+                taps.append(x)
+        return taps
+
+    def classify(self, image: Tensor) -> Tensor:
+        """ImageNet logits (B, 1000); the network was trained at 224 px."""
+        x = self._stem(image)
+        for block in self._blocks:
+            x = block(x)
+        h = F.relu6(self._bn1(self._conv_head(x)))
+        return self._fc(h.mean((2, 3)))
+
+    def _stem(self, image: Tensor) -> Tensor:
+        # The file was trained on (byte - 127) / 128.
+        return F.relu6(self._bn0(self._conv_stem((image * 255 - 127) / 128)))

@@ -1,0 +1,182 @@
+"""The project's only sampling grids, and its only `grid_sample`.
+
+Convention (`docs/conventions.md`): grids are (B, D, H, W, 3), last axis (x, y, z) in [-1, 1], voxel centres at
+`linspace(-1, 1, n)` (`align_corners=True`), and `out[p] = volume[grid[p]]`.
+
+A pose theta = (R, t, s) maps canonical head space to the image: `q = s * R X + t`. With A = theta and
+B = theta^-1, the two warps of eq. 1 are composed as *coordinate maps* and sampled once a side:
+
+- source to canonical (rotation first, then expression): `out[p] = v_s[A(p + d(p))]`;
+- canonical to driver: `out[q] = c[Bq + d(Bq)]`, where only the 3-channel displacement d is sampled at Bq.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from megaportraits.ops.shapes import check_shape
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A batch of head poses, in crop units (`ops.geometry.HeadPose` for one, in numpy).
+
+    Attributes:
+        rotation: (B, 3, 3), head axes to camera axes, y up.
+        translation: (B, 2), crop units, y down.
+        scale: (B,), 1 when the head fills a 32 cm crop.
+    """
+
+    rotation: Tensor
+    translation: Tensor
+    scale: Tensor
+
+    def __getitem__(self, index: slice | Tensor) -> Pose:
+        return Pose(self.rotation[index], self.translation[index], self.scale[index])
+
+    def detach(self) -> Pose:
+        """The same pose without gradient."""
+        return Pose(self.rotation.detach(), self.translation.detach(), self.scale.detach())
+
+    @staticmethod
+    def cat(poses: list[Pose]) -> Pose:
+        """Concatenate along the batch."""
+        return Pose(
+            torch.cat([p.rotation for p in poses]),
+            torch.cat([p.translation for p in poses]),
+            torch.cat([p.scale for p in poses]),
+        )
+
+
+def identity_grid(size: tuple[int, int, int], like: Tensor) -> Tensor:
+    """The grid (1, D, H, W, 3) that samples every voxel at its own centre."""
+    axes = [torch.linspace(-1, 1, n, device=like.device, dtype=torch.float32) for n in size]
+    z, y, x = torch.meshgrid(*axes, indexing="ij")
+    return torch.stack([x, y, z], -1)[None]
+
+
+def to_grid_units(coordinates: Tensor, n: int) -> Tensor:
+    """Crop coordinates (borders at +-1) to grid coordinates (voxel centres at +-1) of an n-voxel axis."""
+    return coordinates * (n / (n - 1))
+
+
+def _rotation_y_down(pose: Pose) -> Tensor:
+    # Head axes have y up, grids have y down: conjugate by diag(1, -1, 1).
+    flip = pose.rotation.new_tensor([1.0, -1.0, 1.0])
+    return pose.rotation.float() * flip[:, None] * flip[None, :]
+
+
+def _translation(pose: Pose, size: tuple[int, int, int]) -> Tensor:
+    _, height, width = size
+    x = to_grid_units(pose.translation[:, 0].float(), width)
+    y = to_grid_units(pose.translation[:, 1].float(), height)
+    return torch.stack([x, y, torch.zeros_like(x)], -1)  # (B, 3)
+
+
+def canonical_to_image(points: Tensor, pose: Pose, size: tuple[int, int, int]) -> Tensor:
+    """theta: canonical grid points (B, ..., 3) to image grid points, `s R X + t`."""
+    shape = points.shape
+    flat = points.reshape(shape[0], -1, 3)
+    moved = flat @ _rotation_y_down(pose).transpose(1, 2) * pose.scale.float()[:, None, None]
+    return (moved + _translation(pose, size)[:, None]).reshape(-1, *shape[1:])
+
+
+def image_to_canonical(points: Tensor, pose: Pose, size: tuple[int, int, int]) -> Tensor:
+    """theta^-1: image grid points (B, ..., 3) to canonical grid points, `R^T (q - t) / s`."""
+    shape = points.shape
+    batch = len(pose.rotation)
+    flat = points.reshape(shape[0], -1, 3).expand(batch, -1, -1)
+    moved = (flat - _translation(pose, size)[:, None]) / pose.scale.float()[:, None, None]
+    return (moved @ _rotation_y_down(pose)).reshape(batch, *shape[1:])
+
+
+def sample(volume: Tensor, grid: Tensor) -> Tensor:
+    """Trilinear `out[p] = volume[grid[p]]`; outside the volume the border value is held.
+
+    Args:
+        volume: (B, C, D, H, W).
+        grid: (B, d, h, w, 3); kept in float32, because bfloat16 coordinates cost 30 dB.
+
+    Returns:
+        (B, C, d, h, w) in the volume's dtype.
+    """
+    check_shape(volume, "volume", "B", "C", "D", "H", "W")
+    check_shape(grid, "grid", volume.shape[0], "d", "h", "w", 3)
+    if volume.dtype != torch.float32:
+        return _grid_sample(volume.float(), grid.float()).to(volume.dtype)
+    return _grid_sample(volume, grid.float())
+
+
+def _grid_sample(inputs: Tensor, grid: Tensor) -> Tensor:
+    with torch.autocast(inputs.device.type, enabled=False):
+        return F.grid_sample(inputs, grid, mode="bilinear", padding_mode="border", align_corners=True)
+
+
+def resize_field(field: Tensor, size: tuple[int, int, int]) -> Tensor:
+    """Resample a displacement field (B, 3, D, H, W) to another grid; its values (grid units) stay."""
+    if tuple(field.shape[2:]) == tuple(size):
+        return field
+    return F.interpolate(field, size=size, mode="trilinear", align_corners=True)
+
+
+def sample_field(field: Tensor, points: Tensor) -> Tensor:
+    """The displacement (B, 3, D, H, W) at grid points (B, ..., 3), as (B, ..., 3)."""
+    shape = points.shape
+    grid = points.reshape(shape[0], -1, 1, 1, 3)
+    return _grid_sample(field.float(), grid.float()).flatten(2).transpose(1, 2).reshape(shape)
+
+
+def source_to_canonical(displacement: Tensor, pose: Pose, size: tuple[int, int, int]) -> Tensor:
+    """Coordinates w_s->: `A(p + d(p))` at every canonical voxel p.
+
+    Args:
+        displacement: d, (B, 3, D', H', W'), grid units.
+        pose: the source pose theta_s.
+        size: (D, H, W) of the volume that will be sampled.
+
+    Returns:
+        (B, D, H, W, 3).
+    """
+    d = resize_field(displacement.float(), size).permute(0, 2, 3, 4, 1)
+    return canonical_to_image(identity_grid(size, displacement) + d, pose, size)
+
+
+def canonical_to_driver(displacement: Tensor, pose: Pose, size: tuple[int, int, int]) -> Tensor:
+    """Coordinates w_->d: `Bq + d(Bq)` at every voxel q of the driver's view; arguments as above."""
+    canonical = image_to_canonical(identity_grid(size, displacement), pose, size)
+    return canonical + sample_field(displacement, canonical)
+
+
+def crop_around(image: Tensor, center: Tensor, half_side: Tensor, size: int) -> Tensor:
+    """Square crops of an image, resampled.
+
+    Args:
+        image: (B, C, H, W).
+        center: (B, 2), crop coordinates (borders at +-1), (x, y).
+        half_side: (B,), half the crop's side in crop units.
+        size: side of the result in pixels.
+
+    Returns:
+        (B, C, size, size); outside the image its border is held.
+    """
+    check_shape(image, "image", "B", "C", "H", "W")
+    # Pixel centres of the result lie inside its borders, so they are a crop coordinate, not linspace(-1, 1).
+    ticks = (torch.arange(size, device=image.device, dtype=torch.float32) + 0.5) * (2 / size) - 1
+    y, x = torch.meshgrid(ticks, ticks, indexing="ij")
+    points = torch.stack([x, y], -1)[None] * half_side.float()[:, None, None, None]
+    points = points + center.float()[:, None, None]
+    height, width = image.shape[2:]
+    factors = points.new_tensor([width / (width - 1), height / (height - 1)])
+    return _grid_sample(image.float(), points * factors)
+
+
+def warp_image(image: Tensor, displacement: Tensor) -> Tensor:
+    """`out[p] = image[p + d(p)]` in 2D: image (B, C, H, W), d (B, 2, H, W) in grid units, order (x, y)."""
+    check_shape(displacement, "displacement", image.shape[0], 2, image.shape[2], image.shape[3])
+    height, width = image.shape[2:]
+    grid = identity_grid((1, height, width), image)[0, 0, :, :, :2]
+    return _grid_sample(image.float(), grid + displacement.float().permute(0, 2, 3, 1))

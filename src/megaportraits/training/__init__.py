@@ -1,0 +1,1 @@
+"""Training: a stage says what a step is, the loop does the rest."""
