@@ -1,0 +1,22 @@
+"""Faces in pictures: where they are, how the head is posed, its crop, its matte and what lies behind."""
+
+from megaportraits.faces.crop import Crop, crop_of_pose, extract, head_crop, paste
+from megaportraits.faces.detector import Face, FaceAnalyzer
+from megaportraits.faces.pose import FacePose, fit_pose
+from megaportraits.faces.tracking import CropTracker, LandmarkSmoother, OneEuroFilter, fixed_crop
+
+__all__ = [
+    "Crop",
+    "CropTracker",
+    "Face",
+    "FaceAnalyzer",
+    "FacePose",
+    "LandmarkSmoother",
+    "OneEuroFilter",
+    "crop_of_pose",
+    "extract",
+    "fit_pose",
+    "fixed_crop",
+    "head_crop",
+    "paste",
+]

@@ -1,0 +1,200 @@
+"""Faces in images: detection, landmarks, blendshapes, and following one face from frame to frame.
+
+Detection is a cascade that stops at the first stage which finds a face: both detectors on the whole image;
+the image with a wide border (close-ups) and turned by quarters; overlapping tiles at two zooms (distant
+faces). A candidate counts as a face only when the landmark network agrees and, since that network accepts
+muzzles, when `AnimalCheck` does not object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import pi
+
+import numpy as np
+import numpy.typing as npt
+
+from megaportraits import weights
+from megaportraits.errors import FaceError
+from megaportraits.faces.animals import AnimalCheck
+from megaportraits.faces.blazeface import BlazeFace, Detection
+from megaportraits.faces.landmarks import BLENDSHAPE_NAMES, MESH_COUNT, LandmarkNet, region_of
+from megaportraits.faces.networks import Image, Network, Region, check_image, task_member
+
+MIN_PRESENCE = 0.5
+_SMALLEST_FACE = 12.0
+"""Side of the smallest region worth a look, pixels."""
+_SAME_FACE = 0.4
+"""Intersection over union of the boxes from which two candidates are one face."""
+_MOVED = 0.12
+"""Part of its side by which a region may be off before the landmarks are looked for once more."""
+Box = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face in an image.
+
+    Attributes:
+        box: (4,) float32, left, top, right, bottom of the landmarks, image pixels.
+        landmarks: (478, 3) float32, image pixels (edge convention; z in pixels, growing away from the
+        camera). presence: the landmark network's confidence, [0, 1]. blendshapes: (52,) float32 in [0, 1], in
+        the order of `landmarks.BLENDSHAPE_NAMES`.
+    """
+
+    box: Box
+    landmarks: npt.NDArray[np.float32]
+    presence: float
+    blendshapes: npt.NDArray[np.float32]
+
+    @property
+    def area(self) -> float:
+        """Area of the box, square pixels."""
+        return float((self.box[2] - self.box[0]) * (self.box[3] - self.box[1]))
+
+    def blendshape(self, name: str) -> float:
+        """One blendshape weight by its ARKit name, e.g. `jawOpen`."""
+        return float(self.blendshapes[BLENDSHAPE_NAMES.index(name)])
+
+
+class FaceAnalyzer:
+    """Finds and follows human faces. Not for two threads at once; make one analyzer per thread.
+
+    Args:
+        threads: threads the networks may use.
+        reject_animals: whether `detect` refuses animal faces.
+    """
+
+    def __init__(self, *, threads: int = 1, reject_animals: bool = True) -> None:
+        task = weights.fetch("face_landmarker")
+        full_range = weights.fetch("face_detection_full_range").read_bytes()
+        self._short = BlazeFace.short_range(Network(task_member(task, "face_detector.tflite"), threads))
+        self._full = BlazeFace.full_range(Network(full_range, threads))
+        self._landmarks = LandmarkNet(
+            Network(task_member(task, "face_landmarks_detector.tflite"), threads),
+            Network(task_member(task, "face_blendshapes.tflite"), threads),
+        )
+        self._animals = AnimalCheck() if reject_animals else None
+
+    def detect(self, image: Image) -> list[Face]:
+        """All human faces that the first successful stage of the cascade finds, largest first.
+
+        Args:
+            image: uint8 RGB (H, W, 3), any size.
+
+        Raises:
+            ShapeError: another kind of array.
+        """
+        return self._search(image)[0]
+
+    def require(self, image: Image, name: str = "the image") -> list[Face]:
+        """`detect`, but without a human face it raises.
+
+        Raises:
+            FaceError: no face, or only animals' faces; `name` says in the message which image it was.
+        """
+        faces, animal_seen = self._search(image)
+        if faces:
+            return faces
+        height, width = image.shape[:2]
+        if animal_seen:
+            raise FaceError(
+                f"Expected a human face in {name}, found an animal's.",
+                fix="Take a photograph, painting, statue or drawing of a person.",
+            )
+        raise FaceError(
+            f"Expected a human face in {name} ({width} x {height}), found none.",
+            fix="Take a picture in which a face is well visible, not in profile, at least 32 pixels wide.",
+        )
+
+    def track(self, image: Image, previous: Face) -> Face | None:
+        """The face of the previous frame in this one: from its landmarks, or by detection when it is lost
+        there.
+
+        Args:
+            image: uint8 RGB (H, W, 3), the next frame.
+            previous: the face in the frame before.
+
+        Returns:
+            The face; after a new detection the one nearest to the previous place. None when there is no face.
+        """
+        check_image(image)
+        face = self._refine(image, region_of(previous.landmarks))
+        if face is not None:
+            return face
+        center = (previous.box[:2] + previous.box[2:]) / 2
+        found = self.detect(image)
+        return min(
+            found, key=lambda f: float(np.linalg.norm((f.box[:2] + f.box[2:]) / 2 - center)), default=None
+        )
+
+    def _search(self, image: Image) -> tuple[list[Face], bool]:
+        """Human faces, largest first, and whether only an animal's face was seen."""
+        check_image(image)
+        for candidates in self._stages(image):
+            faces: list[Face] = []
+            animal_seen = False
+            for detection in candidates:
+                face = self._refine(image, detection.region(), fresh=True)
+                if face is None or any(_overlap(face.box, other.box) > _SAME_FACE for other in faces):
+                    continue
+                if self._animals and self._animals.is_animal(image, region_of(face.landmarks, 1.0)):
+                    animal_seen = True
+                else:
+                    faces.append(face)
+            if faces:
+                return sorted(faces, key=lambda face: -face.area), False
+            if animal_seen:
+                # The later stages would find the same muzzle again, turned and enlarged.
+                return [], True
+        return [], False
+
+    def _stages(self, image: Image) -> Iterator[list[Detection]]:
+        """Candidates of each stage of the cascade, best first, computed when asked for."""
+        height, width = image.shape[:2]
+        side = float(max(height, width))
+        whole = Region(width / 2, height / 2, side)
+        yield self._short.detect(image, whole, 0.5) + self._full.detect(image, whole, 0.5)
+        wide = Region(width / 2, height / 2, side * 1.8)
+        yield self._short.detect(image, wide, 0.5)
+        turned = [Region(width / 2, height / 2, side * 1.1, angle) for angle in (pi / 2, -pi / 2, pi)]
+        yield [found for region in turned for found in self._short.detect(image, region, 0.5)]
+        for zoom in (2, 4):
+            if side / zoom >= 160:
+                tiles = _tiles(width, height, side / zoom)
+                found = [hit for tile in tiles for hit in self._full.detect(image, tile, 0.6)]
+                yield sorted(found, key=lambda detection: -detection.score)
+
+    def _refine(self, image: Image, region: Region, *, fresh: bool = False) -> Face | None:
+        """Landmarks in a region, looked for again where they turn out to be off its centre."""
+        for attempt in range(2):
+            if region.side < _SMALLEST_FACE:
+                return None
+            landmarks, presence = self._landmarks.locate(image, region)
+            if presence < MIN_PRESENCE:
+                return None
+            better = region_of(landmarks)
+            offset = np.hypot(better.x - region.x, better.y - region.y) / region.side
+            if attempt == 0 and not fresh and max(offset, abs(better.side / region.side - 1)) < _MOVED:
+                break
+            region = better
+        points = landmarks[:MESH_COUNT, :2]
+        box = np.concatenate([points.min(0), points.max(0)])
+        return Face(box, landmarks, presence, self._landmarks.blendshapes(landmarks))
+
+
+def _tiles(width: int, height: int, side: float) -> list[Region]:
+    """Squares that cover the image with half-side overlap, so that a small face lies whole in one of them."""
+    return [
+        Region(x, y, side)
+        for y in np.linspace(side / 2, max(height - side / 2, side / 2), max(round(2 * height / side) - 1, 1))
+        for x in np.linspace(side / 2, max(width - side / 2, side / 2), max(round(2 * width / side) - 1, 1))
+    ]
+
+
+def _overlap(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes."""
+    shared = np.prod(np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None))
+    union = np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared
+    return float(shared / union) if union > 0 else 0.0
