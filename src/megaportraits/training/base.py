@@ -249,22 +249,14 @@ def _random_background(images: Tensor, generator: torch.Generator) -> Tensor:
     return soft * (1 - mix) + tint * mix
 
 
-LITE_TAPS = (0, 2, 4, 10)
-"""Blocks of EfficientNet-Lite0 that end the strides 2, 4, 8 and 16: 16, 24, 40 and 112 channels."""
-
-
 def _perceptual_network(name: str) -> Callable[[Tensor], list[Tensor]]:
     """Frozen features; kept out of the stage's state dict, and moved to wherever the images are."""
-    if name == "vgg19":
-        vgg = VGG19Features.from_file(weights.fetch("vgg19"))
-        return lambda image: vgg.to(image.device)(image)
-    lite = EfficientNetLite0.pretrained(weights.fetch("efficientnet_lite0"))
-
-    def features(image: Tensor) -> list[Tensor]:
-        maps = lite.to(image.device).features(image, LITE_TAPS[-1] + 1)
-        return [maps[tap] for tap in LITE_TAPS]
-
-    return features
+    net = (
+        VGG19Features.from_file(weights.fetch("vgg19"))
+        if name == "vgg19"
+        else EfficientNetLite0.from_file(weights.fetch("efficientnet_lite0"))
+    )
+    return lambda image: net.to(image.device)(image)
 
 
 def train_base(config: TrainBaseConfig, out: Path, *, resume: bool = False, init: Path | None = None) -> int:
