@@ -1,0 +1,1 @@
+"""Training clips from single photographs and a morphable head; no video corpus needed."""

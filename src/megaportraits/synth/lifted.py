@@ -1,0 +1,100 @@
+"""A photograph that has been lifted: pose it, and out comes a frame with its labels' geometry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from megaportraits.synth import shade
+from megaportraits.synth.head import MorphableHead, optical_angle
+from megaportraits.synth.raster import Floats, Ints, rasterize, vertex_normals
+from megaportraits.synth.sheet import Sheet
+from megaportraits.synth.stage import Motion, Rendering, develop, fading, place, surface_map, to_pixels
+
+
+@dataclass(frozen=True)
+class LiftedHead:
+    """One person of `lift.Lifter`; vertices are those of the morphable head, then those of the sheet.
+
+    Attributes:
+        head: the model.
+        identity: the person's name in labels.
+        base: (26719, 3) neutral-expression mesh, cm.
+        rest_rotation: (3, 3) the head's rotation in the photograph.
+        rest_expression: (57,) the photograph's expression.
+        sheet: hair, ears, neck, shoulders.
+        triangles: (T, 3).
+        kinds: (T,) of `shade`.
+        inner_triangles: (I, 3) the lit ones, for normals.
+        texture: (S, S, 4) premultiplied photograph.
+        texture_points: (N, 2) pixels in it.
+        paint: colours of the unphotographed parts.
+        light: of the photograph.
+        grey: whether it is black and white.
+    """
+
+    head: MorphableHead
+    identity: str
+    base: Floats
+    rest_rotation: npt.NDArray[np.float64]
+    rest_expression: Floats
+    sheet: Sheet
+    triangles: Ints
+    kinds: Ints
+    inner_triangles: Ints
+    texture: Floats
+    texture_points: Floats
+    paint: shade.Paint
+    light: shade.Light
+    grey: bool
+
+    @cached_property
+    def canonical(self) -> Floats:
+        """(N, 3) cm: neutral-expression, unturned points of all vertices; what the coords member tells."""
+        return np.concatenate([self.base, self.sheet.follow(self.base)])
+
+    @cached_property
+    def _share(self) -> Floats:
+        return fading(self.canonical)
+
+    @cached_property
+    def _eye_angle(self) -> Floats:
+        return optical_angle(self.base)
+
+    @cached_property
+    def _two_sided(self) -> npt.NDArray[np.bool_]:
+        return np.asarray(self.kinds == shade.SHEET)
+
+    def place(self, motion: Motion) -> tuple[Floats, Floats]:
+        """The expressed mesh (26719, 3) in head space, and all vertices (N, 3) in crop coordinates and depth."""
+        mesh = self.head.express(self.base, motion.expression, motion.gaze)
+        points = np.concatenate([mesh, self.sheet.follow(mesh)])
+        return mesh, place(points, self._share, motion, self.rest_rotation)
+
+    def render(self, motion: Motion, size: int, *, supersample: int = 2, coords: bool = True) -> Rendering:
+        """One frame of `size` pixels."""
+        mesh, placed = self.place(motion)
+        count, wide = len(mesh), size * supersample
+        behind = slice(count, None)
+        fragments = rasterize(to_pixels(placed, wide, behind), self.triangles, wide, self._two_sided)
+        upright = placed[:count] * np.float32([1, -1, 1])
+        picture = shade.shade(
+            fragments,
+            self.triangles,
+            self.kinds,
+            texture=self.texture,
+            texture_points=self.texture_points,
+            normals=vertex_normals(upright, self.inner_triangles),
+            occluded=shade.occlusion(self.head, self.base, mesh),
+            eye_angle=self._eye_angle,
+            paint=self.paint,
+            light=self.light,
+        )
+        image, matte = develop(picture, size)
+        surface = valid = None
+        if coords:
+            surface, valid = surface_map(self.canonical, placed, self.triangles, self._two_sided, behind)
+        return Rendering(image, matte, surface, valid, fragments, placed)
