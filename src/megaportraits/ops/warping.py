@@ -66,8 +66,14 @@ def to_grid_units(coordinates: Tensor, n: int) -> Tensor:
 
 def _rotation_y_down(pose: Pose) -> Tensor:
     # Head axes have y up, grids have y down: conjugate by diag(1, -1, 1).
-    flip = pose.rotation.new_tensor([1.0, -1.0, 1.0])
-    return pose.rotation.float() * flip[:, None] * flip[None, :]
+    rotation = pose.rotation.float()
+    flip = rotation.new_tensor([1.0, -1.0, 1.0])
+    return rotation * flip[:, None] * flip[None, :]
+
+
+def _rotate(points: Tensor, rotation: Tensor) -> Tensor:
+    """R X for points (B, N, 3); not a matmul, which autocast would run in bfloat16."""
+    return (points.float()[:, :, None] * rotation[:, None]).sum(-1)
 
 
 def _translation(pose: Pose, size: tuple[int, int, int]) -> Tensor:
@@ -81,7 +87,7 @@ def canonical_to_image(points: Tensor, pose: Pose, size: tuple[int, int, int]) -
     """theta: canonical grid points (B, ..., 3) to image grid points, `s R X + t`."""
     shape = points.shape
     flat = points.reshape(shape[0], -1, 3)
-    moved = flat @ _rotation_y_down(pose).transpose(1, 2) * pose.scale.float()[:, None, None]
+    moved = _rotate(flat, _rotation_y_down(pose)) * pose.scale.float()[:, None, None]
     return (moved + _translation(pose, size)[:, None]).reshape(-1, *shape[1:])
 
 
@@ -91,7 +97,7 @@ def image_to_canonical(points: Tensor, pose: Pose, size: tuple[int, int, int]) -
     batch = len(pose.rotation)
     flat = points.reshape(shape[0], -1, 3).expand(batch, -1, -1)
     moved = (flat - _translation(pose, size)[:, None]) / pose.scale.float()[:, None, None]
-    return (moved @ _rotation_y_down(pose)).reshape(batch, *shape[1:])
+    return _rotate(moved, _rotation_y_down(pose).transpose(1, 2)).reshape(batch, *shape[1:])
 
 
 def sample(volume: Tensor, grid: Tensor) -> Tensor:

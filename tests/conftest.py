@@ -1,0 +1,77 @@
+"""Shared fixtures: one thread per process, a tiny model, a tiny data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from megaportraits.config import ModelConfig, parse_config
+from megaportraits.data.clips import ClipRecord, Frame, FrameLabels, ShardWriter
+from megaportraits.ops.geometry import euler_to_matrix
+
+cv2.setNumThreads(1)
+torch.set_num_threads(2)
+
+TINY = {
+    "name": "tiny",
+    "image_size": 32,
+    "volume_channels": 4,
+    "volume_depth": 6,
+    "descriptor": 8,
+    "groups": 2,
+    "predict_matte": True,
+    "appearance": {
+        "stem": 4,
+        "widths": [6, 8],
+        "pool": [True, True],
+        "blocks_3d": 1,
+        "descriptor_depth": 18,
+        "descriptor_width": 4,
+        "descriptor_size": 32,
+    },
+    "motion": {"z": 12, "width": 4, "face_size": 32, "pose_width": 4, "pose_size": 32},
+    "warp": {"inputs": 8, "input_depth": 3, "widths": [8, 4], "upsample": [[2, 2, 2], [1, 1, 1]]},
+    "generator_3d": {"widths": [6, 8], "strides": [[1, 2, 2], [2, 2, 2]]},
+    "generator_2d": {"channels": 8, "blocks": 1, "widths": [6, 4]},
+}
+
+
+@pytest.fixture
+def tiny_config() -> ModelConfig:
+    """A base model of 32 px and a few thousand parameters, every part present."""
+    return parse_config(ModelConfig, TINY, "tiny")
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """A folder with one shard: six people in three motion groups, four noisy frames of 32 px each."""
+    rng = np.random.default_rng(0)
+    names = ("jawOpen", "eyeBlink_L", "eyeBlink_R")
+    with ShardWriter(tmp_path / "clips", 0) as shard:
+        for number in range(6):
+            frames = []
+            for _ in range(4):
+                labels = FrameLabels(
+                    euler_to_matrix(*rng.normal(size=3) * 8),
+                    rng.normal(size=2) * 0.05,
+                    float(rng.uniform(0.9, 1.1)),
+                    expression=rng.random(3).astype(np.float32),
+                    gaze=rng.normal(size=2).astype(np.float32),
+                )
+                frames.append(
+                    Frame(
+                        rng.integers(0, 256, (32, 32, 3), dtype=np.uint8),
+                        rng.integers(0, 256, (32, 32), dtype=np.uint8),
+                        labels,
+                        rng.uniform(-0.5, 0.5, (64, 64, 4)).astype(np.float32),
+                        rng.random((64, 64)) < 0.7,
+                    )
+                )
+            labelled = tuple(frame.labels for frame in frames)
+            record = ClipRecord(f"c{number}", "cg", f"p{number}", f"g{number // 2}", 32, 25.0, names, labelled)
+            shard.write(record, frames)
+    return tmp_path / "clips"

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from megaportraits.losses.contrastive import contrastive_loss
+from megaportraits.losses.correspondence import warp_loss
+from megaportraits.losses.foreground import composite, masked_l1
+from megaportraits.losses.perceptual import perceptual_loss
+from megaportraits.ops.geometry import euler_to_matrix
+from megaportraits.ops.warping import Pose, image_to_canonical, to_grid_units
+
+
+def by_hand(pos: torch.Tensor, z: torch.Tensor, other: torch.Tensor, s: float, m: float, both: bool) -> float:
+    """Eq. 7 with explicit loops."""
+    total = 0.0
+    for b in range(z.shape[0]):
+        negatives = [s * (float(F.cosine_similarity(p[b], other[b], dim=0)) - (m if both else 0)) for p in pos]
+        for p in pos:
+            d = s * (float(F.cosine_similarity(p[b], z[b], dim=0)) - m)
+            total -= math.log(math.exp(d) / (math.exp(d) + sum(math.exp(n) for n in negatives)))
+    return total / z.shape[0]
+
+
+@pytest.mark.parametrize("margin_on", ["positives", "both"])
+def test_contrastive_loss_is_equation_7(margin_on: str) -> None:
+    torch.manual_seed(0)
+    pos, z, other = torch.randn(2, 5, 8), torch.randn(5, 8), torch.randn(5, 8)
+    ours = contrastive_loss(pos, z, other, scale=5, margin=0.2, margin_on=margin_on)  # type: ignore[arg-type]
+    assert float(ours) == pytest.approx(by_hand(pos, z, other, 5, 0.2, margin_on == "both"), rel=1e-5)
+
+
+def test_the_printed_margin_cancels_and_cosfaces_does_not() -> None:
+    pos, z, other = torch.randn(2, 5, 8), torch.randn(5, 8), torch.randn(5, 8)
+    printed = [contrastive_loss(pos, z, other, margin=m, margin_on="both") for m in (0.0, 0.4)]
+    cosface = [contrastive_loss(pos, z, other, margin=m, margin_on="positives") for m in (0.0, 0.4)]
+    torch.testing.assert_close(printed[0], printed[1])
+    assert cosface[1] > cosface[0] + 0.1
+
+
+def test_contrastive_gradient_reaches_every_descriptor() -> None:
+    inputs = [torch.randn(2, 5, 8), torch.randn(5, 8), torch.randn(5, 8)]
+    for tensor in inputs:
+        tensor.requires_grad_()
+    contrastive_loss(*inputs).backward()
+    assert all(t.grad is not None and t.grad.any() for t in inputs)
+
+
+def test_perceptual_loss_is_zero_for_equal_images_and_pulls_the_prediction() -> None:
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(3, 4, 3)
+    network = lambda x: [conv(x)]  # noqa: E731
+    target = torch.rand(1, 3, 16, 16)
+    assert perceptual_loss(target, target, network, weights=(1,), scales=2) == 0
+    prediction = torch.rand(1, 3, 16, 16, requires_grad=True)
+    loss = perceptual_loss(prediction, target, network, weights=(0.5,), scales=1)
+    torch.testing.assert_close(loss, 0.5 * F.l1_loss(conv(prediction), conv(target)))
+    loss.backward()
+    assert prediction.grad is not None and prediction.grad.any()
+
+
+def test_warp_loss_is_zero_for_the_exact_rigid_answer_and_grows_with_expression() -> None:
+    size = (6, 8, 8)
+    pose = Pose(torch.tensor(euler_to_matrix(15, 5, 10)).float()[None], torch.tensor([[0.1, -0.05]]), torch.tensor([1.1]))
+    ticks = (torch.arange(64) + 0.5) / 32 - 1
+    y, x = torch.meshgrid(ticks, ticks, indexing="ij")
+    depth = 0.3 * torch.cos(x) * torch.cos(y)
+    image = to_grid_units(torch.stack([x, y, depth], -1)[None], 8)
+    canonical = image_to_canonical(image, pose, size) / to_grid_units(torch.tensor(1.0), 8)
+    coords = torch.cat([canonical, depth[None, ..., None]], -1)
+    valid = torch.ones(1, 64, 64, dtype=torch.bool)
+    none = torch.zeros(1, 3, *size)
+    for side in ("source", "driver"):
+        assert warp_loss(none, pose, coords, valid, size, side=side) < 1e-5
+        assert warp_loss(none + 0.1, pose, coords, valid, size, side=side) > 0.1
+
+
+def test_warp_loss_ignores_what_is_not_valid() -> None:
+    pose = Pose(torch.eye(3)[None], torch.zeros(1, 2), torch.ones(1))
+    nothing = torch.zeros(1, 64, 64, dtype=torch.bool)
+    assert warp_loss(torch.rand(1, 3, 4, 4, 4), pose, torch.rand(1, 64, 64, 4), nothing, (4, 4, 4), side="driver") == 0
+
+
+def test_composite_and_masked_error() -> None:
+    image, matte = torch.rand(1, 3, 4, 4), torch.rand(1, 1, 4, 4)
+    torch.testing.assert_close(composite(image, torch.ones_like(matte), torch.zeros(1)), image)
+    weight = torch.zeros(1, 1, 4, 4)
+    weight[..., 0] = 5.0
+    expected = image[..., 0].abs().mean()
+    torch.testing.assert_close(masked_l1(image, torch.zeros_like(image), weight), expected)

@@ -1,0 +1,60 @@
+"""The house's floors (`docs/architecture.md`): a room imports from its own floor's room or from lower floors only."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import megaportraits
+
+ROOT = Path(megaportraits.__file__).parent
+FLOORS = [
+    {"cli", "web", "__main__"},
+    {"training", "pipeline", "export"},
+    {"evaluation"},
+    {"models", "losses", "faces", "synth", "data"},
+    {"nn"},
+    {"ops", "media", "weights", "weights_registry"},
+    {"config", "errors"},
+]
+LEVEL = {room: len(FLOORS) - i for i, rooms in enumerate(FLOORS) for room in rooms}
+SEPARATE = {"training": {"pipeline", "export"}, "pipeline": {"training"}, "export": {"training"}}
+for learned in ("models", "losses"):
+    SEPARATE[learned] = {"faces", "synth", "data"}
+
+
+def imports(path: Path) -> set[str]:
+    """Rooms of this package that a file imports, at any depth."""
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names = [f"{node.module}.{alias.name}" if node.module == "megaportraits" else node.module for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: relative import"
+        rooms |= {n.split(".")[1] for n in names if n.startswith("megaportraits.")}
+    return rooms
+
+
+def test_every_room_has_a_floor_and_imports_downwards_only() -> None:
+    wrong = []
+    for path in ROOT.rglob("*.py"):
+        room = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        if room == "__init__":
+            continue
+        assert room in LEVEL, f"{path}: the room {room!r} has no floor yet"
+        for other in imports(path) - {room, "__version__"}:
+            if LEVEL[other] > LEVEL[room] or other in SEPARATE.get(room, set()):
+                wrong.append(f"{path.relative_to(ROOT)} imports {other}")
+    assert wrong == []
+
+
+def test_errors_and_config_import_no_torch() -> None:
+    for name in ("errors.py", "config.py"):
+        assert "import torch" not in (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_grid_sample_stands_in_one_file_only() -> None:
+    places = [p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.py") if "F.grid_sample(" in p.read_text(encoding="utf-8")]
+    assert places == ["ops/warping.py"]
