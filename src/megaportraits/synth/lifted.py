@@ -96,5 +96,7 @@ class LiftedHead:
         image, matte = develop(picture, size)
         surface = valid = None
         if coords:
-            surface, valid = surface_map(self.canonical, placed, self.triangles, self._two_sided, behind)
+            surface, valid = surface_map(
+                self.canonical, placed, self.triangles, picture[..., 3], self._two_sided, behind
+            )
         return Rendering(image, matte, surface, valid, fragments, placed)

@@ -108,7 +108,12 @@ def to_pixels(placed: Floats, size: int, held_back: slice | None = None) -> Floa
 
 
 def surface_map(
-    canonical: Floats, placed: Floats, triangles: Ints, two_sided: Bools | None, held_back: slice | None
+    canonical: Floats,
+    placed: Floats,
+    triangles: Ints,
+    alpha: Floats,
+    two_sided: Bools | None = None,
+    held_back: slice | None = None,
 ) -> tuple[Floats, Bools]:
     """The coords member of a frame (`docs/conventions.md`), point-sampled at its own resolution.
 
@@ -116,6 +121,7 @@ def surface_map(
         canonical: (N, 3) cm, the neutral-expression, unturned points.
         placed: (N, 3) of `place`.
         triangles: (T, 3).
+        alpha: (W, W) of the rendered frame; a surface that is more air than person says nothing.
         two_sided: (T,) or None.
         held_back: vertices that yield in the z-test.
 
@@ -124,7 +130,8 @@ def surface_map(
     """
     fragments = rasterize(to_pixels(placed, COORDS_SIZE, held_back), triangles, COORDS_SIZE, two_sided)
     values = np.concatenate([canonical * np.float32([1, -1, 1]) / HEAD_HALF_CM, placed[:, 2:]], 1)
-    return fragments.interpolate(triangles, values.astype(np.float32)), fragments.covered()
+    solid = cv2.resize(alpha, (COORDS_SIZE, COORDS_SIZE), interpolation=cv2.INTER_AREA) > 0.5
+    return fragments.interpolate(triangles, values.astype(np.float32)), fragments.covered() & solid
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,364 @@
+"""The job behind `megaportraits synth`: shards of synthetic clips, in parallel, resumable, the same every time.
+
+The folder it fills:
+
+    synth.json               what was asked for; another run with other settings is refused
+    train/, val/             shards; a shard depends on the settings and its number alone
+    counts/SPLIT-NNNNNN.json how many clips of what kind, and why photographs were skipped
+    report.json              the sum of the counts
+    contact_sheet.png        a look at the result
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from megaportraits.data.clips import ClipRecord, Frame, FrameLabels, ShardWriter, shard_name
+from megaportraits.errors import DataError, FaceError
+from megaportraits.synth import plan
+from megaportraits.synth.appearance import is_grey
+from megaportraits.synth.cg import CgCast
+from megaportraits.synth.head import MorphableHead
+from megaportraits.synth.lift import Lifter
+from megaportraits.synth.plan import GroupPlan, Pool, SynthSettings
+from megaportraits.synth.portraits import Portrait, PortraitReader
+from megaportraits.synth.sample import CG_RANGE, LIFTED_RANGE, sample_motions
+from megaportraits.synth.stage import Motion, Rendering
+
+Reader = Callable[[Path], Portrait]
+BYTES_PER_FRAME = {True: 0.95, False: 0.42}  # per pixel of a frame, with and without surface map; measured
+_SPARE_BYTES = 500_000_000
+_REPLACEMENTS = 50  # photographs tried in place of a failing one
+
+
+class Person(Protocol):
+    """Whoever can be rendered: `lifted.LiftedHead` or `cg.CgHead`."""
+
+    @property
+    def identity(self) -> str: ...
+
+    def render(
+        self, motion: Motion, size: int, *, supersample: int = 2, coords: bool = True
+    ) -> Rendering: ...
+
+
+@dataclass
+class Progress:
+    """What the caller is told after every shard."""
+
+    done: int
+    total: int
+    counts: Counter[str]
+
+
+class ShardMaker:
+    """Makes single shards; every worker process has one."""
+
+    def __init__(self, settings: SynthSettings, pools: dict[str, Pool], out: Path, reader: Reader) -> None:
+        cv2.setNumThreads(1)
+        self.settings, self.pools, self.out = settings, pools, out
+        self.head = MorphableHead.load(settings.head)
+        self._lifter = Lifter(self.head) if settings.lifted_share > 0 else None
+        self._cast = CgCast(self.head)
+        self._reader = reader
+        # A failing photograph is not read twice; lifted ones are large, so only the recent are kept.
+        self._failures: dict[str, str] = {}
+        self._lifted = lru_cache(maxsize=8)(self._lift)
+
+    def make(self, split: str, shard: int) -> Counter[str]:
+        """Make one shard and its counts; returns the counts."""
+        counts: Counter[str] = Counter()
+        with ShardWriter(self.out / split, shard) as writer:
+            for number in plan.group_numbers(self.settings, split, shard):
+                group = plan.group_plan(self.settings, split, number, self.pools[split])
+                for record, frames in self._clips(group, split, counts):
+                    writer.write(record, frames)
+                    counts["clips"] += 1
+                    counts[f"clips {record.kind}"] += 1
+                    counts["frames"] += len(frames)
+            _write_json(self.out / "counts" / f"{split}-{shard:06d}.json", dict(sorted(counts.items())))
+        return counts
+
+    def _clips(
+        self, group: GroupPlan, split: str, counts: Counter[str]
+    ) -> Iterator[tuple[ClipRecord, list[Frame]]]:
+        rng = np.random.default_rng(group.seed)
+        limits = LIFTED_RANGE if group.lifted else CG_RANGE
+        motions = sample_motions(rng, self.head, self.settings.frames, limits)
+        labels = tuple(_labels(self.head, motion) for motion in motions)
+        taken: set[str] = set()
+        for member, (number, grey) in enumerate(zip(group.people, group.grey, strict=True)):
+            if group.lifted:
+                person: Person = self._photograph(rng, split, number, grey, taken, counts)
+                taken.add(person.identity)
+            else:
+                person = self._cast.person(number)
+            record = ClipRecord(
+                key=f"{group.key}-{member}",
+                kind="lifted" if group.lifted else "cg",
+                identity=person.identity,
+                motion_group=group.key,
+                size=self.settings.size,
+                fps=0.0,
+                expression_names=self.head.expression_names,
+                frames=labels,
+            )
+            renderings = [person.render(m, self.settings.size, coords=self.settings.coords) for m in motions]
+            pairs = zip(renderings, labels, strict=True)
+            yield record, [Frame(r.image, r.matte, label, r.coords, r.valid) for r, label in pairs]
+
+    def _photograph(
+        self,
+        rng: np.random.Generator,
+        split: str,
+        number: int,
+        grey: bool,
+        taken: set[str],
+        counts: Counter[str],
+    ) -> Person:
+        """The planned photograph, or another of its colour when it cannot be lifted or is in the group already."""
+        deck = self.pools[split].grey if grey else self.pools[split].colour
+        order = [number, *rng.integers(len(deck), size=_REPLACEMENTS)]
+        for choice in order:
+            portrait = deck[choice]
+            if plan.identity_of(portrait) in taken and len(deck) > self.settings.group:
+                continue
+            if portrait not in self._failures:
+                try:
+                    return self._lifted(portrait)
+                except FaceError as error:
+                    self._failures[portrait] = error.message.partition(":")[0]
+            counts[f"skipped, {self._failures[portrait]}"] += 1
+        raise DataError(
+            f"{len(order)} photographs in a row could not be lifted, for example {portrait}: "
+            f"{self._failures.get(portrait, 'already used')}.",
+            fix="Give near-frontal portraits with at least 25 pixels between the eyes.",
+        )
+
+    def _lift(self, portrait: str) -> Person:
+        if self._lifter is None:
+            raise DataError("Photographs were planned although lifted_share is 0.")
+        found = self._reader(self.settings.portraits / portrait)
+        distance = float(np.linalg.norm(found.landmarks[468, :2] - found.landmarks[473, :2]))
+        if distance < self.settings.min_interocular:
+            raise FaceError(f"too small: {distance:.0f} pixels between the irises")
+        return self._lifter.lift(found.image, found.landmarks, found.matte, plan.identity_of(portrait))
+
+
+def generate(
+    settings: SynthSettings,
+    out: Path,
+    *,
+    workers: int = 1,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    reader: Callable[[], Reader] = PortraitReader,
+) -> dict[str, int]:
+    """Make all shards that are missing in `out`, then the report and the contact sheet.
+
+    Args:
+        settings: what to make.
+        out: the folder to fill; it must be empty, or hold an unfinished or finished run of equal settings.
+        workers: processes; 1 works in this process.
+        on_progress: called after each shard.
+        reader: makes, in each worker, what finds landmarks and matte of a photograph; must be picklable.
+
+    Returns:
+        The counts of `report.json`.
+
+    Raises:
+        DataError: the folder holds something else, the disk is too small, or the photographs are unusable.
+    """
+    with _claimed(settings, out):
+        _check_space(settings, out)
+        pools = sort_portraits(settings, out)
+        todo = [
+            (split, shard)
+            for split in plan.SPLITS
+            for shard in range(settings.shard_count(split))
+            if not _is_complete(out, split, shard)
+        ]
+        total = sum(settings.shard_count(split) for split in plan.SPLITS)
+        progress = Progress(total - len(todo), total, _sum_counts(settings, out))
+        on_progress(progress)
+        for counts in _work(settings, pools, out, reader, todo, workers):
+            progress.done += 1
+            progress.counts += counts
+            on_progress(progress)
+        report = dict(sorted(_sum_counts(settings, out).items()))
+        _write_json(out / "report.json", report)
+        from megaportraits.synth.sheet_of_clips import write_contact_sheet
+
+        write_contact_sheet(out / "train", out / "contact_sheet.png")
+        return report
+
+
+def sort_portraits(settings: SynthSettings, out: Path) -> dict[str, Pool]:
+    """The photographs of each split by colour; noted in `out` because looking at all takes seconds."""
+    if settings.lifted_share == 0:
+        return {split: Pool((), ()) for split in plan.SPLITS}
+    found = plan.find_portraits(settings.portraits)
+    note = out / "portraits.json"
+    greys: dict[str, bool] = json.loads(note.read_text()) if note.is_file() else {}
+    if sorted(greys) != found:
+        greys = {portrait: _looks_grey(settings.portraits / portrait) for portrait in found}
+        _write_json(note, greys)
+    pools = {}
+    for split in plan.SPLITS:
+        mine = [p for p in found if plan.is_validation(plan.identity_of(p)) == (split == "val")]
+        pools[split] = Pool(tuple(p for p in mine if not greys[p]), tuple(p for p in mine if greys[p]))
+        if not mine:
+            # Too few photographs for a share of 3 %: better no unseen faces than no validation clips.
+            pools[split] = pools["train"]
+    return pools
+
+
+def _labels(head: MorphableHead, motion: Motion) -> FrameLabels:
+    blink = motion.expression[[head.index("eyeBlink_L"), head.index("eyeBlink_R")]]
+    return FrameLabels(
+        rotation=motion.pose.rotation,
+        translation=motion.pose.translation,
+        scale=motion.pose.scale,
+        expression=motion.expression,
+        gaze=motion.gaze,
+        blink=np.clip(blink, 0, 1),
+    )
+
+
+def _looks_grey(path: Path) -> bool:
+    image = cv2.imread(str(path), cv2.IMREAD_REDUCED_COLOR_2)
+    return image is None or is_grey(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+
+
+_maker: ShardMaker | None = None  # of this worker process
+
+
+def _start_worker(settings: SynthSettings, pools: dict[str, Pool], out: Path, reader: Any) -> None:
+    global _maker
+    _maker = ShardMaker(settings, pools, out, reader())
+
+
+def _make_in_worker(split: str, shard: int) -> Counter[str]:
+    if _maker is None:
+        raise RuntimeError("the worker was not started")
+    return _maker.make(split, shard)
+
+
+def _work(
+    settings: SynthSettings,
+    pools: dict[str, Pool],
+    out: Path,
+    reader: Callable[[], Reader],
+    todo: list[tuple[str, int]],
+    workers: int,
+) -> Iterator[Counter[str]]:
+    if not todo:
+        return
+    if workers <= 1:
+        maker = ShardMaker(settings, pools, out, reader())
+        for split, shard in todo:
+            yield maker.make(split, shard)
+        return
+    pool = ProcessPoolExecutor(
+        min(workers, len(todo)),
+        mp_context=get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(settings, pools, out, reader),
+    )
+    with pool:
+        waiting: set[Future[Counter[str]]] = {pool.submit(_make_in_worker, *job) for job in todo}
+        try:
+            while waiting:
+                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    yield future.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+@contextmanager
+def _claimed(settings: SynthSettings, out: Path) -> Iterator[None]:
+    """Make sure that the folder is ours and that nobody else fills it now."""
+    import fcntl
+
+    out.mkdir(parents=True, exist_ok=True)
+    note, wanted = out / "synth.json", settings.identity()
+    if note.is_file():
+        there = json.loads(note.read_text())
+        if there != wanted:
+            raise DataError(
+                f"{out} was made with other settings: {_difference(there, wanted)}.",
+                fix="Use the same settings to go on, or another --out.",
+            )
+    elif any(out.iterdir()):
+        raise DataError(f"{out} is not empty and not a synth folder.", fix="Choose an empty --out.")
+    else:
+        _write_json(note, wanted)
+    with (out / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(f"Another process fills {out} now.", fix="Wait for it, or stop it.") from error
+        for split in plan.SPLITS:
+            (out / split).mkdir(exist_ok=True)
+            for stale in (out / split).glob(".clips-*.partial"):
+                stale.unlink()
+        (out / "counts").mkdir(exist_ok=True)
+        yield
+
+
+def _difference(there: dict[str, Any], wanted: dict[str, Any]) -> str:
+    names = [name for name in sorted({*there, *wanted}) if there.get(name) != wanted.get(name)]
+    return ", ".join(f"{name} {there.get(name)} there, {wanted.get(name)} now" for name in names)
+
+
+def _is_complete(out: Path, split: str, shard: int) -> bool:
+    return (out / split / shard_name(shard)).is_file()
+
+
+def _check_space(settings: SynthSettings, out: Path) -> None:
+    per_frame = settings.size**2 * BYTES_PER_FRAME[settings.coords]
+    missing = sum(
+        not _is_complete(out, split, shard)
+        for split in plan.SPLITS
+        for shard in range(settings.shard_count(split))
+    )
+    needed = int(missing * 64 * settings.frames * per_frame) + _SPARE_BYTES
+    free = shutil.disk_usage(out).free
+    if free < needed:
+        raise DataError(
+            f"{out} needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free.",
+            fix="Free some space, make fewer --clips or frames, or choose another --out.",
+        )
+
+
+def _sum_counts(settings: SynthSettings, out: Path) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for split in plan.SPLITS:
+        for shard in range(settings.shard_count(split)):
+            note = out / "counts" / f"{split}-{shard:06d}.json"
+            if _is_complete(out, split, shard) and note.is_file():
+                counts = json.loads(note.read_text())
+                total.update(counts)
+                total[f"clips {split}"] += counts.get("clips", 0)
+    return total
+
+
+def _write_json(path: Path, content: Any) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.replace(path)

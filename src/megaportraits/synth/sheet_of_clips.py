@@ -1,0 +1,40 @@
+"""A contact sheet of a data set: one row a clip, over flat colours, so that bad mattes are seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from megaportraits.data.clips import ClipIndex, Frame
+
+_COLOURS = ((70, 120, 160), (160, 90, 80), (90, 140, 90), (200, 200, 200), (40, 40, 45))
+
+
+def write_contact_sheet(folder: Path, path: Path, *, rows: int = 16, columns: int = 8) -> None:
+    """Draw evenly spread clips of a folder of shards; the last cell of a row is the first frame's surface map."""
+    index = ClipIndex(folder)
+    chosen = np.unique(np.linspace(0, len(index) - 1, min(rows, len(index))).round().astype(int))
+    lines = []
+    for line, clip in enumerate(chosen):
+        _, frames = index.read_clip(int(clip))
+        cells = [_over(frame, _COLOURS[line % len(_COLOURS)]) for frame in frames[:columns]]
+        size = cells[0].shape[0]
+        cells += [np.zeros_like(cells[0])] * (columns - len(cells))
+        lines.append(np.hstack([*cells, _surface(frames[0], size)]))
+    partial = path.with_name(f".{path.stem}.partial.png")
+    cv2.imwrite(str(partial), np.vstack(lines)[..., ::-1])
+    partial.replace(path)
+
+
+def _over(frame: Frame, colour: tuple[int, int, int]) -> np.ndarray:
+    alpha = frame.matte[..., None].astype(np.float32) / 255
+    return np.round(frame.image * alpha + np.float32(colour) * (1 - alpha)).astype(np.uint8)
+
+
+def _surface(frame: Frame, size: int) -> np.ndarray:
+    if frame.coords is None or frame.valid is None:
+        return np.zeros((size, size, 3), np.uint8)
+    colours = ((frame.coords[..., :3] + 1) * 127.5 * frame.valid[..., None]).astype(np.uint8)
+    return cv2.resize(colours, (size, size), interpolation=cv2.INTER_NEAREST)
