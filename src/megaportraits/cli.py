@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -31,6 +33,95 @@ def version() -> None:
     from megaportraits import __version__
 
     typer.echo(__version__)
+
+
+@app.command()
+def animate(
+    source: Annotated[Path, typer.Argument(help="Image (or video) of the person.")],
+    driver: Annotated[Path, typer.Argument(help="Video (or image) of the motion.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Default: SOURCE_DRIVER.mp4 in this folder.")
+    ] = None,
+    weights: Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")] = "nano",
+    motion: Annotated[
+        Literal["absolute", "relative"],
+        typer.Option(help="absolute: the driver's pose and expression. relative: its change from neutral."),
+    ] = "absolute",
+    scale_from: Annotated[
+        Literal["source", "driver"], typer.Option(help="Whose head size to keep.")
+    ] = "driver",
+    background: Annotated[
+        Literal["source", "driver", "color", "transparent"],
+        typer.Option(help="Transparent needs .webm, .mov or .png."),
+    ] = "source",
+    color: Annotated[str, typer.Option(help="#RRGGBB of --background color.")] = "#00b140",
+    crop: Annotated[
+        bool, typer.Option("--crop", help="Only the square head crop, not the whole photo.")
+    ] = False,
+    size: Annotated[int, typer.Option(help="Side of the head crop, pixels.")] = 256,
+    max_side: Annotated[int, typer.Option(help="Longest side of the whole photo, pixels.")] = 1280,
+    max_seconds: Annotated[float | None, typer.Option(help="Stop after this much of the driver.")] = None,
+    face: Annotated[int | None, typer.Option(help="Which face of the photo, from 1, left to right.")] = None,
+    side_by_side: Annotated[
+        Path | None, typer.Option(help="Also write source, driver and result as three squares in a row.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Move the person of SOURCE like the person of DRIVER. Frame times and sound of the driver are kept."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from megaportraits.pipeline import (
+        AnimateOptions,
+        Avatar,
+        Background,
+        MotionMode,
+        ScaleFrom,
+        animate_file,
+        parse_color,
+        plan_output,
+    )
+
+    options = AnimateOptions(
+        motion=MotionMode(motion),
+        scale_from=ScaleFrom(scale_from),
+        background=Background(background),
+        color=parse_color(color),
+        crop=crop,
+        size=size,
+        max_side=max_side,
+        max_seconds=max_seconds,
+        face=face,
+    )
+    output = plan_output(source, driver, output, options, side_by_side=side_by_side, overwrite=overwrite)
+    avatar = Avatar.from_pretrained(weights, device=device)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[fps]}"),
+    )
+    with Progress(*columns, TimeRemainingColumn()) as bar:
+        task = bar.add_task("Animating", total=None, fps="")
+
+        def advance(done: int, total: int | None) -> None:
+            speed = bar.tasks[task].speed
+            bar.update(task, completed=done, total=total, fps=f"{speed:.1f} frames/s" if speed else "")
+
+        report = animate_file(
+            avatar,
+            source,
+            driver,
+            output,
+            options,
+            side_by_side=side_by_side,
+            overwrite=overwrite,
+            progress=advance,
+        )
+    for line in report.lines():
+        typer.echo(line)
+    if report.interrupted:
+        raise typer.Exit(130)
 
 
 @weights_app.command("pull")
@@ -102,6 +193,32 @@ def weights_verify() -> None:
             typer.echo(f"{name}: {state if known else 'present, no registered hash to compare'}")
     if "damaged" in states.values():
         raise typer.Exit(1)
+
+
+@train_app.command("base")
+def train_base(
+    data: Annotated[Path, typer.Option(help="Folder of training shards (or a folder with train/ and val/).")],
+    out: Annotated[
+        Path, typer.Option(help="Run folder: config, statistics, sample grids, checkpoints, weights.")
+    ],
+    config: Annotated[
+        str, typer.Option(help="A shipped config (nano, paper-256, paper-512) or a YAML file.")
+    ] = "nano",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    init: Annotated[Path | None, typer.Option(help="Start from these weights (.safetensors).")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a config value: a.b=c.")
+    ] = None,
+) -> None:
+    """Train the base model; Ctrl-C checkpoints and leaves, --resume goes on exactly."""
+    from megaportraits.config import TrainBaseConfig, load_config
+    from megaportraits.training.base import train_base as train
+
+    nested = (data / "train").is_dir()
+    paths = [f"data.path={data / 'train' if nested else data}"]
+    if nested and (data / "val").is_dir():
+        paths.append(f"data.validation={data / 'val'}")
+    train(load_config(TrainBaseConfig, config, [*paths, *(overrides or [])]), out, resume=resume, init=init)
 
 
 def main() -> None:

@@ -283,6 +283,7 @@ def train_base(config: TrainBaseConfig, out: Path, *, resume: bool = False, init
 
     training = pairs(config.data.path, config.optim.steps * config.optim.batch_size, config.run.seed)
     validation = pairs(config.data.validation, 8, 1) if config.data.validation else None
+    torch.manual_seed(config.run.seed)  # the initial weights are part of the recipe
     stage = BaseStage(config, training.expression_names)
     if init is not None and not resume:
         stage.model.load_state_dict(load_base(init).state_dict())

@@ -109,7 +109,6 @@ def fit(
     run, optim, settings = Run(folder), config.optim, config.run
     run.start(config, resume=resume)
     fabric = Fabric(accelerator=settings.accelerator, devices=settings.devices, precision=settings.precision)
-    torch.manual_seed(settings.seed)
     optimizer = torch.optim.AdamW(
         [p for p in stage.parameters() if p.requires_grad],
         lr=optim.learning_rate,

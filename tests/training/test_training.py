@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from megaportraits.config import ConfigError, TrainBaseConfig, load_config, parse_config
+from megaportraits.data.pairs import PairDataset
+from megaportraits.errors import TrainingError
+from megaportraits.models.storage import load_base
+from megaportraits.training import checkpoint
+from megaportraits.training.base import BaseStage, readout_loss, train_base
+from megaportraits.training.loop import learning_rate
+from tests.conftest import TINY
+
+
+def tiny_run(clips: Path, steps: int = 4, **loss: float) -> TrainBaseConfig:
+    weights = {"perceptual": 0, "reconstruction": 1, "matte": 1, "pose": 1, "expression": 1, "warp": 1, "contrastive": 1}
+    return parse_config(
+        TrainBaseConfig,
+        {
+            "model": TINY,
+            "data": {"path": str(clips), "validation": str(clips), "workers": 0, "cross_identity": 0.5, "random_background": True},
+            "loss": {**weights, "contrastive_every": 2, **loss},
+            "optim": {"steps": steps, "batch_size": 3, "learning_rate": 1e-3},
+            "run": {"accelerator": "cpu", "log_every": 1, "sample_every": 2, "teacher_pose": True, "checkpoint_minutes": 0},
+        },
+        "test",
+    )
+
+
+def stage_and_batch(clips: Path, **loss: float) -> tuple[BaseStage, dict[str, torch.Tensor]]:
+    config = tiny_run(clips, **loss)
+    names = ("jawOpen", "eyeBlink_L", "eyeBlink_R")
+    torch.manual_seed(0)
+    dataset = PairDataset(clips, length=8, size=32, expression_names=names, cross_identity=0.5)
+    items = [dataset[i] for i in range(4)]
+    return BaseStage(config, names), {k: torch.stack([i[k] for i in items]) for k in items[0]}
+
+
+def test_every_parameter_of_the_stage_learns(clips: Path) -> None:
+    stage, batch = stage_and_batch(clips)
+    for parameter in stage.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    losses = stage("generator", batch, 2, torch.Generator().manual_seed(0))
+    assert set(losses) == set(stage.weights())
+    torch.stack(list(losses.values())).sum().backward()
+    assert [n for n, p in stage.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_contrastive_gradient_reaches_the_generator_through_the_prediction(clips: Path) -> None:
+    stage, batch = stage_and_batch(clips)
+    losses = stage("generator", batch, 2, torch.Generator().manual_seed(0))
+    losses["contrastive"].backward()
+    assert stage.model.generator_2d.output.conv.weight.grad.any()
+    assert stage.model.motion.to_z.weight.grad.any()
+
+
+def test_a_step_can_be_repeated_exactly(clips: Path) -> None:
+    stage, batch = stage_and_batch(clips)
+    a, b = (stage("generator", batch, 1, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert {k: float(v.detach()) for k, v in a.items()} == {k: float(v.detach()) for k, v in b.items()}
+
+
+def test_resume_is_exact(clips: Path, tmp_path: Path) -> None:
+    config = tiny_run(clips, steps=6)
+    train_base(config, tmp_path / "straight")
+    interrupted = tmp_path / "interrupted"
+    train_base(config, interrupted)
+    (interrupted / "checkpoints" / "step-00000006.pt").unlink()  # as if killed during step 6
+    assert checkpoint.latest(interrupted / "checkpoints")["step"] == 5
+    train_base(config, interrupted, resume=True)
+    straight, resumed = load_file(tmp_path / "straight/base.safetensors"), load_file(interrupted / "base.safetensors")
+    assert all(torch.equal(straight[k], resumed[k]) for k in straight)
+    lines = [json.loads(line) for line in (interrupted / "stats.jsonl").read_text().splitlines()]
+    assert [e["step"] for e in lines if "lr" in e] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_is_never_overwritten_unasked(clips: Path, tmp_path: Path) -> None:
+    train_base(tiny_run(clips, steps=1), tmp_path / "run")
+    with pytest.raises(TrainingError, match="already holds a run"):
+        train_base(tiny_run(clips, steps=1), tmp_path / "run")
+
+
+def test_the_written_weights_are_float16_and_load_again(clips: Path, tmp_path: Path) -> None:
+    train_base(tiny_run(clips, steps=1), tmp_path / "run")
+    path = tmp_path / "run/base.safetensors"
+    assert {t.dtype for t in load_file(path).values()} == {torch.float16}
+    model = load_base(path)
+    assert model.config.name == "tiny"
+    assert model(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32)).image.isfinite().all()
+
+
+def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    for step in (1, 2):
+        checkpoint.save(tmp_path, {"step": step}, keep=5)
+    newest = tmp_path / "step-00000002.pt"
+    newest.write_bytes(newest.read_bytes()[:100])
+    assert checkpoint.latest(tmp_path) == {"step": 1}
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
+    for step in range(5):
+        checkpoint.save(tmp_path, {"step": step}, keep=2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000003.pt", "step-00000004.pt"]
+
+
+def test_a_nan_names_its_loss_and_step(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("megaportraits.training.base.warp_loss", lambda *a, **k: torch.tensor(math.nan))
+    with pytest.raises(TrainingError, match="loss 'warp_source' is nan at step 1"):
+        train_base(tiny_run(clips), tmp_path / "run")
+
+
+def test_cosine_schedule_starts_and_ends_at_the_papers_rates() -> None:
+    optim = load_config(TrainBaseConfig, "paper-512").optim
+    assert learning_rate(optim, 0) == pytest.approx(2e-4)
+    assert learning_rate(optim, optim.steps) == pytest.approx(1e-6)
+    assert learning_rate(optim, optim.steps // 2) == pytest.approx((2e-4 + 1e-6) / 2)
+
+
+def test_pairs_depend_on_seed_and_index_alone(clips: Path) -> None:
+    a, b = (PairDataset(clips, length=9, size=16, seed=3, cross_identity=0.5) for _ in range(2))
+    assert all(torch.equal(a[7][k], b[7][k]) for k in a[7])
+
+
+def test_cross_identity_drivers_make_the_targets_motion(clips: Path) -> None:
+    dataset = PairDataset(clips, length=50, size=32, cross_identity=1.0)
+    item = dataset[0]
+    assert item["cross"] and not torch.equal(item["driver_image"], item["target_image"])
+
+
+def test_unknown_labels_do_not_teach() -> None:
+    predicted = torch.zeros(2, 3, requires_grad=True)
+    labels = torch.tensor([[1.0, math.nan, 1.0], [math.nan, math.nan, math.nan]])
+    loss = readout_loss(predicted, labels)
+    loss.backward()
+    assert float(loss) == 1.0
+    assert predicted.grad is not None and torch.equal(predicted.grad != 0, ~labels.isnan())
+
+
+def test_config_problems_are_told_all_at_once() -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_config(TrainBaseConfig, {"optim": {"steps": "many"}, "lose": {}}, "x.yaml")
+    assert "optim.steps" in str(error.value) and "lose" in str(error.value)
+
+
+def test_overrides_reach_nested_values_and_wrong_ones_are_refused() -> None:
+    assert load_config(TrainBaseConfig, "nano", ["optim.steps=7"]).optim.steps == 7
+    with pytest.raises(ConfigError, match="not of the form"):
+        load_config(TrainBaseConfig, "nano", ["optim.steps"])
+    with pytest.raises(ConfigError, match="Shipped configs: nano"):
+        load_config(TrainBaseConfig, "mega")
