@@ -29,7 +29,9 @@ def imports(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names = [f"{node.module}.{alias.name}" if node.module == "megaportraits" else node.module for alias in node.names]
+            names = [
+                f"{node.module}.{alias.name}" if node.module == "megaportraits" else node.module for alias in node.names
+            ]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: relative import"
@@ -56,5 +58,7 @@ def test_errors_and_config_import_no_torch() -> None:
 
 
 def test_grid_sample_stands_in_one_file_only() -> None:
-    places = [p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.py") if "F.grid_sample(" in p.read_text(encoding="utf-8")]
+    places = [
+        p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.py") if "F.grid_sample(" in p.read_text(encoding="utf-8")
+    ]
     assert places == ["ops/warping.py"]

@@ -36,7 +36,9 @@ class AppearanceConfig(Config):
     @model_validator(mode="after")
     def _same_length(self) -> Self:
         if len(self.widths) != len(self.pool):
-            raise ValueError(f"widths has {len(self.widths)} entries and pool {len(self.pool)}: give one pool per width")
+            raise ValueError(
+                f"widths has {len(self.widths)} entries and pool {len(self.pool)}: give one pool per width"
+            )
         return self
 
 
@@ -124,7 +126,7 @@ class DataConfig(Config):
     validation: str = ""
     """A second folder of shards with other people; "" takes none."""
     workers: int = 2
-    cross_identity: float = Field(0.0, ge=0, le=1)
+    cross_identity: float = Field(default=0.0, ge=0, le=1)
     """Share of pairs whose driver is another person with the same motion (exact target; synthetic clips only)."""
     random_background: bool = False
     """Drivers keep a background that is not the target's, as at inference without a matting network per frame."""
@@ -141,7 +143,7 @@ class LossConfig(Config):
     contrastive_scale: float = 5.0
     contrastive_margin: float = 0.2
     contrastive_margin_on: Literal["positives", "both"] = "positives"
-    contrastive_every: int = Field(1, ge=1)
+    contrastive_every: int = Field(default=1, ge=1)
     """Steps between two contrastive terms (each costs a second generator pass and re-encoding)."""
     matte: float = 0.0
     pose: float = 0.0
@@ -220,7 +222,9 @@ def parse_config(schema: type[C], data: dict[str, Any], where: str) -> C:
     try:
         return schema.model_validate(data)
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or '(root)'}: {e['msg']} (got {e['input']!r:.80})" for e in error.errors()]
+        lines = [
+            f"  {'.'.join(map(str, e['loc'])) or '(root)'}: {e['msg']} (got {e['input']!r:.80})" for e in error.errors()
+        ]
         raise ConfigError(
             f"{where}: {error.error_count()} problem(s):\n" + "\n".join(lines),
             fix=f"Keys and defaults are in {schema.__name__} of megaportraits/config.py.",
@@ -235,7 +239,10 @@ def _read(source: str | Path) -> dict[str, Any]:
     path = Path(source)
     if path.suffix in {".yaml", ".yml"}:
         if not path.is_file():
-            raise ConfigError(f"config file {path} does not exist", fix="Give a .yaml file or one of: " + ", ".join(config_names()))
+            raise ConfigError(
+                f"config file {path} does not exist",
+                fix="Give a .yaml file or one of: " + ", ".join(config_names()),
+            )
         text = path.read_text(encoding="utf-8")
     else:
         entry = _folder() / f"{source}.yaml"
@@ -247,7 +254,10 @@ def _read(source: str | Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: not valid YAML: {error}", fix="Check indentation and colons there.") from error
     if not isinstance(data, dict):
-        raise ConfigError(f"{source}: expected a mapping of sections, got {type(data).__name__}", fix="See the shipped configs.")
+        raise ConfigError(
+            f"{source}: expected a mapping of sections, got {type(data).__name__}",
+            fix="See the shipped configs.",
+        )
     return data
 
 
@@ -260,5 +270,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
     for parent in parents:
         node = node.setdefault(parent, {})
         if not isinstance(node, dict):
-            raise ConfigError(f"override {override!r}: {parent!r} is a value, not a section", fix="Check the dotted path.")
+            raise ConfigError(
+                f"override {override!r}: {parent!r} is a value, not a section", fix="Check the dotted path."
+            )
     node[last] = yaml.safe_load(value)

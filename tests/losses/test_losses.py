@@ -64,7 +64,11 @@ def test_perceptual_loss_is_zero_for_equal_images_and_pulls_the_prediction() -> 
 
 def test_warp_loss_is_zero_for_the_exact_rigid_answer_and_grows_with_expression() -> None:
     size = (6, 8, 8)
-    pose = Pose(torch.tensor(euler_to_matrix(15, 5, 10)).float()[None], torch.tensor([[0.1, -0.05]]), torch.tensor([1.1]))
+    pose = Pose(
+        torch.tensor(euler_to_matrix(15, 5, 10)).float()[None],
+        torch.tensor([[0.1, -0.05]]),
+        torch.tensor([1.1]),
+    )
     ticks = (torch.arange(64) + 0.5) / 32 - 1
     y, x = torch.meshgrid(ticks, ticks, indexing="ij")
     depth = 0.3 * torch.cos(x) * torch.cos(y)

@@ -63,7 +63,9 @@ def test_moving_one_axis_moves_that_axis(axis: int) -> None:
 def test_there_and_back_returns_every_point() -> None:
     p = pose(20, -10, 30, (0.1, -0.2), 1.3)
     points = torch.rand(1, 40, 3) * 2 - 1
-    torch.testing.assert_close(image_to_canonical(canonical_to_image(points, p, SIZE), p, SIZE), points, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        image_to_canonical(canonical_to_image(points, p, SIZE), p, SIZE), points, atol=1e-5, rtol=0
+    )
 
 
 def test_there_and_back_returns_the_volume() -> None:

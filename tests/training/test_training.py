@@ -19,15 +19,35 @@ from tests.conftest import TINY
 
 
 def tiny_run(clips: Path, steps: int = 4, **loss: float) -> TrainBaseConfig:
-    weights = {"perceptual": 0, "reconstruction": 1, "matte": 1, "pose": 1, "expression": 1, "warp": 1, "contrastive": 1}
+    weights = {
+        "perceptual": 0,
+        "reconstruction": 1,
+        "matte": 1,
+        "pose": 1,
+        "expression": 1,
+        "warp": 1,
+        "contrastive": 1,
+    }
     return parse_config(
         TrainBaseConfig,
         {
             "model": TINY,
-            "data": {"path": str(clips), "validation": str(clips), "workers": 0, "cross_identity": 0.5, "random_background": True},
+            "data": {
+                "path": str(clips),
+                "validation": str(clips),
+                "workers": 0,
+                "cross_identity": 0.5,
+                "random_background": True,
+            },
             "loss": {**weights, "contrastive_every": 2, **loss},
             "optim": {"steps": steps, "batch_size": 3, "learning_rate": 1e-3},
-            "run": {"accelerator": "cpu", "log_every": 1, "sample_every": 2, "teacher_pose": True, "checkpoint_minutes": 0},
+            "run": {
+                "accelerator": "cpu",
+                "log_every": 1,
+                "sample_every": 2,
+                "teacher_pose": True,
+                "checkpoint_minutes": 0,
+            },
         },
         "test",
     )
@@ -75,7 +95,10 @@ def test_resume_is_exact(clips: Path, tmp_path: Path) -> None:
     (interrupted / "checkpoints" / "step-00000006.pt").unlink()  # as if killed during step 6
     assert checkpoint.latest(interrupted / "checkpoints")["step"] == 5
     train_base(config, interrupted, resume=True)
-    straight, resumed = load_file(tmp_path / "straight/base.safetensors"), load_file(interrupted / "base.safetensors")
+    straight, resumed = (
+        load_file(tmp_path / "straight/base.safetensors"),
+        load_file(interrupted / "base.safetensors"),
+    )
     assert all(torch.equal(straight[k], resumed[k]) for k in straight)
     lines = [json.loads(line) for line in (interrupted / "stats.jsonl").read_text().splitlines()]
     assert [e["step"] for e in lines if "lr" in e] == [1, 2, 3, 4, 5, 6]

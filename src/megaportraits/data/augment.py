@@ -52,7 +52,7 @@ def degrade(image: Tensor, *, generator: torch.Generator) -> Tensor:
 
 
 def random_warp(image: Tensor, *, strength: float, generator: torch.Generator, cells: int = 3) -> Tensor:
-    """Random smooth warping (B.1): "severely degrades the shape of the facial features, yet keeps the expression intact".
+    """Random smooth warping (B.1): "severely degrades the shape of the facial features, yet keeps the expression".
 
     A coarse grid of random displacements, interpolated smoothly: wide enough that lids and lips move with
     their surroundings.

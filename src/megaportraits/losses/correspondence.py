@@ -9,7 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from megaportraits.ops.warping import Pose, canonical_to_image, image_to_canonical, sample_field, to_grid_units
+from megaportraits.ops.warping import (
+    Pose,
+    canonical_to_image,
+    image_to_canonical,
+    sample_field,
+    to_grid_units,
+)
 
 Size = tuple[int, int, int]
 

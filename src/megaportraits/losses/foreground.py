@@ -1,4 +1,4 @@
-"""Losses on the foreground only (3.1: "calculated using only foreground regions in both predictions and the ground truth")."""
+"""Losses on the foreground only, "in both predictions and the ground truth" (3.1)."""
 
 from __future__ import annotations
 

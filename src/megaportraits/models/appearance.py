@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -19,10 +21,12 @@ class VolumeEncoder(nn.Module):
         self.channels, self.depth, self.pool = config.volume_channels, config.volume_depth, app.pool
         self.stem = make_conv(2, 3, app.stem, 7)
         widths = (app.stem, *app.widths)
-        self.blocks = nn.ModuleList(ResBlock(2, a, b, style) for a, b in zip(widths, widths[1:], strict=False))
+        self.blocks = nn.ModuleList(ResBlock(2, a, b, style) for a, b in itertools.pairwise(widths))
         self.norm = style.norm(widths[-1])
         self.to_volume = make_conv(2, widths[-1], self.channels * self.depth, 1)
-        self.blocks_3d = nn.Sequential(*(ResBlock(3, self.channels, self.channels, style) for _ in range(app.blocks_3d)))
+        self.blocks_3d = nn.Sequential(
+            *(ResBlock(3, self.channels, self.channels, style) for _ in range(app.blocks_3d))
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.stem(image * 2 - 1)  # (B, 64, S, S)
@@ -61,5 +65,3 @@ class AppearanceEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         return self.volume(image), None if self.descriptor is None else self.descriptor(image)
-
-

@@ -1,11 +1,11 @@
 """G_base of the paper: Figure 2, top to bottom.
 
-    source x_s ── E_app ──> v_s, e_s ──┐
-    source x_s ── E_mtn ──> R, t, z ───┴ W_s-> ── canonical volume ── G_3D ──┐      once per source: `encode`
-    driver x_d ── E_mtn ──> R, t, z ───── W_->d ─────────────────── driven ──┴ P ── G_2D ──> image      per frame: `drive`
+source x_s ── E_app ──> v_s, e_s ──┐
+source x_s ── E_mtn ──> R, t, z ───┴ W_s-> ── canonical volume ── G_3D ──┐      once per source: `encode`
+driver x_d ── E_mtn ──> R, t, z ───── W_->d ─────────────────── driven ──┴ P ── G_2D ──> image      per frame: `drive`
 
-    v_s->d = w_->d o G_3D(w_s-> o v_s)      (eq. 1)
-    x_s->d = G_2D(P(v_s->d))                (eq. 2)
+v_s->d = w_->d o G_3D(w_s-> o v_s)      (eq. 1)
+x_s->d = G_2D(P(v_s->d))                (eq. 2)
 """
 
 from __future__ import annotations
@@ -98,7 +98,11 @@ class BaseModel(nn.Module):
         motion = self.motion(source) if motion is None else motion
         volume, descriptor = self.appearance(source)  # v_s, e_s
         size = (volume.shape[2], volume.shape[3], volume.shape[4])
-        displacement = self._no_displacement(volume) if self.warp_source is None else self.warp_source(self.embed(motion.z, descriptor))
+        displacement = (
+            self._no_displacement(volume)
+            if self.warp_source is None
+            else self.warp_source(self.embed(motion.z, descriptor))
+        )
         canonical = sample(volume, source_to_canonical(displacement, motion.pose, size))  # w_s-> o v_s
         return Identity(self.generator_3d(canonical), descriptor, motion, displacement)
 
@@ -121,7 +125,7 @@ class BaseModel(nn.Module):
         return self.drive(self.encode(source), driver)
 
     def embed(self, z: Tensor, descriptor: Tensor | None) -> Tensor:
-        """z (B, n) as a map, plus e_s: "as inputs we use sums z_s + e_s and z_d + e_s" (A.1)."""
+        """Z (B, n) as a map, plus e_s: "as inputs we use sums z_s + e_s and z_d + e_s" (A.1)."""
         grid = self.config.descriptor_grid
         embedding = self.embed_z(z).unflatten(1, (-1, grid, grid))
         return embedding if descriptor is None else embedding + descriptor

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -32,9 +34,11 @@ class Generator3D(nn.Module):
         g, channels = config.generator_3d, config.volume_channels
         self.strides = g.strides
         widths = (channels, *g.widths)
-        self.down = nn.ModuleList(ResBlock(3, a, b, style) for a, b in zip(widths, widths[1:], strict=False))
-        self.bottleneck = nn.Sequential(*(ResBlock(3, widths[-1], widths[-1], style) for _ in range(g.bottleneck_blocks)))
-        self.up = nn.ModuleList(ResBlock(3, b, a, style) for a, b in zip(widths, widths[1:], strict=False))
+        self.down = nn.ModuleList(ResBlock(3, a, b, style) for a, b in itertools.pairwise(widths))
+        self.bottleneck = nn.Sequential(
+            *(ResBlock(3, widths[-1], widths[-1], style) for _ in range(g.bottleneck_blocks))
+        )
+        self.up = nn.ModuleList(ResBlock(3, b, a, style) for a, b in itertools.pairwise(widths))
         self.skips = nn.ModuleList(ResBlock(3, w, w, style) for w in widths[1:-1])
         self.output = OutputHead(3, channels, channels, style)
 
@@ -54,7 +58,7 @@ class Generator3D(nn.Module):
 
 
 class Projection(nn.Module):
-    """P: "orthographic projection that consists of reshape operation and 1x1 convolution"; order along depth matters."""
+    """P: "consists of reshape operation and 1x1 convolution" (A.1), so the order along depth matters."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -73,7 +77,7 @@ class Generator2D(nn.Module):
         g = config.generator_2d
         self.blocks = nn.Sequential(*(ResBlock(2, g.channels, g.channels, style) for _ in range(g.blocks)))
         widths = (g.channels, *g.widths)
-        self.up = nn.ModuleList(ResBlock(2, a, b, style) for a, b in zip(widths, widths[1:], strict=False))
+        self.up = nn.ModuleList(ResBlock(2, a, b, style) for a, b in itertools.pairwise(widths))
         self.output = OutputHead(2, widths[-1], 4 if config.predict_matte else 3, style)
 
     def forward(self, features: Tensor) -> Tensor:

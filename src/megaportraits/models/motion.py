@@ -49,7 +49,7 @@ class MotionEncoder(nn.Module):
         return crop_around(image, center, half_side, self.face_size)
 
     def encode_expression(self, image: Tensor, pose: Pose) -> Tensor:
-        """z (B, n) of an image (B, 3, S, S) whose head has this pose; no gradient goes into the crop's place."""
+        """Z (B, n) of an image (B, 3, S, S) whose head has this pose; no gradient goes into the crop's place."""
         crop = self.face_crop(image, pose.detach())
         return self.to_z(self.expression(crop).mean((2, 3)))
 

@@ -42,7 +42,9 @@ def find_base(name_or_path: str | Path) -> Path:
     if path.suffix == ".safetensors":
         if path.is_file():
             return path
-        raise WeightsError(f"weights file {path} does not exist", fix="Give a .safetensors file or a shipped name: nano.")
+        raise WeightsError(
+            f"weights file {path} does not exist", fix="Give a .safetensors file or a shipped name: nano."
+        )
     shipped = Path(str(resources.files("megaportraits") / "assets" / str(name_or_path) / "base.safetensors"))
     if not shipped.is_file():
         raise WeightsError(
@@ -77,7 +79,7 @@ def load_base(name_or_path: str | Path, device: torch.device | str = "cpu") -> B
     if wanted != got:
         wrong = sorted(set(wanted.items()) ^ set(got.items()))[0][0]
         raise WeightsError(
-            f"{path}: tensor {wrong} is {got.get(wrong, 'missing')}, this version of the model needs {wanted.get(wrong, 'no such')}",
+            f"{path}: tensor {wrong} is {got.get(wrong, 'missing')}, expected {wanted.get(wrong, 'no such tensor')}",
             fix="The file belongs to another version of megaportraits.",
         )
     model.load_state_dict(tensors)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,11 +28,10 @@ class WarpGenerator(nn.Module):
         self.to_volume = make_conv(2, embedding, w.inputs * w.input_depth, 1)
         widths = (w.inputs, *w.widths)
         self.blocks = nn.ModuleList(
-            AdaptiveResBlock3D(a, b, embedding, positions, style) for a, b in zip(widths, widths[1:], strict=False)
+            AdaptiveResBlock3D(a, b, embedding, positions, style) for a, b in itertools.pairwise(widths)
         )
         self.output = OutputHead(3, widths[-1], 3, style)
-        nn.init.zeros_(self.output.conv.weight)
-        nn.init.zeros_(self.output.conv.bias)
+        self.output.zero()
 
     def forward(self, embedding: Tensor) -> Tensor:
         """The map z + e_s (B, K, 4, 4) to displacements (B, 3, D, H, W) in [-1, 1], grid units, order (x, y, z)."""
@@ -40,5 +41,3 @@ class WarpGenerator(nn.Module):
             x = block(x, style)
             x = F.interpolate(x, scale_factor=factor, mode="trilinear", align_corners=False)
         return torch.tanh(self.output(x).float())
-
-

@@ -1,4 +1,4 @@
-"""Residual blocks of the paper: GroupNorm for BatchNorm, weight-standardised convolutions (Appendix A.1, Figure 11c)."""
+"""Residual blocks of the paper: GroupNorm, weight-standardised convolutions (Appendix A.1, Figure 11c)."""
 
 from __future__ import annotations
 
@@ -70,7 +70,12 @@ def make_conv(
     dim: int, inputs: int, outputs: int, kernel: int, *, stride: int = 1, standardize: bool = False
 ) -> nn.Module:
     """A same-padded 2D or 3D convolution."""
-    kinds = {(2, False): nn.Conv2d, (2, True): StandardizedConv2d, (3, False): nn.Conv3d, (3, True): StandardizedConv3d}
+    kinds = {
+        (2, False): nn.Conv2d,
+        (2, True): StandardizedConv2d,
+        (3, False): nn.Conv3d,
+        (3, True): StandardizedConv3d,
+    }
     return kinds[dim, standardize](inputs, outputs, kernel, stride=stride, padding=kernel // 2)
 
 
@@ -101,6 +106,11 @@ class OutputHead(nn.Module):
         super().__init__()
         self.norm = style.norm(inputs)
         self.conv = make_conv(dim, inputs, outputs, 3)
+
+    def zero(self) -> None:
+        """Start from an output of zero."""
+        for parameter in self.conv.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.relu(self.norm(x)))

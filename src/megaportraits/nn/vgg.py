@@ -18,6 +18,9 @@ RELU_LAYERS = (1, 6, 11, 20, 29)
 class VGG19Features(nn.Module):
     """Frozen relu1_1 .. relu5_1 of images (B, 3, H, W) in [0, 1]."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.features = vgg19(weights=None).features[: RELU_LAYERS[-1] + 1]

@@ -64,7 +64,16 @@ class BaseStage(nn.Module):
     def weights(self) -> dict[str, float]:
         """The weight of every loss, from the config."""
         w = self.config.loss
-        names = ("reconstruction", "perceptual", "contrastive", "matte", "pose", "expression", "warp_source", "warp_driver")
+        names = (
+            "reconstruction",
+            "perceptual",
+            "contrastive",
+            "matte",
+            "pose",
+            "expression",
+            "warp_source",
+            "warp_driver",
+        )
         return {n: float(getattr(w, n.split("_")[0])) for n in names if getattr(w, n.split("_")[0])}
 
     def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> Losses:
@@ -107,9 +116,7 @@ class BaseStage(nn.Module):
         image = {k: batch[f"{k}_image"].float() / 255 for k in ("source", "target", "driver")}
         matte = {k: batch[f"{k}_matte"].float() / 255 for k in ("source", "target", "driver")}
         count, device = len(image["source"]), image["source"].device
-        pair = color_jitter(
-            torch.cat([image["source"], image["target"]]), strength=0.25, generator=generator, repeat=2
-        )
+        pair = color_jitter(torch.cat([image["source"], image["target"]]), strength=0.25, generator=generator, repeat=2)
         image["source"], image["target"] = pair.chunk(2)
         if not self.config.model.predict_matte:
             color = torch.zeros(count, 3, 1, 1, device=device)
@@ -194,10 +201,18 @@ class BaseStage(nn.Module):
             losses["expression"] = readout_loss(self.readout(z), labels)
         if w.warp:
             size = (identity.volume.shape[2], identity.volume.shape[3], identity.volume.shape[4])
-            for side, role, field in (("source", "source", identity.displacement), ("driver", "target", output.displacement)):
+            for side, role, field in (
+                ("source", "source", identity.displacement),
+                ("driver", "target", output.displacement),
+            ):
                 if field is not None:
                     losses[f"warp_{side}"] = warp_loss(
-                        field, _label_pose(batch, role), batch[f"{role}_coords"], batch[f"{role}_valid"], size, side=side
+                        field,
+                        _label_pose(batch, role),
+                        batch[f"{role}_coords"],
+                        batch[f"{role}_valid"],
+                        size,
+                        side=side,
                     )
         return losses
 

@@ -29,7 +29,8 @@ def save(folder: Path, state: dict[str, Any], *, keep: int) -> Path:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise TrainingError(
-            f"cannot write checkpoint {path}: {error}", fix="Free disk space and resume; the last checkpoint is intact."
+            f"cannot write checkpoint {path}: {error}",
+            fix="Free disk space and resume; the last checkpoint is intact.",
         ) from error
     for old in sorted(folder.glob("step-*.pt"))[:-keep]:
         old.unlink()

@@ -60,7 +60,9 @@ class Run:
             TrainingError: the folder holds a run and `resume` is False.
         """
         if (self.folder / "config.yaml").exists() and not resume:
-            raise TrainingError(f"{self.folder} already holds a run", fix="Add --resume to go on, or choose another --out.")
+            raise TrainingError(
+                f"{self.folder} already holds a run", fix="Add --resume to go on, or choose another --out."
+            )
         (self.folder / "samples").mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         (self.folder / "config.yaml").write_text(text, encoding="utf-8")
@@ -116,7 +118,8 @@ def fit(
         eps=optim.eps,
         weight_decay=optim.weight_decay,
     )
-    average = AveragedModel(stage.model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema_decay), use_buffers=True)
+    decay = get_ema_multi_avg_fn(optim.ema_decay)  # type: ignore[no-untyped-call]
+    average = AveragedModel(stage.model, multi_avg_fn=decay, use_buffers=True)
     state = checkpoint.latest(folder / "checkpoints") if resume else None
     first = 0
     if state is not None:
@@ -224,7 +227,8 @@ def _restore(state: dict[str, Any], stage: nn.Module, average: AveragedModel, op
         optimizer.load_state_dict(state["optimizer"])
     except (RuntimeError, ValueError, KeyError) as error:
         raise TrainingError(
-            f"the checkpoint does not fit this configuration: {error}", fix="Resume with the config the run was started with."
+            f"the checkpoint does not fit this configuration: {error}",
+            fix="Resume with the config the run was started with.",
         ) from error
     return int(state["step"])
 
