@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -47,17 +46,13 @@ def animate(
         Literal["absolute", "relative"],
         typer.Option(help="absolute: the driver's pose and expression. relative: its change from neutral."),
     ] = "absolute",
-    scale_from: Annotated[
-        Literal["source", "driver"], typer.Option(help="Whose head size to keep.")
-    ] = "driver",
+    scale_from: Annotated[Literal["source", "driver"], typer.Option(help="Whose head size to keep.")] = "driver",
     background: Annotated[
         Literal["source", "driver", "color", "transparent"],
         typer.Option(help="Transparent needs .webm, .mov or .png."),
     ] = "source",
     color: Annotated[str, typer.Option(help="#RRGGBB of --background color.")] = "#00b140",
-    crop: Annotated[
-        bool, typer.Option("--crop", help="Only the square head crop, not the whole photo.")
-    ] = False,
+    crop: Annotated[bool, typer.Option("--crop", help="Only the square head crop, not the whole photo.")] = False,
     size: Annotated[int, typer.Option(help="Side of the head crop, pixels.")] = 256,
     max_side: Annotated[int, typer.Option(help="Longest side of the whole photo, pixels.")] = 1280,
     max_seconds: Annotated[float | None, typer.Option(help="Stop after this much of the driver.")] = None,
@@ -163,9 +158,7 @@ def weights_list() -> None:
 
     from megaportraits import weights
 
-    table = Table(
-        "name", "state", "size", "licence", "purpose", "from", title=f"Weights in {weights.cache_dir()}"
-    )
+    table = Table("name", "state", "size", "licence", "purpose", "from", title=f"Weights in {weights.cache_dir()}")
     for path in weights.shipped():
         size = f"{path.stat().st_size / 1e6:.1f} MB"
         table.add_row(
@@ -198,17 +191,11 @@ def weights_verify() -> None:
 @train_app.command("base")
 def train_base(
     data: Annotated[Path, typer.Option(help="Folder of training shards (or a folder with train/ and val/).")],
-    out: Annotated[
-        Path, typer.Option(help="Run folder: config, statistics, sample grids, checkpoints, weights.")
-    ],
-    config: Annotated[
-        str, typer.Option(help="A shipped config (nano, paper-256, paper-512) or a YAML file.")
-    ] = "nano",
+    out: Annotated[Path, typer.Option(help="Run folder: config, statistics, sample grids, checkpoints, weights.")],
+    config: Annotated[str, typer.Option(help="A shipped config (nano, paper-256, paper-512) or a YAML file.")] = "nano",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     init: Annotated[Path | None, typer.Option(help="Start from these weights (.safetensors).")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a config value: a.b=c.")
-    ] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="Override a config value: a.b=c.")] = None,
 ) -> None:
     """Train the base model; Ctrl-C checkpoints and leaves, --resume goes on exactly."""
     from megaportraits.config import TrainBaseConfig, load_config

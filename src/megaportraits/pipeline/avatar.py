@@ -1,0 +1,222 @@
+"""The product surface: `encode` a portrait once, `drive` it with any number of frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from megaportraits.errors import ConfigError, FaceError, ShapeError
+from megaportraits.faces.crop import Crop, extract
+from megaportraits.faces.detector import FaceAnalyzer
+from megaportraits.faces.inpainting import background_plate
+from megaportraits.faces.matting import Matting, foreground
+from megaportraits.media import Frame
+from megaportraits.media.images import UInt8
+from megaportraits.models.base import BaseModel
+from megaportraits.models.motion import Motion
+from megaportraits.models.storage import load_base
+from megaportraits.ops.geometry import HeadPose
+from megaportraits.ops.warping import Pose
+from megaportraits.pipeline.compose import Rendering
+from megaportraits.pipeline.driver import Driver, FrameSource, HeadFollower, find_neutral
+from megaportraits.pipeline.motion import edit_motion
+from megaportraits.pipeline.options import AnimateOptions, MotionMode, ScaleFrom
+from megaportraits.pipeline.portrait import Portrait, Source, find_source_head, flatten
+from megaportraits.pipeline.prefetch import prefetch
+from megaportraits.pipeline.scene import Scene
+
+_GREY = 127.5
+_LARGEST_WORK_SIZE = 512
+"""Side at which source heads are matted and inpainted, at most."""
+
+
+@dataclass(frozen=True)
+class AnimatedFrame:
+    """One frame of an animation.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB, or straight RGBA with a transparent background.
+        square: (N, N, 3) uint8, the head crop alone, in the driver crop's coordinates.
+        driver: (N, N, 3) uint8, the driver's head crop; None before its first face.
+        frame: the driver's frame, with its time.
+        held: whether the driver's face was not found here, so that the last motion stays.
+    """
+
+    image: UInt8
+    square: UInt8
+    driver: UInt8 | None
+    frame: Frame
+    held: bool
+
+
+class Avatar:
+    """A model with everything around it: perception before, compositing after. Not for two threads at once.
+
+    Args:
+        model: a base model.
+        device: where it runs.
+        analyzer: finds faces; made when it is first needed.
+    """
+
+    def __init__(
+        self, model: BaseModel, *, device: torch.device | str = "cpu", analyzer: FaceAnalyzer | None = None
+    ) -> None:
+        self.device = torch.device(device)
+        self.model = model.to(self.device).eval()
+        self.size = model.config.image_size
+        self._analyzer = analyzer
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path = "nano", *, device: str = "auto") -> Self:
+        """An avatar from shipped weights ("nano") or a `.safetensors` file that training wrote.
+
+        Args:
+            name_or_path: see `models.storage.load_base`.
+            device: a torch device, or "auto": CUDA where there is one, else the CPU.
+
+        Raises:
+            WeightsError: no such weights.
+            ConfigError: no such device.
+        """
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            chosen = torch.device(device)
+            torch.zeros(1, device=chosen)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"device: {device!r} cannot be used ({reason})", fix="Use cpu or cuda.") from error
+        return cls(load_base(name_or_path, chosen), device=chosen)
+
+    @cached_property
+    def analyzer(self) -> FaceAnalyzer:
+        """The face analyzer; its weights are fetched on first use."""
+        return self._analyzer or FaceAnalyzer()
+
+    @cached_property
+    def matting(self) -> Matting:
+        """The matting network; its weights are fetched on first use."""
+        return Matting()
+
+    @cached_property
+    def _render_analyzer(self) -> FaceAnalyzer:
+        """For renderings: the other one follows the driver in a thread of its own."""
+        return FaceAnalyzer(reject_animals=False)
+
+    def encode(self, source: Source, *, face: int | None = None) -> Portrait:
+        """Look at a source and remember the person: everything that is needed once per source.
+
+        Args:
+            source: an image or video file, or an RGB uint8 picture (H, W, 3).
+            face: which face, counted from 1 from left to right; None takes the largest.
+
+        Raises:
+            MediaError: the file cannot be read.
+            FaceError: no human face, or not that many.
+        """
+        head = find_source_head(source, self.analyzer, face)
+        work = int(np.clip(round(head.crop.side), self.size, _LARGEST_WORK_SIZE))
+        square = extract(head.photo, head.crop, work)
+        matte = self.matting.matte(head.photo, head.face, head.crop, work)
+        # Straight colours at the edge, so that the old background leaves no fringe on the new one.
+        person = foreground(square, matte)
+        seen = flatten(person, matte, _GREY if self.model.config.predict_matte else 0.0)
+        with torch.inference_mode():
+            identity = self.model.encode(self._tensor(seen))
+        return Portrait(head, square, matte, background_plate(square, matte), identity)
+
+    def motion(self, driver: UInt8) -> Motion:
+        """The motion of a driver's head crop, uint8 (N, N, 3) of any size; batch 1."""
+        with torch.inference_mode():
+            motion: Motion = self.model.motion(self._tensor(driver))
+        return motion
+
+    def render(self, portrait: Portrait, motion: Motion) -> Rendering:
+        """The person with a given motion."""
+        with torch.inference_mode():
+            output = self.model.render(portrait.identity, motion)
+        image = output.image[0].clamp(0, 1).permute(1, 2, 0).float().cpu().numpy()
+        if output.alpha is not None:
+            alpha = output.alpha[0, 0].clamp(0, 1).float().cpu().numpy()
+        else:
+            alpha = self._cut_out(np.rint(image * 255).astype(np.uint8))
+        return Rendering(np.dstack([image * alpha[..., None], alpha]), head_pose(motion.pose))
+
+    def drive(self, portrait: Portrait, driver: UInt8, *, scale_from: ScaleFrom = ScaleFrom.DRIVER) -> Rendering:
+        """The person moving like a driver's head crop, uint8 (N, N, 3) of any size."""
+        return self.render(portrait, edit_motion(portrait.motion, self.motion(driver), scale_from=scale_from))
+
+    def animate(
+        self, source: Source | Portrait, driver: Driver | FrameSource, options: AnimateOptions | None = None
+    ) -> Iterator[AnimatedFrame]:
+        """Animate a source with a driver, frame by frame, in constant memory.
+
+        The source and the driver's neutral frame are looked at before this returns; frames are made as they
+        are asked for.
+
+        Raises:
+            MediaError: a file cannot be read.
+            FaceError: the source shows no face, or not the wanted one; at the end: no driver frame did.
+        """
+        options = options or AnimateOptions()
+        portrait = source if isinstance(source, Portrait) else self.encode(source, face=options.face)
+        frames = driver if isinstance(driver, FrameSource) else FrameSource(driver)
+        neutral = None
+        if options.motion is MotionMode.RELATIVE:
+            neutral = self.motion(find_neutral(frames, self.analyzer, self.size).image)
+        return self._animate(portrait, frames, options, neutral)
+
+    def _animate(
+        self, portrait: Portrait, source: FrameSource, options: AnimateOptions, neutral: Motion | None
+    ) -> Iterator[AnimatedFrame]:
+        scene = Scene(portrait, options, self.matting, head_pose(portrait.motion.pose))
+        follower = HeadFollower(self.analyzer, self.size)
+        motion, seen = portrait.motion, False
+        for view in prefetch(map(follower.look, source.frames(options.max_seconds))):
+            if view.head is not None:
+                seen = True
+                driven = self.motion(view.head.image)
+                motion = edit_motion(portrait.motion, driven, neutral=neutral, scale_from=options.scale_from)
+            composed = scene.compose(self.render(portrait, motion), view)
+            yield AnimatedFrame(*composed, frame=view.frame, held=view.head is None)
+        if not seen:
+            raise FaceError(
+                f"Expected a face in {source.name}, found none in any frame.",
+                fix="Take a video in which a face is well visible, not in profile.",
+            )
+
+    def _cut_out(self, image: UInt8) -> npt.NDArray[np.float32]:
+        """The matte (S, S) of a rendering by a model that predicts none, as the paper's."""
+        whole = Crop(self.size / 2, self.size / 2, self.size)
+        face = next(iter(self._render_analyzer.detect(image)), None)
+        if face is None:  # nothing like a face came out: show it as it is
+            return np.ones(image.shape[:2], np.float32)
+        return self.matting.matte(image, face, whole, self.size)
+
+    def _tensor(self, image: UInt8) -> Tensor:
+        """uint8 (N, N, 3) to (1, 3, S, S) in [0, 1]."""
+        if image.ndim != 3 or image.shape[0] != image.shape[1] or image.shape[2] != 3:
+            raise ShapeError(f"Expected a square head crop (N, N, 3), got {image.shape}.")
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)[None] / 255
+        if image.shape[0] == self.size:
+            return tensor
+        return torch.nn.functional.interpolate(
+            tensor, (self.size, self.size), mode="bicubic", antialias=True, align_corners=False
+        ).clamp(0, 1)
+
+
+def head_pose(pose: Pose) -> HeadPose:
+    """The first pose of a batch in numpy."""
+    return HeadPose(
+        rotation=pose.rotation[0].double().cpu().numpy(),
+        translation=pose.translation[0].double().cpu().numpy(),
+        scale=float(pose.scale[0]),
+    )

@@ -1,0 +1,192 @@
+"""The driver's side: a video or still image becomes a stream of head crops, in constant memory."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from megaportraits.errors import FaceError
+from megaportraits.faces.crop import Crop, crop_of_pose, extract
+from megaportraits.faces.detector import Face, FaceAnalyzer
+from megaportraits.faces.pose import FacePose, fit_pose
+from megaportraits.faces.tracking import CropTracker
+from megaportraits.media import Frame, VideoReader, is_video, read_image
+from megaportraits.media.images import UInt8
+from megaportraits.ops.geometry import matrix_to_euler
+
+_NEUTRAL_SECONDS = 20.0
+_NEUTRAL_LOOKS = 60
+"""Bounds of the first pass over a driver: this much of its time, and at most about this many detections."""
+
+Driver = str | Path | UInt8 | Sequence[UInt8]
+"""A video or image file, one frame, or a list of frames."""
+
+
+@dataclass(frozen=True)
+class HeadView:
+    """The driver's head in one frame.
+
+    Attributes:
+        image: (S, S, 3) uint8, the head crop.
+        crop: where it lies in the frame.
+        pose: the landmarks' head pose, in pixels of the frame.
+        face: landmarks and blendshapes.
+    """
+
+    image: UInt8
+    crop: Crop
+    pose: FacePose
+    face: Face
+
+
+@dataclass(frozen=True)
+class DriverFrame:
+    """A frame of the driver.
+
+    Attributes:
+        frame: picture and time.
+        head: None where no face was found.
+    """
+
+    frame: Frame
+    head: HeadView | None
+
+
+class FrameSource:
+    """A driver that can be read several times.
+
+    Attributes:
+        name: for messages.
+        reader: the video file's reader, None for arrays and still images.
+        still: whether the driver is one picture.
+    """
+
+    def __init__(self, driver: Driver, *, fps: Fraction | float = 25) -> None:
+        self.reader: VideoReader | None = None
+        self._images: Sequence[UInt8] = ()
+        self.name = "the driver"
+        if isinstance(driver, (str, Path)):
+            self.name = f"the driver {driver}"
+            if is_video(driver):
+                self.reader = VideoReader(driver)
+            else:
+                self._images = [read_image(driver)]
+        elif isinstance(driver, np.ndarray):
+            self._images = [driver] if driver.ndim == 3 else list(driver)
+        else:
+            self._images = driver
+        self._fps = Fraction(fps).limit_denominator(100_000)
+        self.still = self.reader is None and len(self._images) == 1
+
+    @property
+    def fps(self) -> Fraction:
+        """Average frames a second."""
+        return self.reader.info.fps if self.reader else self._fps
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds per tick of the frames' times."""
+        return self.reader.info.time_base if self.reader else 1 / self._fps
+
+    def frames(self, max_seconds: float | None = None) -> Iterator[Frame]:
+        """The frames from the start, up to a length in seconds."""
+        frames: Iterable[Frame] = self.reader or (
+            Frame(image, index, self.time_base) for index, image in enumerate(self._images)
+        )
+        start: float | None = None
+        for frame in frames:
+            start = frame.time if start is None else start
+            if max_seconds is not None and frame.time - start >= max_seconds:
+                return
+            yield frame
+
+    def count(self, max_seconds: float | None = None) -> int | None:
+        """The estimated number of those frames; None when the file does not say."""
+        known = self.reader.info.frames if self.reader else len(self._images)
+        if max_seconds is None:
+            return known
+        longest = max(1, round(max_seconds * float(self.fps)))
+        return longest if known is None else min(known, longest)
+
+
+class HeadFollower:
+    """Follows one head through frames: the largest face of the first frame that has one.
+
+    Args:
+        analyzer: used by this follower alone while it runs.
+        size: side of the head crops.
+    """
+
+    def __init__(self, analyzer: FaceAnalyzer, size: int) -> None:
+        self._analyzer = analyzer
+        self._size = size
+        self._tracker = CropTracker("follow")
+        self._last: Face | None = None
+
+    def look(self, frame: Frame) -> DriverFrame:
+        """Find the head in the next frame."""
+        if self._last is None:
+            face = next(iter(self._analyzer.detect(frame.image)), None)
+        else:
+            face = self._analyzer.track(frame.image, self._last)
+        if face is None:
+            return DriverFrame(frame, None)
+        self._last = face
+        pose = fit_pose(face.landmarks)
+        crop = self._tracker.update(pose, frame.time)
+        return DriverFrame(frame, HeadView(extract(frame.image, crop, self._size), crop, pose, face))
+
+
+def find_neutral(source: FrameSource, analyzer: FaceAnalyzer, size: int) -> HeadView:
+    """The driver's most neutral head: mouth closed, eyes open, facing the camera.
+
+    Looks at about `_NEUTRAL_LOOKS` frames spread over the first `_NEUTRAL_SECONDS`.
+
+    Raises:
+        FaceError: none of them shows a face.
+    """
+    frames = source.frames(_NEUTRAL_SECONDS)
+    count = source.count(_NEUTRAL_SECONDS) or _NEUTRAL_LOOKS
+    step = max(1, -(-count // _NEUTRAL_LOOKS))
+    best: tuple[float, Frame, Face] | None = None
+    last: Face | None = None
+    for frame in itertools.islice(frames, 0, None, step):
+        face = analyzer.track(frame.image, last) if last else next(iter(analyzer.detect(frame.image)), None)
+        last = face or last
+        if face is not None and (best is None or distance_from_neutral(face) < best[0]):
+            best = (distance_from_neutral(face), frame, face)
+    if best is None:
+        raise FaceError(
+            f"Expected a face in {source.name}, found none in its first {_NEUTRAL_SECONDS:.0f} seconds.",
+            fix="Relative motion starts from a neutral face: cut the video so that the face is seen early.",
+        )
+    _, frame, face = best
+    pose = fit_pose(face.landmarks)
+    crop = crop_of_pose(pose)
+    return HeadView(extract(frame.image, crop, size), crop, pose, face)
+
+
+def distance_from_neutral(face: Face) -> float:
+    """How far a face is from a relaxed, frontal one; a full expression or a turn of 25 degrees adds 1."""
+    both = [
+        0.5 * (face.blendshape(f"{name}Left") + face.blendshape(f"{name}Right"))
+        for name in (
+            "eyeBlink",
+            "mouthSmile",
+            "mouthFrown",
+            "mouthStretch",
+            "mouthUpperUp",
+            "browDown",
+            "eyeWide",
+        )
+    ]
+    alone = [face.blendshape(name) for name in ("jawOpen", "mouthPucker", "mouthFunnel", "browInnerUp")]
+    yaw, pitch, roll = matrix_to_euler(fit_pose(face.landmarks).rotation)
+    turned = np.hypot(np.hypot(yaw, pitch), 0.5 * roll) / 25
+    # Open jaws and closed eyes count double: they are what a viewer sees first when the neutral is wrong.
+    return float(sum(alone) + sum(both) + alone[0] + both[0] + turned)

@@ -1,0 +1,219 @@
+"""From files to a file: the work behind `megaportraits animate`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from megaportraits.errors import MediaError
+from megaportraits.faces.crop import extract
+from megaportraits.media import (
+    ALPHA_SUFFIXES,
+    VIDEO_SUFFIXES,
+    VideoWriter,
+    check_output,
+    is_video,
+    write_image,
+)
+from megaportraits.media.images import UInt8
+from megaportraits.pipeline.avatar import AnimatedFrame, Avatar
+from megaportraits.pipeline.compose import side_by_side
+from megaportraits.pipeline.driver import FrameSource
+from megaportraits.pipeline.options import AnimateOptions
+from megaportraits.pipeline.portrait import Portrait
+
+STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_STILL_ALPHA_SUFFIXES = (".png", ".webp")
+
+Progress = Callable[[int, int | None], None]
+"""Called with the frames done and the frames expected (None: not known)."""
+
+
+@dataclass(frozen=True)
+class AnimateReport:
+    """What `animate_file` did.
+
+    Attributes:
+        output: the file written.
+        frames: how many frames it has.
+        held: how many of them repeat the last motion because no face was found.
+        faces: how many faces the source shows.
+        interrupted: whether Ctrl-C ended it early; the file is playable up to there.
+        damage: None, or one sentence about damaged parts of the driver.
+    """
+
+    output: Path
+    frames: int
+    held: int
+    faces: int
+    interrupted: bool
+    damage: str | None
+
+    def lines(self) -> list[str]:
+        """The report in words, one remark a line."""
+        ended = "Stopped early: wrote" if self.interrupted else "Wrote"
+        said = [f"{ended} {self.frames} frame{'s' * (self.frames != 1)} to {self.output}"]
+        if self.faces > 1:
+            said.append(f"The source shows {self.faces} faces; --face N chooses one, from left to right.")
+        if self.held:
+            said.append(f"No face was found in {self.held} driver frames; there the last motion was held.")
+        if self.damage:
+            said.append(f"The driver is damaged: {self.damage}.")
+        return said
+
+
+def plan_output(
+    source: Path,
+    driver: Path,
+    output: Path | None,
+    options: AnimateOptions,
+    *,
+    side_by_side: Path | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Check inputs and outputs before any network is loaded.
+
+    Returns:
+        `output`, or by default SOURCE_DRIVER.mp4 (.webm when transparent, .png for a still driver) in the
+        current folder.
+
+    Raises:
+        MediaError: an input cannot be read, an output may not be written or has a suffix that does not fit.
+    """
+    is_video(source)
+    moving = is_video(driver)
+    if moving:
+        suffixes = ALPHA_SUFFIXES if options.transparent else VIDEO_SUFFIXES
+    else:
+        suffixes = _STILL_ALPHA_SUFFIXES if options.transparent else STILL_SUFFIXES
+    output = output or Path(f"{source.stem}_{driver.stem}{suffixes[0]}")
+    beside = (VIDEO_SUFFIXES if moving else STILL_SUFFIXES) if side_by_side else ()
+    for path, fitting in ((output, suffixes), (side_by_side, beside)):
+        if path is None:
+            continue
+        if path.suffix.lower() not in fitting:
+            kind = "a video" if moving else "a still image"
+            look = " with transparency" if options.transparent and path is output else ""
+            raise MediaError(
+                f"{path}: the driver is {kind}, so the output must be {kind}{look}; got {path.suffix!r}",
+                fix=f"Name it {', '.join(fitting)}.",
+            )
+        check_output(path, overwrite=overwrite, inputs=(source, driver))
+    if side_by_side is not None and side_by_side.absolute() == output.absolute():
+        raise MediaError(f"{output}: output and side-by-side name the same file", fix="Give two names.")
+    return output
+
+
+def animate_file(
+    avatar: Avatar,
+    source: str | Path,
+    driver: str | Path,
+    output: str | Path | None = None,
+    options: AnimateOptions | None = None,
+    *,
+    side_by_side: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> AnimateReport:
+    """Animate a file with a file and write a file; memory does not grow with the driver's length.
+
+    The driver's frame times and sound are kept. Ctrl-C ends the work early and leaves a playable file.
+
+    Args:
+        avatar: the model.
+        source: image or video that shows the person.
+        driver: video or image that shows the motion.
+        output: see `plan_output`.
+        options: see `AnimateOptions`.
+        side_by_side: also write source crop, driver crop and result as three equal squares in a row.
+        overwrite: whether existing files may be replaced.
+        progress: see `Progress`.
+
+    Raises:
+        MediaError: a file cannot be read or written.
+        FaceError: no usable face in the source, or none in the driver.
+    """
+    options = options or AnimateOptions()
+    beside = None if side_by_side is None else Path(side_by_side)
+    output = plan_output(
+        Path(source),
+        Path(driver),
+        None if output is None else Path(output),
+        options,
+        side_by_side=beside,
+        overwrite=overwrite,
+    )
+    portrait = avatar.encode(source, face=options.face)
+    frames = FrameSource(driver)
+    job = _Job(portrait, frames, options, progress)
+    animated = avatar.animate(portrait, frames, options)
+    if frames.still:
+        frame = next(animated)
+        next(animated, None)  # the end of the stream tells whether there was a face
+        job.count(frame)
+        write_image(output, frame.image, overwrite=overwrite)
+        if beside is not None:
+            write_image(beside, job.row(frame), overwrite=overwrite)
+    else:
+        job.write_videos(animated, output, beside, overwrite=overwrite)
+    damage = frames.reader.damage if frames.reader else None
+    return AnimateReport(output, job.frames, job.held, portrait.head.faces, job.interrupted, damage)
+
+
+class _Job:
+    """Counters and writers of one `animate_file`."""
+
+    def __init__(
+        self, portrait: Portrait, source: FrameSource, options: AnimateOptions, progress: Progress | None
+    ) -> None:
+        self.frames = 0
+        self.held = 0
+        self.interrupted = False
+        self._source = source
+        self._options = options
+        self._progress = progress
+        self._total = source.count(options.max_seconds)
+        self._source_square = extract(portrait.head.photo, portrait.head.crop, options.size)
+
+    def count(self, frame: AnimatedFrame) -> None:
+        self.frames += 1
+        self.held += frame.held
+        if self._progress is not None:
+            self._progress(self.frames, self._total)
+
+    def row(self, frame: AnimatedFrame) -> UInt8:
+        """Source crop, driver crop, result."""
+        driver = np.zeros_like(self._source_square) if frame.driver is None else frame.driver
+        return side_by_side(self._source_square, driver, frame.square)
+
+    def write_videos(
+        self, animated: Iterator[AnimatedFrame], output: Path, beside: Path | None, *, overwrite: bool
+    ) -> None:
+        try:
+            with ExitStack() as stack:
+                result = stack.enter_context(self._writer(output, overwrite, alpha=self._options.transparent))
+                row = stack.enter_context(self._writer(beside, overwrite)) if beside is not None else None
+                for frame in animated:
+                    result.write(frame.image, frame.frame.pts)
+                    if row is not None:
+                        row.write(self.row(frame), frame.frame.pts)
+                    self.count(frame)
+        except KeyboardInterrupt:
+            if not self.frames:
+                raise
+            self.interrupted = True
+
+    def _writer(self, path: Path, overwrite: bool, *, alpha: bool = False) -> VideoWriter:
+        reader = self._source.reader
+        return VideoWriter(
+            path,
+            fps=self._source.fps,
+            time_base=self._source.time_base,
+            audio_from=reader.path if reader is not None and reader.info.has_audio else None,
+            alpha=alpha,
+            overwrite=overwrite,
+        )

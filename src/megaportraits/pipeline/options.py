@@ -1,0 +1,101 @@
+"""What a user can choose when a portrait is animated; shared by the Python API and the command line."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from megaportraits.errors import ConfigError
+
+Color = tuple[int, int, int]
+
+
+class MotionMode(StrEnum):
+    """How the driver's motion is taken over."""
+
+    ABSOLUTE = "absolute"
+    """The driver's own pose and expression, as in the paper."""
+    RELATIVE = "relative"
+    """The source's pose and expression plus the driver's change from its own neutral frame."""
+
+
+class ScaleFrom(StrEnum):
+    """Whose head size the result has (paper, B.6)."""
+
+    SOURCE = "source"
+    DRIVER = "driver"
+
+
+class Background(StrEnum):
+    """What stands behind the person."""
+
+    SOURCE = "source"
+    """The photo's own background, filled in where the head moves away."""
+    DRIVER = "driver"
+    """The driver's scene, with the driver's head removed."""
+    COLOR = "color"
+    TRANSPARENT = "transparent"
+
+
+@dataclass(frozen=True)
+class AnimateOptions:
+    """Choices of one animation.
+
+    Attributes:
+        motion: see `MotionMode`.
+        scale_from: see `ScaleFrom`.
+        background: see `Background`; a flat colour and transparency show the head crop only.
+        color: 0-255 RGB of `Background.COLOR`.
+        crop: give the square head crop; otherwise it is pasted back into the whole picture.
+        size: side of the head crop in the result, pixels.
+        max_side: the whole picture is shrunk to this longest side.
+        max_seconds: stop after this much of the driver; None takes all.
+        face: which face of the source, counted from 1 from left to right; None takes the largest.
+
+    Raises:
+        ConfigError: a value is out of its range.
+    """
+
+    motion: MotionMode = MotionMode.ABSOLUTE
+    scale_from: ScaleFrom = ScaleFrom.DRIVER
+    background: Background = Background.SOURCE
+    color: Color = (0, 177, 64)
+    crop: bool = False
+    size: int = 256
+    max_side: int = 1280
+    max_seconds: float | None = None
+    face: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+            ("size", self.size, 16, 4096),
+            ("max_side", self.max_side, 64, 8192),
+            ("max_seconds", self.max_seconds, 0.001, float("inf")),
+            ("face", self.face, 1, 1000),
+            *(("color", part, 0, 255) for part in self.color),
+        ):
+            if value is not None and not low <= value <= high:
+                raise ConfigError(f"{name}: expected a value from {low} to {high}, got {value}")
+
+    @property
+    def transparent(self) -> bool:
+        """Whether frames carry alpha."""
+        return self.background is Background.TRANSPARENT
+
+    @property
+    def crop_only(self) -> bool:
+        """Whether the result is the square head crop."""
+        return self.crop or self.background in (Background.COLOR, Background.TRANSPARENT)
+
+
+def parse_color(text: str) -> Color:
+    """`#RRGGBB` (with or without #) to 0-255 RGB.
+
+    Raises:
+        ConfigError: another form.
+    """
+    if not re.fullmatch(r"#?[0-9a-fA-F]{6}", text):
+        raise ConfigError(f"color: expected #RRGGBB, got {text!r}", fix='For example --color "#00b140".')
+    red, green, blue = bytes.fromhex(text.removeprefix("#"))
+    return red, green, blue

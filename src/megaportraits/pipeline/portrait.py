@@ -1,0 +1,125 @@
+"""The source's side: a photograph is looked at once, and everything a frame needs from it is kept."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from megaportraits.errors import FaceError
+from megaportraits.faces.crop import Crop, head_crop
+from megaportraits.faces.detector import Face, FaceAnalyzer
+from megaportraits.media import VideoReader, is_video, read_image
+from megaportraits.media.images import UInt8
+from megaportraits.models.base import Identity
+from megaportraits.models.motion import Motion
+
+_VIDEO_LOOKS = 100
+"""Frames of a source video that are searched for a face."""
+
+Source = str | Path | UInt8
+"""An image or video file, or a picture (H, W, 3)."""
+
+
+@dataclass(frozen=True)
+class SourceHead:
+    """The face chosen in a source picture.
+
+    Attributes:
+        photo: (H, W, 3), the whole picture at its own size.
+        face: the chosen face.
+        crop: its head crop, in pixels of `photo`.
+        faces: how many faces the picture shows.
+    """
+
+    photo: UInt8
+    face: Face
+    crop: Crop
+    faces: int
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """An encoded source; `Avatar.encode` makes it.
+
+    Attributes:
+        head: the chosen face in the picture at its own size.
+        square: (n, n, 3) uint8, the head crop.
+        matte: (n, n) float32 in [0, 1], its alpha.
+        plate: (n, n, 3) uint8, what stands behind the person in the head crop.
+        identity: the network's memory of the person, batch 1.
+    """
+
+    head: SourceHead
+    square: UInt8
+    matte: npt.NDArray[np.float32]
+    plate: UInt8
+    identity: Identity
+
+    @property
+    def motion(self) -> Motion:
+        """The source's own motion, batch 1."""
+        return self.identity.motion
+
+
+def find_source_head(source: Source, analyzer: FaceAnalyzer, number: int | None = None) -> SourceHead:
+    """Read a source and choose the face to animate.
+
+    Args:
+        source: of a video, the first frame with a face is taken.
+        analyzer: finds the faces.
+        number: which face, counted from 1 from left to right; None takes the largest.
+
+    Raises:
+        MediaError: the file cannot be read.
+        FaceError: no human face, or fewer faces than `number`.
+    """
+    name = "the source" if isinstance(source, np.ndarray) else f"the source {source}"
+    photo, faces = _look(source, analyzer, name)
+    if number is None:
+        face = faces[0]
+    elif number <= len(faces):
+        face = sorted(faces, key=lambda f: float(f.box[0] + f.box[2]))[number - 1]
+    else:
+        raise FaceError(
+            f"Expected at least {number} faces in {name}, found {len(faces)}.",
+            fix="Faces are counted from 1, from left to right.",
+        )
+    return SourceHead(photo, face, head_crop(face), len(faces))
+
+
+def shrink(photo: UInt8, crop: Crop, max_side: int) -> tuple[UInt8, Crop]:
+    """The picture and the crop in it, shrunk so that the longer side is at most `max_side` pixels."""
+    height, width = photo.shape[:2]
+    factor = max_side / max(height, width)
+    if factor >= 1:
+        return photo, crop
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    smaller = np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8)
+    across, down = size[0] / width, size[1] / height
+    return smaller, Crop(crop.center_x * across, crop.center_y * down, crop.side * (across + down) / 2)
+
+
+def flatten(head: UInt8, matte: npt.NDArray[np.float32], color: float = 127.5) -> UInt8:
+    """A head crop over a flat grey, as models that predict mattes were trained to see sources."""
+    return np.rint(head * matte[..., None] + color * (1 - matte[..., None])).astype(np.uint8)
+
+
+def _look(source: Source, analyzer: FaceAnalyzer, name: str) -> tuple[UInt8, list[Face]]:
+    if isinstance(source, np.ndarray):
+        return source, analyzer.require(source, name)
+    if not is_video(source):
+        photo = read_image(source)
+        return photo, analyzer.require(photo, name)
+    for frame in itertools.islice(VideoReader(source), _VIDEO_LOOKS):
+        faces = analyzer.detect(frame.image)
+        if faces:
+            return frame.image, faces
+    raise FaceError(
+        f"Expected a human face in the first {_VIDEO_LOOKS} frames of {name}, found none.",
+        fix="Take a picture or a video that begins with a well visible face.",
+    )

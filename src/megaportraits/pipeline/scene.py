@@ -1,0 +1,100 @@
+"""What stands around a driven head: the photo, the driver's scene, a flat colour or nothing."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from megaportraits.faces.crop import Crop, extract, paste
+from megaportraits.faces.inpainting import background_plate
+from megaportraits.faces.matting import Matting
+from megaportraits.media.images import UInt8
+from megaportraits.ops.geometry import HeadPose
+from megaportraits.pipeline.compose import Placement, Rendering, over, straight
+from megaportraits.pipeline.driver import DriverFrame, HeadView
+from megaportraits.pipeline.options import AnimateOptions, Background
+from megaportraits.pipeline.portrait import Portrait, shrink
+
+_CHECKER = (255, 255, 255)
+"""Behind transparent heads where a file cannot be transparent."""
+
+
+class Scene:
+    """Composites one animation's frames.
+
+    Args:
+        portrait: the source.
+        options: background, sizes, crop or whole picture.
+        matting: for the driver's scene.
+        rest: the source's pose in its own head crop.
+    """
+
+    def __init__(self, portrait: Portrait, options: AnimateOptions, matting: Matting, rest: HeadPose) -> None:
+        self._options = options
+        self._matting = matting
+        self._rest = rest
+        self._last: HeadView | None = None
+        size = options.size
+        self._plate = _resize(portrait.plate, size)
+        if options.background is Background.SOURCE and not options.crop_only:
+            self._photo, crop = shrink(portrait.head.photo, portrait.head.crop, options.max_side)
+            self._placement = Placement(self._photo.shape, crop)
+            emptied = paste(self._photo, portrait.plate, crop, grown(portrait.matte))
+            self._behind = emptied[self._placement.window]
+
+    def compose(self, rendering: Rendering, view: DriverFrame) -> tuple[UInt8, UInt8, UInt8 | None]:
+        """The result, its head crop alone, and the driver's head crop."""
+        self._last = view.head or self._last
+        options = self._options
+        head = rendering.resized(options.size)
+        driver = None
+        if self._last is not None:
+            driver = extract(view.frame.image, self._last.crop, options.size)
+        if options.background is Background.DRIVER:
+            return self._in_driver(rendering, head, view, driver)
+        square = over(head, self._square_background())
+        if options.transparent:
+            return straight(head), square, driver
+        if options.crop_only:
+            return square, square, driver
+        pasted = self._placement.paste(self._photo, self._behind, rendering, self._rest)
+        return pasted, square, driver
+
+    def _square_background(self) -> npt.NDArray[np.uint8]:
+        if self._options.background is Background.SOURCE:
+            return self._plate
+        color = self._options.color if self._options.background is Background.COLOR else _CHECKER
+        return np.array(color, np.uint8)
+
+    def _in_driver(
+        self, rendering: Rendering, person: npt.NDArray[np.float32], view: DriverFrame, driver: UInt8 | None
+    ) -> tuple[UInt8, UInt8, UInt8 | None]:
+        """Into the driver's frame, whose own head is taken out."""
+        options = self._options
+        if self._last is None or driver is None:  # nobody is there yet
+            frame, _ = shrink(view.frame.image, Crop(0, 0, 1), options.max_side)
+            return (self._plate if options.crop_only else frame), over(person, self._plate), None
+        head, crop = self._last, self._last.crop
+        matte = self._matting.matte(view.frame.image, head.face, crop, options.size)
+        plate = background_plate(driver, matte)
+        square = over(person, plate)
+        if options.crop_only:
+            return square, square, driver
+        frame, crop = shrink(view.frame.image, crop, options.max_side)
+        placement = Placement(frame.shape, crop)
+        emptied = paste(frame, plate, crop, grown(matte))
+        return placement.paste(frame, emptied[placement.window], rendering), square, driver
+
+
+def grown(matte: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """A matte made wider and softer by about 2 % of its side, so that no rim of the person stays behind."""
+    reach = max(1, round(matte.shape[0] * 0.02))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    wider = cv2.dilate(matte, kernel)
+    return np.asarray(cv2.GaussianBlur(wider, (0, 0), reach / 2), np.float32)
+
+
+def _resize(image: UInt8, size: int) -> UInt8:
+    how = cv2.INTER_AREA if size < image.shape[0] else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, (size, size), interpolation=how), np.uint8)
