@@ -22,10 +22,10 @@ from megaportraits.faces.networks import task_member
 Array = npt.NDArray[np.float64]
 
 # MediaPipe's canonical mesh to ICT-FaceKit's neutral head: V = SCALE * Rx(PITCH) @ m + (0, SHIFT_Y, SHIFT_Z),
-# x being shared by symmetry. Calibrated on 210 renders of 70 ICT identities with known poses (yaw to 25 degrees,
-# pitch to 14, roll to 10) so that poses fitted to the landmarks found there have no mean error; single poses are
-# then off by 2.4 degrees and 0.17 cm in the median. Matching the two meshes point by point gives the same within
-# 1 %, 0.9 degrees and 0.1 cm.
+# x being shared by symmetry. Calibrated on 210 renders of 70 ICT identities with known poses (yaw to 25
+# degrees, pitch to 14, roll to 10) so that poses fitted to the landmarks found there have no mean error;
+# single poses are then off by 2.4 degrees and 0.17 cm in the median. Matching the two meshes point by point
+# gives the same within 1 %, 0.9 degrees and 0.1 cm.
 _SCALE = 0.9916
 _PITCH_DEGREES = -0.25
 _SHIFT_Y = 0.82

@@ -125,9 +125,7 @@ class FaceAnalyzer:
             return face
         center = (previous.box[:2] + previous.box[2:]) / 2
         found = self.detect(image)
-        return min(
-            found, key=lambda f: float(np.linalg.norm((f.box[:2] + f.box[2:]) / 2 - center)), default=None
-        )
+        return min(found, key=lambda f: float(np.linalg.norm((f.box[:2] + f.box[2:]) / 2 - center)), default=None)
 
     def _search(self, image: Image) -> tuple[list[Face], bool]:
         """Human faces, largest first, and whether only an animal's face was seen."""

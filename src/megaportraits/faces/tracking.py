@@ -59,9 +59,7 @@ class LandmarkSmoother:
     def __init__(self, min_cutoff: float = 4.0, beta: float = 1.5) -> None:
         self._filter = OneEuroFilter(min_cutoff, beta)
 
-    def __call__(
-        self, landmarks: npt.NDArray[np.floating], px_per_cm: float, time: float
-    ) -> npt.NDArray[np.float32]:
+    def __call__(self, landmarks: npt.NDArray[np.floating], px_per_cm: float, time: float) -> npt.NDArray[np.float32]:
         """Landmarks in pixels at a time in seconds to smoothed landmarks in pixels."""
         return (self._filter(landmarks / px_per_cm, time) * px_per_cm).astype(np.float32)
 
@@ -132,9 +130,7 @@ def fixed_crop(poses: Iterable[FacePose]) -> Crop:
     """
     crops = [crop_of_pose(pose) for pose in poses]
     if not crops:
-        raise FaceError(
-            "Expected at least one head in the clip, got none.", fix="Use a clip that shows a face."
-        )
+        raise FaceError("Expected at least one head in the clip, got none.", fix="Use a clip that shows a face.")
     x, y, side = np.median([(crop.center_x, crop.center_y, crop.side) for crop in crops], axis=0)
     return Crop(float(x), float(y), float(side))
 

@@ -1,0 +1,96 @@
+"""What lies behind the person: a background plate without the head, for the head moves and uncovers it.
+
+The paper uses LaMa. Here the plate is made from the photograph alone: colours are carried inwards from all
+sides over a pyramid (push-pull; Gortler et al., SIGGRAPH 1996), then the grain of the surroundings is laid
+over them, since a hole without grain shows as a smear. Only the rim of the hole is ever seen, so large
+structures inside it matter little.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from megaportraits.errors import ShapeError
+from megaportraits.faces.networks import Image, check_image
+
+Floats = npt.NDArray[np.float32]
+
+
+def background_plate(image: Image, matte: npt.NDArray[np.floating], *, margin: float = 0.02, seed: int = 0) -> Image:
+    """The image with everything under a matte replaced by a continuation of what surrounds it.
+
+    Args:
+        image: uint8 (H, W, 3).
+        matte: (H, W) in [0, 1], the alpha of what is to go.
+        margin: how far around the matte is replaced too, as a part of the longer side: mixed pixels and
+            shadows.
+        seed: of the grain.
+
+    Returns:
+        uint8 (H, W, 3), equal to the image outside the matte and its margin.
+
+    Raises:
+        ShapeError: matte and image differ in size.
+    """
+    check_image(image)
+    if matte.shape != image.shape[:2]:
+        raise ShapeError(f"Expected a matte of the image's size {image.shape[:2]}, got {matte.shape}.")
+    reach = max(round(margin * max(matte.shape)), 1)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    hole = cv2.dilate((matte > 0.02).astype(np.uint8), disc)
+    if not hole.any():
+        return image.copy()
+    if hole.all():
+        # Nothing is known about the background: its best guess is the image's mean colour.
+        return np.broadcast_to(np.rint(image.mean((0, 1))), image.shape).astype(np.uint8)
+    known = (1 - hole).astype(np.float32)
+    filled = push_pull(image.astype(np.float32), known)
+    filled += _grain(image, known, seed)
+    # Blend over the margin, so that the seam lies in background pixels and is soft.
+    blend = np.clip(cv2.blur(hole.astype(np.float32), (reach, reach)) * hole * 2, 0, 1)[..., None]
+    return np.rint(np.clip(image * (1 - blend) + filled * blend, 0, 255)).astype(np.uint8)
+
+
+def push_pull(values: Floats, known: Floats) -> Floats:
+    """Fill unknown pixels smoothly from the known ones around them.
+
+    Args:
+        values: (H, W, C) float32.
+        known: (H, W) float32, 1 where a value is known, 0 where it is not; not all 0.
+
+    Returns:
+        (H, W, C), equal to `values` where known is 1.
+    """
+    height, width = known.shape
+    weight = known[..., None]
+    if min(height, width) <= 2:
+        mean = (values * weight).sum((0, 1)) / max(float(known.sum()), 1e-6)
+        return values * weight + mean * (1 - weight)
+    # Push: averages of what is known, at half the size.
+    half = ((width + 1) // 2, (height + 1) // 2)
+    coarse_weight = cv2.resize(_soften(known), half, interpolation=cv2.INTER_AREA)
+    coarse = cv2.resize(_soften(values * weight), half, interpolation=cv2.INTER_AREA)
+    coarse = coarse / np.maximum(coarse_weight, 1e-6)[..., None]
+    # Pull: what is unknown here comes from the filled coarser level.
+    filled = push_pull(coarse, np.minimum(coarse_weight * 4, 1))
+    fine = _soften(cv2.resize(filled, (width, height), interpolation=cv2.INTER_LINEAR))
+    return values * weight + fine * (1 - weight)
+
+
+def _soften(array: Floats) -> Floats:
+    return cv2.GaussianBlur(array, (5, 5), 1.0, borderType=cv2.BORDER_REFLECT)
+
+
+def _grain(image: Image, known: Floats, seed: int) -> Floats:
+    """Noise (H, W, 3) as strong and fine as that of the known background in its quiet places."""
+    detail = image.astype(np.float32) - cv2.GaussianBlur(image, (0, 0), 1.5)
+    away = cv2.erode(known, np.ones((7, 7), np.uint8)) > 0
+    if not away.any():
+        return np.zeros(image.shape, np.float32)
+    # The median ignores edges and texture of the background, which are no grain.
+    strength = np.median(np.abs(detail[away]), axis=0) * 1.48
+    noise = np.random.default_rng(seed).normal(size=image.shape[:2]).astype(np.float32)
+    noise = cv2.GaussianBlur(noise, (0, 0), 0.6)
+    return (noise / noise.std())[..., None] * strength.astype(np.float32)
