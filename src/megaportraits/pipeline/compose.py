@@ -14,12 +14,16 @@ from megaportraits.ops.geometry import HeadPose
 
 Float = npt.NDArray[np.float32]
 
-_FADE = (0.03, 0.17)
-"""Distances from the crop's border, crop units, over which the picture fades into the driven head."""
+REACH = 1.4
+"""Side of the region around a head crop that is looked after when it is pasted back, in crop sides."""
+_FADE = (0.8, 0.97)
+"""Distances from the crop's centre, crop units, over which the driven head fades into the picture."""
 _ANCHOR_ROWS = (0.35, 0.9)
-"""Rows of the crop, crop units, over which a moved body is led back to where the picture shows it."""
+"""Rows, crop units, over which a moved body is led back to where the picture shows it."""
 _ANCHOR_COLUMNS = (0.5, 0.92)
 """The same for columns: shoulders leave the crop at its sides as well as at its bottom."""
+_ANCHOR_REACH = (1.05, 1.38)
+"""Distances from the centre over which everything comes to rest."""
 
 
 @dataclass(frozen=True)
@@ -61,75 +65,98 @@ def straight(premultiplied: Float) -> UInt8:
     return np.rint(np.clip(np.dstack([color, alpha]), 0, 1) * 255).astype(np.uint8)
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """The person of a picture around the head crop: what the network never sees, hair above it above all.
+
+    Attributes:
+        premultiplied: (n, n, 4) float32, the person in a square `REACH` times as wide as the head crop.
+        pose: the person's pose there, in coordinates of the head crop.
+    """
+
+    premultiplied: Float
+    pose: HeadPose
+
+
 class Placement:
     """Where a head crop lies in a picture: geometry that is computed once per crop and used for every frame.
 
     Args:
         shape: (H, W) of the picture.
         crop: the head crop, in pixels of the picture; it may reach outside.
+        reach: how far the work extends, in crop sides; `REACH` where `Surroundings` are given.
 
     Attributes:
-        window: the rows and columns of the picture that the crop touches.
+        window: the rows and columns of the picture that are worked on.
     """
 
-    def __init__(self, shape: tuple[int, ...], crop: Crop) -> None:
-        left, top, right, bottom = crop.corners
+    def __init__(self, shape: tuple[int, ...], crop: Crop, reach: float = 1.0) -> None:
+        self._side = crop.side
+        left, top, right, bottom = Crop(crop.center_x, crop.center_y, crop.side * reach).corners
         rows = slice(max(int(np.floor(top)), 0), max(min(int(np.ceil(bottom)), shape[0]), 0))
         columns = slice(max(int(np.floor(left)), 0), max(min(int(np.ceil(right)), shape[1]), 0))
         self.window = (rows, columns)
-        self._side = crop.side
         x = (np.arange(columns.start, columns.stop) + 0.5 - crop.center_x) * (2 / crop.side)
         y = (np.arange(rows.start, rows.stop) + 0.5 - crop.center_y) * (2 / crop.side)
         self._x, self._y = (axis.astype(np.float32) for axis in np.meshgrid(x, y))
-        border = 1 - np.maximum(np.abs(self._x), np.abs(self._y))
-        self.weight: Float = _smoothstep(border, *_FADE)[..., None]
+        distance = np.maximum(np.abs(self._x), np.abs(self._y))
+        self._weight: Float = 1 - _smoothstep(distance, *_FADE)
         sides = _smoothstep(np.abs(self._x), *_ANCHOR_COLUMNS) * _smoothstep(self._y, 0.0, 0.5)
         self._anchored = np.maximum(_smoothstep(self._y, *_ANCHOR_ROWS), sides)
+        if reach > 1:
+            self._anchored = np.maximum(self._anchored, _smoothstep(distance, *_ANCHOR_REACH))
 
-    def resample(self, rendering: Rendering, rest: HeadPose | None = None) -> Float:
-        """The rendering's pixels for the window, premultiplied (h, w, 4).
-
-        Args:
-            rendering: the driven head crop.
-            rest: the pose of the body in the picture around the crop. Shoulders that the driver's shift and
-                zoom have moved are led back to it towards the crop's lower and lateral borders, where they
-                must meet the picture's own. None leaves them where they are.
-        """
-        x, y = self._x, self._y
-        if rest is not None:
-            zoom = rendering.pose.scale / rest.scale
-            shift = rendering.pose.translation - zoom * np.asarray(rest.translation)
-            x = x + self._anchored * ((zoom - 1) * x + np.float32(shift[0]))
-            y = y + self._anchored * ((zoom - 1) * y + np.float32(shift[1]))
-        side = min(rendering.size, max(int(np.ceil(self._side)), 1))  # shrinking needs averaging first
-        picture = rendering.resized(side)
-        half = side / 2
-        return _valid(
-            cv2.remap(
-                picture,
-                (x * half + (half - 0.5)).astype(np.float32),
-                (y * half + (half - 0.5)).astype(np.float32),
-                cv2.INTER_LANCZOS4,
-                borderMode=cv2.BORDER_REPLICATE,
-            )
-        )
-
-    def paste(self, picture: UInt8, plate: UInt8, rendering: Rendering, rest: HeadPose | None = None) -> UInt8:
+    def paste(self, picture: UInt8, plate: UInt8, rendering: Rendering, around: Surroundings | None = None) -> UInt8:
         """A copy of the picture with the driven head in place.
 
         Args:
-            picture: (H, W, 3), kept outside the crop and faded into at its border.
+            picture: (H, W, 3).
             plate: (h, w, 3) for `window`: what stands behind the person.
             rendering: the driven head crop.
-            rest: see `resample`.
+            around: the picture's own person. Hair above the crop then moves along with the head, and shoulders
+                that the driver's shift and zoom have moved are led back to the picture's own towards the
+                crop's lower and lateral borders. Without it the head just fades into the picture.
         """
+        weight = self._weight[..., None]
+        if around is None:
+            layer, keep = self._sample(rendering, self._x, self._y), 1 - weight
+        else:
+            layer = self._sample(rendering, *self._led_back(rendering.pose, around.pose))
+            others = self._carried(around, rendering.pose)
+            layer = others + weight * (layer - others)
+            keep = (1 - weight) * self._anchored[..., None]
         result = picture.copy()
-        under = picture[self.window].astype(np.float32)
-        layer = self.resample(rendering, rest)
         driven = layer[..., :3] * 255 + plate * (1 - layer[..., 3:])
-        mixed = under + self.weight * (driven - under)
+        mixed = driven + keep * (picture[self.window] - driven)
         result[self.window] = np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
         return result
+
+    def _sample(self, rendering: Rendering, x: Float, y: Float) -> Float:
+        """The rendering at crop coordinates, premultiplied (h, w, 4)."""
+        side = min(rendering.size, max(int(np.ceil(self._side)), 1))  # shrinking needs averaging first
+        return _valid(_remap(rendering.resized(side), x, y, cv2.INTER_LANCZOS4))
+
+    def _led_back(self, pose: HeadPose, rest: HeadPose) -> tuple[Float, Float]:
+        """Where to look in a rendering whose body has been shifted and zoomed away from its rest."""
+        zoom = np.float32(pose.scale / rest.scale)
+        shift = (pose.translation - zoom * rest.translation).astype(np.float32)
+        x = self._x + self._anchored * ((zoom - 1) * self._x + shift[0])
+        y = self._y + self._anchored * ((zoom - 1) * self._y + shift[1])
+        return x, y
+
+    def _carried(self, around: Surroundings, pose: HeadPose) -> Float:
+        """The picture's person, moved with the head by the in-plane part of its motion."""
+        turned = pose.rotation @ around.pose.rotation.T
+        angle = np.arctan2(turned[1, 0] - turned[0, 1], turned[0, 0] + turned[1, 1])
+        zoom = around.pose.scale / pose.scale
+        cosine, sine = np.float32(zoom * np.cos(angle)), np.float32(zoom * np.sin(angle))
+        dx, dy = self._x - np.float32(pose.translation[0]), self._y - np.float32(pose.translation[1])
+        # Back from the driven place to the source's; crop coordinates are y down, so the angle's sign turns.
+        back_x = cosine * dx - sine * dy + np.float32(around.pose.translation[0])
+        back_y = sine * dx + cosine * dy + np.float32(around.pose.translation[1])
+        free = 1 - self._anchored
+        x, y = self._x + free * (back_x - self._x), self._y + free * (back_y - self._y)
+        return _remap(around.premultiplied, x / REACH, y / REACH, cv2.INTER_LINEAR)
 
 
 def side_by_side(*squares: UInt8) -> UInt8:
@@ -146,6 +173,13 @@ def _valid(premultiplied: npt.NDArray[np.generic]) -> Float:
     picture: Float = premultiplied.astype(np.float32, copy=False)
     alpha = np.clip(picture[..., 3:], 0, 1)
     return np.concatenate([np.clip(picture[..., :3], 0, alpha), alpha], axis=-1)
+
+
+def _remap(picture: Float, x: Float, y: Float, how: int) -> Float:
+    """A square picture at crop coordinates (borders at -1 and 1); its border pixels are repeated outside."""
+    half = np.float32(picture.shape[0] / 2)
+    sampled = cv2.remap(picture, x * half + (half - 0.5), y * half + (half - 0.5), how, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(sampled, np.float32)
 
 
 def _smoothstep(value: npt.NDArray[np.floating], low: float, high: float) -> Float:

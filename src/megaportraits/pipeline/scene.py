@@ -8,15 +8,16 @@ import numpy.typing as npt
 
 from megaportraits.faces.crop import Crop, extract, paste
 from megaportraits.faces.inpainting import background_plate
-from megaportraits.faces.matting import Matting
+from megaportraits.faces.matting import Matting, foreground
 from megaportraits.media.images import UInt8
 from megaportraits.ops.geometry import HeadPose
-from megaportraits.pipeline.compose import Placement, Rendering, over, straight
+from megaportraits.pipeline.compose import REACH, Placement, Rendering, Surroundings, over, straight
 from megaportraits.pipeline.driver import DriverFrame, HeadView
 from megaportraits.pipeline.options import AnimateOptions, Background
-from megaportraits.pipeline.portrait import Portrait, shrink
+from megaportraits.pipeline.portrait import Portrait, SourceHead, shrink
 
-_CHECKER = (255, 255, 255)
+_LARGEST_SURROUNDINGS = 768
+_UNDER_TRANSPARENT = (255, 255, 255)
 """Behind transparent heads where a file cannot be transparent."""
 
 
@@ -33,15 +34,11 @@ class Scene:
     def __init__(self, portrait: Portrait, options: AnimateOptions, matting: Matting, rest: HeadPose) -> None:
         self._options = options
         self._matting = matting
-        self._rest = rest
         self._last: HeadView | None = None
         size = options.size
         self._plate = _resize(portrait.plate, size)
         if options.background is Background.SOURCE and not options.crop_only:
-            self._photo, crop = shrink(portrait.head.photo, portrait.head.crop, options.max_side)
-            self._placement = Placement(self._photo.shape, crop)
-            emptied = paste(self._photo, portrait.plate, crop, grown(portrait.matte))
-            self._behind = emptied[self._placement.window]
+            self._prepare_photo(portrait.head, rest)
 
     def compose(self, rendering: Rendering, view: DriverFrame) -> tuple[UInt8, UInt8, UInt8 | None]:
         """The result, its head crop alone, and the driver's head crop."""
@@ -58,13 +55,26 @@ class Scene:
             return straight(head), square, driver
         if options.crop_only:
             return square, square, driver
-        pasted = self._placement.paste(self._photo, self._behind, rendering, self._rest)
+        pasted = self._placement.paste(self._photo, self._behind, rendering, self._around)
         return pasted, square, driver
+
+    def _prepare_photo(self, head: SourceHead, rest: HeadPose) -> None:
+        """The photo, and in a window around the head its person and what stands behind the person."""
+        self._photo, crop = shrink(head.photo, head.crop, self._options.max_side)
+        self._placement = Placement(self._photo.shape, crop, REACH)
+        side = int(np.clip(round(crop.side * REACH), 128, _LARGEST_SURROUNDINGS))
+        wide = widened(head.crop)
+        matte = self._matting.matte(head.photo, head.face, wide, side)
+        picture = extract(head.photo, wide, side)
+        person = foreground(picture, matte).astype(np.float32) / 255 * matte[..., None]
+        self._around = Surroundings(np.dstack([person, matte]), rest)
+        plate = background_plate(picture, matte)
+        self._behind = paste(self._photo, plate, widened(crop), grown(matte))[self._placement.window]
 
     def _square_background(self) -> npt.NDArray[np.uint8]:
         if self._options.background is Background.SOURCE:
             return self._plate
-        color = self._options.color if self._options.background is Background.COLOR else _CHECKER
+        color = self._options.color if self._options.background is Background.COLOR else _UNDER_TRANSPARENT
         return np.array(color, np.uint8)
 
     def _in_driver(
@@ -85,6 +95,11 @@ class Scene:
         placement = Placement(frame.shape, crop)
         emptied = paste(frame, plate, crop, grown(matte))
         return placement.paste(frame, emptied[placement.window], rendering), square, driver
+
+
+def widened(crop: Crop) -> Crop:
+    """A crop `REACH` times as wide."""
+    return Crop(crop.center_x, crop.center_y, crop.side * REACH)
 
 
 def grown(matte: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
