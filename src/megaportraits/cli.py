@@ -208,6 +208,73 @@ def train_base(
     train(load_config(TrainBaseConfig, config, [*paths, *(overrides or [])]), out, resume=resume, init=init)
 
 
+@app.command()
+def synth(
+    head: Annotated[Path, typer.Option(help="ICT-FaceKit: packed .npz or its FaceXModel folder.")],
+    out: Annotated[Path, typer.Option(help="Folder to fill; an unfinished run of the same settings goes on.")],
+    portraits: Annotated[
+        Path | None, typer.Option(help="Photographs, one person each; none: procedural heads only.")
+    ] = None,
+    clips: Annotated[int, typer.Option(help="Training clips; validation gets 3 % on top.")] = 3000,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of everything random; the result does not depend on --workers.")] = 0,
+    size: Annotated[int, typer.Option(help="Pixels along each side of a frame.")] = 128,
+    frames: Annotated[int, typer.Option(help="Frames of a clip.")] = 8,
+    group: Annotated[int, typer.Option(help="People who do the same motions.")] = 4,
+    lifted_share: Annotated[float, typer.Option(help="Share of clips from photographs, 0 to 1.")] = 0.8,
+    grey_share: Annotated[float, typer.Option(help="Share of black and white photographs among them.")] = 0.25,
+    coords: Annotated[bool, typer.Option(help="Store surface maps, which supervise the warps.")] = True,
+) -> None:
+    """Make labelled training clips from photographs and a morphable head; Ctrl-C leaves, the same line goes on."""
+    from megaportraits.synth.generate import generate
+    from megaportraits.synth.plan import SynthSettings
+    from megaportraits.synth.show import shard_progress
+
+    settings = SynthSettings(
+        portraits=portraits,
+        head=head,
+        clips=clips,
+        seed=seed,
+        size=size,
+        frames=frames,
+        group=group,
+        lifted_share=lifted_share if portraits else 0.0,
+        grey_share=grey_share,
+        coords=coords,
+    )
+    with shard_progress() as on_progress:
+        report = generate(settings, out, workers=workers, on_progress=on_progress)
+    typer.echo(f"{report['clips']} clips of {frames} frames in {out}, see report.json and contact_sheet.png")
+
+
+@app.command("synth-head")
+def synth_head(
+    source: Annotated[Path, typer.Argument(help="The FaceXModel folder of ICT-FaceKit.")],
+    out: Annotated[Path, typer.Argument(help="The packed .npz to write.")],
+) -> None:
+    """Pack ICT-FaceKit and find which of its vertices MediaPipe's landmarks mean; `synth` needs both to lift photos."""
+    from megaportraits.synth.correspondence import pack_head
+
+    found = pack_head(source, out)
+    typer.echo(f"{out}: {found} of 468 landmarks found")
+
+
+@app.command("synth-driver")
+def synth_driver(
+    head: Annotated[Path, typer.Option(help="ICT-FaceKit: packed .npz or its FaceXModel folder.")],
+    out: Annotated[Path, typer.Option(help="The .mp4 to write.")],
+    seconds: Annotated[float, typer.Option(help="Length.")] = 4.0,
+    size: Annotated[int, typer.Option(help="Pixels along each side.")] = 256,
+    person: Annotated[int, typer.Option(help="Number of the procedural person.")] = 82,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Render a talking procedural head: the demo's driver, which nobody's rights stand against."""
+    from megaportraits.synth.demo import render_driver
+
+    render_driver(head, out, seconds=seconds, size=size, person=person, overwrite=overwrite)
+    typer.echo(str(out))
+
+
 def main() -> None:
     """Run the program; expected errors become one clear message and exit code 1."""
     try:

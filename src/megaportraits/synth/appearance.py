@@ -17,6 +17,7 @@ _IRIS = (
 _INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
 _DEFAULT_IRIS = np.array([70, 50, 40], np.float32) / 255
 _DEFAULT_SCLERA = np.array([170, 160, 155], np.float32) / 255
+_LEAST_TEETH_PX, _LEAST_TEETH_VERTICES = 60, 80
 _GREY_CHROMA = 5.0  # Lab units; colour portraits have 12 and more on the skin
 
 
@@ -89,9 +90,37 @@ def tooth_colour(rgb: npt.NDArray[np.uint8], landmarks: Floats, skin: Floats) ->
     return guess.astype(np.float32)
 
 
-def make_paint(
-    rgb: npt.NDArray[np.uint8], landmarks: Floats, skin: Floats, vertices: int, grey: bool
-) -> Paint:
+def project_teeth(
+    paint: Paint, rgb: npt.NDArray[np.uint8], landmarks: Floats, camera: Floats, occluded: Floats
+) -> None:
+    """Give the model's teeth the colours that an open smile shows, in place.
+
+    Args:
+        paint: whose vertex colours are changed; teeth that are hidden take the mean of the visible ones.
+        rgb: the lift crop.
+        landmarks: (478, 2) pixels in it.
+        camera: (26719, 3) pixels of the vertices in the photograph.
+        occluded: (26719,) `shade.occlusion` there, which rendering will apply again.
+    """
+    opening = mouth_opening(landmarks, rgb.shape[0])
+    inside = cv2.erode(opening, np.ones((3, 3), np.uint8)) > 0
+    if inside.sum() < _LEAST_TEETH_PX:
+        return
+    shown = rgb[inside].astype(np.float32) / 255
+    bright = np.percentile(shown.mean(1), 85)
+    teeth = REGIONS["teeth"]
+    cell = np.clip(camera[teeth, :2].astype(int), 0, rgb.shape[0] - 1)
+    colours = rgb[cell[:, 1], cell[:, 0]].astype(np.float32) / 255
+    # Lips and gums are red, gaps are dark; what is left are teeth.
+    is_tooth = inside[cell[:, 1], cell[:, 0]] & (colours.mean(1) > 0.65 * bright)
+    is_tooth &= colours[:, 2] > 0.6 * colours[:, 0]
+    if bright < 0.35 or is_tooth.sum() < _LEAST_TEETH_VERTICES:
+        return
+    own = np.clip(colours / np.maximum(occluded[teeth], 0.5)[:, None], 0, 1)
+    paint.vertex[teeth] = np.where(is_tooth[:, None], own, own[is_tooth].mean(0))
+
+
+def make_paint(rgb: npt.NDArray[np.uint8], landmarks: Floats, skin: Floats, vertices: int, grey: bool) -> Paint:
     """Colours of all unphotographed parts; without hue when the photograph has none."""
     iris, sclera = eye_colours(rgb, landmarks)
     gums = np.clip(skin * np.array([0.85, 0.55, 0.55]), 0, 1)

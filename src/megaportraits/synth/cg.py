@@ -17,9 +17,8 @@ from megaportraits.synth.stage import Motion, Rendering, develop, fading, place,
 
 Rng = np.random.Generator
 _GAMMA = 1 / 1.4
-_IRISES = np.array(
-    [[0.22, 0.12, 0.06], [0.12, 0.07, 0.04], [0.28, 0.42, 0.55], [0.30, 0.40, 0.25], [0.40, 0.45, 0.50]]
-)
+_BROWN = 2  # of the irises below
+_IRISES = np.array([[0.22, 0.12, 0.06], [0.12, 0.07, 0.04], [0.28, 0.42, 0.55], [0.30, 0.40, 0.25], [0.40, 0.45, 0.50]])
 
 
 @dataclass(frozen=True)
@@ -98,11 +97,7 @@ class CgCast:
         """Person `number`, named `cg-000123`."""
         rng = np.random.default_rng([0xC6, number])
         palette = Palette.sample(rng)
-        hair = (
-            hair_weight(rng, self.head)
-            if rng.random() < 0.93
-            else np.zeros(len(self.head.neutral), np.float32)
-        )
+        hair = hair_weight(rng, self.head) if rng.random() < 0.93 else np.zeros(len(self.head.neutral), np.float32)
         base = self.head.shape(rng.normal(size=len(self.head.identity)) * 0.9)
         _broaden_bust(base)
         texture = self._painter.paint(rng, palette, hair)
@@ -131,7 +126,9 @@ class CgCast:
         vertex[REGIONS["mouth_socket"]] = (0.35, 0.12, 0.10)
         vertex[REGIONS["gums"]] = np.array([0.62, 0.30, 0.29]) * rng.uniform(0.7, 1.1)
         vertex[REGIONS["teeth"]] = np.array([0.90, 0.87, 0.80]) * rng.uniform(0.75, 1.0)
-        iris = np.tile(_IRISES[rng.integers(len(_IRISES))] * rng.uniform(0.7, 1.2), (2, 1))
+        # Dark skin comes with brown eyes, light skin with any.
+        choices = _BROWN if palette.darkness > 0.55 else len(_IRISES)
+        iris = np.tile(_IRISES[rng.integers(choices)] * rng.uniform(0.7, 1.2), (2, 1))
         return shade.Paint(iris.astype(np.float32), np.float32([0.86, 0.81, 0.78]), vertex.astype(np.float32))
 
 
@@ -152,6 +149,4 @@ def sample_light(rng: Rng) -> shade.Light:
     harmonics = np.concatenate([np.zeros(4), rng.normal(size=5) * 0.03])
     harmonics[0] = rng.uniform(0.45, 0.75)
     harmonics[1:4] = rng.uniform(0.15, 0.6) * direction[[1, 2, 0]]
-    return shade.Light(
-        harmonics.astype(np.float32), float(rng.uniform(0.03, 0.22)), direction.astype(np.float32)
-    )
+    return shade.Light(harmonics.astype(np.float32), float(rng.uniform(0.03, 0.22)), direction.astype(np.float32))

@@ -152,9 +152,7 @@ class LandmarkFitter:
         scale = float(singular.mean())
         return scale, rotation, seen_mean - scale * rows @ shape_mean
 
-    def _quadratic(
-        self, seen: Doubles, scale: float, rotation: Doubles, shift: Doubles
-    ) -> tuple[Doubles, Doubles]:
+    def _quadratic(self, seen: Doubles, scale: float, rotation: Doubles, shift: Doubles) -> tuple[Doubles, Doubles]:
         root = np.sqrt(self._weight)[:, None] / _NOISE_CM
         rest = ((seen - shift) / scale - self._neutral @ rotation[:2].T) * root
         design = (self._modes @ rotation[:2].T) * root  # (K, n, 2)
@@ -163,9 +161,7 @@ class LandmarkFitter:
 
 
 @numba.njit(cache=True)
-def _descend(
-    hessian: Doubles, gradient: Doubles, x: Doubles, low: Doubles, high: Doubles, sweeps: int
-) -> None:
+def _descend(hessian: Doubles, gradient: Doubles, x: Doubles, low: Doubles, high: Doubles, sweeps: int) -> None:
     """Coordinate descent on `x H x / 2 - g x` within a box, in place."""
     for _ in range(sweeps):
         for i in range(len(x)):

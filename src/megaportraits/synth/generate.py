@@ -27,7 +27,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from megaportraits.data.clips import ClipRecord, Frame, FrameLabels, ShardWriter, shard_name
+from megaportraits.data.clips import CLIPS_PER_SHARD, ClipRecord, Frame, FrameLabels, ShardWriter, shard_name
 from megaportraits.errors import DataError, FaceError
 from megaportraits.synth import plan
 from megaportraits.synth.appearance import is_grey
@@ -37,10 +37,11 @@ from megaportraits.synth.lift import Lifter
 from megaportraits.synth.plan import GroupPlan, Pool, SynthSettings
 from megaportraits.synth.portraits import Portrait, PortraitReader
 from megaportraits.synth.sample import CG_RANGE, LIFTED_RANGE, sample_motions
+from megaportraits.synth.show import write_contact_sheet
 from megaportraits.synth.stage import Motion, Rendering
 
 Reader = Callable[[Path], Portrait]
-BYTES_PER_FRAME = {True: 0.95, False: 0.42}  # per pixel of a frame, with and without surface map; measured
+_BYTES_PER_PIXEL, _BYTES_PER_MAP = 0.5, 17_000  # measured
 _SPARE_BYTES = 500_000_000
 _REPLACEMENTS = 50  # photographs tried in place of a failing one
 
@@ -51,9 +52,7 @@ class Person(Protocol):
     @property
     def identity(self) -> str: ...
 
-    def render(
-        self, motion: Motion, size: int, *, supersample: int = 2, coords: bool = True
-    ) -> Rendering: ...
+    def render(self, motion: Motion, size: int, *, supersample: int = 2, coords: bool = True) -> Rendering: ...
 
 
 @dataclass
@@ -93,9 +92,7 @@ class ShardMaker:
             _write_json(self.out / "counts" / f"{split}-{shard:06d}.json", dict(sorted(counts.items())))
         return counts
 
-    def _clips(
-        self, group: GroupPlan, split: str, counts: Counter[str]
-    ) -> Iterator[tuple[ClipRecord, list[Frame]]]:
+    def _clips(self, group: GroupPlan, split: str, counts: Counter[str]) -> Iterator[tuple[ClipRecord, list[Frame]]]:
         rng = np.random.default_rng(group.seed)
         limits = LIFTED_RANGE if group.lifted else CG_RANGE
         motions = sample_motions(rng, self.head, self.settings.frames, limits)
@@ -150,7 +147,7 @@ class ShardMaker:
         )
 
     def _lift(self, portrait: str) -> Person:
-        if self._lifter is None:
+        if self._lifter is None or self.settings.portraits is None:
             raise DataError("Photographs were planned although lifted_share is 0.")
         found = self._reader(self.settings.portraits / portrait)
         distance = float(np.linalg.norm(found.landmarks[468, :2] - found.landmarks[473, :2]))
@@ -200,15 +197,13 @@ def generate(
             on_progress(progress)
         report = dict(sorted(_sum_counts(settings, out).items()))
         _write_json(out / "report.json", report)
-        from megaportraits.synth.sheet_of_clips import write_contact_sheet
-
         write_contact_sheet(out / "train", out / "contact_sheet.png")
         return report
 
 
 def sort_portraits(settings: SynthSettings, out: Path) -> dict[str, Pool]:
     """The photographs of each split by colour; noted in `out` because looking at all takes seconds."""
-    if settings.lifted_share == 0:
+    if settings.portraits is None or settings.lifted_share == 0:
         return {split: Pool((), ()) for split in plan.SPLITS}
     found = plan.find_portraits(settings.portraits)
     note = out / "portraits.json"
@@ -331,13 +326,11 @@ def _is_complete(out: Path, split: str, shard: int) -> bool:
 
 
 def _check_space(settings: SynthSettings, out: Path) -> None:
-    per_frame = settings.size**2 * BYTES_PER_FRAME[settings.coords]
+    per_frame = settings.size**2 * _BYTES_PER_PIXEL + _BYTES_PER_MAP * settings.coords
     missing = sum(
-        not _is_complete(out, split, shard)
-        for split in plan.SPLITS
-        for shard in range(settings.shard_count(split))
+        not _is_complete(out, split, shard) for split in plan.SPLITS for shard in range(settings.shard_count(split))
     )
-    needed = int(missing * 64 * settings.frames * per_frame) + _SPARE_BYTES
+    needed = int(missing * CLIPS_PER_SHARD * settings.frames * per_frame) + _SPARE_BYTES
     free = shutil.disk_usage(out).free
     if free < needed:
         raise DataError(

@@ -178,12 +178,7 @@ class MorphableHead:
             "eyeLookOut": (left_out, right_out),
             "eyeLookIn": (right_out, left_out),
         }
-        return {
-            f"{name}_{side}": v
-            for name, both in pairs.items()
-            for side, v in zip("LR", both, strict=True)
-            if v
-        }
+        return {f"{name}_{side}": v for name, both in pairs.items() for side, v in zip("LR", both, strict=True) if v}
 
 
 def eyeball_center(base: Floats, eye: str) -> Floats:

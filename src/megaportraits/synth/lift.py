@@ -27,6 +27,8 @@ PX_PER_CM = CROP_PX / CROP_CM
 MAX_RESIDUAL_CM = 0.30
 MAX_YAW, MAX_PITCH = 17.0, 20.0
 """Degrees beyond which too much of a face is hidden to lift it."""
+MAX_SOFT = 0.15
+"""Greatest share of a person that a matte may leave undecided; soft hair takes less than half of it."""
 _UNSEEN_EXPRESSION = 0.02  # coefficients below are noise of the fit
 
 
@@ -56,9 +58,7 @@ class Lifter:
         self._inner, self._inner_kind = inner_parts(head)
         self._grid, self._grid_triangles = sheet.grid(CROP_PX)
 
-    def lift(
-        self, image: npt.NDArray[np.uint8], landmarks: npt.ArrayLike, matte: Floats, name: str = ""
-    ) -> LiftedHead:
+    def lift(self, image: npt.NDArray[np.uint8], landmarks: npt.ArrayLike, matte: Floats, name: str = "") -> LiftedHead:
         """Lift one person.
 
         Args:
@@ -95,6 +95,8 @@ class Lifter:
         light, skin = self._light(crop.rgb, camera, normals)
         grey = appearance.is_grey(crop.rgb)
         paint = appearance.make_paint(crop.rgb, crop.landmarks, skin, len(base), grey)
+        shadow = shade.occlusion(self.head, base, mesh)
+        appearance.project_teeth(paint, crop.rgb, crop.landmarks, camera, shadow)
         kinds = [
             np.full(len(face), shade.PHOTO),
             self._inner_kind,
@@ -139,6 +141,9 @@ class Lifter:
         nose = np.clip(camera[self.head.landmarks68[30], :2].astype(int), 0, CROP_PX - 1)
         person = (parts == parts[nose[1], nose[0]]).astype(np.uint8)
         alpha = alpha * cv2.dilate(person, np.ones((5, 5), np.uint8))
+        soft = float(((alpha > 0.1) & (alpha < 0.9)).sum() / max((alpha > 0.5).sum(), 1))
+        if soft > MAX_SOFT:
+            raise FaceError(f"bad matte: {soft:.0%} of the person are half transparent")
         _check_borders(alpha, crop.inside)
         return alpha.astype(np.float32)
 
@@ -153,14 +158,13 @@ class Lifter:
         seen = fragments.covered()[cell[:, 1], cell[:, 0]] & (middle[:, 2] > nearest - 0.35)
         place = base[corners].mean(1)
         core = corners.max(1) < REGIONS["narrow_face"].stop
-        core &= (np.abs(place[:, 0]) < 4.2) & (place[:, 1] > -7.2)
+        eyes = (place[:, 1] > 2) & (place[:, 1] < 6.5)
+        core &= (np.abs(place[:, 0]) < np.where(eyes, 5.2, 4.2)) & (place[:, 1] > -7.2)
         facing = normals[corners, 2].mean(1) > 0.12
         opaque = alpha[cell[:, 1], cell[:, 0]] > 0.97
         return np.ascontiguousarray(corners[(core | (facing & seen)) & opaque])
 
-    def _sheet(
-        self, fragments: Fragments, camera: Floats, mesh: Floats, hidden: Bools, fit: HeadFit
-    ) -> sheet.Sheet:
+    def _sheet(self, fragments: Fragments, camera: Floats, mesh: Floats, hidden: Bools, fit: HeadFit) -> sheet.Sheet:
         depth = fragments.interpolate(self._skin, camera[:, 2:])[..., 0]
         depth = sheet.extend_depth(depth, fragments.covered())
         cell = np.clip(self._grid.astype(int), 0, CROP_PX - 1)
@@ -171,9 +175,7 @@ class Lifter:
         triangles = self._grid_triangles[kept]
         return sheet.hang(self._grid, triangles, rest, fragments, self._skin, mesh, PX_PER_CM)
 
-    def _light(
-        self, rgb: npt.NDArray[np.uint8], camera: Floats, normals: Floats
-    ) -> tuple[shade.Light, Floats]:
+    def _light(self, rgb: npt.NDArray[np.uint8], camera: Floats, normals: Floats) -> tuple[shade.Light, Floats]:
         face = REGIONS["narrow_face"]
         cell = np.clip(camera[face, :2].astype(int), 0, CROP_PX - 1)
         facing = normals[face, 2] > 0.2

@@ -24,7 +24,7 @@ class SynthSettings:
     """What `megaportraits synth` makes.
 
     Attributes:
-        portraits: folder of photographs, one person each; searched recursively.
+        portraits: folder of photographs, one person each, searched recursively; None when nothing is lifted.
         head: packed morphable head or FaceXModel folder.
         clips: clips to make for training; validation gets 3 % on top.
         seed: of everything random.
@@ -37,7 +37,7 @@ class SynthSettings:
         coords: whether frames carry the surface map.
     """
 
-    portraits: Path
+    portraits: Path | None
     head: Path
     clips: int = 3000
     seed: int = 0
@@ -52,11 +52,11 @@ class SynthSettings:
     def __post_init__(self) -> None:
         wrong = []
         if self.clips < 1 or self.frames < 1 or self.size < 16:
-            wrong.append(
-                f"clips and frames start at 1, size at 16, got {self.clips}, {self.frames}, {self.size}"
-            )
+            wrong.append(f"clips and frames start at 1, size at 16, got {self.clips}, {self.frames}, {self.size}")
         if not 1 <= self.group <= CLIPS_PER_SHARD or CLIPS_PER_SHARD % self.group:
             wrong.append(f"group must divide {CLIPS_PER_SHARD}, got {self.group}")
+        if self.portraits is None and self.lifted_share:
+            wrong.append("portraits are needed when lifted_share is not 0")
         for name in ("lifted_share", "grey_share"):
             if not 0 <= getattr(self, name) <= 1:
                 wrong.append(f"{name} must lie in [0, 1], got {getattr(self, name)}")

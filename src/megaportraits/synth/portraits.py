@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from megaportraits.errors import FaceError, MediaError
+from megaportraits.ops.geometry import HEAD_CROP_CM
+from megaportraits.synth.lift import CROP_CM
+
+if TYPE_CHECKING:
+    from megaportraits.faces.detector import Face
+
+_ENOUGH_PX = 640.0  # side of a head crop; twice the lift's resolution
 
 
 @dataclass(frozen=True)
@@ -46,13 +55,30 @@ class PortraitReader:
 
         try:
             image = read_image(path)
-            faces = self._analyzer.detect(image)
         except MediaError as error:
             raise FaceError(f"not readable: {error.message}") from error
+        try:
+            faces = self._analyzer.detect(image)
         except FaceError as error:
             raise FaceError(f"no face: {error.message}") from error
         if not faces:
             raise FaceError(f"no face: in {path}")
         if len(faces) > 1 and faces[1].area > 0.25 * faces[0].area:
             raise FaceError(f"several faces: {len(faces)} in {path}")
-        return Portrait(image, faces[0].landmarks, self._matting(image, faces[0]))
+        return self._matted(image, faces[0])
+
+    def _matted(self, image: npt.NDArray[np.uint8], face: Face) -> Portrait:
+        """Everything at the resolution the lift needs; a photograph of 8000 pixels is first made small."""
+        from megaportraits.faces.crop import Crop, head_crop
+
+        crop = head_crop(face)
+        shrink = min(1.0, _ENOUGH_PX / crop.side)
+        if shrink < 1:
+            image = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+            face = replace(face, box=face.box * shrink, landmarks=face.landmarks * shrink)
+        side = round(crop.side * shrink * CROP_CM / HEAD_CROP_CM)
+        window = Crop(crop.center_x * shrink, crop.center_y * shrink, float(side))
+        alpha = self._matting.matte(image, face, window, side)
+        height, width = image.shape[:2]
+        matrix = np.array([[1, 0, window.corners[0]], [0, 1, window.corners[1]]])
+        return Portrait(image, face.landmarks, cv2.warpAffine(alpha, matrix, (width, height)))

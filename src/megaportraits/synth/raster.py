@@ -121,9 +121,7 @@ def _interpolate(triangle: Ints, weights: Floats, triangles: Ints, attributes: F
             w1, w2 = weights[y, x, 0], weights[y, x, 1]
             a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
             for k in range(channels):
-                out[y, x, k] = (
-                    (1 - w1 - w2) * attributes[a, k] + w1 * attributes[b, k] + w2 * attributes[c, k]
-                )
+                out[y, x, k] = (1 - w1 - w2) * attributes[a, k] + w1 * attributes[b, k] + w2 * attributes[c, k]
 
 
 @numba.njit(cache=True, fastmath=True)

@@ -46,9 +46,7 @@ LIFTED_RANGE = MotionRange()
 CG_RANGE = MotionRange(yaw=(20.0, 45.0), pitch=(8.0, 20.0), roll=(8.0, 20.0))
 
 
-def sample_motions(
-    rng: Rng, head: MorphableHead, frames: int, limits: MotionRange = LIFTED_RANGE
-) -> list[Motion]:
+def sample_motions(rng: Rng, head: MorphableHead, frames: int, limits: MotionRange = LIFTED_RANGE) -> list[Motion]:
     """Independent motions for the frames of a clip, in no temporal order.
 
     At least one frame is nearly neutral and one has a strong expression, so that every clip teaches both.
@@ -90,9 +88,7 @@ def sample_calm(rng: Rng) -> Weights:
     weights: Weights = {}
     if rng.random() < 0.5:
         weights["jawOpen"] = 0.08 * float(rng.random())
-    for name in rng.choice(
-        ["mouthSmile", "browInnerUp", "browDown", "eyeSquint", "mouthPress"], 2, replace=False
-    ):
+    for name in rng.choice(["mouthSmile", "browInnerUp", "browDown", "eyeSquint", "mouthPress"], 2, replace=False):
         _both(rng, weights, str(name), 0.12 * float(rng.random()))
     return weights
 
@@ -134,9 +130,7 @@ def _mouth(rng: Rng, weights: Weights) -> None:
         _both(rng, weights, "cheekPuff", strength)
         weights["jawOpen"] = 0.0
     if rng.random() < 0.3:
-        _both(
-            rng, weights, "mouthUpperUp", max(weights.get("mouthUpperUp_L", 0), 0.5 * float(rng.beta(1, 2)))
-        )
+        _both(rng, weights, "mouthUpperUp", max(weights.get("mouthUpperUp_L", 0), 0.5 * float(rng.beta(1, 2))))
         _both(rng, weights, "mouthLowerDown", 0.6 * float(rng.beta(1, 2)))
     if rng.random() < 0.2:
         _both(rng, weights, "mouthStretch", float(rng.beta(1, 2)))

@@ -213,8 +213,8 @@ def _shade(
                 for k in range(3):
                     pixel[k] = w0 * vertex[a, k] + w1 * vertex[b, k] + w2 * vertex[c, k]
                 if kind == TEETH:
-                    lit = 0.4 * lit + 0.6 * facing
-                    shine, sharpness = 0.12, 30.0
+                    lit = 0.1 * lit + 0.9 * facing  # translucent: dark edges look like braces
+                    shine, sharpness = 0.08, 30.0
                 elif kind == GUMS:
                     shine, sharpness = 0.15, 30.0
                 elif kind == SOCKET:

@@ -40,9 +40,7 @@ class Palette:
     def sample(rng: Rng) -> Palette:
         """Skin from light to dark, hair from black to white and red."""
         tone = float(rng.beta(1.2, 1.5))
-        low, high, share = (
-            (_LIGHT_SKIN, _MID_SKIN, 2 * tone) if tone < 0.5 else (_MID_SKIN, _DARK_SKIN, 2 * tone - 1)
-        )
+        low, high, share = (_LIGHT_SKIN, _MID_SKIN, 2 * tone) if tone < 0.5 else (_MID_SKIN, _DARK_SKIN, 2 * tone - 1)
         skin = (low + share * (high - low)) * rng.uniform(0.92, 1.06, 3)
         hair = _HAIR[rng.integers(len(_HAIR))] * rng.uniform(0.7, 1.2)
         lips = skin * np.array([0.86, 0.58, 0.60]) * rng.uniform(0.85, 1.1)
@@ -116,7 +114,7 @@ def hair_weight(rng: Rng, head: MorphableHead) -> Floats:
     nape = rng.uniform(-4, 2)
     front = expit((y - np.where(z > 0, line, -99)) * 2.5)
     weight = np.where(z < 1.2, expit((y - nape) * 2.5), front)
-    ears = (x > 7.35) & (y < 5.2) & (y > -3.5) & (z > -3.6) & (np.arange(len(x)) < REGIONS["face"].stop)
+    ears = (x > 6.9) & (y < 5.4) & (y > -3.6) & (np.abs(z + 1) < 2.8) & (np.arange(len(x)) < REGIONS["face"].stop)
     weight[ears] = 0
     weight[REGIONS["skin"].stop :] = 0
     return weight.astype(np.float32)
@@ -133,9 +131,7 @@ def _brow(points: np.ndarray, mirrored: bool) -> np.ndarray:
     if mirrored:
         thickness = thickness[::-1]
     up = np.array([[0, -1.0]])
-    return _polygon(
-        np.concatenate([points + up * thickness * 0.7, (points - up * thickness * 0.9)[::-1]]), 1.8
-    )
+    return _polygon(np.concatenate([points + up * thickness * 0.7, (points - up * thickness * 0.9)[::-1]]), 1.8)
 
 
 def _noise(rng: Rng, octaves: tuple[int, ...], persistence: float = 0.5) -> np.ndarray:

@@ -65,9 +65,7 @@ class Motion:
         # in-plane rotation of everything keeps the head in the crop.
         neck = (body @ (NECK - HEAD_CENTER))[:2] * [1, -1] * (scale / HEAD_HALF_CM) + np.asarray(shift)
         turned = (rotation @ NECK)[:2] * [1, -1] * (scale / HEAD_HALF_CM)
-        return Motion(
-            expression, np.asarray(gaze, np.float32), HeadPose(rotation, neck - turned, scale), body
-        )
+        return Motion(expression, np.asarray(gaze, np.float32), HeadPose(rotation, neck - turned, scale), body)
 
 
 def fading(points: npt.NDArray) -> Floats:
