@@ -70,11 +70,12 @@ class Surroundings:
     """The person of a picture around the head crop: what the network never sees, hair above it above all.
 
     Attributes:
-        premultiplied: (n, n, 4) float32, the person in a square `REACH` times as wide as the head crop.
+        premultiplied: (n, n, 4) uint8, the person in a square `REACH` times as wide as the head crop; colours
+            times alpha, and alpha.
         pose: the person's pose there, in coordinates of the head crop.
     """
 
-    premultiplied: Float
+    premultiplied: UInt8
     pose: HeadPose
 
 
@@ -117,24 +118,25 @@ class Placement:
                 that the driver's shift and zoom have moved are led back to the picture's own towards the
                 crop's lower and lateral borders. Without it the head just fades into the picture.
         """
-        weight = self._weight[..., None]
         if around is None:
-            layer, keep = self._sample(rendering, self._x, self._y), 1 - weight
+            layer, keep = self._sample(rendering, self._x, self._y), 1 - self._weight
         else:
             layer = self._sample(rendering, *self._led_back(rendering.pose, around.pose))
             others = self._carried(around, rendering.pose)
-            layer = others + weight * (layer - others)
-            keep = (1 - weight) * self._anchored[..., None]
+            layer = cv2.blendLinear(layer, others, self._weight, 1 - self._weight)
+            keep = (1 - self._weight) * self._anchored
         result = picture.copy()
-        driven = layer[..., :3] * 255 + plate * (1 - layer[..., 3:])
-        mixed = driven + keep * (picture[self.window] - driven)
-        result[self.window] = np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
+        behind = cv2.multiply(plate, cv2.merge([255 - layer[..., 3]] * 3), scale=1 / 255)
+        driven = cv2.add(np.ascontiguousarray(layer[..., :3]), behind)
+        under = np.ascontiguousarray(picture[self.window])
+        result[self.window] = cv2.blendLinear(driven, under, 1 - keep, keep)
         return result
 
-    def _sample(self, rendering: Rendering, x: Float, y: Float) -> Float:
-        """The rendering at crop coordinates, premultiplied (h, w, 4)."""
-        side = min(rendering.size, max(int(np.ceil(self._side)), 1))  # shrinking needs averaging first
-        return _valid(_remap(rendering.resized(side), x, y, cv2.INTER_LANCZOS4))
+    def _sample(self, rendering: Rendering, x: Float, y: Float) -> UInt8:
+        """The rendering at crop coordinates, premultiplied uint8 (h, w, 4)."""
+        # First to the picture's resolution with a good filter, then to its place with a cheap one.
+        side = max(int(np.ceil(self._side)), 1)
+        return _remap(_to_bytes(rendering.resized(side)), x, y)
 
     def _led_back(self, pose: HeadPose, rest: HeadPose) -> tuple[Float, Float]:
         """Where to look in a rendering whose body has been shifted and zoomed away from its rest."""
@@ -144,8 +146,8 @@ class Placement:
         y = self._y + self._anchored * ((zoom - 1) * self._y + shift[1])
         return x, y
 
-    def _carried(self, around: Surroundings, pose: HeadPose) -> Float:
-        """The picture's person, moved with the head by the in-plane part of its motion."""
+    def _carried(self, around: Surroundings, pose: HeadPose) -> UInt8:
+        """The picture's person, moved with the head by the in-plane part of its motion; premultiplied uint8."""
         turned = pose.rotation @ around.pose.rotation.T
         angle = np.arctan2(turned[1, 0] - turned[0, 1], turned[0, 0] + turned[1, 1])
         zoom = around.pose.scale / pose.scale
@@ -156,7 +158,7 @@ class Placement:
         back_y = sine * dx + cosine * dy + np.float32(around.pose.translation[1])
         free = 1 - self._anchored
         x, y = self._x + free * (back_x - self._x), self._y + free * (back_y - self._y)
-        return _remap(around.premultiplied, x / REACH, y / REACH, cv2.INTER_LINEAR)
+        return _remap(around.premultiplied, x / REACH, y / REACH)
 
 
 def side_by_side(*squares: UInt8) -> UInt8:
@@ -175,11 +177,21 @@ def _valid(premultiplied: npt.NDArray[np.generic]) -> Float:
     return np.concatenate([np.clip(picture[..., :3], 0, alpha), alpha], axis=-1)
 
 
-def _remap(picture: Float, x: Float, y: Float, how: int) -> Float:
+def _remap(picture: UInt8, x: Float, y: Float) -> UInt8:
     """A square picture at crop coordinates (borders at -1 and 1); its border pixels are repeated outside."""
     half = np.float32(picture.shape[0] / 2)
-    sampled = cv2.remap(picture, x * half + (half - 0.5), y * half + (half - 0.5), how, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(sampled, np.float32)
+    sampled = cv2.remap(
+        picture,
+        x * half + (half - 0.5),
+        y * half + (half - 0.5),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return np.asarray(sampled, np.uint8)
+
+
+def _to_bytes(premultiplied: Float) -> UInt8:
+    return np.rint(premultiplied * 255).astype(np.uint8)
 
 
 def _smoothstep(value: npt.NDArray[np.floating], low: float, high: float) -> Float:

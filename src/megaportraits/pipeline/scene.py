@@ -66,8 +66,8 @@ class Scene:
         wide = widened(head.crop)
         matte = self._matting.matte(head.photo, head.face, wide, side)
         picture = extract(head.photo, wide, side)
-        person = foreground(picture, matte).astype(np.float32) / 255 * matte[..., None]
-        self._around = Surroundings(np.dstack([person, matte]), rest)
+        person = np.dstack([foreground(picture, matte) * matte[..., None], 255 * matte])
+        self._around = Surroundings(np.rint(person).astype(np.uint8), rest)
         plate = background_plate(picture, matte)
         self._behind = paste(self._photo, plate, widened(crop), grown(matte))[self._placement.window]
 
