@@ -136,6 +136,8 @@ class LossConfig(Config):
     """Weights; 0 switches a loss off. The paper's where the paper has them (4.1)."""
 
     reconstruction: float = 0.0
+    reconstruction_emphasis: float = 0.0
+    """How much more mouth and eyes count in it (synthetic clips only)."""
     perceptual: float = 20.0
     perceptual_network: Literal["vgg19", "effnet-lite0"] = "vgg19"
     perceptual_scales: int = 4

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from megaportraits.losses.contrastive import contrastive_loss
 from megaportraits.losses.correspondence import warp_loss
-from megaportraits.losses.foreground import composite, masked_l1
+from megaportraits.losses.foreground import composite, feature_weight, masked_l1
 from megaportraits.losses.perceptual import perceptual_loss
 from megaportraits.ops.geometry import euler_to_matrix
 from megaportraits.ops.warping import Pose, image_to_canonical, to_grid_units
@@ -95,3 +95,13 @@ def test_composite_and_masked_error() -> None:
     weight[..., 0] = 5.0
     expected = image[..., 0].abs().mean()
     torch.testing.assert_close(masked_l1(image, torch.zeros_like(image), weight), expected)
+
+
+def test_mouth_and_eyes_count_more_and_nothing_else() -> None:
+    coords = torch.zeros(1, 64, 64, 4)
+    coords[0, 10, 10, :3] = torch.tensor([0.0, 3.5, 11.0]) / 16  # lips: y is down in the map
+    coords[0, 40, 40, :3] = torch.tensor([-3.0, -3.5, 9.0]) / 16  # an eye
+    coords[0, 50, 50, :3] = torch.tensor([0.0, -8.0, 9.0]) / 16  # the forehead
+    weight = feature_weight(coords, torch.ones(1, 64, 64, dtype=torch.bool), 64, emphasis=3.0)[0, 0]
+    assert weight[10, 10] == 4 and weight[40, 40] == 4
+    assert weight.sum() == 64 * 64 + 6

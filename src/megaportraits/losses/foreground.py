@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from megaportraits.ops.geometry import HEAD_HALF_CM
+
+MOUTH_CM = ((-1.0, 3.6), (-6.2, -1.6), (4.0, 16.0))
+EYES_CM = ((1.2, 5.0), (2.2, 5.6), (5.0, 16.0))
+"""Boxes of |x|, y and z on the neutral head, centimetres."""
 
 
 def composite(image: Tensor, matte: Tensor, background: Tensor) -> Tensor:
@@ -23,3 +30,24 @@ def masked_l1(prediction: Tensor, target: Tensor, weight: Tensor | None = None) 
 def random_colors(batch: int, generator: torch.Generator, device: torch.device) -> Tensor:
     """Flat background colours (B, 3, 1, 1), uniform in [0, 1]."""
     return torch.rand(batch, 3, 1, 1, generator=generator).to(device)
+
+
+def feature_weight(coords: Tensor, valid: Tensor, size: int, *, emphasis: float) -> Tensor:
+    """A weight map that counts mouth and eyes 1 + emphasis, everything else 1. Ours: they are few pixels, and life.
+
+    Args:
+        coords: (B, h, w, 4), canonical X, Y, Z (crop units, y down) and depth of the visible surface.
+        valid: (B, h, w) bool.
+        size: side of the images.
+
+    Returns:
+        (B, 1, size, size).
+    """
+    centimetres = coords[..., :3] * coords.new_tensor([HEAD_HALF_CM, -HEAD_HALF_CM, HEAD_HALF_CM])
+    centimetres = torch.cat([centimetres[..., :1].abs(), centimetres[..., 1:]], -1)
+    inside = torch.zeros_like(valid)
+    for box in (MOUTH_CM, EYES_CM):
+        low, high = coords.new_tensor(box).unbind(1)
+        inside |= ((centimetres > low) & (centimetres < high)).all(-1)
+    weight = 1 + emphasis * (inside & valid).float()[:, None]
+    return F.interpolate(weight, (size, size), mode="bilinear", antialias=True, align_corners=False)

@@ -17,7 +17,7 @@ from megaportraits.data.clips import ClipIndex
 from megaportraits.data.pairs import PairDataset
 from megaportraits.losses.contrastive import contrastive_loss
 from megaportraits.losses.correspondence import warp_loss
-from megaportraits.losses.foreground import composite, masked_l1, random_colors
+from megaportraits.losses.foreground import composite, feature_weight, masked_l1, random_colors
 from megaportraits.losses.perceptual import perceptual_loss
 from megaportraits.models.base import BaseModel, Identity, Output
 from megaportraits.models.motion import Motion
@@ -85,7 +85,7 @@ class BaseStage(nn.Module):
         identity = self.model.encode(views.source, Motion(source_pose, z_source))
         contrasts = self.config.loss.contrastive > 0 and step % self.config.loss.contrastive_every == 0
         output, crossed = self._generate(identity, Motion(driver_pose, z_driver), contrasts)
-        losses = self._image_losses(output, views)
+        losses = self._image_losses(batch, output, views)
         losses |= self._label_losses(batch, identity, output, z, pose_error)
         if contrasts:
             losses["contrastive"] = self._contrastive(batch, output, crossed, driver_pose, z_driver, views)
@@ -171,13 +171,21 @@ class BaseStage(nn.Module):
         ]
         return halves[0], halves[1]
 
-    def _image_losses(self, output: Output, views: Views) -> Losses:
+    def _image_losses(self, batch: Batch, output: Output, views: Views) -> Losses:
         w, losses = self.config.loss, {}
         prediction = output.over(views.target_color)
         if output.alpha is None:  # the paper's form: compare on the target's foreground
             prediction = prediction * views.target_matte
         if w.reconstruction:
-            losses["reconstruction"] = masked_l1(prediction, views.target)
+            weight = None
+            if w.reconstruction_emphasis:
+                weight = feature_weight(
+                    batch["target_coords"],
+                    batch["target_valid"],
+                    prediction.shape[-1],
+                    emphasis=w.reconstruction_emphasis,
+                )
+            losses["reconstruction"] = masked_l1(prediction, views.target, weight)
         if w.matte and output.alpha is not None:
             losses["matte"] = F.l1_loss(output.alpha, views.target_matte)
         if w.perceptual:
