@@ -119,9 +119,8 @@ def _resample(image: npt.NDArray, window: tuple[float, ...], size: tuple[int, in
     if reduce_x > 1 or reduce_y > 1:
         cells = (len(columns) // reduce_x, len(rows) // reduce_y)
         patch = cv2.resize(patch, cells, interpolation=cv2.INTER_AREA)
-    blur = [0.5 * np.sqrt(max(step * step - 1, 0)) for step in (step_x, step_y)]
+    blur = [0.45 * np.sqrt(max(step * step - 1, 0)) for step in (step_x, step_y)]
     if max(blur) > 0.2:
-        # Whole cells are averaged; what is left of the reduction, less than 2, needs a soft low-pass.
         patch = cv2.GaussianBlur(patch, (0, 0), max(blur[0], 0.1), sigmaY=max(blur[1], 0.1))
     # From edges to OpenCV's pixel centres.
     matrix = np.array([[step_x, 0, start_x + step_x / 2 - 0.5], [0, step_y, start_y + step_y / 2 - 0.5]])
@@ -137,7 +136,8 @@ def _axis(low: float, high: float, size: int, limit: int) -> tuple[npt.NDArray[n
         many pixels make a cell, and how many cells the window advances per output pixel.
     """
     step = (high - low) / size
-    reduce = max(int(step), 1)
+    # A whole step is a plain mean of cells; other steps keep enough samples for the low-pass that follows.
+    reduce = max(int(step) if step == int(step) else int(step / 2), 1)
     first = int(np.floor(low)) - 3 * reduce
     count = int(np.ceil((high - first) / reduce)) + 3
     indices = np.clip(np.arange(first, first + count * reduce), 0, limit - 1)

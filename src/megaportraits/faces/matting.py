@@ -130,7 +130,10 @@ def refine(guide: Image, coarse: Matte) -> Matte:
     solid = (coarse > 0.5).astype(np.uint8)
     sure = cv2.erode(solid, _disc(band), borderValue=1)
     possible = cv2.dilate(solid, _disc(band + band // 2))
-    smooth = guided_filter((guide / 255).astype(np.float32), coarse, radius=max(size // 40, 2), epsilon=2e-4)
+    picture, smooth = (guide / 255).astype(np.float32), coarse
+    for _ in range(2):
+        # Twice: the coarse edge may lie a few pixels off, further than one pass brings it back.
+        smooth = np.clip(guided_filter(picture, smooth, radius=max(size // 32, 2), epsilon=2e-4), 0, 1)
     # The filter leaves a haze of a few per cent; levels bring flat regions to 0 and 1 and leave hair soft.
     alpha = np.clip((smooth - 0.12) / 0.76, 0, 1)
     alpha = np.where(sure > 0, 1, np.where(possible > 0, alpha, 0))
