@@ -1,12 +1,14 @@
 """What lies behind the person: a background plate without the head, for the head moves and uncovers it.
 
-The paper uses LaMa. Here the plate is made from the photograph alone: colours are carried inwards from all
-sides over a pyramid (push-pull; Gortler et al., SIGGRAPH 1996), then the grain of the surroundings is laid
-over them, since a hole without grain shows as a smear. Only the rim of the hole is ever seen, so large
-structures inside it matter little.
+The paper uses LaMa (`lama.Lama` loads it). By default the plate is made from the photograph alone: colours
+are carried inwards from all sides over a pyramid (push-pull; Gortler et al., SIGGRAPH 1996), then the grain
+of the surroundings is laid over them, since a hole without grain shows as a smear. Only the rim of the hole
+is ever seen, so large structures inside it matter little.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -18,7 +20,19 @@ from megaportraits.faces.networks import Image, check_image
 Floats = npt.NDArray[np.float32]
 
 
-def background_plate(image: Image, matte: npt.NDArray[np.floating], *, margin: float = 0.02, seed: int = 0) -> Image:
+Fill = Callable[[Image, npt.NDArray[np.uint8]], Floats]
+"""An inpainter: image (H, W, 3) uint8 and hole (H, W), 1 inside, to a filled image (H, W, 3) in [0, 255]."""
+
+
+def smooth_fill(image: Image, hole: npt.NDArray[np.uint8]) -> Floats:
+    """The default inpainter: colours by push-pull, with the grain of the surroundings."""
+    known = (1 - hole).astype(np.float32)
+    return push_pull(image.astype(np.float32), known) + _grain(image, known)
+
+
+def background_plate(
+    image: Image, matte: npt.NDArray[np.floating], *, margin: float = 0.02, fill: Fill = smooth_fill
+) -> Image:
     """The image with everything under a matte replaced by a continuation of what surrounds it.
 
     Args:
@@ -26,7 +40,7 @@ def background_plate(image: Image, matte: npt.NDArray[np.floating], *, margin: f
         matte: (H, W) in [0, 1], the alpha of what is to go.
         margin: how far around the matte is replaced too, as a part of the longer side: mixed pixels and
             shadows.
-        seed: of the grain.
+        fill: the inpainter.
 
     Returns:
         uint8 (H, W, 3), equal to the image outside the matte and its margin.
@@ -45,9 +59,7 @@ def background_plate(image: Image, matte: npt.NDArray[np.floating], *, margin: f
     if hole.all():
         # Nothing is known about the background: its best guess is the image's mean colour.
         return np.broadcast_to(np.rint(image.mean((0, 1))), image.shape).astype(np.uint8)
-    known = (1 - hole).astype(np.float32)
-    filled = push_pull(image.astype(np.float32), known)
-    filled += _grain(image, known, seed)
+    filled = fill(image, hole)
     # Blend over the margin, so that the seam lies in background pixels and is soft.
     blend = np.clip(cv2.blur(hole.astype(np.float32), (reach, reach)) * hole * 2, 0, 1)[..., None]
     return np.rint(np.clip(image * (1 - blend) + filled * blend, 0, 255)).astype(np.uint8)
@@ -83,7 +95,7 @@ def _soften(array: Floats) -> Floats:
     return cv2.GaussianBlur(array, (5, 5), 1.0, borderType=cv2.BORDER_REFLECT)
 
 
-def _grain(image: Image, known: Floats, seed: int) -> Floats:
+def _grain(image: Image, known: Floats) -> Floats:
     """Noise (H, W, 3) as strong and fine as that of the known background in its quiet places."""
     detail = image.astype(np.float32) - cv2.GaussianBlur(image, (0, 0), 1.5)
     away = cv2.erode(known, np.ones((7, 7), np.uint8)) > 0
@@ -91,6 +103,6 @@ def _grain(image: Image, known: Floats, seed: int) -> Floats:
         return np.zeros(image.shape, np.float32)
     # The median ignores edges and texture of the background, which are no grain.
     strength = np.median(np.abs(detail[away]), axis=0) * 1.48
-    noise = np.random.default_rng(seed).normal(size=image.shape[:2]).astype(np.float32)
+    noise = np.random.default_rng(0).normal(size=image.shape[:2]).astype(np.float32)
     noise = cv2.GaussianBlur(noise, (0, 0), 0.6)
     return (noise / noise.std())[..., None] * strength.astype(np.float32)
