@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -64,8 +66,6 @@ def animate(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Move the person of SOURCE like the person of DRIVER. Frame times and sound of the driver are kept."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from megaportraits.pipeline import (
         AnimateOptions,
         Avatar,
@@ -90,19 +90,7 @@ def animate(
     )
     output = plan_output(source, driver, output, options, side_by_side=side_by_side, overwrite=overwrite)
     avatar = Avatar.from_pretrained(weights, device=device)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[fps]}"),
-    )
-    with Progress(*columns, TimeRemainingColumn()) as bar:
-        task = bar.add_task("Animating", total=None, fps="")
-
-        def advance(done: int, total: int | None) -> None:
-            speed = bar.tasks[task].speed
-            bar.update(task, completed=done, total=total, fps=f"{speed:.1f} frames/s" if speed else "")
-
+    with _frame_progress("Animating") as advance:
         report = animate_file(
             avatar,
             source,
@@ -117,6 +105,41 @@ def animate(
         typer.echo(line)
     if report.interrupted:
         raise typer.Exit(130)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to write to; an earlier demo there is replaced.")],
+    weights: Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")] = "nano",
+    motion: Annotated[Literal["absolute", "relative"], typer.Option(help="As for `animate`.")] = "absolute",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Animate a bundled photograph with a bundled driver: what this program does, without any file of yours."""
+    from megaportraits.pipeline import AnimateOptions, Avatar, MotionMode
+    from megaportraits.pipeline.demo import run_demo
+
+    avatar = Avatar.from_pretrained(weights, device=device)
+    with _frame_progress("Animating") as advance:
+        files = run_demo(avatar, out, AnimateOptions(motion=MotionMode(motion)), progress=advance)
+    typer.echo(f"{files.result}: the photograph, moving")
+    typer.echo(f"{files.side_by_side}: source, driver and result in a row")
+    typer.echo(f"{files.contact}: a picture of both")
+
+
+@contextmanager
+def _frame_progress(label: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar that counts frames; gives the function that moves it: frames done, frames expected."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[fps]}"))
+    with Progress(*columns, TimeRemainingColumn()) as bar:
+        task = bar.add_task(label, total=None, fps="")
+
+        def advance(done: int, total: int | None) -> None:
+            speed = bar.tasks[task].speed
+            bar.update(task, completed=done, total=total, fps=f"{speed:.1f} frames/s" if speed else "")
+
+        yield advance
 
 
 @weights_app.command("pull")

@@ -1,0 +1,101 @@
+"""The demo: a photograph of an astronaut moves like a rendered person; both may be shown by everybody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import cv2
+import numpy as np
+import skimage.data
+
+from megaportraits.media import VideoReader, write_image
+from megaportraits.media.images import UInt8
+from megaportraits.pipeline.avatar import Avatar
+from megaportraits.pipeline.files import Progress, animate_file
+from megaportraits.pipeline.options import AnimateOptions
+
+_COLUMNS = 6
+
+
+@dataclass(frozen=True)
+class DemoFiles:
+    """What the demo wrote.
+
+    Attributes:
+        portrait: the photograph.
+        result: the photograph, moving.
+        side_by_side: source crop, driver crop and result in a row.
+        contact: a picture of the whole: the photograph, and driver crops above results at several times.
+    """
+
+    portrait: Path
+    result: Path
+    side_by_side: Path
+    contact: Path
+
+
+def demo_portrait() -> UInt8:
+    """Eileen Collins, (512, 512, 3): NASA's portrait, in the public domain, as scikit-image ships it."""
+    return np.ascontiguousarray(skimage.data.astronaut())
+
+
+def demo_driver() -> Path:
+    """The driver that comes with the package: four seconds of a procedural head, which shows nobody."""
+    return Path(str(resources.files("megaportraits") / "assets" / "demo" / "driver.mp4"))
+
+
+def run_demo(
+    avatar: Avatar, out: Path, options: AnimateOptions | None = None, *, progress: Progress | None = None
+) -> DemoFiles:
+    """Animate the demo's photograph with the demo's driver; files of an earlier run in `out` are replaced.
+
+    Args:
+        avatar: the model.
+        out: folder to write to; made when it is missing.
+        options: see `AnimateOptions`.
+        progress: called with the frames done and the frames expected.
+
+    Raises:
+        MediaError: the folder cannot be written.
+    """
+    files = DemoFiles(out / "portrait.png", out / "result.mp4", out / "side_by_side.mp4", out / "contact.png")
+    portrait = demo_portrait()
+    write_image(files.portrait, portrait, overwrite=True)
+    report = animate_file(
+        avatar,
+        files.portrait,
+        demo_driver(),
+        files.result,
+        options,
+        side_by_side=files.side_by_side,
+        overwrite=True,
+        progress=progress,
+    )
+    if report.interrupted:
+        raise KeyboardInterrupt
+    rows = [frame.image for frame in VideoReader(files.side_by_side)]
+    write_image(files.contact, contact_sheet(portrait, rows), overwrite=True)
+    return files
+
+
+def contact_sheet(portrait: UInt8, rows: Sequence[UInt8], columns: int = _COLUMNS) -> UInt8:
+    """The photograph large on the left; on the right driver crops above results at evenly spread times.
+
+    Args:
+        portrait: (H, H, 3).
+        rows: side-by-side frames (N, 3 N, 3): source, driver, result.
+        columns: how many times are shown, at most.
+
+    Returns:
+        (2 N, (2 + columns) N, 3).
+    """
+    side = rows[0].shape[0]
+    columns = min(columns, len(rows))
+    # The ends are left out: a driver starts and ends near rest.
+    times = np.linspace(0, len(rows) - 1, columns + 2).round().astype(int)[1:-1]
+    cells = [np.concatenate([rows[i][:, side : 2 * side], rows[i][:, 2 * side :]]) for i in times]
+    large = cv2.resize(portrait, (2 * side, 2 * side), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    return np.concatenate([large, *cells], axis=1)
