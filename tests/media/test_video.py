@@ -18,6 +18,7 @@ import pytest
 
 from megaportraits.errors import MediaError
 from megaportraits.media import VideoReader, VideoWriter, is_video
+from megaportraits.media.files import uninterrupted
 
 TICKS = Fraction(1, 90000)
 VFR = [0, 3001, 6007, 20000, 20333, 90001]
@@ -158,9 +159,7 @@ def test_sound_packets_are_copied_unchanged(tmp_path: Path) -> None:
     driver = make_driver(tmp_path / "driver.mp4")
     reader = VideoReader(driver)
     assert reader.info.has_audio
-    with VideoWriter(
-        tmp_path / "a.mp4", fps=25, time_base=reader.info.time_base, audio_from=driver
-    ) as writer:
+    with VideoWriter(tmp_path / "a.mp4", fps=25, time_base=reader.info.time_base, audio_from=driver) as writer:
         for frame in reader:
             writer.write(frame.image, frame.pts)
     before, after = sound_packets(driver), sound_packets(tmp_path / "a.mp4")
@@ -170,9 +169,7 @@ def test_sound_packets_are_copied_unchanged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("codec", "rate", "source"), [("mp2", 44100, ".mpg"), ("pcm_s16le", 22050, ".mkv")])
-def test_sound_that_cannot_be_copied_is_encoded_in_sync(
-    tmp_path: Path, codec: str, rate: int, source: str
-) -> None:
+def test_sound_that_cannot_be_copied_is_encoded_in_sync(tmp_path: Path, codec: str, rate: int, source: str) -> None:
     driver = make_driver(tmp_path / f"driver{source}", codec=codec, rate=rate)
     reader = VideoReader(driver)
     frames = list(reader)
@@ -185,9 +182,7 @@ def test_sound_that_cannot_be_copied_is_encoded_in_sync(
         sound = list(container.decode(container.streams.audio[0]))
     first = next(iter(VideoReader(tmp_path / "a.mp4")))
     # The encoder's priming (1024 samples) plays before the first sample; more would be a lag.
-    assert abs(sound[0].pts * sound[0].time_base - first.pts * first.time_base - lag) <= Fraction(
-        1024 + 16, rate
-    )
+    assert abs(sound[0].pts * sound[0].time_base - first.pts * first.time_base - lag) <= Fraction(1024 + 16, rate)
     length = sum(frame.samples for frame in sound) / sound[0].sample_rate
     assert length == pytest.approx(1.0, abs=0.1)
 
@@ -240,9 +235,7 @@ def test_truncated_video_gives_what_decodes_and_says_so(tmp_path: Path) -> None:
     frames = list(VideoReader(tmp_path / "b.mkv"))
     assert 40 <= len(frames) < 100
     noise = bytearray(whole)
-    noise[len(whole) // 2 : len(whole) // 2 + 500] = bytes(
-        np.random.default_rng(0).integers(0, 255, 500, np.uint8)
-    )
+    noise[len(whole) // 2 : len(whole) // 2 + 500] = bytes(np.random.default_rng(0).integers(0, 255, 500, np.uint8))
     (tmp_path / "c.mkv").write_bytes(noise)
     reader = VideoReader(tmp_path / "c.mkv")
     frames = list(reader)
@@ -309,6 +302,13 @@ def test_interrupt_leaves_a_playable_file(tmp_path: Path) -> None:
         assert process.wait(timeout=30) != 0
     assert len(list(VideoReader(path))) > 30
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_second_interrupt_does_not_cost_the_file() -> None:
+    with uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_full_disk_is_said_and_the_previous_file_stays(tmp_path: Path) -> None:

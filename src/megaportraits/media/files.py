@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,14 +45,10 @@ def check_output(path: str | Path, *, overwrite: bool, inputs: tuple[str | Path,
     """
     path = Path(path)
     if path.is_dir():
-        raise MediaError(
-            f"{path}: expected a file name, got a folder", fix="Add a file name, as in out/result.mp4."
-        )
+        raise MediaError(f"{path}: expected a file name, got a folder", fix="Add a file name, as in out/result.mp4.")
     for source in map(Path, inputs):
         if path.exists() and source.exists() and path.samefile(source):
-            raise MediaError(
-                f"{path}: the output would replace its own input", fix="Choose another output name."
-            )
+            raise MediaError(f"{path}: the output would replace its own input", fix="Choose another output name.")
     if path.exists() and not overwrite:
         raise MediaError(f"{path}: the file exists already", fix="Choose another name, or pass --overwrite.")
     return path
@@ -80,9 +78,7 @@ def open_stage(path: Path, *, overwrite: bool) -> Path:
     check_output(path, overwrite=overwrite)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem}.", suffix=f".part{path.suffix}", dir=path.parent
-        )
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".part{path.suffix}", dir=path.parent)
     except OSError as error:
         raise MediaError(
             f"{path.parent}: the folder cannot be written ({error.strerror or error})",
@@ -98,6 +94,19 @@ def commit_stage(part: Path, path: Path) -> None:
     os.umask(mask)
     part.chmod(0o666 & ~mask)
     part.replace(path)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back while a file is finished: a second, impatient one must not cost the work."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread only
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
 @contextlib.contextmanager

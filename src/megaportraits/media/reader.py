@@ -20,9 +20,7 @@ from megaportraits.media.images import UInt8
 
 _UNSPECIFIED_COLORSPACE = 2
 _HD_HEIGHT = 720
-_NOT_VIDEO_FORMATS = frozenset(
-    {"tty", "srt", "ass", "webvtt", "aqtitle", "subviewer", "rawvideo", "bin", "xbin"}
-)
+_NOT_VIDEO_FORMATS = frozenset({"tty", "srt", "ass", "webvtt", "aqtitle", "subviewer", "rawvideo", "bin", "xbin"})
 
 
 @dataclass(frozen=True)

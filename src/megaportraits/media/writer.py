@@ -14,7 +14,7 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from megaportraits.errors import MediaError
 from megaportraits.media.audio import AudioTrack
-from megaportraits.media.files import commit_stage, full_disk_is_said, open_stage
+from megaportraits.media.files import commit_stage, full_disk_is_said, open_stage, uninterrupted
 from megaportraits.media.images import UInt8
 
 _BT709 = 1
@@ -113,7 +113,8 @@ class VideoWriter:
         keep = self.frames_written > 0 and (kind is None or issubclass(kind, KeyboardInterrupt))
         try:
             if keep:
-                self._finish()
+                with uninterrupted():
+                    self._finish()
             else:
                 self._abandon()
         finally:

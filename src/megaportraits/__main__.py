@@ -1,0 +1,5 @@
+"""`python -m megaportraits`: the command line."""
+
+from megaportraits.cli import main
+
+main()

@@ -1,0 +1,134 @@
+"""`Avatar` around a network whose answers are known, on a real photograph."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import pytest
+import skimage.data
+
+from megaportraits.config import ModelConfig
+from megaportraits.errors import ConfigError, FaceError, ShapeError, WeightsError
+from megaportraits.faces.detector import FaceAnalyzer
+from megaportraits.models.base import BaseModel
+from megaportraits.pipeline import AnimateOptions, Avatar, Background, MotionMode, parse_color
+
+from .conftest import SIZE, Echo, moved
+
+
+def driver(portrait: np.ndarray, count: int = 4) -> list[np.ndarray]:
+    return [moved(portrait, 3.0 * i) for i in range(count)]
+
+
+def test_the_source_is_encoded_once(avatar: Avatar, portrait: np.ndarray) -> None:
+    frames = list(avatar.animate(portrait, driver(portrait)))
+    network = cast(Echo, avatar.model)
+    assert (network.encoded, network.rendered, len(frames)) == (1, 4, 4)
+
+
+def test_result_and_driver_crop_are_pixel_aligned(avatar: Avatar, portrait: np.ndarray) -> None:
+    options = AnimateOptions(size=SIZE, crop=True)
+    for frame in avatar.animate(portrait, driver(portrait), options):
+        assert frame.driver is not None
+        assert np.array_equal(frame.image, frame.square)
+        assert np.abs(frame.square.astype(int) - frame.driver).max() <= 1  # the echo is the driver's crop
+
+
+def test_relative_motion_of_a_still_driver_is_the_source(avatar: Avatar, portrait: np.ndarray) -> None:
+    options = AnimateOptions(motion=MotionMode.RELATIVE, size=SIZE, crop=True)
+    encoded = avatar.encode(portrait)
+    (frame,) = avatar.animate(encoded, moved(portrait, 0), options)
+    own = avatar.render(encoded, encoded.motion).resized(SIZE)[..., :3] * 255
+    assert np.abs(frame.square - own).mean() < 3  # the crop of the first look and of the follower agree
+
+
+def test_the_photo_keeps_its_size_up_to_max_side(avatar: Avatar, portrait: np.ndarray) -> None:
+    wide = np.pad(portrait, ((0, 0), (0, 300), (0, 0)), mode="edge")
+    (frame,) = avatar.animate(wide, moved(portrait, 0))
+    assert frame.image.shape == (512, 812, 3)
+    (frame,) = avatar.animate(wide, moved(portrait, 0), AnimateOptions(max_side=406))
+    assert frame.image.shape == (256, 406, 3)
+
+
+def test_flat_and_transparent_backgrounds_show_the_crop(avatar: Avatar, portrait: np.ndarray) -> None:
+    (frame,) = avatar.animate(portrait, moved(portrait, 0), AnimateOptions(background=Background.COLOR, size=50))
+    assert frame.image.shape == (50, 50, 3)
+    options = AnimateOptions(background=Background.TRANSPARENT, size=50)
+    (frame,) = avatar.animate(portrait, moved(portrait, 0), options)
+    assert frame.image.shape == (50, 50, 4)
+    assert frame.image[..., 3].min() == 255  # the echo is opaque
+
+
+def test_drivers_scene_is_kept_around_the_head(avatar: Avatar, portrait: np.ndarray) -> None:
+    view = moved(portrait, 0)
+    (frame,) = avatar.animate(portrait, view, AnimateOptions(background=Background.DRIVER))
+    assert frame.image.shape == view.shape
+    # The echo puts the driver's own head back: the whole frame has to be about what it was.
+    assert np.abs(frame.image.astype(int) - view).mean() < 8  # 64 px are soft
+
+
+def test_frames_without_a_face_hold_the_last_motion(avatar: Avatar, portrait: np.ndarray) -> None:
+    seen = moved(portrait, 0)
+    black = np.zeros_like(seen)
+    frames = list(avatar.animate(portrait, [black, seen, black], AnimateOptions(crop=True, size=SIZE)))
+    assert [frame.held for frame in frames] == [True, False, True]
+    assert np.array_equal(frames[1].square, frames[2].square)
+    assert frames[0].driver is None
+
+
+def test_a_driver_without_any_face_is_an_error(avatar: Avatar, portrait: np.ndarray) -> None:
+    black = np.zeros((64, 64, 3), np.uint8)
+    with pytest.raises(FaceError, match="in any frame"):
+        list(avatar.animate(portrait, [black] * 3))
+
+
+def test_faces_are_counted_from_left_to_right(avatar: Avatar, portrait: np.ndarray) -> None:
+    head = moved(portrait, 0)
+    group = np.full((192, 390, 3), 90, np.uint8)
+    group[40:136, :128], group[:, 134:] = head[::2, ::2], head
+    largest, left, right = (avatar.encode(group, face=n) for n in (None, 1, 2))
+    assert largest.head.faces == 2
+    assert left.head.crop.center_x < 128 < right.head.crop.center_x
+    assert largest.head.crop == right.head.crop
+    with pytest.raises(FaceError, match="at least 3 faces"):
+        avatar.encode(group, face=3)
+
+
+def test_a_cat_is_refused(avatar: Avatar) -> None:
+    with pytest.raises(FaceError, match="human face"):
+        avatar.encode(np.ascontiguousarray(skimage.data.cat()))
+
+
+def test_a_real_network_drives(analyzer: FaceAnalyzer, tiny_config: ModelConfig, portrait: np.ndarray) -> None:
+    avatar = Avatar(BaseModel(tiny_config), analyzer=analyzer)
+    encoded = avatar.encode(portrait)
+    rendering = avatar.drive(encoded, moved(portrait, 0)[:, 32:224])
+    assert rendering.premultiplied.shape == (32, 32, 4)
+    assert np.isfinite(rendering.premultiplied).all()
+
+
+def test_a_model_without_matte_is_cut_out(
+    analyzer: FaceAnalyzer, tiny_config: ModelConfig, portrait: np.ndarray
+) -> None:
+    avatar = Avatar(BaseModel(tiny_config.model_copy(update={"predict_matte": False})), analyzer=analyzer)
+    (frame,) = avatar.animate(portrait, moved(portrait, 0), AnimateOptions(size=32))
+    assert frame.square.shape == (32, 32, 3)
+
+
+def test_wrong_arguments_are_said(avatar: Avatar) -> None:
+    with pytest.raises(ShapeError, match="square head crop"):
+        avatar.motion(np.zeros((4, 5, 3), np.uint8))
+    with pytest.raises(WeightsError):
+        Avatar.from_pretrained("no-such-weights")
+    with pytest.raises(ConfigError, match="device"):
+        Avatar.from_pretrained("nano", device="abacus")
+
+
+def test_options_are_checked() -> None:
+    for wrong in ({"size": 4}, {"max_seconds": 0.0}, {"face": 0}, {"color": (0, 0, 300)}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            AnimateOptions(**wrong)  # type: ignore[arg-type]
+    assert parse_color("#00b140") == (0, 177, 64)
+    with pytest.raises(ConfigError, match="#RRGGBB"):
+        parse_color("green")

@@ -1,0 +1,144 @@
+"""Compositing: exact where nothing may change, without a cut where something does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from megaportraits.faces.crop import Crop
+from megaportraits.ops.geometry import HeadPose
+from megaportraits.pipeline.compose import (
+    REACH,
+    Placement,
+    Rendering,
+    Surroundings,
+    over,
+    side_by_side,
+    straight,
+)
+
+REST = HeadPose(np.eye(3), np.zeros(2), 1.0)
+CROP = Crop(150.0, 120.0, 100.0)
+
+
+def rendering(
+    shift: tuple[float, float] = (0, 0), scale: float = 1.0, size: int = 100, level: float = 0.8
+) -> Rendering:
+    """A flat person (head and trunk) of one grey level, at a pose."""
+    e = (np.arange(size) + 0.5) * 2 / size - 1
+    x, y = np.meshgrid((e - shift[0]) / scale, (e - shift[1]) / scale)
+    alpha = ((np.hypot(x, y) < 0.5) | ((np.abs(x) < 0.6) & (y > 0.4))).astype(np.float32)
+    picture = np.dstack([alpha * level] * 3 + [alpha])
+    return Rendering(picture, HeadPose(np.eye(3), np.array(shift), scale))
+
+
+def scenery() -> tuple[np.ndarray, np.ndarray]:
+    """A grey photo (240 x 300) with that person in it, and the same without the person."""
+    empty = np.full((240, 300, 3), 60, np.uint8)
+    picture = empty.copy()
+    y, x = np.mgrid[:240, :300] + 0.5
+    x, y = (x - 150) / 50, (y - 120) / 50
+    picture[(np.hypot(x, y) < 0.5) | ((np.abs(x) < 0.6) & (y > 0.4))] = 204
+    return picture, empty
+
+
+def around() -> Surroundings:
+    n = 140
+    e = ((np.arange(n) + 0.5) * 2 / n - 1) * REACH
+    x, y = np.meshgrid(e, e)
+    alpha = ((np.hypot(x, y) < 0.5) | ((np.abs(x) < 0.6) & (y > 0.4))).astype(np.float32)
+    return Surroundings(np.rint(np.dstack([alpha * 204] * 3 + [alpha * 255])).astype(np.uint8), REST)
+
+
+def paste(driven: Rendering) -> np.ndarray:
+    picture, empty = scenery()
+    placement = Placement(picture.shape, CROP, REACH)
+    return placement.paste(picture, empty[placement.window], driven, around())
+
+
+def test_over_is_the_compositing_formula() -> None:
+    layer = np.array([[[0.25, 0, 0, 0.5]]], np.float32)
+    assert over(layer, np.array([100, 200, 50], np.uint8))[0, 0].tolist() == [114, 100, 25]
+
+
+def test_straight_undoes_the_multiplication() -> None:
+    layer = np.array([[[0.25, 0.125, 0, 0.5], [0, 0, 0, 0]]], np.float32)
+    assert straight(layer)[0].tolist() == [[128, 64, 0, 128], [0, 0, 0, 0]]
+
+
+def test_resizing_never_makes_colours_brighter_than_their_alpha() -> None:
+    for size in (37, 250):
+        layer = rendering().resized(size)
+        assert layer.shape == (size, size, 4)
+        assert layer.min() >= 0
+        assert (layer[..., :3] <= layer[..., 3:] + 1e-6).all()
+
+
+def test_an_unmoved_person_gives_the_photo_back() -> None:
+    picture, _ = scenery()
+    change = np.abs(paste(rendering()).astype(int) - picture)
+    assert np.median(change) == 0
+    assert (change > 12).mean() < 0.01  # resampled outlines
+
+
+def test_nothing_changes_outside_the_window() -> None:
+    picture, _ = scenery()
+    result = paste(rendering((0.2, 0.1)))
+    outside = np.ones((240, 300), bool)
+    outside[Placement(picture.shape, CROP, REACH).window] = False
+    assert outside.any()
+    assert np.array_equal(result[outside], picture[outside])
+
+
+@pytest.mark.parametrize(("shift", "scale"), [((0.15, 0.0), 1.0), ((-0.1, 0.08), 1.0), ((0.0, 0.0), 1.15)])
+def test_a_moved_body_meets_the_photos_own_at_the_lower_border(shift: tuple[float, float], scale: float) -> None:
+    picture, _ = scenery()
+    result = paste(rendering(shift, scale)).astype(int)
+    border = slice(167, 176)  # the crop ends at row 170
+    assert np.abs(result[border] - picture[border]).max() <= 4
+
+
+def test_a_moved_head_is_where_it_was_rendered() -> None:
+    result = paste(rendering((0.2, 0.0)))[..., 0]
+    columns = np.flatnonzero(result[110] > 130)  # a row through the head
+    assert (columns[0] + columns[-1] + 1) / 2 == pytest.approx(150 + 0.2 * 50, abs=1)
+
+
+def test_hair_above_the_crop_moves_with_the_head() -> None:
+    # A column of hair reaches beyond the crop's upper border, at row 70.
+    picture, empty = scenery()
+    picture[40:100, 140:160] = 204
+    surroundings = around().premultiplied.copy()
+    surroundings[:50, 60:80] = (204, 204, 204, 255)
+    driven = rendering((0.2, 0.0))
+    driven.premultiplied[:30, 50:70] = (0.8, 0.8, 0.8, 1)
+    placement = Placement(picture.shape, CROP, REACH)
+    result = placement.paste(picture, empty[placement.window], driven, Surroundings(surroundings, REST))
+    centers = [float(np.flatnonzero(result[row, :, 0] > 130).mean()) + 0.5 for row in (68, 71, 75, 85)]
+    assert centers == pytest.approx([160] * 4, abs=3.5)
+    assert np.abs(np.diff(centers)).max() < 3.5  # no step at the border
+    assert result[71, 142, 0] < 100  # nothing is left where the hair was
+
+
+def test_without_surroundings_the_crop_fades_into_the_picture() -> None:
+    picture = np.full((240, 300, 3), 60, np.uint8)
+    placement = Placement(picture.shape, CROP)
+    full = Rendering(np.ones((100, 100, 4), np.float32), REST)
+    result = placement.paste(picture, picture[placement.window], full).astype(int)
+    assert result[120, 150, 0] == 255
+    assert result[120, 100, 0] == 60
+    assert np.abs(np.diff(result[120, 95:150, 0])).max() < 45
+
+
+def test_crops_may_reach_outside_the_picture() -> None:
+    picture = np.full((80, 90, 3), 60, np.uint8)
+    placement = Placement(picture.shape, Crop(10.0, 5.0, 100.0), REACH)
+    result = placement.paste(picture, picture[placement.window], rendering(), around())
+    assert result.shape == picture.shape
+    assert result[2, 10, 0] > 190
+
+
+def test_squares_stand_in_a_row() -> None:
+    a, b, c = (np.full((4, 4, 3), i, np.uint8) for i in range(3))
+    assert side_by_side(a, b, c).shape == (4, 12, 3)
+    assert side_by_side(a, b, c)[0, ::4, 0].tolist() == [0, 1, 2]

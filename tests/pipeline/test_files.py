@@ -1,0 +1,225 @@
+"""From files to a file: times, sound, refusals, Ctrl-C, memory; and the command line over it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from megaportraits.cli import app
+from megaportraits.config import ModelConfig
+from megaportraits.errors import FaceError, MediaError
+from megaportraits.media import VideoReader, read_image, write_image
+from megaportraits.models.base import BaseModel
+from megaportraits.models.storage import save_base
+from megaportraits.pipeline import AnimateOptions, Avatar, Background, animate_file, plan_output
+
+from .conftest import SIZE, moved, write_video
+
+TIMES = [0, 3001, 6007, 20000, 20333, 30000]
+CROP = AnimateOptions(crop=True, size=SIZE)
+
+
+@pytest.fixture(scope="session")
+def photo(tmp_path_factory: pytest.TempPathFactory, portrait: np.ndarray) -> Path:
+    return write_image(tmp_path_factory.mktemp("photo") / "photo.png", portrait)
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory, portrait: np.ndarray) -> Path:
+    """Six frames at uneven times, one of them without a face."""
+    frames = [moved(portrait, 2.0 * i) for i in range(6)]
+    frames[3] = np.zeros_like(frames[3])
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    return write_video(path, frames, TIMES, time_base=Fraction(1, 90000))
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.conftest import TINY
+
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_base(path, BaseModel(ModelConfig.model_validate(TINY)))
+    return path
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    """The command line in this process: exit code, and what it says."""
+    result = CliRunner().invoke(app, ["animate", *map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        return 1, str(result.exception)
+    return result.exit_code, result.output
+
+
+def test_times_and_counts_are_kept(avatar: Avatar, photo: Path, clip: Path, tmp_path: Path) -> None:
+    done: list[tuple[int, int | None]] = []
+    report = animate_file(
+        avatar, photo, clip, tmp_path / "a.mp4", CROP, progress=lambda n, total: done.append((n, total))
+    )
+    frames = list(VideoReader(tmp_path / "a.mp4"))
+    assert [frame.pts * frame.time_base for frame in frames] == [Fraction(t, 90000) for t in TIMES]
+    assert (report.frames, report.held, report.faces, report.interrupted) == (6, 1, 1, False)
+    assert done == [(n, 6) for n in range(1, 7)]
+    assert any("held" in line for line in report.lines())
+
+
+def test_sound_comes_along(avatar: Avatar, photo: Path, clip: Path, tmp_path: Path) -> None:
+    driver = tmp_path / "driver.mp4"
+    with av.open(str(driver), "w") as output, av.open(str(clip)) as source:
+        video = output.add_stream_from_template(source.streams.video[0])
+        sound = output.add_stream("aac", rate=44100, layout="mono")
+        for packet in source.demux(source.streams.video[0]):
+            if packet.size:
+                packet.stream = video
+                output.mux(packet)
+        for start in range(0, 22050, 1024):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 44100, start
+            output.mux(sound.encode(frame))
+        output.mux(sound.encode(None))
+    animate_file(avatar, photo, driver, tmp_path / "a.mp4", CROP)
+
+    def packets(path: Path) -> list[tuple[Fraction, bytes]]:
+        with av.open(str(path)) as container:
+            stream = container.streams.audio[0]
+            return [(p.pts * p.time_base, bytes(p)) for p in container.demux(stream) if p.size]
+
+    copied = packets(tmp_path / "a.mp4")
+    assert len(copied) > 10
+    assert copied == packets(driver)[: len(copied)]
+
+
+def test_side_by_side_is_three_squares(avatar: Avatar, photo: Path, clip: Path, tmp_path: Path) -> None:
+    animate_file(avatar, photo, clip, tmp_path / "a.mp4", CROP, side_by_side=tmp_path / "b.mp4")
+    frame = next(iter(VideoReader(tmp_path / "b.mp4"))).image.astype(int)
+    assert frame.shape == (SIZE, 3 * SIZE, 3)
+    driver, result = frame[:, SIZE : 2 * SIZE], frame[:, 2 * SIZE :]
+    assert np.abs(driver - result).mean() < 3  # the echo repeats its driver; the rest is H.264
+
+
+def test_a_still_driver_gives_a_still(avatar: Avatar, photo: Path, tmp_path: Path) -> None:
+    report = animate_file(avatar, photo, photo, tmp_path / "a.png", CROP)
+    assert read_image(tmp_path / "a.png").shape == (SIZE, SIZE, 3)
+    assert report.frames == 1
+
+
+def test_transparent_video_is_written(avatar: Avatar, photo: Path, clip: Path, tmp_path: Path) -> None:
+    options = AnimateOptions(background=Background.TRANSPARENT, size=SIZE, max_seconds=0.1)
+    report = animate_file(avatar, photo, clip, tmp_path / "a.webm", options)
+    assert report.frames == len(list(VideoReader(tmp_path / "a.webm"))) == 3
+
+
+def test_source_video_gives_its_first_good_frame(avatar: Avatar, photo: Path, clip: Path, tmp_path: Path) -> None:
+    report = animate_file(avatar, clip, photo, tmp_path / "a.png", CROP)
+    assert report.frames == 1
+
+
+def test_no_face_leaves_no_file(avatar: Avatar, photo: Path, tmp_path: Path) -> None:
+    driver = write_video(tmp_path / "driver.mp4", [np.zeros((64, 64, 3), np.uint8)] * 3)
+    with pytest.raises(FaceError, match="in any frame"):
+        animate_file(avatar, photo, driver, tmp_path / "a.mp4", CROP)
+    assert [p.name for p in tmp_path.iterdir()] == ["driver.mp4"]
+
+
+def test_outputs_are_planned_before_work(photo: Path, clip: Path, tmp_path: Path) -> None:
+    plain, transparent = AnimateOptions(), AnimateOptions(background=Background.TRANSPARENT)
+    assert plan_output(photo, clip, None, plain) == Path("photo_clip.mp4")
+    assert plan_output(photo, clip, None, transparent) == Path("photo_clip.webm")
+    assert plan_output(photo, photo, None, plain) == Path("photo_photo.png")
+    for output, options, words in (
+        ("a.png", plain, "the output must be a video"),
+        ("a.mp4", transparent, "with transparency"),
+        ("a", plain, "must be a video"),
+    ):
+        with pytest.raises(MediaError, match=words):
+            plan_output(photo, clip, tmp_path / output, options)
+    with pytest.raises(MediaError, match="replace its own input"):
+        plan_output(photo, clip, clip, plain, overwrite=True)
+    with pytest.raises(MediaError, match="same file"):
+        plan_output(photo, clip, tmp_path / "a.mp4", plain, side_by_side=tmp_path / "a.mp4")
+
+
+def test_memory_does_not_grow_with_the_driver(avatar: Avatar, photo: Path, clip: Path, tmp_path: Path) -> None:
+    pictures = [frame.image for frame in VideoReader(clip)][:3]
+
+    def peak(count: int) -> int:
+        driver = write_video(tmp_path / f"{count}.mp4", [pictures[i % 3] for i in range(count)])
+        tracemalloc.start()
+        animate_file(avatar, photo, driver, tmp_path / f"out{count}.mp4", CROP)
+        top = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return top
+
+    peak(5)
+    assert peak(120) < peak(20) + 1_000_000  # a hundred frames more would be 15 MB
+
+
+def test_command_line_runs_a_real_network(photo: Path, clip: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "a.mp4"
+    arguments = (photo, clip, "-o", out, "--weights", tiny_weights, "--motion", "relative", "--size", "64")
+    code, said = run(*arguments)
+    assert code == 0, said
+    assert "Wrote 6 frames" in said
+    assert VideoReader(out).info.width == 512  # the whole photo
+    code, said = run(*arguments)
+    assert code == 1
+    assert "exists already" in said
+    assert run(*arguments, "--overwrite")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("missing.jpg", None, "no such file"),
+        ("empty.jpg", b"", "empty"),
+        ("notes.txt", b"a text, not a picture\n" * 20, "expected an image or a video"),
+        ("broken.mp4", b"\0\0\0\x20ftypisom" + bytes(2000), "opens as neither"),
+    ],
+)
+def test_command_line_refuses_bad_files(
+    photo: Path, clip: Path, tmp_path: Path, name: str, content: bytes | None, words: str
+) -> None:
+    bad = tmp_path / name
+    if content is not None:
+        bad.write_bytes(content)
+    for pair in ((bad, clip), (photo, bad)):
+        code, said = run(*pair, "-o", tmp_path / "a.mp4")
+        assert code == 1
+        assert words in said and name in said
+    code, said = run(tmp_path, clip, "-o", tmp_path / "a.mp4")
+    assert code == 1 and "folder" in said
+
+
+def test_interrupt_leaves_a_playable_file(photo: Path, clip: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    pictures = [frame.image for frame in VideoReader(clip)]
+    driver = write_video(tmp_path / "long.mp4", [pictures[0]] * 3000)
+    out = tmp_path / "a.mp4"
+    command = [sys.executable, "-m", "megaportraits", "animate", photo, driver, "-o", out, "--weights", tiny_weights]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [str(part) for part in [*command, "--crop"]],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not list(tmp_path.glob(".a.*")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(1.5)  # the file is open; let some of the 3000 frames pass
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[0].decode()
+    assert process.returncode == 130
+    assert "Stopped early" in said
+    assert len(list(VideoReader(out))) >= 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "long.mp4"]
