@@ -135,6 +135,17 @@ def test_a_lost_face_is_none(analyzer: FaceAnalyzer, portrait: np.ndarray, face:
     assert analyzer.track(np.full_like(portrait, 90), face) is None
 
 
+def test_a_distant_face_that_jumps_is_found_near_its_old_place(analyzer: FaceAnalyzer, portrait: np.ndarray) -> None:
+    """Too small for a glance at the whole picture, so only the search around the old place can find it."""
+    canvas = pasted(portrait, 130, 1600, 1000, (1240, 610))
+    moved = pasted(portrait, 130, 1600, 1000, (1275, 625))
+    assert analyzer.detect(moved, thorough=False) == []
+    (before,) = analyzer.detect(canvas)
+    after = analyzer.track(moved, before)
+    assert after is not None
+    np.testing.assert_allclose(after.box - before.box, [35, 15, 35, 15], atol=2)
+
+
 @pytest.mark.parametrize("bad", [np.zeros((64, 64), np.uint8), np.zeros((64, 64, 3)), np.zeros((9, 9, 4), np.uint8)])
 def test_other_arrays_are_refused(bad: np.ndarray, analyzer: FaceAnalyzer) -> None:
     with pytest.raises(ShapeError):

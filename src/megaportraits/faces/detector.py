@@ -8,8 +8,9 @@ muzzles, when `AnimalCheck` does not object.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from math import pi
 
 import numpy as np
@@ -77,16 +78,18 @@ class FaceAnalyzer:
         )
         self._animals = AnimalCheck() if reject_animals else None
 
-    def detect(self, image: Image) -> list[Face]:
+    def detect(self, image: Image, *, thorough: bool = True) -> list[Face]:
         """All human faces that the first successful stage of the cascade finds, largest first.
 
         Args:
             image: uint8 RGB (H, W, 3), any size.
+            thorough: whether to go on to turned pictures and tiles when there is no plain upright face; that
+                costs some 0.2 s, too much for every empty frame of a video.
 
         Raises:
             ShapeError: another kind of array.
         """
-        return self._search(image)[0]
+        return self._search(image, self._stages(image, thorough))[0]
 
     def require(self, image: Image, name: str = "the image") -> list[Face]:
         """`detect`, but without a human face it raises.
@@ -94,7 +97,7 @@ class FaceAnalyzer:
         Raises:
             FaceError: no face, or only animals' faces; `name` says in the message which image it was.
         """
-        faces, animal_seen = self._search(image)
+        faces, animal_seen = self._search(image, self._stages(image, True))
         if faces:
             return faces
         height, width = image.shape[:2]
@@ -109,8 +112,8 @@ class FaceAnalyzer:
         )
 
     def track(self, image: Image, previous: Face) -> Face | None:
-        """The face of the previous frame in this one: from its landmarks, or by detection when it is lost
-        there.
+        """The face of the previous frame in this one: from its landmarks, or when it is lost there by a quick
+        detection, around its place and then in the whole image.
 
         Args:
             image: uint8 RGB (H, W, 3), the next frame.
@@ -124,38 +127,45 @@ class FaceAnalyzer:
         if face is not None:
             return face
         center = (previous.box[:2] + previous.box[2:]) / 2
-        found = self.detect(image)
+        around = Region(float(center[0]), float(center[1]), 2.5 * region_of(previous.landmarks).side)
+        stages = chain([self._look(image, around)], self._stages(image, False))
+        found, _ = self._search(image, stages)
         return min(found, key=lambda f: float(np.linalg.norm((f.box[:2] + f.box[2:]) / 2 - center)), default=None)
 
-    def _search(self, image: Image) -> tuple[list[Face], bool]:
+    def _search(self, image: Image, stages: Iterable[list[Detection]]) -> tuple[list[Face], bool]:
         """Human faces, largest first, and whether only an animal's face was seen."""
-        check_image(image)
-        for candidates in self._stages(image):
-            faces: list[Face] = []
-            animal_seen = False
+        faces: list[Face] = []
+        animals: list[Box] = []
+        for candidates in stages:
             for detection in candidates:
+                if any(_contains(box, detection.center) for box in [*animals, *(face.box for face in faces)]):
+                    continue  # the other detector's or a later stage's view of a face already judged
                 face = self._refine(image, detection.region(), fresh=True)
                 if face is None or any(_overlap(face.box, other.box) > _SAME_FACE for other in faces):
                     continue
                 if self._animals and self._animals.is_animal(image, region_of(face.landmarks, 1.0)):
-                    animal_seen = True
+                    animals.append(face.box)
                 else:
                     faces.append(face)
             if faces:
-                return sorted(faces, key=lambda face: -face.area), False
-            if animal_seen:
-                # The later stages would find the same muzzle again, turned and enlarged.
-                return [], True
-        return [], False
+                break
+        return sorted(faces, key=lambda face: -face.area), bool(animals) and not faces
 
-    def _stages(self, image: Image) -> Iterator[list[Detection]]:
+    def _look(self, image: Image, region: Region) -> list[Detection]:
+        """Candidates of both detectors in a region."""
+        return self._short.detect(image, region, 0.5) + self._full.detect(image, region, 0.5)
+
+    def _stages(self, image: Image, thorough: bool) -> Iterator[list[Detection]]:
         """Candidates of each stage of the cascade, best first, computed when asked for."""
+        check_image(image)
         height, width = image.shape[:2]
         side = float(max(height, width))
         whole = Region(width / 2, height / 2, side)
-        yield self._short.detect(image, whole, 0.5) + self._full.detect(image, whole, 0.5)
+        yield self._look(image, whole)
         wide = Region(width / 2, height / 2, side * 1.8)
         yield self._short.detect(image, wide, 0.5)
+        if not thorough:
+            return
         turned = [Region(width / 2, height / 2, side * 1.1, angle) for angle in (pi / 2, -pi / 2, pi)]
         yield [found for region in turned for found in self._short.detect(image, region, 0.5)]
         for zoom in (2, 4):
@@ -189,6 +199,10 @@ def _tiles(width: int, height: int, side: float) -> list[Region]:
         for y in np.linspace(side / 2, max(height - side / 2, side / 2), max(round(2 * height / side) - 1, 1))
         for x in np.linspace(side / 2, max(width - side / 2, side / 2), max(round(2 * width / side) - 1, 1))
     ]
+
+
+def _contains(box: Box, point: npt.NDArray[np.float64]) -> bool:
+    return bool((box[:2] <= point).all() and (point <= box[2:]).all())
 
 
 def _overlap(a: Box, b: Box) -> float:
