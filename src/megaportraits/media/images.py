@@ -120,14 +120,14 @@ def write_image(path: str | Path, image: UInt8, *, overwrite: bool = False) -> P
 def _to_picture(image: Image.Image) -> Picture:
     profile = image.info.get("icc_profile")
     has_alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
     if image.mode == "F" or image.mode.startswith("I"):
         image = Image.fromarray(_to_8_bit(np.asarray(image), image.mode))
         has_alpha = False
     if profile and image.mode in ("RGB", "CMYK", "L"):
         image = _to_srgb(image, profile)
     if not has_alpha:
-        return Picture(np.array(image.convert("RGB")), None)
+        return Picture(np.array(image if image.mode == "RGB" else image.convert("RGB")), None)
     rgba = np.array(image.convert("RGBA"))
     alpha = rgba[..., 3]
     return Picture(np.ascontiguousarray(rgba[..., :3]), None if alpha.min() == 255 else alpha.copy())

@@ -164,8 +164,12 @@ def _video_stream(container: Any, path: Path) -> Any:
         if not stream.disposition & av.stream.Disposition.attached_pic and stream.codec_context is not None:
             stream.thread_type = "AUTO"
             return stream
+    kind = "sound only" if container.streams.audio else "neither"
     container.close()
-    raise MediaError(f"{path}: no video track in this file", fix="Give a file with pictures, not only sound.")
+    raise MediaError(
+        f"{path}: expected an image or a video, got {kind} (no video track)",
+        fix="Give a JPEG, PNG or WebP picture, or an MP4, MOV, MKV, WebM, AVI or MPEG video.",
+    )
 
 
 def _decode(container: Any, stream: Any, problems: list[str]) -> Iterator[Any]:

@@ -18,6 +18,8 @@ from megaportraits.media.images import UInt8
 from megaportraits.models.base import Identity
 from megaportraits.models.motion import Motion
 
+_LARGEST_PHOTO = 4096
+"""Larger photos are shrunk to this longer side as soon as they are read, pixels."""
 _VIDEO_LOOKS = 100
 """Frames of a source video that are searched for a face."""
 
@@ -113,7 +115,7 @@ def _look(source: Source, analyzer: FaceAnalyzer, name: str) -> tuple[UInt8, lis
     if isinstance(source, np.ndarray):
         return source, analyzer.require(source, name)
     if not is_video(source):
-        photo = read_image(source)
+        photo, _ = shrink(read_image(source), Crop(0, 0, 1), _LARGEST_PHOTO)
         return photo, analyzer.require(photo, name)
     for frame in itertools.islice(VideoReader(source), _VIDEO_LOOKS):
         faces = analyzer.detect(frame.image)
