@@ -197,9 +197,7 @@ class ShardWriter:
     def write(self, record: ClipRecord, frames: Sequence[Frame]) -> None:
         """Append one clip; the frames' own labels are those of `record`, in its order."""
         if len(frames) != len(record.frames):
-            raise DataError(
-                f"Clip {record.key} has labels for {len(record.frames)} frames, got {len(frames)} frames."
-            )
+            raise DataError(f"Clip {record.key} has labels for {len(record.frames)} frames, got {len(frames)} frames.")
         if record.key in self._keys or "." in record.key or "/" in record.key:
             raise DataError(f"Clip key {record.key!r} is used twice in {self.path}, or holds a '.' or '/'.")
         self._keys.add(record.key)

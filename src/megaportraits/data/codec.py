@@ -50,9 +50,7 @@ def encode_coords(coords: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_])
     """
     expected = (COORDS_SIZE, COORDS_SIZE)
     if coords.shape != (*expected, 4) or valid.shape != expected:
-        raise ShapeError(
-            f"A surface map is {(*expected, 4)} with {expected}, got {coords.shape}, {valid.shape}."
-        )
+        raise ShapeError(f"A surface map is {(*expected, 4)} with {expected}, got {coords.shape}, {valid.shape}.")
     inside = valid & (np.abs(coords) <= 1).all(-1)
     levels = np.round((coords + 1) / 2 * _TOP)
     pixels = np.where(inside[..., None], levels, 0).astype(np.uint16)

@@ -26,7 +26,7 @@ _SYLLABLES: tuple[dict[str, float], ...] = (
 _SYLLABLE_S = 0.17
 _BLINK_S = 0.11  # half of a blink
 _SMILE = {"mouthSmile": 0.75, "cheekSquint": 0.4, "mouthUpperUp": 0.3, "mouthDimple": 0.2}
-# Knots of the performance as parts of its length: yaw, pitch, roll (degrees), gaze yaw and pitch, smile, brows, talking.
+# Knots of the performance: time as a part of its length, angles in degrees, strengths.
 _SCORE = np.array(
     [
         # time  yaw  pitch roll  gaze     smile brow talk

@@ -78,9 +78,11 @@ def mouth_opening(landmarks: Floats, size: int) -> npt.NDArray[np.uint8]:
     return mask
 
 
-def tooth_colour(rgb: npt.NDArray[np.uint8], landmarks: Floats, skin: Floats) -> Floats:
+def tooth_colour(rgb: npt.NDArray[np.uint8], landmarks: Floats, skin: Floats, sclera: Floats) -> Floats:
     """Colour (3,) of the teeth: what an open mouth shows when it is bright and not red, else a guess from the skin."""
-    guess = np.clip(np.array([1.02, 0.98, 0.90]) * (0.25 + 0.75 * skin.mean()) * 0.92, 0, 0.9)
+    # The whites of the eyes tell the colour of the light.
+    tint = 0.5 * np.array([1.05, 1.01, 0.94]) + 0.5 * sclera / max(float(sclera.mean()), 1e-3)
+    guess = np.clip(tint * (0.25 + 0.75 * skin.mean()) * 0.9, 0, 0.9)
     shown = rgb[mouth_opening(landmarks, rgb.shape[0]) > 0].astype(np.float32) / 255
     if len(shown) > 25 and np.linalg.norm(landmarks[13] - landmarks[14]) > 4:
         brightness = shown.mean(1)
@@ -125,7 +127,7 @@ def make_paint(rgb: npt.NDArray[np.uint8], landmarks: Floats, skin: Floats, vert
     iris, sclera = eye_colours(rgb, landmarks)
     gums = np.clip(skin * np.array([0.85, 0.55, 0.55]), 0, 1)
     colours = np.zeros((vertices, 3), np.float32)
-    colours[REGIONS["teeth"]] = tooth_colour(rgb, landmarks, skin)
+    colours[REGIONS["teeth"]] = tooth_colour(rgb, landmarks, skin, sclera)
     colours[REGIONS["gums"]] = gums
     colours[REGIONS["mouth_socket"]] = gums * [0.45, 0.40, 0.40]
     if grey:

@@ -13,10 +13,11 @@ from megaportraits.synth.head import REGIONS, MorphableHead, optical_angle
 from megaportraits.synth.lift import inner_parts
 from megaportraits.synth.raster import Floats, Ints, rasterize, vertex_normals
 from megaportraits.synth.skin import Palette, SkinPainter, hair_weight
-from megaportraits.synth.stage import Motion, Rendering, develop, fading, place, surface_map, to_pixels
+from megaportraits.synth.stage import FLIP_Y, Motion, Rendering, develop, fading, place, surface_map, to_pixels
 
 Rng = np.random.Generator
 _GAMMA = 1 / 1.4
+_SCLERA = np.array([0.86, 0.81, 0.78], np.float32)
 _BROWN = 2  # of the irises below
 _IRISES = np.array([[0.22, 0.12, 0.06], [0.12, 0.07, 0.04], [0.28, 0.42, 0.55], [0.30, 0.40, 0.25], [0.40, 0.45, 0.50]])
 
@@ -64,7 +65,7 @@ class CgHead:
             self.kinds,
             texture=self.texture,
             texture_points=self.texture_points,
-            normals=vertex_normals(placed * np.float32([1, -1, 1]), self.triangles),
+            normals=vertex_normals(placed * FLIP_Y, self.triangles),
             occluded=shade.occlusion(self.head, self.base, mesh),
             eye_angle=self._eye_angle,
             paint=self.paint,
@@ -129,7 +130,7 @@ class CgCast:
         # Dark skin comes with brown eyes, light skin with any.
         choices = _BROWN if palette.darkness > 0.55 else len(_IRISES)
         iris = np.tile(_IRISES[rng.integers(choices)] * rng.uniform(0.7, 1.2), (2, 1))
-        return shade.Paint(iris.astype(np.float32), np.float32([0.86, 0.81, 0.78]), vertex.astype(np.float32))
+        return shade.Paint(iris.astype(np.float32), _SCLERA, vertex.astype(np.float32))
 
 
 def _broaden_bust(base: Floats) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def read_topology(path: Path) -> dict[str, npt.NDArray]:
                 material = line.split()[1]
             elif line.startswith("f "):
                 polygon = [[int(x) - 1 for x in corner.split("/")[:2]] for corner in line.split()[1:]]
-                for a, b in zip(polygon[1:-1], polygon[2:], strict=True):
+                for a, b in itertools.pairwise(polygon[1:]):
                     corners.append([polygon[0][0], a[0], b[0]])
                     corners_uv.append([polygon[0][1], a[1], b[1]])
                     names.append(material)

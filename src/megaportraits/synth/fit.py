@@ -8,47 +8,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from megaportraits.errors import DataError
 from megaportraits.ops.geometry import HEAD_CENTER
+from megaportraits.synth.compiled import compiled
 from megaportraits.synth.head import MorphableHead
 
 Doubles = npt.NDArray[np.float64]
 
-LIPS = (
-    61,
-    146,
-    91,
-    181,
-    84,
-    17,
-    314,
-    405,
-    321,
-    375,
-    291,
-    185,
-    40,
-    39,
-    37,
-    0,
-    267,
-    269,
-    270,
-    409,
-    78,
-    95,
-    88,
-    178,
+# Landmark numbers as text: a tuple of forty would be forty lines.
+_LIPS = (
+    "61 146 91 181 84 17 314 405 321 375 291 185 40 39 37 0 267 269 270 409 "
+    "78 95 88 178 87 14 317 402 318 324 308 191 80 81 82 13 312 311 310 415"
 )
-LIPS += (87, 14, 317, 402, 318, 324, 308, 191, 80, 81, 82, 13, 312, 311, 310, 415)
-EYES = (33, 7, 163, 144, 145, 153, 154, 155, 133, 246, 161, 160, 159, 158, 157, 173)
-EYES += (263, 249, 390, 373, 374, 380, 381, 382, 362, 466, 388, 387, 386, 385, 384, 398)
-BROWS = (70, 63, 105, 66, 107, 336, 296, 334, 293, 300)
-_EMPHASIS = ((LIPS, 1.6), (EYES, 1.6), (BROWS, 1.3))  # what people look at
+_EYES = (
+    "33 7 163 144 145 153 154 155 133 246 161 160 159 158 157 173 "
+    "263 249 390 373 374 380 381 382 362 466 388 387 386 385 384 398"
+)
+_BROWS = "70 63 105 66 107 336 296 334 293 300"
+_EMPHASIS = ((_LIPS, 1.6), (_EYES, 1.6), (_BROWS, 1.3))  # what people look at
 _IDENTITY_MODES = 60
 _IDENTITY_LIMIT = 3.0  # standard deviations
 _MAX_SPREAD_CM = 0.75
@@ -109,7 +89,7 @@ class LandmarkFitter:
         vertices = head.mediapipe_vertex[self._points]
         weight = 1 / (head.mediapipe_spread[self._points] + 0.15)
         for points, factor in _EMPHASIS:
-            weight[np.isin(self._points, points)] *= factor
+            weight[np.isin(self._points, np.array(points.split(), int))] *= factor
         self._weight = (weight / weight.mean()).astype(np.float64)
         self._used = np.array([i for i, n in enumerate(head.expression_names) if not n.startswith(_UNUSED)])
         self._neutral = head.neutral[vertices].astype(np.float64)
@@ -160,7 +140,7 @@ class LandmarkFitter:
         return design @ design.T + np.eye(len(design)) * _RIDGE**2, design @ rest.reshape(-1)
 
 
-@numba.njit(cache=True)
+@compiled
 def _descend(hessian: Doubles, gradient: Doubles, x: Doubles, low: Doubles, high: Doubles, sweeps: int) -> None:
     """Coordinate descent on `x H x / 2 - g x` within a box, in place."""
     for _ in range(sweeps):

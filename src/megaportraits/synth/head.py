@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from megaportraits.errors import DataError
 from megaportraits.ops.geometry import euler_to_matrix
 from megaportraits.synth import facexmodel
+from megaportraits.synth.compiled import compiled
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
@@ -204,7 +204,7 @@ def _read_packed(path: Path) -> dict[str, npt.NDArray]:
         raise DataError(f"{path} is not a packed morphable head: {error}.", fix=facexmodel.WHERE) from error
 
 
-@numba.njit(cache=True)
+@compiled
 def _add_shapes(vertices: Floats, starts: Ints, rows: Ints, deltas: Floats, weights: Floats) -> None:
     for shape in range(len(weights)):
         weight = weights[shape]

@@ -228,8 +228,8 @@ def _check_borders(alpha: Floats, inside: Floats) -> None:
     beyond = (alpha > 0.5) & (inside < 0.5)
     if beyond[:chin].sum() > 2 * PX_PER_CM**2:
         raise FaceError("cut off: the photograph ends beside the head")
-    below = (inside < 0.5).all(1)[chin:].sum() / PX_PER_CM
-    if below > 8.5:
+    missing_rows = np.asarray((inside < 0.5).all(1))[chin:]
+    if missing_rows.sum() / PX_PER_CM > 8.5:
         raise FaceError("cut off: the photograph ends at the neck")
 
 

@@ -12,7 +12,7 @@ from megaportraits.synth import shade
 from megaportraits.synth.head import MorphableHead, optical_angle
 from megaportraits.synth.raster import Floats, Ints, rasterize, vertex_normals
 from megaportraits.synth.sheet import Sheet
-from megaportraits.synth.stage import Motion, Rendering, develop, fading, place, surface_map, to_pixels
+from megaportraits.synth.stage import FLIP_Y, Motion, Rendering, develop, fading, place, surface_map, to_pixels
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class LiftedHead:
         count, wide = len(mesh), size * supersample
         behind = slice(count, None)
         fragments = rasterize(to_pixels(placed, wide, behind), self.triangles, wide, self._two_sided)
-        upright = placed[:count] * np.float32([1, -1, 1])
+        upright = placed[:count] * FLIP_Y
         picture = shade.shade(
             fragments,
             self.triangles,

@@ -148,8 +148,8 @@ def group_plan(settings: SynthSettings, split: str, number: int, pool: Pool) -> 
 
 def cg_numbers(seed: int, split: str, first: int, count: int) -> tuple[int, ...]:
     """Numbers of procedural people whose names fall into a split: the `first`-th of them and the next."""
-    wanted, number, numbers = split == "val", seed * 100_000, []
-    passed = 0
+    wanted, number, passed = split == "val", seed * 100_000, 0
+    numbers: list[int] = []
     while len(numbers) < count:
         if is_validation(f"cg-{number:06d}") == wanted:
             if passed >= first:

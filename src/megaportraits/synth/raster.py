@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from megaportraits.synth.compiled import compiled
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 Bools = npt.NDArray[np.bool_]
 
 _EDGE = 1e-9
+_FARTHEST = -1e30
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def rasterize(points: Floats, triangles: Ints, size: int, two_sided: Bools | Non
     """
     if two_sided is None:
         two_sided = np.zeros(len(triangles), bool)
-    nearness = np.full((size, size), -np.inf, np.float32)
+    nearness = np.full((size, size), _FARTHEST, np.float32)
     triangle = np.full((size, size), -1, np.int32)
     weights = np.zeros((size, size, 2), np.float32)
     points = np.ascontiguousarray(points, np.float32)
@@ -76,7 +78,7 @@ def spherical_harmonics(normals: Floats) -> Floats:
     return np.stack([np.ones_like(x), y, z, x, x * y, y * z, 3 * z * z - 1, x * z, x * x - y * y], 1)
 
 
-@numba.njit(cache=True, fastmath=True)
+@compiled
 def _rasterize(
     points: Floats, triangles: Ints, two_sided: Bools, nearness: Floats, triangle: Ints, weights: Floats
 ) -> None:
@@ -110,7 +112,7 @@ def _rasterize(
                     weights[y, x, 1] = w2
 
 
-@numba.njit(cache=True, fastmath=True)
+@compiled
 def _interpolate(triangle: Ints, weights: Floats, triangles: Ints, attributes: Floats, out: Floats) -> None:
     height, width, channels = out.shape
     for y in range(height):
@@ -124,7 +126,7 @@ def _interpolate(triangle: Ints, weights: Floats, triangles: Ints, attributes: F
                 out[y, x, k] = (1 - w1 - w2) * attributes[a, k] + w1 * attributes[b, k] + w2 * attributes[c, k]
 
 
-@numba.njit(cache=True, fastmath=True)
+@compiled
 def _normals(vertices: Floats, triangles: Ints, normals: Floats) -> None:
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numba
 import numpy as np
 
+from megaportraits.synth.compiled import compiled
 from megaportraits.synth.head import REGIONS, MorphableHead, eyeball_center
 from megaportraits.synth.raster import Floats, Fragments, Ints
 
@@ -108,14 +108,14 @@ def shade(
         paint.sclera.astype(np.float32),
         paint.vertex,
         light.harmonics.astype(np.float32),
-        np.float32(light.specular),
+        float(light.specular),
         light.direction.astype(np.float32),
         out,
     )
     return out
 
 
-@numba.njit(cache=True, fastmath=True)
+@compiled
 def _lookup(texture: Floats, x: float, y: float, out: Floats) -> None:
     height, width = texture.shape[:2]
     x = min(max(x - 0.5, 0.0), width - 1.001)
@@ -128,14 +128,14 @@ def _lookup(texture: Floats, x: float, y: float, out: Floats) -> None:
         out[k] = top * (1 - dy) + bottom * dy
 
 
-@numba.njit(cache=True, fastmath=True)
+@compiled
 def _irradiance(sh: Floats, x: float, y: float, z: float) -> float:
     linear = sh[0] + sh[1] * y + sh[2] * z + sh[3] * x
     square = sh[4] * x * y + sh[5] * y * z + sh[6] * (3 * z * z - 1) + sh[7] * x * z + sh[8] * (x * x - y * y)
     return max(linear + square, 0.05)
 
 
-@numba.njit(cache=True, fastmath=True)
+@compiled
 def _eye(angle: float, iris: Floats, sclera: Floats, out: Floats) -> None:
     """Pupil, iris with a bright middle and a dark limbal ring, sclera."""
     if angle < 7.5:
@@ -153,7 +153,7 @@ def _eye(angle: float, iris: Floats, sclera: Floats, out: Floats) -> None:
             out[k] = sclera[k] * (0.5 + 0.5 * rim)
 
 
-@numba.njit(cache=True, fastmath=True)
+@compiled
 def _shade(
     triangle: Ints,
     weights: Floats,
@@ -187,7 +187,7 @@ def _shade(
             w0 = 1 - w1 - w2
             a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
             kind = kinds[t]
-            if kind == PHOTO or kind == SHEET or kind == SKIN:
+            if kind in (PHOTO, SHEET, SKIN):
                 px = w0 * texture_points[a, 0] + w1 * texture_points[b, 0] + w2 * texture_points[c, 0]
                 py = w0 * texture_points[a, 1] + w1 * texture_points[b, 1] + w2 * texture_points[c, 1]
                 _lookup(texture, px, py, pixel)

@@ -102,7 +102,8 @@ def hang(
     corners = mesh_triangles[under[attached]]
     two = fragments.weights[cell[attached, 1], cell[attached, 0]]
     weights = np.c_[1 - two.sum(1), two].astype(np.float32)
-    distance, neighbours = cKDTree(points[attached]).query(points[free], k=_NEIGHBOURS)
+    found = cKDTree(points[attached]).query(points[free], k=_NEIGHBOURS)
+    distance, neighbours = np.asarray(found[0]), np.asarray(found[1], np.int32)
     pull = 1 / (distance + 2) ** 2
     pull *= np.exp(-((distance.min(1) / px_per_cm / _REACH_CM) ** 2))[:, None] / pull.sum(1, keepdims=True)
     return Sheet(
@@ -113,7 +114,7 @@ def hang(
         weights=weights,
         mesh_rest=(mesh[corners] * weights[..., None]).sum(1),
         free=free.astype(np.int32),
-        neighbours=neighbours.astype(np.int32),
+        neighbours=neighbours,
         pull=pull.astype(np.float32),
     )
 

@@ -65,7 +65,7 @@ def write_contact_sheet(folder: Path, path: Path, *, rows: int = 16, columns: in
 
 def _over(frame: Frame, colour: tuple[int, int, int]) -> np.ndarray:
     alpha = frame.matte[..., None].astype(np.float32) / 255
-    return np.round(frame.image * alpha + np.float32(colour) * (1 - alpha)).astype(np.uint8)
+    return np.round(frame.image * alpha + np.array(colour, np.float32) * (1 - alpha)).astype(np.uint8)
 
 
 def _surface(frame: Frame, size: int) -> np.ndarray:

@@ -54,8 +54,7 @@ class SkinPainter:
         face = head.material("M_Face")
         uv = np.zeros((len(head.neutral), 2), np.float32)
         uv[head.triangles[face].ravel()] = head.uv[head.triangles_uv[face].ravel()]
-        self.texture_points = uv * [UV_SIZE, -UV_SIZE] + [0, UV_SIZE]
-        self.texture_points = self.texture_points.astype(np.float32)
+        self.texture_points: Floats = (uv * [UV_SIZE, -UV_SIZE] + [0, UV_SIZE]).astype(np.float32)
         marks = self.texture_points[head.landmarks68]
         self._lips = np.clip(_polygon(marks[48:60], 1.2), 0, 1)
         self._brows = np.clip(_brow(marks[17:22], False) + _brow(marks[22:27], True), 0, 1)
@@ -68,7 +67,7 @@ class SkinPainter:
         jaw = [[0.2, 0.55], [0.36, 0.6], [0.45, 0.53], [0.55, 0.53], [0.64, 0.6], [0.8, 0.55]]
         jaw += [[0.78, 0.75], [0.5, 0.86], [0.22, 0.75]]
         philtrum = [[0.42, 0.52], [0.58, 0.52], [0.56, 0.49], [0.44, 0.49]]
-        beard = _polygon(np.float32(jaw) * UV_SIZE, 10) - _polygon(np.float32(philtrum) * UV_SIZE, 5)
+        beard = _polygon(np.array(jaw) * UV_SIZE, 10) - _polygon(np.array(philtrum) * UV_SIZE, 5)
         self._beard = np.clip(beard, 0, 1) * (1 - self._lips)
 
     def paint(self, rng: Rng, palette: Palette, hair: Floats) -> Floats:

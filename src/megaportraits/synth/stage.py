@@ -18,6 +18,8 @@ from megaportraits.synth.raster import Bools, Floats, Fragments, Ints, rasterize
 
 Doubles = npt.NDArray[np.float64]
 
+FLIP_Y = np.array([1, -1, 1], np.float32)
+"""Between y up and y down."""
 NECK = np.array([0.0, -4.0, -1.0])
 """The point (head space, cm) about which head and body turn against each other."""
 _HEAD_ABOVE, _BODY_BELOW = -7.0, -14.0  # y in cm between which the rotation fades
@@ -127,7 +129,7 @@ def surface_map(
         coords (64, 64, 4) and valid (64, 64).
     """
     fragments = rasterize(to_pixels(placed, COORDS_SIZE, held_back), triangles, COORDS_SIZE, two_sided)
-    values = np.concatenate([canonical * np.float32([1, -1, 1]) / HEAD_HALF_CM, placed[:, 2:]], 1)
+    values = np.concatenate([canonical * FLIP_Y / HEAD_HALF_CM, placed[:, 2:]], 1)
     solid = cv2.resize(alpha, (COORDS_SIZE, COORDS_SIZE), interpolation=cv2.INTER_AREA) > 0.5
     return fragments.interpolate(triangles, values.astype(np.float32)), fragments.covered() & solid
 
@@ -175,4 +177,4 @@ def bleed(premultiplied: Floats, alpha: Floats) -> Floats:
         gain = np.clip(1 - known, 0, 1) / np.maximum(wide[..., 3], 0.125)
         colour += wide[..., :3] * gain[..., None]
         known += wide[..., 3] * gain
-    return colour / np.maximum(known, 1e-4)[..., None]
+    return np.asarray(colour / np.maximum(known, 1e-4)[..., None], np.float32)
