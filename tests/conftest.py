@@ -14,7 +14,7 @@ from megaportraits.data.clips import ClipRecord, Frame, FrameLabels, ShardWriter
 from megaportraits.ops.geometry import euler_to_matrix
 
 cv2.setNumThreads(1)
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 
 TINY = {
     "name": "tiny",

@@ -14,7 +14,7 @@ from megaportraits.errors import TrainingError
 from megaportraits.models.storage import load_base
 from megaportraits.training import checkpoint
 from megaportraits.training.base import BaseStage, readout_loss, train_base
-from megaportraits.training.loop import learning_rate
+from megaportraits.training.loop import learning_rate, warmed_ema
 from tests.conftest import TINY
 
 
@@ -178,3 +178,13 @@ def test_overrides_reach_nested_values_and_wrong_ones_are_refused() -> None:
         load_config(TrainBaseConfig, "nano", ["optim.steps"])
     with pytest.raises(ConfigError, match="Shipped configs: nano"):
         load_config(TrainBaseConfig, "mega")
+
+
+def test_the_average_forgets_its_random_start_and_then_keeps_its_decay() -> None:
+    update = warmed_ema(0.9)
+    mean, value = [torch.zeros(3)], [torch.ones(3)]
+    update(mean, value, 1)
+    torch.testing.assert_close(mean[0], torch.full((3,), 9 / 11))
+    mean = [torch.zeros(3)]
+    update(mean, value, 10_000)
+    torch.testing.assert_close(mean[0], torch.full((3,), 0.1))

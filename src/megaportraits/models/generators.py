@@ -9,17 +9,14 @@ from torch import Tensor, nn
 
 from megaportraits.config import ModelConfig
 from megaportraits.nn.blocks import BlockStyle, OutputHead, ResBlock, make_conv
+from megaportraits.ops.resample import downsample_volume, upsample_volume
 
 
 def _resample(x: Tensor, stride: tuple[int, int, int]) -> Tensor:
     """Sample(z, x, y) of A.1: a stride 2 averages pairs, -2 doubles by interpolation."""
-    up = tuple(-s if s < 0 else 1 for s in stride)
-    down = tuple(s if s > 0 else 1 for s in stride)
-    if any(f > 1 for f in down):
-        x = F.avg_pool3d(x, down)
-    if any(f > 1 for f in up):
-        x = F.interpolate(x, scale_factor=up, mode="trilinear", align_corners=False)
-    return x
+    down = (max(stride[0], 1), max(stride[1], 1), max(stride[2], 1))
+    up = (max(-stride[0], 1), max(-stride[1], 1), max(-stride[2], 1))
+    return upsample_volume(downsample_volume(x, down), up)
 
 
 class Generator3D(nn.Module):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from megaportraits.config import ModelConfig
 from megaportraits.nn.adaptive import AdaptiveResBlock3D
 from megaportraits.nn.blocks import BlockStyle, OutputHead, make_conv
+from megaportraits.ops.resample import upsample_volume
 
 
 class WarpGenerator(nn.Module):
@@ -39,5 +39,5 @@ class WarpGenerator(nn.Module):
         x = self.to_volume(embedding).unflatten(1, (-1, self.depth))  # (B, 512, 4, 4, 4)
         for block, factor in zip(self.blocks, self.upsample, strict=True):
             x = block(x, style)
-            x = F.interpolate(x, scale_factor=factor, mode="trilinear", align_corners=False)
+            x = upsample_volume(x, factor)
         return torch.tanh(self.output(x).float())

@@ -6,7 +6,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ import yaml
 from lightning_fabric import Fabric
 from rich.console import Console
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 
 from megaportraits.config import Config, OptimConfig, RunConfig
@@ -94,6 +94,19 @@ def learning_rate(optim: OptimConfig, step: int) -> float:
     return optim.final_learning_rate + (optim.learning_rate - optim.final_learning_rate) * cosine
 
 
+def warmed_ema(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """An exponential moving average whose decay rises as (1 + n) / (10 + n), so that it forgets the random start."""
+
+    @torch.no_grad()
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        n = int(count)
+        keep = min(decay, (1 + n) / (10 + n))
+        for mean, value in zip(averaged, current, strict=True):
+            mean.lerp_(value.to(mean), 1 - keep)
+
+    return update
+
+
 def fit(
     stage: Any,
     dataset: Dataset[Batch],
@@ -118,8 +131,7 @@ def fit(
         eps=optim.eps,
         weight_decay=optim.weight_decay,
     )
-    decay = get_ema_multi_avg_fn(optim.ema_decay)  # type: ignore[no-untyped-call]
-    average = AveragedModel(stage.model, multi_avg_fn=decay, use_buffers=True)
+    average = AveragedModel(stage.model, multi_avg_fn=warmed_ema(optim.ema_decay), use_buffers=True)
     state = checkpoint.latest(folder / "checkpoints") if resume else None
     first = 0
     if state is not None:
