@@ -17,6 +17,10 @@ from megaportraits.pipeline.options import AnimateOptions, Background
 from megaportraits.pipeline.portrait import Portrait, SourceHead, shrink
 
 _LARGEST_SURROUNDINGS = 768
+_LARGEST_DRIVER = 360
+"""Sides at which a photo's surroundings, once, and a driver's, in every frame, are worked out at most."""
+_TRUNK = (0.45, 0.85)
+"""Rows of the head crop, crop units, between which the driver's neck and shoulders begin to stay."""
 _UNDER_TRANSPARENT = (255, 255, 255)
 """Behind transparent heads where a file cannot be transparent."""
 
@@ -85,16 +89,25 @@ class Scene:
         if self._last is None or driver is None:  # nobody is there yet
             frame, _ = shrink(view.frame.image, Crop(0, 0, 1), options.max_side)
             return (self._plate if options.crop_only else frame), over(person, self._plate), None
-        head, crop = self._last, self._last.crop
-        matte = self._matting.matte(view.frame.image, head.face, crop, options.size)
-        plate = background_plate(driver, matte)
-        square = over(person, plate)
+        wide = widened(self._last.crop)
+        side = min(round(options.size * REACH), _LARGEST_DRIVER)
+        matte = self._matting.matte(view.frame.image, self._last.face, wide, side)
+        plate = background_plate(extract(view.frame.image, wide, side), matte)
+        square = over(person, extract(plate, Crop(side / 2, side / 2, side / REACH), options.size))
         if options.crop_only:
             return square, square, driver
-        frame, crop = shrink(view.frame.image, crop, options.max_side)
+        frame, crop = shrink(view.frame.image, self._last.crop, options.max_side)
         placement = Placement(frame.shape, crop)
-        emptied = paste(frame, plate, crop, grown(matte))
-        return placement.paste(frame, emptied[placement.window], rendering), square, driver
+        behind = paste(frame, plate, widened(crop), grown(matte))[placement.window]
+        # The driver's hair goes wherever it reaches; the trunk stays, for the new head has to stand on it.
+        headless = paste(frame, plate, widened(crop), grown(matte) * _above_trunk(side))
+        return placement.paste(headless, behind, rendering), square, driver
+
+
+def _above_trunk(side: int) -> npt.NDArray[np.float32]:
+    """(side, 1) weights of the rows of a widened crop: 1 beside the head, 0 from the shoulders down."""
+    rows = ((np.arange(side) + 0.5) * 2 / side - 1) * REACH
+    return np.clip((_TRUNK[1] - rows) / (_TRUNK[1] - _TRUNK[0]), 0, 1).astype(np.float32)[:, None]
 
 
 def widened(crop: Crop) -> Crop:
