@@ -126,13 +126,40 @@ def demo(
     typer.echo(f"{files.contact}: a picture of both")
 
 
+@app.command()
+def evaluate(
+    clips: Annotated[list[Path], typer.Option(help="A video or a folder of videos; may be given several times.")],
+    out: Annotated[Path, typer.Option(help="Folder for report.json, report.md and contact.png.")],
+    weights: Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")] = "nano",
+    frames: Annotated[int, typer.Option(min=2, help="Driver frames of each clip, every second one, at most.")] = 60,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Measure weights on real clips: each person driven by other frames of the same clip, beside a floor to beat."""
+    from megaportraits.evaluation.run import evaluate_self, find_clips, find_settings
+    from megaportraits.faces import FaceAnalyzer
+    from megaportraits.models.storage import find_base
+    from megaportraits.pipeline import Avatar
+
+    paths = find_clips(clips)
+    avatar = Avatar.from_pretrained(weights, device=device)
+    settings = find_settings(weights, find_base(weights), size=avatar.size, frames=frames)
+    with _frame_progress("Measuring") as advance:
+        report = evaluate_self(avatar, paths, FaceAnalyzer, settings, progress=advance)
+    for path in report.write(out):
+        typer.echo(str(path))
+    for name, reason in report.failed.items():
+        typer.secho(f"{name}: not measured: {reason}", err=True)
+    if not report.clips:
+        raise typer.Exit(1)
+
+
 @contextmanager
 def _frame_progress(label: str) -> Iterator[Callable[[int, int | None], None]]:
     """A bar that counts frames; gives the function that moves it: frames done, frames expected."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[fps]}"))
-    with Progress(*columns, TimeRemainingColumn()) as bar:
+    with Progress(*columns, TimeRemainingColumn(), transient=True) as bar:
         task = bar.add_task(label, total=None, fps="")
 
         def advance(done: int, total: int | None) -> None:

@@ -1,0 +1,86 @@
+"""Where in a head crop the face, the mouth and the eyes are, from landmarks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from megaportraits.errors import ShapeError
+from megaportraits.faces.landmarks import COUNT
+
+Mask = npt.NDArray[np.bool_]
+
+# fmt: off
+FACE_OVAL = (
+    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176,
+    149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
+)
+LIPS = (
+    61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146,
+)
+RIGHT_EYE = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7)
+LEFT_EYE = (263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249)
+# fmt: on
+"""Outlines in the landmark network's numbering; left and right are the subject's."""
+
+_MOUTH_MARGIN = 0.2
+_EYE_MARGIN = 0.35
+"""By how much of its larger side a box reaches beyond its outline, so that lids and lips are whole in it."""
+_SUBPIXEL_BITS = 4
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Boolean masks (size, size) of a head crop.
+
+    Attributes:
+        face: inside the outline of the face; neither hair nor ears nor background.
+        mouth: a box around the lips.
+        eyes: a box around each eye.
+    """
+
+    face: Mask
+    mouth: Mask
+    eyes: Mask
+
+    def named(self) -> dict[str, Mask]:
+        """The masks by the names that metrics use."""
+        return {"face": self.face, "mouth": self.mouth, "eyes": self.eyes}
+
+
+def face_regions(points: npt.NDArray[np.floating], size: int) -> Regions:
+    """The regions of a face.
+
+    Args:
+        points: landmarks (478, 2 or more) in crop coordinates, -1 and 1 at the borders, y down.
+        size: side of the crop in pixels.
+
+    Raises:
+        ShapeError: other landmarks.
+    """
+    if points.ndim != 2 or points.shape[0] != COUNT or points.shape[1] < 2:
+        raise ShapeError(f"Expected landmarks ({COUNT}, 2) in crop coordinates, got {points.shape}.")
+    pixels = (np.asarray(points[:, :2], np.float64) + 1) * (size / 2)
+    eyes = box_mask(pixels[list(RIGHT_EYE)], size, _EYE_MARGIN) | box_mask(pixels[list(LEFT_EYE)], size, _EYE_MARGIN)
+    return Regions(hull_mask(pixels[list(FACE_OVAL)], size), box_mask(pixels[list(LIPS)], size, _MOUTH_MARGIN), eyes)
+
+
+def box_mask(pixels: npt.NDArray[np.floating], size: int, margin: float = 0.0) -> Mask:
+    """The pixels whose centres lie in the bounding box of points (n, 2), widened by a part of its larger side."""
+    low, high = pixels.min(0), pixels.max(0)
+    reach = margin * float((high - low).max())
+    centers = np.arange(size) + 0.5
+    inside = (centers[:, None] >= low - reach) & (centers[:, None] <= high + reach)  # (size, 2): x, y
+    return np.asarray(inside[None, :, 0] & inside[:, None, 1])
+
+
+def hull_mask(pixels: npt.NDArray[np.floating], size: int) -> Mask:
+    """The pixels in the convex hull of points (n, 2)."""
+    # OpenCV's integers are pixel centres; ours are pixel edges.
+    fixed = np.rint((pixels - 0.5) * 2**_SUBPIXEL_BITS).astype(np.int32)
+    canvas = np.zeros((size, size), np.uint8)
+    cv2.fillConvexPoly(canvas, cv2.convexHull(fixed), 1, shift=_SUBPIXEL_BITS)
+    return canvas.astype(bool)
