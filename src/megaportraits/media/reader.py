@@ -123,7 +123,7 @@ class VideoReader:
 
 
 def is_video(path: str | Path) -> bool:
-    """Whether the file is a video or an animated image, not a still one; looks inside, not at the name.
+    """Whether the file is a video or an animated GIF or PNG, not a still image; looks inside, not at the name.
 
     Raises:
         MediaError: the file is missing, empty, or neither of the two.
@@ -131,7 +131,7 @@ def is_video(path: str | Path) -> bool:
     path = check_input(path)
     try:
         with Image.open(path) as image:
-            return bool(getattr(image, "is_animated", False)) and image.format in ("GIF", "PNG", "WEBP")
+            return bool(getattr(image, "is_animated", False)) and image.format in ("GIF", "PNG")
     except UnidentifiedImageError:
         pass
     except (OSError, SyntaxError, ValueError):
