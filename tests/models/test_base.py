@@ -111,6 +111,15 @@ def test_depth_order_matters_to_g_2d(tiny_config: ModelConfig) -> None:
     assert (front - back).abs().max() > 1e-3
 
 
+def test_g_3d_keeps_what_is_finer_than_half_resolution(tiny_config: ModelConfig) -> None:
+    model = randomized(tiny_config)
+    checkers = torch.ones(1, 4, 6, 8, 8)
+    checkers[..., ::2, 1::2] = checkers[..., 1::2, ::2] = -1  # vanishes under 2 x 2 pooling
+    with torch.no_grad():
+        change = model.generator_3d(checkers) - model.generator_3d(torch.zeros_like(checkers))
+    assert change.abs().max() > 0.05
+
+
 def test_the_source_and_driver_warps_share_no_weights(tiny_config: ModelConfig) -> None:
     model = BaseModel(tiny_config)
     assert model.warp_source is not None

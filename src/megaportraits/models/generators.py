@@ -22,8 +22,9 @@ def _resample(x: Tensor, stride: tuple[int, int, int]) -> Tensor:
 class Generator3D(nn.Module):
     """G_3D: a U-Net of ResBlock3Ds from the canonical volume to the canonical volume, same shape.
 
-    Each skip passes a ResBlock3D and is added: with the widths of Figure 9c this gives the paper's 57.8 M parameters,
-    which concatenation (55.9 M) and plain addition (47.9 M) do not.
+    Each skip between inner levels passes a ResBlock3D and is added: with the widths of Figure 9c this gives the
+    paper's 57.8 M parameters, which concatenation (55.9 M) and plain addition (47.9 M) do not. The outermost skip is the
+    plain volume: without it everything finer than half resolution would be lost here.
     """
 
     def __init__(self, config: ModelConfig, style: BlockStyle) -> None:
@@ -49,8 +50,7 @@ class Generator3D(nn.Module):
         for index in reversed(range(len(self.up))):
             stride = self.strides[index]
             x = _resample(self.up[index](x), (-stride[0], -stride[1], -stride[2]))
-            if index > 0:
-                x = x + self.skips[index - 1](levels[index - 1])
+            x = x + (self.skips[index - 1](levels[index - 1]) if index > 0 else volume)
         return self.output(x)
 
 
