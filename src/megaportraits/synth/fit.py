@@ -135,7 +135,7 @@ class LandmarkFitter:
     def _quadratic(self, seen: Doubles, scale: float, rotation: Doubles, shift: Doubles) -> tuple[Doubles, Doubles]:
         root = np.sqrt(self._weight)[:, None] / _NOISE_CM
         rest = ((seen - shift) / scale - self._neutral @ rotation[:2].T) * root
-        design = (self._modes @ rotation[:2].T) * root  # (K, n, 2)
+        design = (self._modes.reshape(-1, 3) @ rotation[:2].T).reshape(len(self._modes), -1, 2) * root
         design = design.reshape(len(design), -1)
         return design @ design.T + np.eye(len(design)) * _RIDGE**2, design @ rest.reshape(-1)
 

@@ -268,6 +268,8 @@ def _work(
         for split, shard in todo:
             yield maker.make(split, shard)
         return
+    # Each worker is one thread: the small matrices of the fit are slower with more.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     pool = ProcessPoolExecutor(
         min(workers, len(todo)),
         mp_context=get_context("spawn"),

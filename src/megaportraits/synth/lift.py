@@ -15,6 +15,7 @@ import numpy.typing as npt
 from megaportraits.errors import FaceError, ShapeError
 from megaportraits.ops.geometry import HEAD_CENTER, matrix_to_euler
 from megaportraits.synth import appearance, shade, sheet
+from megaportraits.synth.blur import soften
 from megaportraits.synth.fit import HeadFit, LandmarkFitter
 from megaportraits.synth.head import REGIONS, MorphableHead
 from megaportraits.synth.lifted import LiftedHead
@@ -238,7 +239,7 @@ def _texture(rgb: npt.NDArray[np.uint8], alpha: Floats) -> Floats:
     colour = rgb.astype(np.float32) / 255
     sure = cv2.erode((alpha > 0.9).astype(np.float32), np.ones((3, 3), np.uint8))
     inner = np.dstack([colour * sure[..., None], sure])
-    near, far = (cv2.GaussianBlur(inner, (0, 0), sigma) for sigma in (2.5, 8.0))
+    near, far = (soften(inner.astype(np.float32), sigma) for sigma in (2.5, 8.0))
     known = near + far * 0.05 + 1e-6
     own = known[..., :3] / known[..., 3:]
     # Where alpha is a, the photograph shows a F + (1 - a) B; the person's own colours nearby stand in for F.

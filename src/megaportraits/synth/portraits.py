@@ -42,7 +42,8 @@ class PortraitReader:
         from megaportraits.faces.detector import FaceAnalyzer
         from megaportraits.faces.matting import Matting
 
-        self._analyzer = FaceAnalyzer()
+        # A folder of portraits holds people, and an animal would not fit the head: the check would double the time.
+        self._analyzer = FaceAnalyzer(reject_animals=False)
         self._matting = Matting()
 
     def __call__(self, path: Path) -> Portrait:

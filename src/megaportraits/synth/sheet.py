@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from megaportraits.synth.blur import soften
 from megaportraits.synth.raster import Bools, Floats, Fragments, Ints
 
 GRID_STEP = 4
@@ -66,8 +67,8 @@ def extend_depth(depth: Floats, known: Bools) -> Floats:
     mask = cv2.erode(known.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(np.float32)
     total, filled = np.zeros_like(depth), np.zeros_like(depth)
     for sigma in (3, 8, 20, 60):
-        weight = cv2.GaussianBlur(mask, (0, 0), sigma) + 1e-9
-        blurred = cv2.GaussianBlur(depth * mask, (0, 0), sigma) / weight
+        weight = soften(mask, sigma) + 1e-9
+        blurred = soften(depth * mask, sigma) / weight
         share = np.clip(weight * 4, 0, 1) * (1 - filled)
         total += share * blurred
         filled += share

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from megaportraits.data.codec import COORDS_SIZE
 from megaportraits.ops.geometry import HEAD_CENTER, HEAD_HALF_CM, HeadPose
+from megaportraits.synth.blur import soften
 from megaportraits.synth.raster import Bools, Floats, Fragments, Ints, rasterize
 
 Doubles = npt.NDArray[np.float64]
@@ -170,9 +171,9 @@ def bleed(premultiplied: Floats, alpha: Floats) -> Floats:
     Wider and wider normalised blurs are laid under one another (push-pull): each fills what the last one left.
     """
     colour, known = premultiplied.copy(), alpha.copy()
+    whole = np.dstack([premultiplied, alpha])
     for sigma in (1.0, 3.0, 9.0, 27.0):
-        wide = np.dstack([premultiplied, alpha])
-        wide = cv2.GaussianBlur(wide, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+        wide = soften(whole, sigma)
         # A blurred alpha of 1/8 is enough to trust; below, the next wider blur takes over smoothly.
         gain = np.clip(1 - known, 0, 1) / np.maximum(wide[..., 3], 0.125)
         colour += wide[..., :3] * gain[..., None]
