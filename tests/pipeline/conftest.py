@@ -34,7 +34,7 @@ class Echo(nn.Module):
 
     def motion(self, image: Tensor) -> Motion:
         one = torch.ones(len(image))
-        pose = Pose(torch.eye(3)[None], torch.zeros(len(image), 2), one)
+        pose = Pose(torch.eye(3).expand(len(image), 3, 3), torch.zeros(len(image), 2), one)
         return Motion(pose, image.flatten(1))
 
     def encode(self, source: Tensor, motion: Motion | None = None) -> Identity:
@@ -42,7 +42,7 @@ class Echo(nn.Module):
         return Identity(source, None, motion or self.motion(source))
 
     def render(self, identity: Identity, motion: Motion) -> Output:
-        self.rendered += 1
+        self.rendered += len(motion.z)
         image = motion.z.reshape(identity.volume.shape)
         return Output(image, torch.ones_like(image[:, :1]), torch.zeros(1))
 

@@ -108,6 +108,19 @@ def test_a_real_network_drives(analyzer: FaceAnalyzer, tiny_config: ModelConfig,
     assert np.isfinite(rendering.premultiplied).all()
 
 
+def test_frames_together_are_frames_one_by_one(
+    analyzer: FaceAnalyzer, tiny_config: ModelConfig, portrait: np.ndarray
+) -> None:
+    avatar = Avatar(BaseModel(tiny_config), analyzer=analyzer)
+    encoded = avatar.encode(portrait)
+    squares = [moved(portrait, 4.0 * i)[:, 32:224] for i in range(3)]
+    together = avatar.renders(encoded, avatar.motions(squares))
+    for rendering, square in zip(together, squares, strict=True):
+        alone = avatar.render(encoded, avatar.motion(square))
+        np.testing.assert_allclose(rendering.premultiplied, alone.premultiplied, atol=1e-4)
+        np.testing.assert_allclose(rendering.pose.rotation, alone.pose.rotation, atol=1e-4)
+
+
 def test_a_model_without_matte_is_cut_out(
     analyzer: FaceAnalyzer, tiny_config: ModelConfig, portrait: np.ndarray
 ) -> None:
