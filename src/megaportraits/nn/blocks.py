@@ -66,6 +66,31 @@ class StandardizedConv3d(nn.Conv3d):
         return F.conv3d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
+def fold_weight_standardization(module: nn.Module) -> None:
+    """Standardise the weights once instead of in every forward; for inference, in place.
+
+    Outputs stay exactly the same. Training goes on from the raw weights, so do not save a folded model.
+    """
+    for name, child in module.named_children():
+        if isinstance(child, (StandardizedConv2d, StandardizedConv3d)):
+            plain_type = nn.Conv2d if isinstance(child, StandardizedConv2d) else nn.Conv3d
+            plain = nn.utils.skip_init(
+                plain_type,
+                child.in_channels,
+                child.out_channels,
+                child.kernel_size,
+                stride=child.stride,
+                padding=child.padding,
+                device=child.weight.device,
+                dtype=child.weight.dtype,
+            )
+            plain.weight = nn.Parameter(standardize_weight(child.weight.detach()), requires_grad=False)
+            plain.bias = child.bias
+            setattr(module, name, plain.train(child.training))
+        else:
+            fold_weight_standardization(child)
+
+
 def make_conv(
     dim: int, inputs: int, outputs: int, kernel: int, *, stride: int = 1, standardize: bool = False
 ) -> nn.Module:
