@@ -153,7 +153,7 @@ def test_a_full_disk_is_told_before_the_work(
     settings: SynthSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr("megaportraits.synth.generate.shutil.disk_usage", lambda path: full)
+    monkeypatch.setattr("megaportraits.synth.folder.shutil.disk_usage", lambda path: full)
     with pytest.raises(DataError, match="are free"):
         generate(settings, tmp_path / "set", reader=NoReader)
 
@@ -167,6 +167,17 @@ def test_photographs_of_nobody_end_the_job_with_the_reason(
         (folder / f"blank{number}.png").write_bytes((photographs / "blank.png").read_bytes())
     with pytest.raises(DataError, match="no face"):
         generate(replace(settings, portraits=folder), tmp_path / "set", reader=FileReader)
+
+
+def test_a_set_can_be_made_larger(toy_path: Path, tmp_path: Path) -> None:
+    """Also when its last shard was not full; the clips that were there stay what they were."""
+    small = SynthSettings(None, toy_path, clips=4, size=16, frames=1, lifted_share=0)
+    generate(small, tmp_path / "grown", reader=NoReader)
+    before = ClipIndex(tmp_path / "grown/train").read_frame(0, 0)
+    generate(replace(small, clips=12), tmp_path / "grown", reader=NoReader)
+    grown = ClipIndex(tmp_path / "grown/train")
+    assert len(grown) == 12
+    assert np.array_equal(grown.read_frame(0, 0).image, before.image)
 
 
 def test_without_photographs_all_heads_are_procedural(toy_path: Path, tmp_path: Path) -> None:

@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import get_context
@@ -28,9 +26,9 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from megaportraits.data.clips import CLIPS_PER_SHARD, ClipRecord, Frame, FrameLabels, ShardWriter, shard_name
+from megaportraits.data.clips import ClipRecord, Frame, FrameLabels, ShardWriter, shard_name
 from megaportraits.errors import DataError, FaceError
-from megaportraits.synth import plan
+from megaportraits.synth import folder, plan
 from megaportraits.synth.appearance import is_grey
 from megaportraits.synth.cg import CgCast
 from megaportraits.synth.head import MorphableHead
@@ -42,8 +40,6 @@ from megaportraits.synth.show import write_contact_sheet
 from megaportraits.synth.stage import Motion, Rendering
 
 Reader = Callable[[Path], Portrait]
-_BYTES_PER_PIXEL, _BYTES_PER_MAP = 0.5, 17_000  # measured
-_SPARE_BYTES = 500_000_000
 _REPLACEMENTS = 50  # photographs tried in place of a failing one
 
 
@@ -82,6 +78,8 @@ class ShardMaker:
     def make(self, split: str, shard: int) -> Counter[str]:
         """Make one shard and its counts; returns the counts."""
         counts: Counter[str] = Counter()
+        # What is there under this name is the short last shard of a smaller run.
+        (self.out / split / shard_name(shard)).unlink(missing_ok=True)
         with ShardWriter(self.out / split, shard) as writer:
             for number in plan.group_numbers(self.settings, split, shard):
                 group = plan.group_plan(self.settings, split, number, self.pools[split])
@@ -90,7 +88,7 @@ class ShardMaker:
                     counts["clips"] += 1
                     counts[f"clips {record.kind}"] += 1
                     counts["frames"] += len(frames)
-            _write_json(self.out / "counts" / f"{split}-{shard:06d}.json", dict(sorted(counts.items())))
+            folder.write_json(folder.note_of(self.out, split, shard), dict(sorted(counts.items())))
         return counts
 
     def _clips(self, group: GroupPlan, split: str, counts: Counter[str]) -> Iterator[tuple[ClipRecord, list[Frame]]]:
@@ -180,24 +178,19 @@ def generate(
     Raises:
         DataError: the folder holds something else, the disk is too small, or the photographs are unusable.
     """
-    with _claimed(settings, out):
-        _check_space(settings, out)
+    with folder.claimed(settings, out):
+        folder.check_space(settings, out)
         pools = sort_portraits(settings, out)
-        todo = [
-            (split, shard)
-            for split in plan.SPLITS
-            for shard in range(settings.shard_count(split))
-            if not _is_complete(out, split, shard)
-        ]
+        todo = folder.missing_shards(settings, out)
         total = sum(settings.shard_count(split) for split in plan.SPLITS)
-        progress = Progress(total - len(todo), total, _sum_counts(settings, out))
+        progress = Progress(total - len(todo), total, folder.sum_counts(settings, out))
         on_progress(progress)
         for counts in _work(settings, pools, out, reader, todo, workers):
             progress.done += 1
             progress.counts += counts
             on_progress(progress)
-        report = dict(sorted(_sum_counts(settings, out).items()))
-        _write_json(out / "report.json", report)
+        report = dict(sorted(folder.sum_counts(settings, out).items()))
+        folder.write_json(out / "report.json", report)
         write_contact_sheet(out / "train", out / "contact_sheet.png")
         return report
 
@@ -211,7 +204,7 @@ def sort_portraits(settings: SynthSettings, out: Path) -> dict[str, Pool]:
     greys: dict[str, bool] = json.loads(note.read_text()) if note.is_file() else {}
     if sorted(greys) != found:
         greys = {portrait: _looks_grey(settings.portraits / portrait) for portrait in found}
-        _write_json(note, greys)
+        folder.write_json(note, greys)
     pools = {}
     for split in plan.SPLITS:
         mine = [p for p in found if plan.is_validation(plan.identity_of(p)) == (split == "val")]
@@ -291,75 +284,3 @@ def _work(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-
-
-@contextmanager
-def _claimed(settings: SynthSettings, out: Path) -> Iterator[None]:
-    """Make sure that the folder is ours and that nobody else fills it now."""
-    import fcntl
-
-    out.mkdir(parents=True, exist_ok=True)
-    note, wanted = out / "synth.json", settings.identity()
-    if note.is_file():
-        there = json.loads(note.read_text())
-        if there != wanted:
-            raise DataError(
-                f"{out} was made with other settings: {_difference(there, wanted)}.",
-                fix="Use the same settings to go on, or another --out.",
-            )
-    elif any(out.iterdir()):
-        raise DataError(f"{out} is not empty and not a synth folder.", fix="Choose an empty --out.")
-    else:
-        _write_json(note, wanted)
-    with (out / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(f"Another process fills {out} now.", fix="Wait for it, or stop it.") from error
-        for split in plan.SPLITS:
-            (out / split).mkdir(exist_ok=True)
-            for stale in (out / split).glob(".clips-*.partial"):
-                stale.unlink()
-        (out / "counts").mkdir(exist_ok=True)
-        yield
-
-
-def _difference(there: dict[str, Any], wanted: dict[str, Any]) -> str:
-    names = [name for name in sorted({*there, *wanted}) if there.get(name) != wanted.get(name)]
-    return ", ".join(f"{name} {there.get(name)} there, {wanted.get(name)} now" for name in names)
-
-
-def _is_complete(out: Path, split: str, shard: int) -> bool:
-    return (out / split / shard_name(shard)).is_file()
-
-
-def _check_space(settings: SynthSettings, out: Path) -> None:
-    per_frame = settings.size**2 * _BYTES_PER_PIXEL + _BYTES_PER_MAP * settings.coords
-    missing = sum(
-        not _is_complete(out, split, shard) for split in plan.SPLITS for shard in range(settings.shard_count(split))
-    )
-    needed = int(missing * CLIPS_PER_SHARD * settings.frames * per_frame) + _SPARE_BYTES
-    free = shutil.disk_usage(out).free
-    if free < needed:
-        raise DataError(
-            f"{out} needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free.",
-            fix="Free some space, make fewer --clips or frames, or choose another --out.",
-        )
-
-
-def _sum_counts(settings: SynthSettings, out: Path) -> Counter[str]:
-    total: Counter[str] = Counter()
-    for split in plan.SPLITS:
-        for shard in range(settings.shard_count(split)):
-            note = out / "counts" / f"{split}-{shard:06d}.json"
-            if _is_complete(out, split, shard) and note.is_file():
-                counts = json.loads(note.read_text())
-                total.update(counts)
-                total[f"clips {split}"] += counts.get("clips", 0)
-    return total
-
-
-def _write_json(path: Path, content: Any) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    partial.replace(path)

@@ -51,6 +51,8 @@ def occlusion(head: MorphableHead, base: Floats, expressed: Floats) -> Floats:
     lips = expressed[head.landmarks68[[48, 51, 54, 57]]].mean(0)
     depth = (lips[2] - 0.8 - expressed[_MOUTH, 2]) / 5
     share[_MOUTH] = np.clip(1 - depth, 0.10, 1) ** 1.3
+    gums = REGIONS["gums"]  # and tongue: wet, and lit through the lips
+    share[gums] = np.maximum(share[gums], 0.3)
     teeth = REGIONS["teeth"]
     upper_lip = expressed[head.landmarks68[62], 1]
     share[teeth] *= np.clip(0.55 + 0.45 * np.minimum((upper_lip - expressed[teeth, 1]) / 0.5, 1), 0.5, 1)
