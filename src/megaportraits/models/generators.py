@@ -23,8 +23,8 @@ class Generator3D(nn.Module):
     """G_3D: a U-Net of ResBlock3Ds from the canonical volume to the canonical volume, same shape.
 
     Each skip between inner levels passes a ResBlock3D and is added: with the widths of Figure 9c this gives the
-    paper's 57.8 M parameters, which concatenation (55.9 M) and plain addition (47.9 M) do not. The outermost skip is the
-    plain volume: without it everything finer than half resolution would be lost here.
+    paper's 57.8 M parameters, which concatenation (55.9 M) and plain addition (47.9 M) do not. The outermost skip is
+    the plain volume: without it everything finer than half resolution would be lost here.
     """
 
     def __init__(self, config: ModelConfig, style: BlockStyle) -> None:

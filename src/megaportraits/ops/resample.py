@@ -24,7 +24,7 @@ def upsample_volume(x: Tensor, factors: Factors) -> Tensor:
     if factors[1:] == (1, 1):
         return x
     planes = F.interpolate(x.flatten(1, 2), scale_factor=factors[1:], mode="bilinear", align_corners=False)
-    return planes.unflatten(1, (x.shape[1], x.shape[2]))
+    return planes.reshape(*x.shape[:3], *planes.shape[2:])
 
 
 def downsample_volume(x: Tensor, factors: Factors) -> Tensor:
