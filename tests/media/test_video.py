@@ -277,6 +277,15 @@ def test_empty_video_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_times_before_zero_are_moved_to_zero(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "a.mp4", time_base=TICKS) as writer:
+        for pts in (-7200, -3600, 900):
+            writer.write(picture(), pts)
+    assert [frame.pts * frame.time_base for frame in VideoReader(tmp_path / "a.mp4")] == [
+        pts * TICKS for pts in (0, 3600, 8100)
+    ]
+
+
 def test_times_must_increase(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="frame time above 10"), VideoWriter(tmp_path / "a.mp4") as writer:
         writer.write(picture(), 10)

@@ -91,7 +91,7 @@ class VideoWriter:
         self._fps = Fraction(fps).limit_denominator(100_000)
         self.time_base = time_base or 1 / self._fps
         self.frames_written = 0
-        self._last_pts = -1
+        self._last_pts = 0
         self._shift = 0
         self._part = open_stage(self.path, overwrite=overwrite)
         try:
@@ -141,7 +141,7 @@ class VideoWriter:
         elif (self._stream.width, self._stream.height) != image.shape[1::-1]:
             expected = f"{self._stream.width} x {self._stream.height}"
             raise MediaError(f"expected a frame of {expected}, got {image.shape[1]} x {image.shape[0]}")
-        if pts <= self._last_pts:
+        if self.frames_written and pts <= self._last_pts:
             raise MediaError(f"expected a frame time above {self._last_pts}, got {pts}")
         self._last_pts = pts
         frame = self._to_frame(image)
@@ -180,7 +180,7 @@ class VideoWriter:
         if self._audio is not None:
             start = min(start, self._audio.start)
         # Whole ticks, so that differences between times stay exact.
-        self._shift = max(0, int(start // self.time_base))
+        self._shift = pts if pts < 0 else max(0, int(start // self.time_base))
         if self._audio is not None:
             self._audio.attach(self._container, shift=self._shift * self.time_base)
 
