@@ -74,15 +74,13 @@ def fold_weight_standardization(module: nn.Module) -> None:
     for name, child in module.named_children():
         if isinstance(child, (StandardizedConv2d, StandardizedConv3d)):
             plain_type = nn.Conv2d if isinstance(child, StandardizedConv2d) else nn.Conv3d
-            plain = nn.utils.skip_init(
-                plain_type,
+            plain = plain_type(
                 child.in_channels,
                 child.out_channels,
                 child.kernel_size,
                 stride=child.stride,
                 padding=child.padding,
-                device=child.weight.device,
-                dtype=child.weight.dtype,
+                device="meta",
             )
             plain.weight = nn.Parameter(standardize_weight(child.weight.detach()), requires_grad=False)
             plain.bias = child.bias
