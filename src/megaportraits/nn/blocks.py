@@ -73,15 +73,8 @@ def fold_weight_standardization(module: nn.Module) -> None:
     """
     for name, child in module.named_children():
         if isinstance(child, (StandardizedConv2d, StandardizedConv3d)):
-            plain_type = nn.Conv2d if isinstance(child, StandardizedConv2d) else nn.Conv3d
-            plain = plain_type(
-                child.in_channels,
-                child.out_channels,
-                child.kernel_size,
-                stride=child.stride,
-                padding=child.padding,
-                device="meta",
-            )
+            dim, kernel, stride = child.weight.ndim - 2, child.kernel_size[0], child.stride[0]
+            plain = make_conv(dim, child.in_channels, child.out_channels, kernel, stride=stride)
             plain.weight = nn.Parameter(standardize_weight(child.weight.detach()), requires_grad=False)
             plain.bias = child.bias
             setattr(module, name, plain.train(child.training))
