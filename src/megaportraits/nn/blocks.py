@@ -75,8 +75,9 @@ def fold_weight_standardization(module: nn.Module) -> None:
         if isinstance(child, (StandardizedConv2d, StandardizedConv3d)):
             dim, kernel, stride = child.weight.ndim - 2, child.kernel_size[0], child.stride[0]
             plain = make_conv(dim, child.in_channels, child.out_channels, kernel, stride=stride)
-            plain.weight = nn.Parameter(standardize_weight(child.weight.detach()), requires_grad=False)
-            plain.bias = child.bias
+            weight = nn.Parameter(standardize_weight(child.weight.detach()), requires_grad=False)
+            plain.register_parameter("weight", weight)
+            plain.register_parameter("bias", child.bias)
             setattr(module, name, plain.train(child.training))
         else:
             fold_weight_standardization(child)
