@@ -74,11 +74,12 @@ def fold_weight_standardization(module: nn.Module) -> None:
     for name, child in module.named_children():
         if isinstance(child, (StandardizedConv2d, StandardizedConv3d)):
             dim, kernel, stride = child.weight.ndim - 2, child.kernel_size[0], child.stride[0]
-            plain = make_conv(dim, child.in_channels, child.out_channels, kernel, stride=stride)
-            weight = nn.Parameter(standardize_weight(child.weight.detach()), requires_grad=False)
-            plain.register_parameter("weight", weight)
-            plain.register_parameter("bias", child.bias)
-            setattr(module, name, plain.train(child.training))
+            with torch.device("meta"):
+                plain = make_conv(dim, child.in_channels, child.out_channels, kernel, stride=stride)
+            state = child.state_dict()
+            state["weight"] = standardize_weight(state["weight"])
+            plain.load_state_dict(state, assign=True)
+            setattr(module, name, plain.train(child.training).requires_grad_(False))
         else:
             fold_weight_standardization(child)
 
