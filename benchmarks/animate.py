@@ -1,0 +1,275 @@
+"""What `animate` costs: milliseconds once per source and per frame, part by part, and peak memory by length.
+
+    python benchmarks/animate.py            # drivers of 10 s and 60 s for the memory
+    python benchmarks/animate.py --quick    # 2 s and 12 s: the same ratio of lengths, in under two minutes
+
+Every part runs as in `pipeline.Avatar`, one after the other, on the demo's photograph and driver, frames in
+batches; the whole program also decodes and tracks in a second thread, so that it can be faster than the sum.
+Medians.
+Memory is the peak of a fresh process that animates a file; it must not grow with the driver (at most 10 %).
+Set OMP_NUM_THREADS to say how many threads count. Compare runs on an idle machine only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from megaportraits.faces.crop import extract
+from megaportraits.faces.inpainting import background_plate
+from megaportraits.faces.matting import foreground
+from megaportraits.media import VideoReader, VideoWriter, write_image
+from megaportraits.pipeline import AnimateOptions, Avatar, animate_file
+from megaportraits.pipeline.avatar import _BATCH as BATCH
+from megaportraits.pipeline.avatar import head_pose
+from megaportraits.pipeline.demo import demo_driver, demo_portrait
+from megaportraits.pipeline.driver import HeadFollower
+from megaportraits.pipeline.motion import edit_motion
+from megaportraits.pipeline.portrait import find_source_head, flatten
+from megaportraits.pipeline.scene import Scene
+
+LIMIT = 1.10
+"""The largest allowed ratio of the peak memories."""
+
+
+class Clock:
+    """Times of named parts, in milliseconds; parts may be modules of a network."""
+
+    def __init__(self) -> None:
+        self.times: dict[str, list[float]] = defaultdict(list)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.times[name].append((time.perf_counter() - start) * 1e3)
+
+    def watch(self, name: str, module: nn.Module) -> None:
+        """Time every forward of a module."""
+        started: list[float] = []
+        module.register_forward_pre_hook(lambda *_: started.append(time.perf_counter()))
+        module.register_forward_hook(lambda *_: self.times[name].append((time.perf_counter() - started.pop()) * 1e3))
+
+    def forget(self) -> None:
+        """Drop what was measured while warming up."""
+        self.times.clear()
+
+    def median(self, name: str) -> float:
+        """Milliseconds; 0 for a part that never ran."""
+        return statistics.median(self.times[name]) if self.times[name] else 0.0
+
+    def rest(self, whole: str, *parts: str) -> float:
+        """What a whole takes beyond its parts."""
+        return self.median(whole) - sum(map(self.median, parts))
+
+
+def once_per_source(avatar: Avatar, clock: Clock, repeats: int) -> dict[str, float]:
+    """The parts of `Avatar.encode`."""
+    photo = demo_portrait()
+    for turn in range(repeats + 1):
+        if turn == 1:
+            clock.forget()
+        with clock.part("detect"):
+            head = find_source_head(photo, avatar.analyzer)
+        side = round(head.crop.side)
+        square = extract(head.photo, head.crop, side)
+        with clock.part("matting"):
+            matte = avatar.matting.matte(head.photo, head.face, head.crop, side)
+        with clock.part("foreground"):
+            person = foreground(square, matte)
+        with clock.part("inpaint"):
+            background_plate(square, matte)
+        tensor = avatar._tensor(flatten(person, matte))
+        with clock.part("encode"), torch.inference_mode():
+            avatar.model.encode(tensor)
+    return {
+        "detect and landmarks": clock.median("detect"),
+        "matting": clock.median("matting"),
+        "foreground colours": clock.median("foreground"),
+        "inpaint": clock.median("inpaint"),
+        "E_app": clock.median("E_app"),
+        "E_mtn": clock.median("E_mtn"),
+        "W_s": clock.median("W_s"),
+        "G_3D": clock.median("G_3D"),
+        "sampling": clock.rest("encode", "E_app", "E_mtn", "W_s", "G_3D"),
+    }
+
+
+def per_frame(avatar: Avatar, clock: Clock, batches: int, out: Path) -> dict[str, float]:
+    """The parts of `Avatar.animate` and of writing its file, over the demo's driver; frames go in batches."""
+    portrait = avatar.encode(demo_portrait())
+    scene = Scene(portrait, AnimateOptions(), avatar.matting, head_pose(portrait.motion.pose))
+    follower = _Timed(avatar, clock)
+    video = iter(VideoReader(demo_driver()))
+    with VideoWriter(out, overwrite=True) as writer:
+        for turn in range(batches + 1):
+            if turn == 1:
+                clock.forget()
+            views = []
+            for _ in range(BATCH):
+                with clock.part("decode"):
+                    frame = next(video)
+                with clock.part("look"):
+                    views.append(follower.look(frame))
+            with clock.part("motion"):
+                driven = avatar.motions([view.head.image for view in views if view.head is not None])
+            motions = [edit_motion(portrait.motion, motion) for motion in driven]
+            with clock.part("render"):
+                renderings = avatar.renders(portrait, motions)
+            for rendering, view in zip(renderings, views, strict=True):
+                with clock.part("compose"):
+                    image, _, _ = scene.compose(rendering, view)
+                with clock.part("write"):
+                    writer.write(image)
+    return {
+        "decode": clock.median("decode"),
+        "track and landmarks": clock.median("track"),
+        "pose and crop": clock.rest("look", "track"),
+        "E_mtn": clock.median("motion") / BATCH,
+        "W_d": clock.median("W_d") / BATCH,
+        "warp (sampling)": clock.rest("render", "W_d", "P", "G_2D") / BATCH,
+        "P and G_2D": (clock.median("P") + clock.median("G_2D")) / BATCH,
+        "compose and paste": clock.median("compose"),
+        "encode video": clock.median("write"),
+    }
+
+
+class _Timed(HeadFollower):
+    """A head follower whose landmark network is timed apart."""
+
+    def __init__(self, avatar: Avatar, clock: Clock) -> None:
+        super().__init__(avatar.analyzer, avatar.size)
+        track = avatar.analyzer.track
+
+        def timed(image, previous):  # type: ignore[no-untyped-def]
+            with clock.part("track"):
+                return track(image, previous)
+
+        self._analyzer = type("Timed", (), {"detect": avatar.analyzer.detect, "track": staticmethod(timed)})()
+
+
+def write_driver(path: Path, seconds: float) -> int:
+    """A driver of a given length: the demo's, forwards and backwards in turns. Returns its frames."""
+    images = [frame.image for frame in VideoReader(demo_driver())]
+    there_and_back = itertools.cycle([*images, *images[-2:0:-1]])
+    count = round(seconds * 25)
+    with VideoWriter(path, fps=25, overwrite=True) as writer:
+        for image in itertools.islice(there_and_back, count):
+            writer.write(image)
+    return count
+
+
+def animate_in_new_process(weights: str, driver: Path, folder: Path) -> tuple[float, float]:
+    """Peak resident memory (MB) and frames a second of one `animate_file`, in a process of its own."""
+    command = [sys.executable, __file__, "--weights", weights, "--child", str(driver), str(folder)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    peak, speed = done.stdout.split()[-2:]
+    return float(peak), float(speed)
+
+
+def child(weights: str, driver: Path, folder: Path) -> None:
+    """Animate, then print the peak memory in MB and the frames a second, the first seconds left out."""
+    portrait = folder / "portrait.png"
+    write_image(portrait, demo_portrait(), overwrite=True)
+    moments: list[float] = []
+    animate_file(
+        Avatar.from_pretrained(weights),
+        portrait,
+        driver,
+        folder / "result.mp4",
+        overwrite=True,
+        progress=lambda done, total: moments.append(time.perf_counter()),
+    )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes here
+    settled = moments[len(moments) // 5 :]
+    print(peak / unit, (len(settled) - 1) / (settled[-1] - settled[0]))
+
+
+def show(title: str, parts: dict[str, float]) -> Table:
+    """Parts and their sum."""
+    table = Table("part", "ms", title=title)
+    table.columns[1].justify = "right"
+    for name, value in parts.items():
+        table.add_row(name, f"{value:.1f}")
+    table.add_section()
+    table.add_row("sum", f"{sum(parts.values()):.1f}")
+    return table
+
+
+def watch(avatar: Avatar, clock: Clock) -> None:
+    """Time the parts of the network by the paper's names."""
+    model = avatar.model
+    modules = {"E_app": model.appearance, "E_mtn": model.motion, "W_d": model.warp_driver}
+    modules |= {"G_3D": model.generator_3d, "P": model.projection, "G_2D": model.generator_2d}
+    if model.warp_source is not None:
+        modules["W_s"] = model.warp_source
+    for name, module in modules.items():
+        clock.watch(name, module)
+
+
+def memory(weights: str, lengths: tuple[int, int], folder: Path, console: Console) -> list[float]:
+    """Animate drivers of several lengths (seconds), print a table; their peak memories in MB."""
+    table = Table("driver", "frames", "peak memory, MB", "frames a second", title="The whole program")
+    peaks = []
+    for seconds in lengths:
+        driver = folder / f"{seconds}.mp4"
+        count = write_driver(driver, seconds)
+        peak, speed = animate_in_new_process(weights, driver, folder)
+        peaks.append(peak)
+        table.add_row(f"{seconds} s", str(count), f"{peak:.0f}", f"{speed:.1f}")
+    console.print(table)
+    return peaks
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", default="nano", help="shipped weights by name, or a .safetensors file")
+    parser.add_argument("--quick", action="store_true", help="fewer repeats, drivers of 2 s and 12 s")
+    parser.add_argument("--child", nargs=2, type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
+    if threads:
+        cv2.setNumThreads(threads)
+    if arguments.child:
+        child(arguments.weights, *arguments.child)
+        return
+    console = Console()
+    console.print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, ", end="")
+    console.print(f"torch {torch.__version__} with {torch.get_num_threads()} threads, weights {arguments.weights}")
+    avatar, clock = Avatar.from_pretrained(arguments.weights), Clock()
+    watch(avatar, clock)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        console.print(show("Once per source", once_per_source(avatar, clock, 3 if arguments.quick else 9)))
+        frames = per_frame(avatar, clock, 7 if arguments.quick else 23, folder / "frames.mp4")
+        console.print(show("Per frame", frames))
+        peaks = memory(arguments.weights, (2, 12) if arguments.quick else (10, 60), folder, console)
+    ratio = peaks[1] / peaks[0]
+    verdict = "within" if ratio <= LIMIT else "NOT within"
+    console.print(f"Peak memory, long driver / short driver: {ratio:.3f}, {verdict} 10 %")
+    if ratio > LIMIT:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
