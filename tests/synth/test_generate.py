@@ -149,6 +149,12 @@ def test_a_folder_of_something_else_is_refused(settings: SynthSettings, tmp_path
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_a_missing_head_leaves_nothing_behind(settings: SynthSettings, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere"):
+        generate(replace(settings, head=tmp_path / "nowhere.npz"), tmp_path / "set", reader=NoReader)
+    assert not (tmp_path / "set").exists()
+
+
 def test_a_full_disk_is_told_before_the_work(
     settings: SynthSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -333,7 +333,7 @@ def _corrupt(clip: _Clip, name: str, why: str) -> DataError:
 
 
 def _scan(shard: Path) -> list[_Clip]:
-    """Where every member of a shard lies, by reading its tar headers; 0.5 s for 200 shards."""
+    """Where every member of a shard lies, by reading its tar headers; about 10 ms a shard."""
     clips: dict[str, _Clip] = {}
     size = shard.stat().st_size
     with shard.open("rb") as file:

@@ -31,6 +31,7 @@ from megaportraits.errors import DataError, FaceError
 from megaportraits.synth import folder, plan
 from megaportraits.synth.appearance import is_grey
 from megaportraits.synth.cg import CgCast
+from megaportraits.synth.facexmodel import WHERE
 from megaportraits.synth.head import MorphableHead
 from megaportraits.synth.lift import Lifter
 from megaportraits.synth.plan import GroupPlan, Pool, SynthSettings
@@ -178,6 +179,10 @@ def generate(
     Raises:
         DataError: the folder holds something else, the disk is too small, or the photographs are unusable.
     """
+    if not settings.head.exists():
+        raise DataError(f"No morphable head at {settings.head}.", fix=WHERE)
+    if settings.portraits is not None:
+        plan.find_portraits(settings.portraits)
     with folder.claimed(settings, out):
         folder.check_space(settings, out)
         pools = sort_portraits(settings, out)

@@ -11,7 +11,8 @@ from megaportraits.synth.head import REGIONS, MorphableHead, eyeball_center
 from megaportraits.synth.raster import Floats, Fragments, Ints
 
 PHOTO, SHEET, EYE, TEETH, GUMS, SOCKET, SKIN, PAINTED = range(8)
-"""Kinds of triangle. PHOTO and SHEET show the texture unlit; SKIN is textured and lit; PAINTED has vertex colours."""
+"""Kinds of triangle. PHOTO and SHEET show the texture unlit; SKIN is textured and lit, its texture's alpha being
+gloss; PAINTED has vertex colours."""
 _MOUTH = np.r_[REGIONS["mouth_socket"], REGIONS["gums"], REGIONS["teeth"]]
 
 
@@ -87,7 +88,7 @@ def shade(
         fragments: what each pixel shows.
         triangles: (T, 3).
         kinds: (T,) one of the kinds above.
-        texture: (H, W, 4) premultiplied.
+        texture: (H, W, 4), premultiplied for photographs.
         texture_points: (N, 2) pixel position of each vertex in the texture.
         normals: (N, 3) in camera axes, y up.
         occluded: (N,) of `occlusion`.
@@ -206,6 +207,8 @@ def _shade(
             lit = _irradiance(sh, nx, ny, nz)
             facing = _irradiance(sh, 0.0, 0.0, 1.0)
             shine, sharpness = specular, 12.0
+            if kind == SKIN:
+                shine *= pixel[3]
             if kind == EYE:
                 eye = 0 if a < 23021 else 1
                 _eye(w0 * eye_angle[a] + w1 * eye_angle[b] + w2 * eye_angle[c], iris[eye], sclera, pixel)
@@ -222,7 +225,7 @@ def _shade(
                 elif kind == SOCKET:
                     shine = 0.0
                 else:
-                    shine = 0.3 * specular
+                    shine = 0.1 * specular
             gloss = shine * max(0.0, nx * hx + ny * hy + nz * hz) ** sharpness * open_share
             for k in range(3):
                 out[y, x, k] = pixel[k] * lit * open_share + gloss

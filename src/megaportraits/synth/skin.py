@@ -71,7 +71,7 @@ class SkinPainter:
         self._beard = np.clip(beard, 0, 1) * (1 - self._lips)
 
     def paint(self, rng: Rng, palette: Palette, hair: Floats) -> Floats:
-        """A texture (512, 512, 4) RGBA of one person.
+        """A texture (512, 512, 4) of one person: RGB, and how glossy the surface is.
 
         Args:
             rng: the person's random numbers.
@@ -88,8 +88,9 @@ class SkinPainter:
         texture = _lay(texture, palette.lips, self._lips * rng.uniform(0.6, 1))
         bristle = np.clip(self._brows * (1 + 0.5 * _noise(rng, (96, 200))), 0, 1) * rng.uniform(0.5, 0.95)
         texture = _lay(texture, palette.hair * 0.8, bristle)
-        texture = _lay(texture, palette.hair * self._strands(rng), self._hair_map(rng, hair))
-        return np.dstack([np.clip(texture, 0, 1.2), np.ones((UV_SIZE, UV_SIZE))]).astype(np.float32)
+        covered = self._hair_map(rng, hair)
+        texture = _lay(texture, palette.hair * self._strands(rng), covered)
+        return np.dstack([np.clip(texture, 0, 1.2), 1 - 0.85 * covered]).astype(np.float32)
 
     def _hair_map(self, rng: Rng, hair: Floats) -> np.ndarray:
         face = REGIONS["face"]
