@@ -85,10 +85,11 @@ class Lifter:
         mesh = self.head.express(base, expression)
         camera = self._camera(mesh, fit.rotation)
         crop = _bring_to_crop(image, matte, points, fit)
-        alpha = self._complete_matte(crop, camera)
+        core = self._core(base)
+        alpha = self._complete_matte(crop, camera, core)
         fragments = rasterize(camera, self._skin, CROP_PX)
         normals = vertex_normals(mesh, self._skin) @ fit.rotation.T.astype(np.float32)
-        face = self._face_triangles(base, camera, normals, fragments, alpha)
+        face = self._face_triangles(core, camera, normals, fragments, alpha)
         hidden = sheet.covered_inside(
             rasterize(camera, face, CROP_PX), camera[self.head.landmarks68[17:68], :2].astype(np.float32)
         )
@@ -128,7 +129,15 @@ class Lifter:
         camera[:, 1] = CROP_PX / 2 - PX_PER_CM * (camera[:, 1] - center[1])
         return camera.astype(np.float32)
 
-    def _complete_matte(self, crop: _Crop, camera: Floats) -> Floats:
+    def _core(self, base: Floats) -> Bools:
+        """(F,) which of the candidate face triangles carry the photograph whatever they look like: the inner face."""
+        corners = self.head.triangles[self._face]
+        place = base[corners].mean(1)
+        eyes = (place[:, 1] > 2) & (place[:, 1] < 6.5)
+        inner = (np.abs(place[:, 0]) < np.where(eyes, 5.2, 4.2)) & (place[:, 1] > -7.2)
+        return np.asarray(inner & (corners.max(1) < REGIONS["narrow_face"].stop))
+
+    def _complete_matte(self, crop: _Crop, camera: Floats, core: Bools) -> Floats:
         """The matte of the fitted person alone: the face is never transparent, other people are dropped."""
         outline = cv2.convexHull(np.round(camera[self.head.landmarks68[:27], :2]).astype(np.int32))
         face = np.zeros((CROP_PX, CROP_PX), np.float32)
@@ -138,6 +147,8 @@ class Lifter:
         if outside > 0.12:
             raise FaceError(f"bad matte: it misses {outside:.0%} of the face")
         alpha = np.maximum(crop.matte, cv2.GaussianBlur(face, (0, 0), 2) * (face > 0))
+        inner = np.ascontiguousarray(self.head.triangles[self._face][core])
+        alpha = np.maximum(alpha, rasterize(camera, inner, CROP_PX).covered())
         _, parts = cv2.connectedComponents((alpha > 0.3).astype(np.uint8))
         nose = np.clip(camera[self.head.landmarks68[30], :2].astype(int), 0, CROP_PX - 1)
         person = (parts == parts[nose[1], nose[0]]).astype(np.uint8)
@@ -149,7 +160,7 @@ class Lifter:
         return alpha.astype(np.float32)
 
     def _face_triangles(
-        self, base: Floats, camera: Floats, normals: Floats, fragments: Fragments, alpha: Floats
+        self, core: Bools, camera: Floats, normals: Floats, fragments: Fragments, alpha: Floats
     ) -> Ints:
         """Triangles that carry the photograph: all of the inner face, beyond it what faces the camera."""
         corners = self.head.triangles[self._face]
@@ -157,13 +168,9 @@ class Lifter:
         cell = np.clip(middle[:, :2].astype(int), 0, CROP_PX - 1)
         nearest = fragments.interpolate(self._skin, camera[:, 2:])[cell[:, 1], cell[:, 0], 0]
         seen = fragments.covered()[cell[:, 1], cell[:, 0]] & (middle[:, 2] > nearest - 0.35)
-        place = base[corners].mean(1)
-        core = corners.max(1) < REGIONS["narrow_face"].stop
-        eyes = (place[:, 1] > 2) & (place[:, 1] < 6.5)
-        core &= (np.abs(place[:, 0]) < np.where(eyes, 5.2, 4.2)) & (place[:, 1] > -7.2)
         facing = normals[corners, 2].mean(1) > 0.12
         opaque = alpha[cell[:, 1], cell[:, 0]] > 0.97
-        return np.ascontiguousarray(corners[(core | (facing & seen)) & opaque])
+        return np.ascontiguousarray(corners[core | (facing & seen & opaque)])
 
     def _sheet(self, fragments: Fragments, camera: Floats, mesh: Floats, hidden: Bools, fit: HeadFit) -> sheet.Sheet:
         depth = fragments.interpolate(self._skin, camera[:, 2:])[..., 0]
