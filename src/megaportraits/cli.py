@@ -63,6 +63,7 @@ def animate(
         Path | None, typer.Option(help="Also write source, driver and result as three squares in a row.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")] = False,
+    pose: Annotated[Literal["landmarks", "network"], typer.Option(help="Who says how heads are turned.")] = "landmarks",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Move the person of SOURCE like the person of DRIVER. Frame times and sound of the driver are kept."""
@@ -71,6 +72,7 @@ def animate(
         Avatar,
         Background,
         MotionMode,
+        PoseFrom,
         ScaleFrom,
         animate_file,
         parse_color,
@@ -89,7 +91,7 @@ def animate(
         face=face,
     )
     output = plan_output(source, driver, output, options, side_by_side=side_by_side, overwrite=overwrite)
-    avatar = Avatar.from_pretrained(weights, device=device)
+    avatar = Avatar.from_pretrained(weights, device=device, pose_from=PoseFrom(pose))
     with _frame_progress("Animating") as advance:
         report = animate_file(
             avatar,

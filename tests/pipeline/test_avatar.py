@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
 import pytest
 import skimage.data
+import torch
 
 from megaportraits.config import ModelConfig
 from megaportraits.errors import ConfigError, FaceError, ShapeError, WeightsError
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.models.base import BaseModel
-from megaportraits.pipeline import AnimateOptions, Avatar, Background, MotionMode, parse_color
+from megaportraits.ops.geometry import HeadPose, euler_to_matrix
+from megaportraits.pipeline import AnimateOptions, Avatar, Background, MotionMode, PoseFrom, parse_color
+from megaportraits.pipeline.avatar import head_pose
 
 from .conftest import SIZE, Echo, moved
 
@@ -145,3 +149,17 @@ def test_options_are_checked() -> None:
     assert parse_color("#00b140") == (0, 177, 64)
     with pytest.raises(ConfigError, match="#RRGGBB"):
         parse_color("green")
+
+
+def test_the_landmarks_pose_reaches_the_network_unchanged(avatar: Avatar, monkeypatch: pytest.MonkeyPatch) -> None:
+    pose = HeadPose(euler_to_matrix(20, -5, 10), np.array([0.1, -0.2]), 1.1)
+    seen = []
+    monkeypatch.setattr(
+        avatar.model, "motion", SimpleNamespace(encode_expression=lambda _, p: seen.append(p) or torch.zeros(1, 4))
+    )
+    avatar.pose_from = PoseFrom.LANDMARKS
+    motion = avatar._motions([np.zeros((64, 64, 3), np.uint8)], [pose])
+    back = head_pose(motion.pose)
+    np.testing.assert_allclose(back.rotation, pose.rotation, atol=1e-6)
+    np.testing.assert_allclose(back.translation, pose.translation, atol=1e-6)
+    assert len(seen) == 1 and back.scale == pytest.approx(1.1)

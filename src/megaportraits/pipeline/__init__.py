@@ -8,6 +8,7 @@ from megaportraits.pipeline.options import (
     AnimateOptions,
     Background,
     MotionMode,
+    PoseFrom,
     ScaleFrom,
     parse_color,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "FrameSource",
     "MotionMode",
     "Portrait",
+    "PoseFrom",
     "Rendering",
     "ScaleFrom",
     "animate_file",

@@ -19,6 +19,7 @@ from megaportraits.faces.crop import Crop, extract
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.faces.inpainting import background_plate
 from megaportraits.faces.matting import Matting, foreground
+from megaportraits.faces.pose import fit_pose
 from megaportraits.media import Frame
 from megaportraits.media.images import UInt8
 from megaportraits.models.base import BaseModel
@@ -28,9 +29,9 @@ from megaportraits.nn.blocks import fold_weight_standardization
 from megaportraits.ops.geometry import HeadPose
 from megaportraits.ops.warping import Pose
 from megaportraits.pipeline.compose import Rendering
-from megaportraits.pipeline.driver import Driver, FrameSource, HeadFollower, find_neutral
+from megaportraits.pipeline.driver import Driver, FrameSource, HeadFollower, HeadView, find_neutral
 from megaportraits.pipeline.motion import edit_motion
-from megaportraits.pipeline.options import AnimateOptions, MotionMode, ScaleFrom
+from megaportraits.pipeline.options import AnimateOptions, MotionMode, PoseFrom, ScaleFrom
 from megaportraits.pipeline.portrait import Portrait, Source, find_source_head, flatten
 from megaportraits.pipeline.prefetch import prefetch
 from megaportraits.pipeline.scene import Scene
@@ -68,23 +69,37 @@ class Avatar:
         model: a base model.
         device: where it runs.
         analyzer: finds faces; made when it is first needed.
+        pose_from: see `PoseFrom`.
     """
 
     def __init__(
-        self, model: BaseModel, *, device: torch.device | str = "cpu", analyzer: FaceAnalyzer | None = None
+        self,
+        model: BaseModel,
+        *,
+        device: torch.device | str = "cpu",
+        analyzer: FaceAnalyzer | None = None,
+        pose_from: PoseFrom = PoseFrom.NETWORK,
     ) -> None:
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.size = model.config.image_size
+        self.pose_from = pose_from
         self._analyzer = analyzer
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path = "nano", *, device: str = "auto") -> Self:
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path = "nano",
+        *,
+        device: str = "auto",
+        pose_from: PoseFrom = PoseFrom.LANDMARKS,
+    ) -> Self:
         """An avatar from shipped weights ("nano") or a `.safetensors` file that training wrote.
 
         Args:
             name_or_path: see `models.storage.load_base`.
             device: a torch device, or "auto": CUDA where there is one, else the CPU.
+            pose_from: see `PoseFrom`.
 
         Raises:
             WeightsError: no such weights.
@@ -100,7 +115,7 @@ class Avatar:
             raise ConfigError(f"device: {device!r} cannot be used ({reason})", fix="Use cpu or cuda.") from error
         model = load_base(name_or_path, chosen)
         fold_weight_standardization(model)
-        return cls(model, device=chosen)
+        return cls(model, device=chosen, pose_from=pose_from)
 
     @cached_property
     def analyzer(self) -> FaceAnalyzer:
@@ -135,8 +150,10 @@ class Avatar:
         # Straight colours at the edge, so that the old background leaves no fringe on the new one.
         person = foreground(square, matte)
         seen = flatten(person, matte, _GREY if self.model.config.predict_matte else 0.0)
+        pose = fit_pose(head.face.landmarks).to_crop_pose(head.crop)
+        motion = self._motions([seen], [pose])
         with torch.inference_mode():
-            identity = self.model.encode(self._tensor(seen))
+            identity = self.model.encode(self._tensor(seen), motion)
         return Portrait(head, square, matte, background_plate(square, matte), identity)
 
     def motion(self, driver: UInt8) -> Motion:
@@ -145,9 +162,23 @@ class Avatar:
 
     def motions(self, drivers: Sequence[UInt8]) -> list[Motion]:
         """The motions of several head crops at once, batch 1 each."""
-        with torch.inference_mode():
-            joined: Motion = self.model.motion(torch.cat([self._tensor(driver) for driver in drivers]))
+        joined = self._motions(drivers, None)
         return [joined[slice(i, i + 1)] for i in range(len(drivers))]
+
+    def _motions(self, heads: Sequence[UInt8], poses: Sequence[HeadPose] | None) -> Motion:
+        """The motions of head crops as one batch; `poses` are the landmarks'."""
+        images = torch.cat([self._tensor(head) for head in heads])
+        with torch.inference_mode():
+            if poses is None or self.pose_from is PoseFrom.NETWORK:
+                motion: Motion = self.model.motion(images)
+                return motion
+            pose = pose_batch(poses, self.device)
+            return Motion(pose, self.model.motion.encode_expression(images, pose))
+
+    def _view_motions(self, views: Sequence[HeadView]) -> Iterator[Motion]:
+        if views:
+            joined = self._motions([v.image for v in views], [v.pose.to_crop_pose(v.crop) for v in views])
+            yield from (joined[slice(i, i + 1)] for i in range(len(views)))
 
     def render(self, portrait: Portrait, motion: Motion) -> Rendering:
         """The person with a given motion, batch 1."""
@@ -190,7 +221,7 @@ class Avatar:
         frames = driver if isinstance(driver, FrameSource) else FrameSource(driver)
         neutral = None
         if options.motion is MotionMode.RELATIVE:
-            neutral = self.motion(find_neutral(frames, self.analyzer, self.size).image)
+            neutral = next(self._view_motions([find_neutral(frames, self.analyzer, self.size)]))
         return self._animate(portrait, frames, options, neutral)
 
     def _animate(
@@ -201,8 +232,7 @@ class Avatar:
         motion, seen = portrait.motion, False
         views = prefetch(map(follower.look, source.frames(options.max_seconds)), depth=_BATCH)
         while batch := list(itertools.islice(views, _BATCH)):
-            heads = [view.head.image for view in batch if view.head is not None]
-            driven = iter(self.motions(heads) if heads else ())
+            driven = self._view_motions([view.head for view in batch if view.head is not None])
             motions: list[Motion] = []
             for view in batch:
                 if view.head is not None:
@@ -244,4 +274,13 @@ def head_pose(pose: Pose) -> HeadPose:
         rotation=pose.rotation[0].double().cpu().numpy(),
         translation=pose.translation[0].double().cpu().numpy(),
         scale=float(pose.scale[0]),
+    )
+
+
+def pose_batch(poses: Sequence[HeadPose], device: torch.device) -> Pose:
+    """Poses in numpy as a batch."""
+    return Pose(
+        torch.tensor(np.stack([p.rotation for p in poses]), dtype=torch.float32, device=device),
+        torch.tensor(np.stack([p.translation for p in poses]), dtype=torch.float32, device=device),
+        torch.tensor([p.scale for p in poses], dtype=torch.float32, device=device),
     )

@@ -20,6 +20,15 @@ class MotionMode(StrEnum):
     """The source's pose and expression plus the driver's change from its own neutral frame."""
 
 
+class PoseFrom(StrEnum):
+    """Who says how a head is turned."""
+
+    NETWORK = "network"
+    """The head-pose network of E_mtn, as in the paper."""
+    LANDMARKS = "landmarks"
+    """The fit of a canonical mesh to 478 landmarks: they are followed anyway, and were learned from real people."""
+
+
 class ScaleFrom(StrEnum):
     """Whose head size the result has (paper, B.6)."""
 
