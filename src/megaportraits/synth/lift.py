@@ -30,6 +30,10 @@ MAX_YAW, MAX_PITCH = 17.0, 20.0
 """Degrees beyond which too much of a face is hidden to lift it."""
 MAX_SOFT = 0.15
 """Greatest share of a person that a matte may leave undecided; soft hair takes less than half of it."""
+HAIR_CM, MAX_STRAY_CM2 = 7.0, 6.0
+"""How far hair may reach from the head beside or above it, and what may lie beyond, square centimetres."""
+MAX_WHITE = 0.3
+"""Greatest share of a person without any shade; a white shirt takes a tenth."""
 _UNSEEN_EXPRESSION = 0.02  # coefficients below are noise of the fit
 
 
@@ -94,6 +98,9 @@ class Lifter:
             rasterize(camera, face, CROP_PX), camera[self.head.landmarks68[17:68], :2].astype(np.float32)
         )
         hanging = self._sheet(fragments, camera, mesh, hidden, fit)
+        white = (crop.rgb[alpha > 0.9].min(1) > 238).mean()
+        if white > MAX_WHITE:
+            raise FaceError(f"overexposed: {white:.0%} of the person are white")
         light, skin = self._light(crop.rgb, camera, normals)
         grey = appearance.is_grey(crop.rgb)
         paint = appearance.make_paint(crop.rgb, crop.landmarks, skin, len(base), grey)
@@ -150,12 +157,18 @@ class Lifter:
         inner = np.ascontiguousarray(self.head.triangles[self._face][core])
         alpha = np.maximum(alpha, rasterize(camera, inner, CROP_PX).covered())
         _, parts = cv2.connectedComponents((alpha > 0.3).astype(np.uint8))
-        nose = np.clip(camera[self.head.landmarks68[30], :2].astype(int), 0, CROP_PX - 1)
-        person = (parts == parts[nose[1], nose[0]]).astype(np.uint8)
+        x, y = np.clip(camera[self.head.landmarks68[30], :2].astype(int), 0, CROP_PX - 1)
+        person = (parts == parts[y, x]).astype(np.uint8)
         alpha = alpha * cv2.dilate(person, np.ones((5, 5), np.uint8))
         soft = float(((alpha > 0.1) & (alpha < 0.9)).sum() / max((alpha > 0.5).sum(), 1))
         if soft > MAX_SOFT:
             raise FaceError(f"bad matte: {soft:.0%} of the person are half transparent")
+        # Hair reaches that far from the head, but not frames, flags and the backs of chairs.
+        head = rasterize(camera, self._skin, CROP_PX).covered()
+        far = cv2.distanceTransform((~head).astype(np.uint8), cv2.DIST_L2, 3) > HAIR_CM * PX_PER_CM
+        nose = int(camera[self.head.landmarks68[33], 1])  # above it are no shoulders
+        if (far & (alpha > 0.5))[:nose].sum() > MAX_STRAY_CM2 * PX_PER_CM**2:
+            raise FaceError("bad matte: it holds more than a person")
         _check_borders(alpha, crop.inside)
         return alpha.astype(np.float32)
 

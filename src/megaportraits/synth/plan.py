@@ -131,7 +131,7 @@ def group_plan(settings: SynthSettings, split: str, number: int, pool: Pool) -> 
     lifted_before = int(np.floor(number * share + 1e-9))
     lifted = int(np.floor((number + 1) * share + 1e-9)) > lifted_before
     seed = (settings.seed, _SPLIT_SEED[split], number)
-    key = f"{split}-{number:06d}"
+    key = f"s{settings.seed}-{split}-{number:06d}"  # unique among sets of other seeds, which may be joined
     if not lifted:
         first = (number - lifted_before) * settings.group
         numbers = cg_numbers(settings.seed, split, first, settings.group)

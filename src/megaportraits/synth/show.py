@@ -48,9 +48,10 @@ def shard_progress() -> Iterator[Callable[[Progress], None]]:
 
 
 def write_contact_sheet(folder: Path, path: Path, *, rows: int = 16, columns: int = 8) -> None:
-    """Draw evenly spread clips of a folder of shards; the last cell of a row is the first frame's surface map."""
+    """Draw a fixed random choice of the clips of a folder of shards; the last cell of a row is the first frame's surface map."""
     index = ClipIndex(folder)
-    chosen = np.unique(np.linspace(0, len(index) - 1, min(rows, len(index))).round().astype(int))
+    # Not every n-th clip: kinds and colours alternate regularly.
+    chosen = np.sort(np.random.default_rng(0).permutation(len(index))[:rows])
     lines = []
     for line, clip in enumerate(chosen):
         _, frames = index.read_clip(int(clip))
