@@ -48,7 +48,7 @@ def shard_progress() -> Iterator[Callable[[Progress], None]]:
 
 
 def write_contact_sheet(folder: Path, path: Path, *, rows: int = 16, columns: int = 8) -> None:
-    """Draw a fixed random choice of the clips of a folder of shards; the last cell of a row is the first frame's surface map."""
+    """Draw a fixed random choice of clips; the last cell of a row is the first frame's surface map."""
     index = ClipIndex(folder)
     # Not every n-th clip: kinds and colours alternate regularly.
     chosen = np.sort(np.random.default_rng(0).permutation(len(index))[:rows])
