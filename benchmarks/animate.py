@@ -26,6 +26,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import cv2
 import torch
@@ -33,40 +34,56 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from megaportraits.faces.crop import extract
-from megaportraits.faces.inpainting import background_plate
-from megaportraits.faces.matting import foreground
 from megaportraits.media import VideoReader, VideoWriter, write_image
+from megaportraits.models.base import BaseModel
 from megaportraits.pipeline import AnimateOptions, Avatar, animate_file
-from megaportraits.pipeline.avatar import _BATCH as BATCH
-from megaportraits.pipeline.avatar import head_pose
+from megaportraits.pipeline import avatar as pipeline
 from megaportraits.pipeline.demo import demo_driver, demo_portrait
 from megaportraits.pipeline.driver import HeadFollower
 from megaportraits.pipeline.motion import edit_motion
-from megaportraits.pipeline.portrait import find_source_head, flatten
 from megaportraits.pipeline.scene import Scene
 
+BATCH = pipeline._BATCH
 LIMIT = 1.10
 """The largest allowed ratio of the peak memories."""
 
 
 class Clock:
-    """Times of named parts, in milliseconds; parts may be modules of a network."""
+    """Times of named parts, in milliseconds: of `with` blocks, functions and networks."""
 
     def __init__(self) -> None:
         self.times: dict[str, list[float]] = defaultdict(list)
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
+        """Time a block."""
         start = time.perf_counter()
         yield
         self.times[name].append((time.perf_counter() - start) * 1e3)
 
-    def watch(self, name: str, module: nn.Module) -> None:
-        """Time every forward of a module."""
-        started: list[float] = []
-        module.register_forward_pre_hook(lambda *_: started.append(time.perf_counter()))
-        module.register_forward_hook(lambda *_: self.times[name].append((time.perf_counter() - started.pop()) * 1e3))
+    def wrap(self, name: str, owner: Any, attribute: str) -> None:
+        """Time every call of a function of an object or a module."""
+        function = getattr(owner, attribute)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self.part(name):
+                return function(*args, **kwargs)
+
+        setattr(owner, attribute, timed)
+
+    def watch(self, model: BaseModel) -> None:
+        """Time every forward of a model's parts, by the paper's names."""
+        parts: dict[str, nn.Module | None] = {
+            "E_app": model.appearance,
+            "W_s": model.warp_source,
+            "W_d": model.warp_driver,
+            "G_3D": model.generator_3d,
+            "P": model.projection,
+            "G_2D": model.generator_2d,
+        }
+        for name, module in parts.items():
+            if module is not None:
+                self.wrap(name, module, "forward")
 
     def forget(self) -> None:
         """Drop what was measured while warming up."""
@@ -77,47 +94,45 @@ class Clock:
         return statistics.median(self.times[name]) if self.times[name] else 0.0
 
     def rest(self, whole: str, *parts: str) -> float:
-        """What a whole takes beyond its parts."""
-        return self.median(whole) - sum(map(self.median, parts))
+        """What a whole takes beyond its parts, which ran once in each of its turns."""
+        turns = zip(self.times[whole], *(self.times[part] for part in parts), strict=True)
+        return statistics.median(all_of_it - sum(rest) for all_of_it, *rest in turns)
 
 
 def once_per_source(avatar: Avatar, clock: Clock, repeats: int) -> dict[str, float]:
     """The parts of `Avatar.encode`."""
+    clock.wrap("detect", avatar.analyzer, "require")
+    clock.wrap("matting", avatar.matting, "matte")
+    clock.wrap("foreground", pipeline, "foreground")
+    clock.wrap("inpaint", pipeline, "background_plate")
+    clock.wrap("E_mtn", avatar, "_motions")
+    clock.wrap("encode", avatar.model, "encode")
     photo = demo_portrait()
-    for turn in range(repeats + 1):
-        if turn == 1:
-            clock.forget()
-        with clock.part("detect"):
-            head = find_source_head(photo, avatar.analyzer)
-        side = round(head.crop.side)
-        square = extract(head.photo, head.crop, side)
-        with clock.part("matting"):
-            matte = avatar.matting.matte(head.photo, head.face, head.crop, side)
-        with clock.part("foreground"):
-            person = foreground(square, matte)
-        with clock.part("inpaint"):
-            background_plate(square, matte)
-        tensor = avatar._tensor(flatten(person, matte))
-        with clock.part("encode"), torch.inference_mode():
-            avatar.model.encode(tensor)
+    avatar.encode(photo)
+    clock.forget()
+    for _ in range(repeats):
+        with clock.part("all"):
+            avatar.encode(photo)
     return {
         "detect and landmarks": clock.median("detect"),
         "matting": clock.median("matting"),
         "foreground colours": clock.median("foreground"),
         "inpaint": clock.median("inpaint"),
+        "crops": clock.rest("all", "detect", "matting", "foreground", "inpaint", "E_mtn", "encode"),
         "E_app": clock.median("E_app"),
         "E_mtn": clock.median("E_mtn"),
         "W_s": clock.median("W_s"),
         "G_3D": clock.median("G_3D"),
-        "sampling": clock.rest("encode", "E_app", "E_mtn", "W_s", "G_3D"),
+        "sampling": clock.rest("encode", "E_app", "W_s", "G_3D"),
     }
 
 
 def per_frame(avatar: Avatar, clock: Clock, batches: int, out: Path) -> dict[str, float]:
     """The parts of `Avatar.animate` and of writing its file, over the demo's driver; frames go in batches."""
     portrait = avatar.encode(demo_portrait())
-    scene = Scene(portrait, AnimateOptions(), avatar.matting, head_pose(portrait.motion.pose))
-    follower = _Timed(avatar, clock)
+    scene = Scene(portrait, AnimateOptions(), avatar.matting, pipeline.head_pose(portrait.motion.pose))
+    clock.wrap("track", avatar.analyzer, "track")
+    follower = HeadFollower(avatar.analyzer, avatar.size)
     video = iter(VideoReader(demo_driver()))
     with VideoWriter(out, overwrite=True) as writer:
         for turn in range(batches + 1):
@@ -130,7 +145,7 @@ def per_frame(avatar: Avatar, clock: Clock, batches: int, out: Path) -> dict[str
                 with clock.part("look"):
                     views.append(follower.look(frame))
             with clock.part("motion"):
-                driven = avatar.motions([view.head.image for view in views if view.head is not None])
+                driven = list(avatar._view_motions([view.head for view in views if view.head is not None]))
             motions = [edit_motion(portrait.motion, motion) for motion in driven]
             with clock.part("render"):
                 renderings = avatar.renders(portrait, motions)
@@ -150,20 +165,6 @@ def per_frame(avatar: Avatar, clock: Clock, batches: int, out: Path) -> dict[str
         "compose and paste": clock.median("compose"),
         "encode video": clock.median("write"),
     }
-
-
-class _Timed(HeadFollower):
-    """A head follower whose landmark network is timed apart."""
-
-    def __init__(self, avatar: Avatar, clock: Clock) -> None:
-        super().__init__(avatar.analyzer, avatar.size)
-        track = avatar.analyzer.track
-
-        def timed(image, previous):  # type: ignore[no-untyped-def]
-            with clock.part("track"):
-                return track(image, previous)
-
-        self._analyzer = type("Timed", (), {"detect": avatar.analyzer.detect, "track": staticmethod(timed)})()
 
 
 def write_driver(path: Path, seconds: float) -> int:
@@ -215,17 +216,6 @@ def show(title: str, parts: dict[str, float]) -> Table:
     return table
 
 
-def watch(avatar: Avatar, clock: Clock) -> None:
-    """Time the parts of the network by the paper's names."""
-    model = avatar.model
-    modules = {"E_app": model.appearance, "E_mtn": model.motion, "W_d": model.warp_driver}
-    modules |= {"G_3D": model.generator_3d, "P": model.projection, "G_2D": model.generator_2d}
-    if model.warp_source is not None:
-        modules["W_s"] = model.warp_source
-    for name, module in modules.items():
-        clock.watch(name, module)
-
-
 def memory(weights: str, lengths: tuple[int, int], folder: Path, console: Console) -> list[float]:
     """Animate drivers of several lengths (seconds), print a table; their peak memories in MB."""
     table = Table("driver", "frames", "peak memory, MB", "frames a second", title="The whole program")
@@ -257,7 +247,7 @@ def main() -> None:
     console.print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, ", end="")
     console.print(f"torch {torch.__version__} with {torch.get_num_threads()} threads, weights {arguments.weights}")
     avatar, clock = Avatar.from_pretrained(arguments.weights), Clock()
-    watch(avatar, clock)
+    clock.watch(avatar.model)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         console.print(show("Once per source", once_per_source(avatar, clock, 3 if arguments.quick else 9)))
