@@ -134,17 +134,18 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for report.json, report.md and contact.png.")],
     weights: Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")] = "nano",
     frames: Annotated[int, typer.Option(min=2, help="Driver frames of each clip, every second one, at most.")] = 60,
+    pose: Annotated[Literal["landmarks", "network"], typer.Option(help="As for `animate`.")] = "landmarks",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Measure weights on real clips: each person driven by other frames of the same clip, beside a floor to beat."""
     from megaportraits.evaluation.run import evaluate_self, find_clips, find_settings
     from megaportraits.faces import FaceAnalyzer
     from megaportraits.models.storage import find_base
-    from megaportraits.pipeline import Avatar
+    from megaportraits.pipeline import Avatar, PoseFrom
 
     paths = find_clips(clips)
-    avatar = Avatar.from_pretrained(weights, device=device)
-    settings = find_settings(weights, find_base(weights), size=avatar.size, frames=frames)
+    avatar = Avatar.from_pretrained(weights, device=device, pose_from=PoseFrom(pose))
+    settings = find_settings(weights, find_base(weights), size=avatar.size, frames=frames, pose=pose)
     with _frame_progress("Measuring") as advance:
         report = evaluate_self(avatar, paths, FaceAnalyzer, settings, progress=advance)
     for path in report.write(out):

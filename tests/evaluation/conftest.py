@@ -13,6 +13,7 @@ import pytest
 from megaportraits.evaluation.protocol import Clip, read_clip
 from megaportraits.faces import FaceAnalyzer, extract, head_crop
 from megaportraits.media import VideoReader, VideoWriter
+from megaportraits.ops.geometry import HeadPose
 
 DRIVER = Path(__file__).parents[2] / "src/megaportraits/assets/demo/driver.mp4"
 SIZE = 128
@@ -34,7 +35,7 @@ class Perfect:
     def encode(self, source: np.ndarray, /) -> None:
         return None
 
-    def drive(self, portrait: None, driver: np.ndarray, /) -> Opaque:
+    def drive(self, portrait: None, driver: np.ndarray, /, *, pose: HeadPose | None) -> Opaque:
         return opaque(driver)
 
 
@@ -47,7 +48,7 @@ class Frozen:
     def encode(self, source: np.ndarray, /) -> np.ndarray:
         return extract(source, head_crop(self._analyzer.require(source)[0]), SIZE)
 
-    def drive(self, portrait: np.ndarray, driver: np.ndarray, /) -> Opaque:
+    def drive(self, portrait: np.ndarray, driver: np.ndarray, /, *, pose: HeadPose | None) -> Opaque:
         return opaque(portrait)
 
 
@@ -57,7 +58,7 @@ class Grey:
     def encode(self, source: np.ndarray, /) -> None:
         return None
 
-    def drive(self, portrait: None, driver: np.ndarray, /) -> Opaque:
+    def drive(self, portrait: None, driver: np.ndarray, /, *, pose: HeadPose | None) -> Opaque:
         return Opaque(np.zeros((SIZE, SIZE, 4), np.float32))
 
 

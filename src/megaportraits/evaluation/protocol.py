@@ -29,7 +29,7 @@ from megaportraits.faces.pose import fit_pose
 from megaportraits.faces.tracking import CropTracker
 from megaportraits.media import VideoReader
 from megaportraits.media.images import UInt8
-from megaportraits.ops.geometry import matrix_to_euler
+from megaportraits.ops.geometry import HeadPose, matrix_to_euler
 
 NAME = "self"
 STEP = 2
@@ -56,8 +56,11 @@ class Animator(Protocol[P]):
     def encode(self, source: UInt8, /) -> P:
         """Remember the person of a photograph (H, W, 3)."""
 
-    def drive(self, portrait: P, driver: UInt8, /) -> Picture:
-        """The person in the pose and with the expression of a driver's head crop (S, S, 3), in its coordinates."""
+    def drive(self, portrait: P, driver: UInt8, /, *, pose: HeadPose | None) -> Picture:
+        """The person in the pose and with the expression of a driver's head crop (S, S, 3), in its coordinates.
+
+        `pose` is the head's by its landmarks, crop coordinates: programs that follow faces know it.
+        """
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,11 @@ class TrueFrame:
     square: UInt8
     crop: Crop
     face: Face
+
+    @property
+    def pose(self) -> HeadPose:
+        """The head's pose by its landmarks, crop coordinates."""
+        return fit_pose(self.face.landmarks).to_crop_pose(self.crop)
 
 
 @dataclass(frozen=True)
@@ -196,7 +204,7 @@ def evaluate_clip(
         made = {
             "driver": true.square,
             "floor": aligned_copy(clip.photo, clip.face.landmarks, landmarks, true.crop, size),
-            "model": _over_grey(animator.drive(portrait, true.square)),
+            "model": _over_grey(animator.drive(portrait, true.square, pose=true.pose)),
         }
         regions = face_regions(true.crop.image_to_crop(landmarks[:, :2]), size)
         for system, picture in made.items():

@@ -25,6 +25,7 @@ class Settings:
         version: of this package.
         size: side of the head crops, pixels.
         frames: drivers of a clip, at most.
+        pose: where head poses come from: "landmarks" or "network".
         step: every how many frames of a clip are used.
     """
 
@@ -33,13 +34,14 @@ class Settings:
     version: str
     size: int
     frames: int
+    pose: str = "landmarks"
     step: int = STEP
 
 
-def find_settings(name: str, path: Path, *, size: int, frames: int) -> Settings:
+def find_settings(name: str, path: Path, *, size: int, frames: int, pose: str) -> Settings:
     """The settings for weights in a file."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Settings(Path(name).name, digest, __version__, size, frames)
+    return Settings(Path(name).name, digest, __version__, size, frames, pose)
 
 
 def find_clips(paths: Iterable[Path]) -> list[Path]:

@@ -200,9 +200,24 @@ class Avatar:
             for image, alpha, motion in zip(images, alphas, motions, strict=True)
         ]
 
-    def drive(self, portrait: Portrait, driver: UInt8, *, scale_from: ScaleFrom = ScaleFrom.DRIVER) -> Rendering:
-        """The person moving like a driver's head crop, uint8 (N, N, 3) of any size."""
-        return self.render(portrait, edit_motion(portrait.motion, self.motion(driver), scale_from=scale_from))
+    def drive(
+        self,
+        portrait: Portrait,
+        driver: UInt8,
+        *,
+        pose: HeadPose | None = None,
+        scale_from: ScaleFrom = ScaleFrom.DRIVER,
+    ) -> Rendering:
+        """The person moving like a driver's head crop.
+
+        Args:
+            portrait: from `encode`.
+            driver: uint8 (N, N, 3) of any size.
+            pose: of the driver's head by its landmarks, crop coordinates, if it is known; see `PoseFrom`.
+            scale_from: whose head size the result has.
+        """
+        motion = self._motions([driver], None if pose is None else [pose])
+        return self.render(portrait, edit_motion(portrait.motion, motion, scale_from=scale_from))
 
     def animate(
         self, source: Source | Portrait, driver: Driver | FrameSource, options: AnimateOptions | None = None
