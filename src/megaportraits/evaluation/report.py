@@ -73,7 +73,7 @@ class Report:
         lines += [f"- not measured: {name}: {reason}" for name, reason in self.failed.items()]
         means = self.means()
         lines += ["", f"## Means over {len(self.clips)} clips", "", *_psnr_table({"mean": means}), ""]
-        lines += _motion_means(means)
+        lines += _motion_means(means, self.clips)
         rows = {clip.name: clip.metrics for clip in self.clips}
         lines += ["", "## Clips", "", *_psnr_table(rows), "", *_motion_table(rows), "", *_reading()]
         return "\n".join(lines) + "\n"
@@ -112,14 +112,16 @@ def _psnr_table(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
     return lines
 
 
-def _motion_means(means: Mapping[str, float]) -> list[str]:
+def _motion_means(means: Mapping[str, float], clips: Sequence[ClipResult]) -> list[str]:
     head = [f"{kind}, {system}" for system, _ in _SYSTEMS for kind in ("correlation", "gain")]
+    head.append("clips with model's")
     lines = [_row(f"motion ({NETWORK})", *head), _rule(len(head))]
     for signal in SIGNALS:
         names = [f"{NAME}/{prefix}{kind}_{signal}_{NETWORK}" for _, prefix in _SYSTEMS for kind in ("corr", "gain")]
-        lines.append(_row(signal, *(_number(means[name], 2) for name in names)))
+        counted = sum(not math.isnan(clip.metrics[names[0]]) for clip in clips)
+        lines.append(_row(signal, *(_number(means[name], 2) for name in names), str(counted)))
     found = [_number(means[f"{NAME}/{prefix}detected_{NETWORK}"], 3) for _, prefix in _SYSTEMS]
-    lines.append(_row("outputs with a face", *(cell for value in found for cell in (value, ""))))
+    lines.append(_row("outputs with a face", *(cell for value in found for cell in (value, "")), ""))
     return lines
 
 
