@@ -80,6 +80,21 @@ class Generator2DConfig(Config):
     widths: tuple[int, ...] = (256, 128, 64)
 
 
+class DiscriminatorConfig(Config):
+    """Multi-scale patch discriminator (B.1); widths and strides are the first author's."""
+
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    strides: tuple[int, ...] = (2, 2, 2, 1)
+    scales: int = Field(default=3, ge=1)
+    """Levels of the image pyramid, one network each."""
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Self:
+        if len(self.widths) != len(self.strides):
+            raise ValueError(f"widths has {len(self.widths)} entries and strides {len(self.strides)}")
+        return self
+
+
 class ModelConfig(Config):
     """The base model (3.1, A.1). The defaults are `paper-512`."""
 
@@ -119,6 +134,23 @@ class ModelConfig(Config):
         return self
 
 
+class GazeConfig(Config):
+    """The gaze and blink network (B.5): a VGG-16 eye encoder, an MLP for keypoints, two heads."""
+
+    name: str = "paper"
+    eye_size: int = 64
+    """Side of an eye's crop, pixels."""
+    eye_cm: float = 4.8
+    """Side of that crop on the head, centimetres."""
+    widths: tuple[tuple[int, ...], ...] = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+    """Convolutions of every stage; a 2x2 pooling follows each."""
+    eyes: int = 256
+    keypoints: int = 64
+    hidden: int = 128
+    pretrained: bool = True
+    """Start the eye encoder from ImageNet's VGG-16; needs the paper's widths."""
+
+
 class DataConfig(Config):
     """Where pairs come from and how they are made."""
 
@@ -128,6 +160,12 @@ class DataConfig(Config):
     workers: int = 2
     cross_identity: float = Field(default=0.0, ge=0, le=1)
     """Share of pairs whose driver is another person with the same motion (exact target; synthetic clips only)."""
+    flip: bool = True
+    """Mirror half of the pairs, source, target and driver together (B.1)."""
+    driver_augmentation: bool = True
+    """Ablation (B.4 c): without the random warp and the severe colour jitter of the driver (B.1)."""
+    predict_background: bool = False
+    """Ablation (B.4 d): images keep their background, which the model then has to predict."""
     random_background: bool = False
     """Drivers keep a background that is not the target's, as at inference without a matting network per frame."""
 
@@ -141,6 +179,14 @@ class LossConfig(Config):
     perceptual: float = 20.0
     perceptual_network: Literal["vgg19", "effnet-lite0"] = "vgg19"
     perceptual_scales: int = 4
+    face: float = 4.0
+    """VGGFace features of the face crop."""
+    gaze: float = 5.0
+    """Features of the gaze network's eye encoder."""
+    gaze_network: str = "gaze.safetensors"
+    """Weights that `megaportraits train gaze` wrote."""
+    adversarial: float = 1.0
+    feature_matching: float = 40.0
     contrastive: float = 2.0
     contrastive_scale: float = 5.0
     contrastive_margin: float = 0.2
@@ -157,10 +203,18 @@ class LossConfig(Config):
 
 
 class OptimConfig(Config):
-    """AdamW and cosine schedule (4.1, B.1)."""
+    """AdamW (Adam, without weight decay) and a schedule (4.1, B.1; B.5)."""
 
     steps: int = 300_000
-    batch_size: int = 16
+    batch_size: int = Field(default=16, ge=1)
+    """Of one step: all processes and accumulated parts together."""
+    accumulate: int = Field(default=1, ge=1)
+    """Parts in which a process takes its share of the batch, to save memory."""
+    schedule: Literal["cosine", "one-cycle"] = "cosine"
+    pct_start: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the steps in which one-cycle rises."""
+    spectral_norm: bool = True
+    """On the generators (B.1); folded into plain weights when saving."""
     learning_rate: float = 2e-4
     final_learning_rate: float = 1e-6
     warmup_steps: int = 0
@@ -179,6 +233,11 @@ class RunConfig(Config):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: str = "auto"
     devices: int = 1
+    strategy: Literal["auto", "ddp"] = "auto"
+    checkpoint_3d: bool = False
+    """Recompute the 3D parts in the backward pass: less memory, more time, the same gradients."""
+    tensorboard: bool = True
+    """Event files beside `stats.jsonl`."""
     train_size: int = 0
     """Side of training images; 0 is the model's image_size. Smaller first learns faster."""
     teacher_pose: bool = False
@@ -193,6 +252,7 @@ class TrainBaseConfig(Config):
     """`megaportraits train base`."""
 
     model: ModelConfig = ModelConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
     data: DataConfig = DataConfig()
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()

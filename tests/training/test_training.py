@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,13 +15,17 @@ from megaportraits.errors import TrainingError
 from megaportraits.models.storage import load_base
 from megaportraits.training import checkpoint
 from megaportraits.training.base import BaseStage, readout_loss, train_base
-from megaportraits.training.loop import learning_rate, warmed_ema
+from megaportraits.training.schedule import learning_rate, warmed_ema
 from tests.conftest import TINY
 
 
-def tiny_run(clips: Path, steps: int = 4, **loss: float) -> TrainBaseConfig:
+def tiny_run(clips: Path, steps: int = 4, *, optim: dict[str, Any] | None = None, **loss: float) -> TrainBaseConfig:
     weights = {
         "perceptual": 0,
+        "face": 0,
+        "gaze": 0,
+        "adversarial": 0,
+        "feature_matching": 0,
         "reconstruction": 1,
         "matte": 1,
         "pose": 1,
@@ -32,6 +37,7 @@ def tiny_run(clips: Path, steps: int = 4, **loss: float) -> TrainBaseConfig:
         TrainBaseConfig,
         {
             "model": TINY,
+            "discriminator": {"widths": [4, 6, 8], "strides": [2, 2, 1], "scales": 2},
             "data": {
                 "path": str(clips),
                 "validation": str(clips),
@@ -40,13 +46,14 @@ def tiny_run(clips: Path, steps: int = 4, **loss: float) -> TrainBaseConfig:
                 "random_background": True,
             },
             "loss": {**weights, "contrastive_every": 2, **loss},
-            "optim": {"steps": steps, "batch_size": 3, "learning_rate": 1e-3},
+            "optim": {"steps": steps, "batch_size": 3, "learning_rate": 1e-3, "spectral_norm": False, **(optim or {})},
             "run": {
                 "accelerator": "cpu",
                 "log_every": 1,
                 "sample_every": 2,
                 "teacher_pose": True,
                 "checkpoint_minutes": 0,
+                "tensorboard": False,
             },
         },
         "test",

@@ -1,14 +1,21 @@
-"""Augmentations on whole batches (B.1): joint colour jitter, severe driver jitter, random smooth warping."""
+"""Augmentations on whole batches (B.1): joint flip and colour jitter, severe driver jitter, random smooth warping."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from megaportraits.ops.warping import warp_image
+from megaportraits.ops.geometry import HEAD_HALF_CM
+from megaportraits.ops.warping import Pose, project, warp_image
 
 _LUMA = (0.299, 0.587, 0.114)
+_MIRROR = (-1.0, 1.0, 1.0)  # the head's own mirror: its left becomes its right
+
+FEATURES_CM = (((3.1, 3.5, 9.0), 2.2), ((-3.1, 3.5, 9.0), 2.2), ((0.0, -3.6, 10.5), 3.6))
+"""Eyes and mouth on the neutral head: centre and radius, centimetres. `random_warp` moves each as a whole."""
 
 
 def _uniform(generator: torch.Generator, batch: int, low: float, high: float) -> Tensor:
@@ -51,19 +58,118 @@ def degrade(image: Tensor, *, generator: torch.Generator) -> Tensor:
     return (image + (soft - image) * blend + noise.to(image)).clamp(0, 1)
 
 
-def random_warp(image: Tensor, *, strength: float, generator: torch.Generator, cells: int = 3) -> Tensor:
+def random_warp(
+    image: Tensor, *, strength: float, generator: torch.Generator, cells: int = 3, pose: Pose | None = None
+) -> Tensor:
     """Random smooth warping (B.1): "severely degrades the shape of the facial features, yet keeps the expression".
 
-    A coarse grid of random displacements, interpolated smoothly: wide enough that lids and lips move with
-    their surroundings.
+    A coarse grid of random displacements, interpolated smoothly: lids and lips move with their surroundings. Where
+    the pose is known, each eye and the mouth move as a whole, so that no gap changes its size.
 
     Args:
         image: (B, 3, H, W).
         strength: standard deviation of the displacements, in crop units.
         generator: on the CPU.
         cells: control points per axis, less one.
+        pose: of the heads in the images; None does not hold eyes and mouth.
     """
+    return warp_image(image, warp_field(image, strength=strength, generator=generator, cells=cells, pose=pose))
+
+
+def warp_field(
+    image: Tensor, *, strength: float, generator: torch.Generator, cells: int = 3, pose: Pose | None = None
+) -> Tensor:
+    """The displacements (B, 2, H, W) of `random_warp`, crop units."""
     batch, _, height, width = image.shape
     control = torch.randn(batch, 2, cells + 1, cells + 1, generator=generator) * strength
-    field = F.interpolate(control, (height, width), mode="bicubic", align_corners=True)
-    return warp_image(image, field.to(image))
+    field = F.interpolate(control, (height, width), mode="bicubic", align_corners=True).to(image)
+    return field if pose is None else _hold_features(field, pose)
+
+
+def _hold_features(field: Tensor, pose: Pose) -> Tensor:
+    """Make the field constant on the face's features, and blend to them around.
+
+    A feature at c shows up where p + d(p) = c, so the constant is taken, and laid, about c - d(c).
+    """
+    batch, _, height, width = field.shape
+    y, x = torch.meshgrid(_centres(height, field), _centres(width, field), indexing="ij")
+    points = torch.stack([x, y], -1)[None]  # (1, H, W, 2)
+    kept, weights = torch.zeros_like(field), torch.zeros_like(field[:, :1])
+    for center, radius in FEATURES_CM:
+        c = project(torch.tensor([center]), pose)[:, 0]  # (B, 2)
+        shift = _lookup(field, c)  # (B, 2)
+        distance = (points - (c - shift)[:, None, None]).norm(dim=-1)  # (B, H, W)
+        reach = (pose.scale.float() * (radius / HEAD_HALF_CM))[:, None, None]
+        # 1 within the radius, smoothly to 0 at 1.6 of it.
+        t = ((1.6 - distance / reach) / 0.6).clamp(0, 1)
+        weight = (t * t * (3 - 2 * t))[:, None]
+        kept = kept + weight * shift.reshape(batch, 2, 1, 1)
+        weights = weights + weight
+    excess = weights.clamp_min(1)
+    return field * (1 - weights / excess) + kept / excess
+
+
+def _centres(n: int, like: Tensor) -> Tensor:
+    return (torch.arange(n, device=like.device, dtype=torch.float32) + 0.5) * (2 / n) - 1
+
+
+def _lookup(field: Tensor, points: Tensor) -> Tensor:
+    """The field's value at the pixel nearest to each point (B, 2)."""
+    height, width = field.shape[2:]
+    column = ((points[:, 0] + 1) * (width / 2)).long().clamp(0, width - 1)
+    row = ((points[:, 1] + 1) * (height / 2)).long().clamp(0, height - 1)
+    return field[torch.arange(len(field), device=field.device), :, row, column]
+
+
+def mirrored_names(names: Sequence[str]) -> list[int]:
+    """For every coefficient the index of its mirror image: `_L` and `_R`, `Left` and `Right` change places."""
+
+    def mirror(name: str) -> str:
+        for left, right in (("_L", "_R"), ("Left", "Right")):
+            if name.endswith(left):
+                return name.removesuffix(left) + right
+            if name.endswith(right):
+                return name.removesuffix(right) + left
+        return name
+
+    position = {name: index for index, name in enumerate(names)}
+    return [position.get(mirror(name), index) for index, name in enumerate(names)]
+
+
+def flip(batch: dict[str, Tensor], which: Tensor, names: Sequence[str] = ()) -> dict[str, Tensor]:
+    """Mirror samples of a batch, pixels and labels alike (B.1): what was the subject's left is its right.
+
+    Args:
+        batch: of `data.pairs` or `data.frames`; keys end in what they are: `image`, `matte`, `rotation`,
+            `translation`, `readout`, `gaze`, `blink`, `coords`, `valid`. Others stay.
+        which: (B,) bool.
+        names: the expression coefficients at the head of every `readout`; gaze yaw and pitch follow.
+    """
+    order = [*mirrored_names(names), len(names), len(names) + 1]
+    out = dict(batch)
+    for key, value in batch.items():
+        mirrored = _mirror(key.rpartition("_")[2], value, order)
+        if mirrored is not None:
+            out[key] = torch.where(which.reshape(-1, *[1] * (value.ndim - 1)).to(value.device), mirrored, value)
+    return out
+
+
+def _mirror(kind: str, value: Tensor, order: list[int]) -> Tensor | None:
+    if kind in ("image", "matte"):
+        return value.flip(-1)
+    if kind == "rotation":
+        signs = value.new_tensor(_MIRROR)
+        return value * signs[:, None] * signs[None, :]
+    if kind in ("translation", "gaze"):
+        return value * value.new_tensor(_MIRROR[:2])
+    if kind == "blink":
+        return value.flip(-1)
+    if kind == "readout":
+        signs = value.new_ones(len(order))
+        signs[-2] = -1  # gaze yaw
+        return value[:, order] * signs
+    if kind == "coords":  # (B, h, w, 4): X, Y, Z, depth
+        return value.flip(2) * value.new_tensor([*_MIRROR, 1.0])
+    if kind == "valid":
+        return value.flip(2)
+    return None

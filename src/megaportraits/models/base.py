@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from megaportraits.config import ModelConfig
 from megaportraits.models.appearance import AppearanceEncoder
@@ -72,12 +73,17 @@ class Output:
 
 
 class BaseModel(nn.Module):
-    """The one-shot avatar model; `config` decides every width, depth and count."""
+    """The one-shot avatar model; `config` decides every width, depth and count.
+
+    Attributes:
+        checkpoint_3d: in training, recompute the 3D parts in the backward pass instead of keeping their activations.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         style = BlockStyle(config.groups, config.weight_standardization)
+        self.checkpoint_3d = False
         self.appearance = AppearanceEncoder(config, style)
         self.motion = MotionEncoder(config, style)
         self.embed_z = nn.Linear(config.motion.z, config.descriptor * config.descriptor_grid**2)
@@ -101,16 +107,16 @@ class BaseModel(nn.Module):
         displacement = (
             self._no_displacement(volume)
             if self.warp_source is None
-            else self.warp_source(self.embed(motion.z, descriptor))
+            else self._heavy(self.warp_source, self.embed(motion.z, descriptor))
         )
         canonical = sample(volume, source_to_canonical(displacement, motion.pose, size))  # w_s-> o v_s
-        return Identity(self.generator_3d(canonical), descriptor, motion, displacement)
+        return Identity(self._heavy(self.generator_3d, canonical), descriptor, motion, displacement)
 
     def render(self, identity: Identity, motion: Motion) -> Output:
         """The encoded person with a given motion; run it once per frame."""
         volume = identity.volume
         size = (volume.shape[2], volume.shape[3], volume.shape[4])
-        displacement = self.warp_driver(self.embed(motion.z, identity.descriptor))
+        displacement = self._heavy(self.warp_driver, self.embed(motion.z, identity.descriptor))
         driven = sample(volume, canonical_to_driver(displacement, motion.pose, size))  # v_s->d, eq. 1
         image = self.generator_2d(self.projection(driven))  # eq. 2
         return Output(image[:, :3], image[:, 3:] if self.config.predict_matte else None, displacement)
@@ -129,6 +135,11 @@ class BaseModel(nn.Module):
         grid = self.config.descriptor_grid
         embedding = self.embed_z(z).unflatten(1, (-1, grid, grid))
         return embedding if descriptor is None else embedding + descriptor
+
+    def _heavy(self, part: nn.Module, x: Tensor) -> Tensor:
+        if self.checkpoint_3d and self.training and torch.is_grad_enabled():
+            return checkpoint(part, x, use_reentrant=False)
+        return part(x)
 
     @staticmethod
     def _no_displacement(volume: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from megaportraits.config import ModelConfig
@@ -11,10 +12,27 @@ from megaportraits.models.head_pose import HeadPoseNet
 from megaportraits.nn.backbones import ResNet
 from megaportraits.nn.blocks import BlockStyle
 from megaportraits.ops.geometry import HEAD_HALF_CM
-from megaportraits.ops.warping import Pose, canonical_to_image, crop_around
+from megaportraits.ops.warping import Pose, crop_around, project
 
 FACE_CENTER = (0.0, -0.5, 8.0)
 """Head point (centimetres) between eyes and mouth, on which the face-centred crop lies."""
+
+
+def crop_face(image: Tensor, pose: Pose, *, centimetres: float, size: int) -> Tensor:
+    """The upright face-centred crop of heads with a known pose.
+
+    Args:
+        image: (B, 3, S, S), head crops.
+        pose: where the heads are.
+        centimetres: side of the crop on the head.
+        size: side of the crop in pixels.
+
+    Returns:
+        (B, 3, size, size).
+    """
+    center = project(torch.tensor([FACE_CENTER]), pose)[:, 0]
+    half_side = pose.scale * (centimetres / 2 / HEAD_HALF_CM)
+    return crop_around(image, center, half_side, size)
 
 
 @dataclass(frozen=True)
@@ -41,12 +59,7 @@ class MotionEncoder(nn.Module):
 
     def face_crop(self, image: Tensor, pose: Pose) -> Tensor:
         """The face-centred crop (B.1: "a center crop around the face"), (B, 3, face_size, face_size)."""
-        x, y, z = FACE_CENTER
-        point = pose.rotation.new_tensor([x, -y, z]) / HEAD_HALF_CM
-        # Sizes of 10^6 make grid units equal crop units to float precision.
-        center = canonical_to_image(point.expand(len(pose.rotation), 1, 3), pose, (1, 10**6, 10**6))[:, 0, :2]
-        half_side = pose.scale * (self.face_cm / 2 / HEAD_HALF_CM)
-        return crop_around(image, center, half_side, self.face_size)
+        return crop_face(image, pose, centimetres=self.face_cm, size=self.face_size)
 
     def encode_expression(self, image: Tensor, pose: Pose) -> Tensor:
         """Z (B, n) of an image (B, 3, S, S) whose head has this pose; no gradient goes into the crop's place."""

@@ -5,31 +5,45 @@ from __future__ import annotations
 import json
 from importlib import resources
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
-from megaportraits.config import ModelConfig, parse_config
+from megaportraits.config import Config, GazeConfig, ModelConfig, MotionConfig, parse_config
 from megaportraits.errors import WeightsError
 from megaportraits.models.base import BaseModel
+from megaportraits.models.gaze import GazeNet
+from megaportraits.models.head_pose import HeadPoseNet
+from megaportraits.nn.spectral import plain_state_dict
+
+C = TypeVar("C", bound=Config)
+M = TypeVar("M", bound=nn.Module)
 
 
 def save_base(path: Path, model: BaseModel, *, notes: dict[str, str] | None = None) -> None:
     """Write a base model's weights in float16; an existing file is replaced at once or not at all.
+
+    Spectral norms are folded into plain weights.
 
     Args:
         path: ends in .safetensors.
         model: any device and precision.
         notes: further metadata, for example the steps it was trained for.
     """
-    tensors = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in model.state_dict().items()}
-    metadata = {"kind": "base", "config": model.config.model_dump_json(), **(notes or {})}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    save_file(tensors, partial, metadata=metadata)
-    partial.replace(path)
+    _save(path, "base", model, model.config, notes)
+
+
+def save_gaze(path: Path, model: GazeNet, *, notes: dict[str, str] | None = None) -> None:
+    """Write a gaze network, as `save_base` does."""
+    _save(path, "gaze", model, model.config, notes)
+
+
+def save_head_pose(path: Path, model: HeadPoseNet, config: MotionConfig, *, notes: dict[str, str] | None) -> None:
+    """Write a head-pose network, as `save_base` does; `config` says its width and input size."""
+    _save(path, "head-pose", model, config, notes)
 
 
 def find_base(name_or_path: str | Path) -> Path:
@@ -61,31 +75,68 @@ def load_base(name_or_path: str | Path, device: torch.device | str = "cpu") -> B
         WeightsError: no such file, not safetensors, not a base model, or other tensors than its config needs.
     """
     path = find_base(name_or_path)
+    config, tensors = _read(path, "base", ModelConfig)
+    model = BaseModel(config)
+    _fill(model, tensors, path)
+    return _inference(model, device)
+
+
+def load_gaze(path: Path, device: torch.device | str = "cpu") -> GazeNet:
+    """A frozen gaze network in float32, from `save_gaze`'s file; raises as `load_base`."""
+    if not path.is_file():
+        raise WeightsError(
+            f"the gaze network {path} does not exist",
+            fix="Train one with `megaportraits train gaze` and name it in loss.gaze_network, or set loss.gaze=0.",
+        )
+    config, tensors = _read(path, "gaze", GazeConfig)
+    model = GazeNet(config)
+    _fill(model, tensors, path)
+    return _inference(model, device)
+
+
+def load_head_pose(path: Path, model: HeadPoseNet) -> None:
+    """Fill a head-pose network of the same width, for example `BaseModel.motion.head_pose`; raises as `load_base`."""
+    if not path.is_file():
+        raise WeightsError(f"the head-pose network {path} does not exist", fix="Give a head_pose.safetensors file.")
+    _, tensors = _read(path, "head-pose", MotionConfig)
+    _fill(model, tensors, path)
+
+
+def _save(path: Path, kind: str, model: nn.Module, config: Config, notes: dict[str, str] | None) -> None:
+    tensors = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in plain_state_dict(model).items()}
+    metadata = {"kind": kind, "config": config.model_dump_json(), **(notes or {})}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    save_file(tensors, partial, metadata=metadata)
+    partial.replace(path)
+
+
+def _read(path: Path, kind: str, schema: type[C]) -> tuple[C, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is not a readable safetensors file: {error}", fix="Get the file again.") from error
-    if metadata.get("kind") != "base" or "config" not in metadata:
+    if metadata.get("kind") != kind or "config" not in metadata:
         raise WeightsError(
-            f"{path} holds {metadata.get('kind', 'no known kind of model')!r}, expected a base model",
-            fix="Pass the base.safetensors that training wrote.",
+            f"{path} holds {metadata.get('kind', 'no known kind of model')!r}, expected a {kind} model",
+            fix=f"Pass the file that `megaportraits train {kind}` wrote.",
         )
-    config = parse_config(ModelConfig, json.loads(metadata["config"]), str(path))
-    model = BaseModel(config)
+    return parse_config(schema, json.loads(metadata["config"]), str(path)), tensors
+
+
+def _fill(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     wanted = {k: tuple(v.shape) for k, v in model.state_dict().items()}
     got = {k: tuple(v.shape) for k, v in tensors.items()}
     if wanted != got:
         wrong = sorted(set(wanted.items()) ^ set(got.items()))[0][0]
         raise WeightsError(
             f"{path}: tensor {wrong} is {got.get(wrong, 'missing')}, expected {wanted.get(wrong, 'no such tensor')}",
-            fix="The file belongs to another version of megaportraits.",
+            fix="The file belongs to another configuration or version of megaportraits.",
         )
     model.load_state_dict(tensors)
-    return _inference(model, device)
 
 
-def _inference(model: BaseModel, device: torch.device | str) -> BaseModel:
-    nn.Module.requires_grad_(model, False)
-    return model.to(device).eval()
+def _inference(model: M, device: torch.device | str) -> M:
+    return model.requires_grad_(False).to(device).eval()

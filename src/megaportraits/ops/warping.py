@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from megaportraits.ops.geometry import HEAD_HALF_CM
 from megaportraits.ops.shapes import check_shape
 
 
@@ -98,6 +99,13 @@ def image_to_canonical(points: Tensor, pose: Pose, size: tuple[int, int, int]) -
     flat = points.reshape(shape[0], -1, 3).expand(batch, -1, -1)
     moved = (flat - _translation(pose, size)[:, None]) / pose.scale.float()[:, None, None]
     return _rotate(moved, _rotation_y_down(pose).transpose(1, 2)).reshape(batch, *shape[1:])
+
+
+def project(points: Tensor, pose: Pose) -> Tensor:
+    """Head points (N, 3), centimetres, of every pose's head to crop coordinates (B, N, 2), y down."""
+    turned = (pose.rotation.float()[:, None] * points.float().to(pose.rotation.device)[None, :, None]).sum(-1)
+    flat = turned[..., :2] * turned.new_tensor([1.0, -1.0]) / HEAD_HALF_CM
+    return flat * pose.scale.float()[:, None, None] + pose.translation.float()[:, None]
 
 
 def sample(volume: Tensor, grid: Tensor) -> Tensor:

@@ -2,83 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from megaportraits import weights
 from megaportraits.config import TrainBaseConfig
-from megaportraits.data.augment import color_jitter, degrade, random_warp
+from megaportraits.data.augment import flip
 from megaportraits.data.clips import ClipIndex
 from megaportraits.data.pairs import PairDataset
+from megaportraits.losses.adversarial import discriminator_hinge, feature_matching, generator_hinge
 from megaportraits.losses.contrastive import contrastive_loss
 from megaportraits.losses.correspondence import warp_loss
-from megaportraits.losses.foreground import composite, feature_weight, masked_l1, random_colors
-from megaportraits.losses.perceptual import perceptual_loss
+from megaportraits.losses.foreground import feature_weight, masked_l1
 from megaportraits.models.base import BaseModel, Identity, Output
+from megaportraits.models.discriminator import Discriminator
 from megaportraits.models.motion import Motion
-from megaportraits.models.storage import load_base, save_base
-from megaportraits.nn.efficientnet import EfficientNetLite0
-from megaportraits.nn.vgg import VGG19Features
+from megaportraits.models.storage import load_base, load_head_pose, save_base
+from megaportraits.nn.spectral import add_spectral_norm
 from megaportraits.ops.geometry import geodesic_distance
 from megaportraits.ops.warping import Pose
 from megaportraits.training.loop import fit
+from megaportraits.training.perceptual import PerceptualTerms
+from megaportraits.training.views import Views, label_pose, make_views
 
 Batch = dict[str, Tensor]
 Losses = dict[str, Tensor]
 
-
-@dataclass(frozen=True)
-class Views:
-    """A batch as the networks see it: composites (B, 3, S, S), and what the target is compared over."""
-
-    source: Tensor
-    target: Tensor
-    target_matte: Tensor
-    target_color: Tensor
-    driver: Tensor
-    driver_augmented: Tensor
+SPECTRAL_PARTS = ("appearance", "embed_z", "warp_source", "generator_3d", "warp_driver", "projection", "generator_2d")
+"""What counts as generators (B.1): all of G_base but E_mtn, which is an encoder of motion and partly pre-trained."""
 
 
 class BaseStage(nn.Module):
-    """G_base and its losses. One phase, "generator"; the discriminator's phase joins with the adversarial loss.
+    """G_base and its losses: the phase "generator", and with adversarial losses the phase "discriminator".
 
     Everything random in a step comes from the generator that the loop hands over, so that a step can be repeated.
+
+    Args:
+        config: of the run.
+        expression_names: what the read-out of z learns, and what a mirrored face swaps.
+        init: weights to start from, of the same model; random ones without.
     """
 
-    phases = ("generator",)
+    file_name = "base.safetensors"
 
-    def __init__(self, config: TrainBaseConfig, expression_names: tuple[str, ...]) -> None:
+    def __init__(
+        self, config: TrainBaseConfig, expression_names: tuple[str, ...], init: BaseModel | None = None
+    ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.expression_names = config, expression_names
         self.model = BaseModel(config.model)
+        if init is not None:
+            self.model.load_state_dict(init.state_dict())
+        self.model.checkpoint_3d = config.run.checkpoint_3d
+        if config.optim.spectral_norm:
+            for part in SPECTRAL_PARTS:
+                if (module := getattr(self.model, part)) is not None:
+                    add_spectral_norm(module)
         self.readout = nn.Linear(config.model.motion.z, len(expression_names) + 2) if config.loss.expression else None
-        self._perceptual: list[Callable[[Tensor], list[Tensor]]] = []
-        if config.loss.perceptual:
-            self._perceptual.append(_perceptual_network(config.loss.perceptual_network))
+        self.perceptual = PerceptualTerms(config.loss)
+        adversarial = bool(config.loss.adversarial or config.loss.feature_matching)
+        self.discriminator = Discriminator(config.discriminator) if adversarial else None
+        self.phases = ("generator", "discriminator") if adversarial else ("generator",)
+        self._shown: tuple[Tensor, Tensor] | None = None
 
     def weights(self) -> dict[str, float]:
-        """The weight of every loss, from the config."""
+        """The weight of every loss that is switched on."""
         w = self.config.loss
-        names = (
-            "reconstruction",
-            "perceptual",
-            "contrastive",
-            "matte",
-            "pose",
-            "expression",
-            "warp_source",
-            "warp_driver",
-        )
-        return {n: float(getattr(w, n.split("_")[0])) for n in names if getattr(w, n.split("_")[0])}
+        weights = {
+            "reconstruction": w.reconstruction,
+            "adversarial": w.adversarial,
+            "feature_matching": w.feature_matching,
+            "discriminator": 1.0 if self.discriminator is not None else 0.0,
+            "contrastive": w.contrastive,
+            "matte": w.matte,
+            "pose": w.pose,
+            "expression": w.expression,
+            "warp_source": w.warp,
+            "warp_driver": w.warp,
+        }
+        return {name: weight for name, weight in weights.items() if weight} | self.perceptual.weights
 
     def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> Losses:
-        """The losses of one phase, unweighted."""
-        views = self.views(batch, generator)
+        """The losses of one phase, unweighted; "discriminator" judges the images of the "generator" before it."""
+        if phase == "discriminator":
+            return {"discriminator": self._judge()}
+        if self.config.data.flip:
+            batch = flip(batch, torch.rand(len(batch["identity"]), generator=generator) < 0.5, self.expression_names)
+        views = make_views(batch, self.config, generator)
         source_pose, driver_pose, pose_error = self._poses(batch, views)
         z = self._expressions(views, source_pose, driver_pose)
         z_source, z_driver = z.chunk(2)
@@ -93,7 +105,7 @@ class BaseStage(nn.Module):
 
     def sample(self, model: BaseModel, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Rows of source, driver, prediction and target, driven as at inference; PSNR (dB) and pose error (degrees)."""
-        views = self.views(batch, torch.Generator().manual_seed(0))
+        views = make_views(batch, self.config, torch.Generator().manual_seed(0))
         motion = model.motion(torch.cat([views.source, views.driver]))
         count = len(views.source)
         identity = model.encode(views.source, motion[slice(0, count)])
@@ -111,38 +123,9 @@ class BaseStage(nn.Module):
         """The averaged model, float16."""
         save_base(path, model, notes={"steps": str(step), "recipe": self.config.model.name})
 
-    def views(self, batch: Batch, generator: torch.Generator) -> Views:
-        """Composite and augment a batch (B.1)."""
-        image = {k: batch[f"{k}_image"].float() / 255 for k in ("source", "target", "driver")}
-        matte = {k: batch[f"{k}_matte"].float() / 255 for k in ("source", "target", "driver")}
-        count, device = len(image["source"]), image["source"].device
-        pair = color_jitter(torch.cat([image["source"], image["target"]]), strength=0.25, generator=generator, repeat=2)
-        image["source"], image["target"] = pair.chunk(2)
-        if not self.config.model.predict_matte:
-            color = torch.zeros(count, 3, 1, 1, device=device)
-            source_color = target_color = color
-        else:
-            source_color, target_color = (random_colors(count, generator, device) for _ in range(2))
-        background: Tensor = target_color
-        if self.config.data.random_background:
-            background = _random_background(image["target"], generator)
-        driver = composite(image["driver"], matte["driver"], background)
-        return Views(
-            source=composite(image["source"], matte["source"], source_color),
-            target=composite(image["target"], matte["target"], target_color),
-            target_matte=matte["target"],
-            target_color=target_color,
-            driver=color_jitter(degrade(driver, generator=generator), strength=0.5, generator=generator),
-            driver_augmented=self._augment_driver(driver, generator),
-        )
-
-    def _augment_driver(self, driver: Tensor, generator: torch.Generator) -> Tensor:
-        driver = random_warp(driver, strength=0.04, generator=generator)
-        return color_jitter(degrade(driver, generator=generator), strength=1.0, generator=generator)
-
     def _poses(self, batch: Batch, views: Views) -> tuple[Pose, Pose, Tensor]:
         """Source and driver pose, and the head-pose network's error against the labels (zero if it is not trained)."""
-        labels = Pose.cat([_label_pose(batch, "source"), _label_pose(batch, "target")])
+        labels = Pose.cat([label_pose(batch, "source"), label_pose(batch, "target")])
         count = len(views.source)
         error = labels.scale.new_zeros(())
         predicted = labels
@@ -188,17 +171,31 @@ class BaseStage(nn.Module):
             losses["reconstruction"] = masked_l1(prediction, views.target, weight)
         if w.matte and output.alpha is not None:
             losses["matte"] = F.l1_loss(output.alpha, views.target_matte)
-        if w.perceptual:
-            lite = w.perceptual_network == "effnet-lite0"
-            losses["perceptual"] = perceptual_loss(
-                prediction,
-                views.target,
-                self._perceptual[0],
-                weights=(0.25,) * 4 if lite else (0.2,) * 5,
-                scales=w.perceptual_scales,
-                relative=lite,
-            )
+        losses |= self.perceptual(prediction, views.target, label_pose(batch, "target"))
+        if self.discriminator is not None:
+            losses |= self._adversarial(prediction, views.target)
         return losses
+
+    def _adversarial(self, prediction: Tensor, target: Tensor) -> Losses:
+        """The generator's side; gradient goes through the discriminator into the prediction."""
+        assert self.discriminator is not None
+        self._shown = prediction.detach(), target
+        with torch.no_grad():
+            real = self.discriminator(target)
+        fake = self.discriminator(prediction)
+        losses = {"adversarial": generator_hinge(fake), "feature_matching": feature_matching(real, fake)}
+        return {name: loss for name, loss in losses.items() if getattr(self.config.loss, name)}
+
+    def _judge(self) -> Tensor:
+        assert self.discriminator is not None and self._shown is not None, "the generator's phase comes first"
+        fake, real = self._shown
+        self._shown = None
+        both = self.discriminator(torch.cat([real, fake]))
+        halves = [
+            [(score[half], [f[half] for f in features]) for score, features in both]
+            for half in (slice(0, len(real)), slice(len(real), None))
+        ]
+        return discriminator_hinge(halves[0], halves[1])
 
     def _label_losses(self, batch: Batch, identity: Identity, output: Output, z: Tensor, pose_error: Tensor) -> Losses:
         w, losses = self.config.loss, {}
@@ -216,7 +213,7 @@ class BaseStage(nn.Module):
                 if field is not None:
                     losses[f"warp_{side}"] = warp_loss(
                         field,
-                        _label_pose(batch, role),
+                        label_pose(batch, role),
                         batch[f"{role}_coords"],
                         batch[f"{role}_valid"],
                         size,
@@ -242,10 +239,6 @@ class BaseStage(nn.Module):
         )
 
 
-def _label_pose(batch: Batch, role: str) -> Pose:
-    return Pose(batch[f"{role}_rotation"], batch[f"{role}_translation"], batch[f"{role}_scale"])
-
-
 def pose_loss(predicted: Pose, labels: Pose) -> Tensor:
     """Geodesic angle (radians) plus L1 of translation (crop units) and of log scale."""
     angle = geodesic_distance(predicted.rotation, labels.rotation).mean()
@@ -260,29 +253,14 @@ def readout_loss(predicted: Tensor, labels: Tensor) -> Tensor:
     return error.sum(1).mean()
 
 
-def _random_background(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Backgrounds of every spatial frequency, made from the batch itself: other images, blurred, tinted, mirrored."""
-    other = images.roll(1, 0).flip(3)
-    size = images.shape[-1]
-    level = int(torch.randint(1, 5, (1,), generator=generator))
-    small = F.interpolate(other, (size // 2**level,) * 2, mode="bilinear", antialias=True, align_corners=False)
-    soft = F.interpolate(small, (size, size), mode="bilinear", align_corners=False)
-    tint = random_colors(len(images), generator, images.device)
-    mix = torch.rand(len(images), 1, 1, 1, generator=generator).to(images)
-    return soft * (1 - mix) + tint * mix
-
-
-def _perceptual_network(name: str) -> Callable[[Tensor], list[Tensor]]:
-    """Frozen features; kept out of the stage's state dict, and moved to wherever the images are."""
-    net = (
-        VGG19Features.from_file(weights.fetch("vgg19"))
-        if name == "vgg19"
-        else EfficientNetLite0.from_file(weights.fetch("efficientnet_lite0"))
-    )
-    return lambda image: net.to(image.device)(image)
-
-
-def train_base(config: TrainBaseConfig, out: Path, *, resume: bool = False, init: Path | None = None) -> int:
+def train_base(
+    config: TrainBaseConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    init: Path | None = None,
+    head_pose: Path | None = None,
+) -> int:
     """Train the base model on shards; returns the step reached.
 
     Args:
@@ -290,6 +268,7 @@ def train_base(config: TrainBaseConfig, out: Path, *, resume: bool = False, init
         out: the run folder.
         resume: go on with the run in `out`.
         init: start from these weights (a .safetensors of the same model) instead of random ones.
+        head_pose: start the head-pose network from these weights (`megaportraits train head-pose`).
     """
     size = config.run.train_size or config.model.image_size
 
@@ -307,7 +286,8 @@ def train_base(config: TrainBaseConfig, out: Path, *, resume: bool = False, init
     training = pairs(config.data.path, config.optim.steps * config.optim.batch_size, config.run.seed)
     validation = pairs(config.data.validation, 8, 1) if config.data.validation else None
     torch.manual_seed(config.run.seed)  # the initial weights are part of the recipe
-    stage = BaseStage(config, training.expression_names)
-    if init is not None and not resume:
-        stage.model.load_state_dict(load_base(init).state_dict())
+    start = load_base(init) if init is not None and not resume else None
+    stage = BaseStage(config, training.expression_names, start)
+    if head_pose is not None and not resume:
+        load_head_pose(head_pose, stage.model.motion.head_pose)
     return fit(stage, training, validation, config, out, resume=resume)

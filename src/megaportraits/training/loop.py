@@ -1,12 +1,16 @@
-"""The training loop: phases, precision, checkpoints, exact resume, statistics, sample grids."""
+"""The training loop: phases, precision, processes, checkpoints, exact resume, statistics, sample grids.
+
+A step takes `batch_size` samples in micro-batches: every process (rank) takes an equal share of them in `accumulate`
+parts. Micro-batch m of a step has its own samples and its own random generator, wherever it runs: two processes give
+the gradients of one process that accumulates two parts.
+"""
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,25 +18,33 @@ from typing import Any, Protocol
 
 import cv2
 import torch
-import yaml
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 from rich.console import Console
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from megaportraits.config import Config, OptimConfig, RunConfig
+from megaportraits.config import OptimConfig, RunConfig
 from megaportraits.errors import TrainingError
 from megaportraits.training import checkpoint
+from megaportraits.training.run import Meter, Run
+from megaportraits.training.schedule import learning_rate, warmed_ema
+from megaportraits.training.signals import stop_on_signals
 
 Batch = dict[str, Tensor]
 
 
 class Stage(Protocol):
-    """What the loop needs of a stage; it is also an `nn.Module` with a `model`."""
+    """What the loop needs of a stage; it is also an `nn.Module` with a `model`.
+
+    Every phase has an optimizer of its own. The parameters of the submodule that bears a phase's name are that
+    phase's; all others are the first phase's.
+    """
 
     phases: tuple[str, ...]
     model: nn.Module
+    file_name: str
 
     def weights(self) -> dict[str, float]:
         """Weight per loss name."""
@@ -40,71 +52,21 @@ class Stage(Protocol):
     def __call__(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Losses of one phase, unweighted."""
 
-    def sample(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """A picture (3, H, W) in [0, 1] of a fixed batch, and numbers about it."""
+    def sample(self, model: nn.Module, batch: Batch) -> tuple[Tensor | None, dict[str, float]]:
+        """A picture (3, H, W) in [0, 1] of a fixed batch (or None), and numbers about it."""
 
     def save(self, path: Path, model: nn.Module, *, step: int) -> None:
         """Write the weights that users get."""
 
 
-@dataclass
-class Run:
-    """A run folder: `config.yaml`, `stats.jsonl`, `samples/`, `checkpoints/`, `base.safetensors`."""
-
-    folder: Path
-
-    def start(self, config: Config, *, resume: bool) -> None:
-        """Make the folder; an existing run is only touched by resuming.
-
-        Raises:
-            TrainingError: the folder holds a run and `resume` is False.
-        """
-        if (self.folder / "config.yaml").exists() and not resume:
-            raise TrainingError(
-                f"{self.folder} already holds a run", fix="Add --resume to go on, or choose another --out."
-            )
-        (self.folder / "samples").mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-        (self.folder / "config.yaml").write_text(text, encoding="utf-8")
-
-    def rewind(self, step: int) -> None:
-        """Drop statistics after `step`, which a resumed run will write again."""
-        path = self.folder / "stats.jsonl"
-        if path.exists():
-            lines = [line for line in path.read_text().splitlines() if line and json.loads(line)["step"] <= step]
-            path.write_text("".join(line + "\n" for line in lines))
-
-    def log(self, entry: dict[str, Any]) -> None:
-        """Append one line of statistics."""
-        with (self.folder / "stats.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-
-    def picture(self, step: int, image: Tensor) -> None:
-        """Write a sample grid."""
-        pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-        cv2.imwrite(str(self.folder / "samples" / f"{step:08d}.png"), pixels[..., ::-1])
-
-
-def learning_rate(optim: OptimConfig, step: int) -> float:
-    """Linear warm-up, then a cosine from `learning_rate` to `final_learning_rate`."""
-    if step < optim.warmup_steps:
-        return optim.learning_rate * (step + 1) / optim.warmup_steps
-    progress = (step - optim.warmup_steps) / max(1, optim.steps - optim.warmup_steps)
-    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-    return optim.final_learning_rate + (optim.learning_rate - optim.final_learning_rate) * cosine
-
-
-def warmed_ema(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """An exponential moving average whose decay rises as (1 + n) / (10 + n), so that it forgets the random start."""
-
-    @torch.no_grad()
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        n = int(count)
-        keep = min(decay, (1 + n) / (10 + n))
-        for mean, value in zip(averaged, current, strict=True):
-            mean.lerp_(value.to(mean), 1 - keep)
-
-    return update
+def phase_parameters(stage: Any) -> dict[str, list[nn.Parameter]]:
+    """The trainable parameters of every phase, in the stage's order."""
+    own: dict[str, list[nn.Parameter]] = {phase: [] for phase in stage.phases}
+    for name, parameter in stage.named_parameters():
+        if parameter.requires_grad:
+            part = name.partition(".")[0]
+            own[part if part in own else stage.phases[0]].append(parameter)
+    return own
 
 
 def fit(
@@ -120,86 +82,209 @@ def fit(
 
     Ctrl-C and SIGTERM finish the step, checkpoint and leave. The item of pair k depends on (seed, k) alone and every
     step's randomness on (seed, step) alone, so that a resumed run equals an undisturbed one bit for bit.
+
+    Raises:
+        TrainingError: the folder holds another run; the checkpoint or the batch size does not fit; a loss is not
+            finite; the disk is full.
     """
-    run, optim, settings = Run(folder), config.optim, config.run
-    run.start(config, resume=resume)
-    fabric = Fabric(accelerator=settings.accelerator, devices=settings.devices, precision=settings.precision)
-    optimizer = torch.optim.AdamW(
-        [p for p in stage.parameters() if p.requires_grad],
-        lr=optim.learning_rate,
-        betas=optim.betas,
-        eps=optim.eps,
-        weight_decay=optim.weight_decay,
-    )
-    average = AveragedModel(stage.model, multi_avg_fn=warmed_ema(optim.ema_decay), use_buffers=True)
-    state = checkpoint.latest(folder / "checkpoints") if resume else None
-    first = 0
-    if state is not None:
-        first = _restore(state, stage, average, optimizer)
-    run.rewind(first)
-    module, optimizer = fabric.setup(stage, optimizer)
-    average.to(fabric.device)
-    batches = _batches(fabric, dataset, config, first)
-    fixed = None if validation is None else fabric.to_device(_fixed_batch(validation, 8))
-    meter = _Meter(config)
-    last_save = time.monotonic()
-    step = first
-    with _stop_on_signals() as stopped:
-        for step in range(first + 1, optim.steps + 1):
-            losses = _step(fabric, module, optimizer, next(batches), config, step)
-            average.update_parameters(stage.model)
+    optim, settings = config.optim, config.run
+    run = Run(folder, settings.tensorboard)
+    fabric = _fabric(settings)
+    run.check(resume=resume)
+    job = _Job.prepare(fabric, stage, config, checkpoint.latest(folder / "checkpoints") if resume else None)
+    fabric.barrier()  # every process has read the folder before one changes it
+    if fabric.is_global_zero:
+        run.start(config, job.step)
+    batches = iter(_loader(fabric, dataset, config, job.step))
+    fixed = None if validation is None else fabric.to_device(_fixed_batch(validation, min(8, len(validation))))  # type: ignore[arg-type]
+    meter, last_save = Meter(config), time.monotonic()
+    with stop_on_signals() as signalled:
+        while job.step < optim.steps:
+            losses = job.advance(batches, dataset)
             meter.add(losses)
+            step, last, stopped = job.step, job.step == optim.steps, _anywhere(fabric, signalled())
+            if not fabric.is_global_zero:
+                if stopped:
+                    break
+                continue
             if step % settings.log_every == 0:
                 run.log(meter.flush(step))
-            if fixed is not None and (step % settings.sample_every == 0 or step == optim.steps):
-                _sample(fabric, stage, average.module, fixed, run, step)
-            due = time.monotonic() - last_save > settings.checkpoint_minutes * 60
-            if due or stopped() or step == optim.steps:
-                _save(run, stage, average, optimizer, step, settings)
+            if fixed is not None and (step % settings.sample_every == 0 or last):
+                _sample(fabric, stage, job.average.module, fixed, run, step)
+            if stopped or last or time.monotonic() - last_save > settings.checkpoint_minutes * 60:
+                checkpoint.save(folder / "checkpoints", job.state(), keep=settings.keep_checkpoints)
+                stage.save(folder / stage.file_name, job.average.module, step=step)
                 last_save = time.monotonic()
-            if stopped():
+            if stopped:
                 Console(stderr=True).print(f"Stopped at step {step}; go on with --resume.")
                 break
-    return step
+    run.close()
+    return job.step
 
 
-def _step(fabric: Fabric, module: Any, optimizer: Any, batch: Batch, config: Any, step: int) -> dict[str, float]:
-    values: dict[str, float] = {}
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(config.optim, step - 1)
-    for number, phase in enumerate(module.phases):
-        generator = torch.Generator().manual_seed((config.run.seed * 1_000_003 + step) * 7 + number)
-        losses = module(phase, batch, step, generator)
-        weights = module.weights()
-        total = sum((weights[name] * loss for name, loss in losses.items()), torch.zeros((), device=fabric.device))
+@dataclass
+class _Job:
+    """What a checkpoint holds, and one step of it."""
+
+    fabric: Fabric
+    stage: Any
+    config: Any
+    module: Any
+    own: dict[str, list[nn.Parameter]]
+    optimizers: dict[str, Any]
+    average: AveragedModel
+    step: int = 0
+
+    @staticmethod
+    def prepare(fabric: Fabric, stage: Any, config: Any, state: dict[str, Any] | None) -> _Job:
+        optim: OptimConfig = config.optim
+        own = phase_parameters(stage)
+        optimizers = {
+            phase: torch.optim.AdamW(
+                parameters,
+                lr=optim.learning_rate,
+                betas=optim.betas,
+                eps=optim.eps,
+                weight_decay=optim.weight_decay,
+            )
+            for phase, parameters in own.items()
+        }
+        # Buffers (the vectors of spectral norms) are copied, not averaged.
+        average = AveragedModel(stage.model, multi_avg_fn=warmed_ema(optim.ema_decay))
+        step = 0 if state is None else _restore(state, stage, average, optimizers)
+        module, *wrapped = fabric.setup(stage, *optimizers.values())
+        average.to(fabric.device)
+        return _Job(fabric, stage, config, module, own, dict(zip(own, wrapped, strict=True)), average, step)
+
+    def advance(self, batches: Iterator[Batch], dataset: Any) -> dict[str, float]:
+        """One step; the losses, averaged over micro-batches and processes."""
+        self.step += 1
+        parts = self.config.optim.accumulate
+        means: dict[str, Tensor] = {}
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(self.config.optim, self.step - 1)
+        for part in range(parts):
+            batch = next(batches)
+            for number, phase in enumerate(self.stage.phases):
+                with self._only(phase), self._unsynchronized(part < parts - 1):
+                    losses = self.module(phase, batch, self.step, self._generator(number, part))
+                    self._check(losses, phase, batch, dataset)
+                    total = self._total(losses)
+                    self.fabric.backward(total / parts)
+                for name, loss in {**losses, f"total_{phase}": total}.items():
+                    means[name] = means.get(name, 0) + loss.detach().float() / parts
+        for optimizer in self.optimizers.values():
+            if self.config.optim.clip_grad_norm:
+                self.fabric.clip_gradients(self.module, optimizer, max_norm=self.config.optim.clip_grad_norm)
+            optimizer.step()
+        self.average.update_parameters(self.stage.model)
+        values = torch.stack(list(means.values()))
+        if self.fabric.world_size > 1:
+            values = self.fabric.all_reduce(values, reduce_op="mean")
+        return dict(zip(means, values.tolist(), strict=True))
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "stage": self.stage.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizers": {phase: optimizer.state_dict() for phase, optimizer in self.optimizers.items()},
+        }
+
+    def _generator(self, phase: int, part: int) -> torch.Generator:
+        micro_batch = self.fabric.global_rank * self.config.optim.accumulate + part
+        seed = (self.config.run.seed * 1_000_003 + self.step) * 7 + phase
+        return torch.Generator().manual_seed(seed + micro_batch * 1_000_000_007)
+
+    def _total(self, losses: dict[str, Tensor]) -> Tensor:
+        weights = self.stage.weights()
+        zero = torch.zeros((), device=self.fabric.device)
+        return sum((weights[name] * loss for name, loss in losses.items()), zero)
+
+    def _check(self, losses: dict[str, Tensor], phase: str, batch: Batch, dataset: Any) -> None:
         for name, loss in losses.items():
-            values[name] = float(loss.detach())
-            if not math.isfinite(values[name]):
+            if not math.isfinite(value := float(loss.detach())):
+                of = f"; the batch: {', '.join(dataset.describe(batch))}" if hasattr(dataset, "describe") else ""
                 raise TrainingError(
-                    f"loss {name!r} is {values[name]} at step {step}, phase {phase!r}",
+                    f"loss {name!r} is {value} at step {self.step}, phase {phase!r}{of}",
                     fix="Resume from the last checkpoint with a smaller learning rate or in 32-true precision.",
                 )
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(total)
-        if config.optim.clip_grad_norm:
-            fabric.clip_gradients(module, optimizer, max_norm=config.optim.clip_grad_norm)
-        optimizer.step()
-        values[f"total_{phase}"] = float(total.detach())
-    return values
+
+    @contextmanager
+    def _only(self, phase: str) -> Iterator[None]:
+        """Gradient flows through the other phases' networks, but not into their parameters."""
+        others = [p for other, parameters in self.own.items() if other != phase for p in parameters]
+        for parameter in others:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in others:
+                parameter.requires_grad_(True)
+
+    @contextmanager
+    def _unsynchronized(self, waits: bool) -> Iterator[None]:
+        """Sum gradients over processes only once, with the last part."""
+        if waits and self.fabric.world_size > 1:
+            with self.fabric.no_backward_sync(self.module):
+                yield
+        else:
+            yield
 
 
-def _batches(fabric: Fabric, dataset: Dataset[Batch], config: Any, first: int) -> Iterator[Batch]:
-    size = config.optim.batch_size
+def _fabric(settings: RunConfig) -> Fabric:
+    # A phase leaves the other phases' parameters without gradient, which DDP has to be told.
+    several = settings.devices > 1 or settings.strategy == "ddp"
+    strategy = DDPStrategy(find_unused_parameters=True) if several else "auto"
+    fabric = Fabric(
+        accelerator=settings.accelerator, devices=settings.devices, precision=settings.precision, strategy=strategy
+    )
+    fabric.launch()
+    return fabric
+
+
+def _anywhere(fabric: Fabric, flag: bool) -> bool:
+    """Whether the flag is set in any process."""
+    if fabric.world_size == 1:
+        return flag
+    return bool(fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum") > 0)
+
+
+class _Share(Sampler[int]):
+    """The items of one process, from step `first` on: every step has `size` items, shared out in order."""
+
+    def __init__(self, first: int, steps: int, size: int, rank: int, ranks: int) -> None:
+        self.first, self.steps, self.size, self.share, self.rank = first, steps, size, size // ranks, rank
+
+    def __len__(self) -> int:
+        return (self.steps - self.first) * self.share
+
+    def __iter__(self) -> Iterator[int]:
+        for step in range(self.first, self.steps):
+            start = step * self.size + self.rank * self.share
+            yield from range(start, start + self.share)
+
+
+def _loader(fabric: Fabric, dataset: Dataset[Batch], config: Any, first: int) -> Any:
+    optim = config.optim
+    parts = fabric.world_size * optim.accumulate
+    if optim.batch_size % parts:
+        raise TrainingError(
+            f"a batch of {optim.batch_size} cannot be shared out to {fabric.world_size} processes x "
+            f"{optim.accumulate} parts",
+            fix="Choose optim.batch_size as a multiple of their product.",
+        )
     loader = DataLoader(
         dataset,
-        batch_size=size,
-        sampler=range(first * size, config.optim.steps * size),
+        batch_size=optim.batch_size // parts,
+        sampler=_Share(first, optim.steps, optim.batch_size, fabric.global_rank, fabric.world_size),
         num_workers=config.data.workers,
         worker_init_fn=_quiet_worker,
-        persistent_workers=False,
         drop_last=True,
     )
-    return iter(fabric.setup_dataloaders(loader, use_distributed_sampler=False))
+    return fabric.setup_dataloaders(loader, use_distributed_sampler=False)
 
 
 def _quiet_worker(_: int) -> None:
@@ -217,77 +302,26 @@ def _sample(fabric: Fabric, stage: Stage, model: nn.Module, batch: Batch, run: R
     model.eval()
     with torch.no_grad(), fabric.autocast():
         picture, numbers = stage.sample(model, batch)
-    run.picture(step, picture)
+    if picture is not None:
+        run.picture(step, picture)
     run.log({"step": step, "validation": numbers})
 
 
-def _save(run: Run, stage: Any, average: AveragedModel, optimizer: Any, step: int, settings: RunConfig) -> None:
-    state = {
-        "step": step,
-        "stage": stage.state_dict(),
-        "average": average.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    checkpoint.save(run.folder / "checkpoints", state, keep=settings.keep_checkpoints)
-    stage.save(run.folder / "base.safetensors", average.module, step=step)
-
-
-def _restore(state: dict[str, Any], stage: nn.Module, average: AveragedModel, optimizer: Any) -> int:
+def _restore(state: dict[str, Any], stage: Any, average: AveragedModel, optimizers: dict[str, Any]) -> int:
+    """Load a checkpoint; a phase that it does not know starts afresh."""
+    first, *later = stage.phases
+    # Checkpoints of version 0.1 held the one optimizer of the one phase there was.
+    saved = state["optimizers"] if "optimizers" in state else {first: state.get("optimizer")}
+    new = tuple(f"{phase}." for phase in later if phase not in saved)
+    fresh = {k: v for k, v in stage.state_dict().items() if k.startswith(new)} if new else {}
     try:
-        stage.load_state_dict(state["stage"])
+        stage.load_state_dict({**fresh, **state["stage"]})
         average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-    except (RuntimeError, ValueError, KeyError) as error:
+        for phase, optimizer_state in saved.items():
+            optimizers[phase].load_state_dict(optimizer_state)
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(
             f"the checkpoint does not fit this configuration: {error}",
             fix="Resume with the config the run was started with.",
         ) from error
     return int(state["step"])
-
-
-class _Meter:
-    """Means of the losses since the last line, and the speed."""
-
-    def __init__(self, config: Any) -> None:
-        self.config = config
-        self.sums: dict[str, list[float]] = {}
-        self.began, self.count = time.monotonic(), 0
-
-    def add(self, losses: dict[str, float]) -> None:
-        self.count += 1
-        for name, value in losses.items():
-            self.sums.setdefault(name, []).append(value)
-
-    def flush(self, step: int) -> dict[str, Any]:
-        seconds = time.monotonic() - self.began
-        entry: dict[str, Any] = {
-            "step": step,
-            "samples": step * self.config.optim.batch_size,
-            "lr": learning_rate(self.config.optim, step - 1),
-            "samples_per_second": round(self.count * self.config.optim.batch_size / max(seconds, 1e-9), 3),
-            **{name: round(sum(v) / len(v), 6) for name, v in self.sums.items()},
-        }
-        self.sums, self.began, self.count = {}, time.monotonic(), 0
-        line = "  ".join(f"{k} {v:.4g}" for k, v in entry.items() if isinstance(v, float | int))
-        Console(stderr=True).print(line, highlight=False, soft_wrap=True)
-        return entry
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[Any]:
-    """Ctrl-C and SIGTERM set a flag; the second one acts as usual."""
-    flag: list[int] = []
-    previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def handler(number: int, _: Any) -> None:
-        flag.append(number)
-        for s, old in previous.items():
-            signal.signal(s, old)
-
-    for s in previous:
-        signal.signal(s, handler)
-    try:
-        yield lambda: bool(flag)
-    finally:
-        for s, old in previous.items():
-            signal.signal(s, old)

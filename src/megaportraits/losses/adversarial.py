@@ -1,0 +1,45 @@
+"""Adversarial losses of the base model (3.1, B.1): hinge and feature matching.
+
+Every function takes what `models.discriminator.Discriminator` gives: per scale a score map and a list of features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Judgements = Sequence[tuple[Tensor, Sequence[Tensor]]]
+
+
+def discriminator_hinge(real: Judgements, fake: Judgements) -> Tensor:
+    """The discriminator's hinge loss (Lim and Ye, 2017): real patches above 1, fake patches below -1.
+
+    Returns:
+        Scalar, the mean over patches and scales; 2 for a discriminator that always says 0.
+    """
+    terms = [
+        F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean() for (r, _), (f, _) in zip(real, fake, strict=True)
+    ]
+    return torch.stack(terms).mean()
+
+
+def generator_hinge(fake: Judgements) -> Tensor:
+    """The generator's side: minus the mean score of its images, over patches and scales."""
+    return -torch.stack([score.float().mean() for score, _ in fake]).mean()
+
+
+def feature_matching(real: Judgements, fake: Judgements) -> Tensor:
+    """Mean absolute difference of the discriminator's features (Wang et al., 2018); no gradient goes to `real`.
+
+    Returns:
+        Scalar, the mean over scales and layers.
+    """
+    terms = [
+        F.l1_loss(f.float(), r.detach().float())
+        for (_, wanted), (_, got) in zip(real, fake, strict=True)
+        for r, f in zip(wanted, got, strict=True)
+    ]
+    return torch.stack(terms).mean()

@@ -1,0 +1,19 @@
+"""The gaze network's own loss (B.5)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def mae_mse(predicted: Tensor, label: Tensor, *, w_mae: float = 15.0, w_mse: float = 10.0) -> Tensor:
+    """`w_mae` mean |error| + `w_mse` mean error^2 over the known labels; those that are NaN do not teach.
+
+    Args:
+        predicted, label: the same shape.
+
+    Returns:
+        Scalar; 0 with gradient where nothing is known.
+    """
+    known = ~label.isnan()
+    error = (predicted.float() - label.nan_to_num()) * known
+    return (w_mae * error.abs().sum() + w_mse * error.square().sum()) / known.sum().clamp_min(1)

@@ -1,0 +1,128 @@
+"""The gaze and blink network of B.5, whose features are the paper's gaze loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from megaportraits.config import GazeConfig
+from megaportraits.nn.vgg import MEAN, STD
+from megaportraits.ops.geometry import HEAD_HALF_CM
+from megaportraits.ops.shapes import check_shape
+from megaportraits.ops.warping import Pose, crop_around, project
+
+EYES_CM = ((3.116, 3.602, 7.982), (-3.116, 3.602, 7.982))
+"""The eyeballs' centres, the subject's left and right (`docs/conventions.md`)."""
+KEYPOINTS_CM = (
+    (-4.5, 3.4, 8.6),  # corners of the eyes
+    (-1.8, 3.3, 9.2),
+    (1.8, 3.3, 9.2),
+    (4.5, 3.4, 8.6),
+    (-3.8, 6.3, 9.8),  # brows
+    (3.8, 6.3, 9.8),
+    (0.0, 0.4, 13.1),  # tip and wings of the nose
+    (-1.3, -1.1, 10.9),
+    (1.3, -1.1, 10.9),
+    (-2.5, -3.5, 10.2),  # corners of the mouth
+    (2.5, -3.5, 10.2),
+    (0.0, -7.6, 10.4),  # chin
+)
+"""Landmarks of the neutral head. Every clip knows the pose, so every clip has these; not every clip has landmarks."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the eyes do.
+
+    Attributes:
+        gaze: (B, 2), yaw and pitch relative to the head, radians.
+        blink: (B,), 0 open to 1 closed, the mean of both eyes.
+    """
+
+    gaze: Tensor
+    blink: Tensor
+
+
+def eye_crops(image: Tensor, pose: Pose, *, centimetres: float, size: int) -> Tensor:
+    """Upright crops of both eyes, the subject's left first: (B, 3, S, S) to (B, 2, 3, size, size)."""
+    centers = project(torch.tensor(EYES_CM), pose)  # (B, 2, 2)
+    half_side = pose.scale * (centimetres / 2 / HEAD_HALF_CM)
+    return torch.stack([crop_around(image, centers[:, eye], half_side, size) for eye in range(2)], 1)
+
+
+def head_keypoints(pose: Pose) -> Tensor:
+    """The keypoints of heads, (B, 12, 2), relative to their mean and at scale 1."""
+    points = project(torch.tensor(KEYPOINTS_CM), pose)
+    return (points - points.mean(1, keepdim=True)) / pose.scale.float()[:, None, None]
+
+
+def _normalized(eye: Tensor) -> Tensor:
+    """The colours that ImageNet's VGG-16 was trained with."""
+    return (eye - eye.new_tensor(MEAN).reshape(3, 1, 1)) / eye.new_tensor(STD).reshape(3, 1, 1)
+
+
+class EyeEncoder(nn.Module):
+    """VGG-16 (Simonyan and Zisserman, 2015) up to its last pooling, averaged, and a linear layer."""
+
+    def __init__(self, config: GazeConfig) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs, self.taps = 3, []
+        for stage in config.widths:
+            for width in stage:
+                layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU()]
+                inputs = width
+            self.taps.append(len(layers) - 1)
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)  # the layer names of torchvision's VGG-16
+        self.to_latent = nn.Linear(inputs, config.eyes)
+        for layer in layers:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    def maps(self, eye: Tensor) -> list[Tensor]:
+        """The last activation of every stage, fine to coarse, of eyes (N, 3, s, s) in [0, 1]."""
+        x, taps = _normalized(eye), []
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if index in self.taps:
+                taps.append(x)
+        return taps
+
+    def forward(self, eye: Tensor) -> Tensor:
+        """Eyes (N, 3, s, s) in [0, 1] to latents (N, 256)."""
+        return self.to_latent(self.features(_normalized(eye)).mean((2, 3)))
+
+
+class GazeNet(nn.Module):
+    """Both eyes through one encoder and summed; gaze from that sum and the keypoints, blink from the sum alone."""
+
+    def __init__(self, config: GazeConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.eye = EyeEncoder(config)
+        k = config.keypoints
+        self.keypoints = nn.Sequential(
+            nn.Linear(2 * len(KEYPOINTS_CM), k), nn.ReLU(), nn.Linear(k, k), nn.ReLU(), nn.Linear(k, k), nn.ReLU()
+        )
+        self.gaze = nn.Sequential(nn.Linear(config.eyes + k, config.hidden), nn.ReLU(), nn.Linear(config.hidden, 2))
+        self.blink = nn.Sequential(nn.Linear(config.eyes, config.hidden), nn.ReLU(), nn.Linear(config.hidden, 1))
+
+    def crops(self, image: Tensor, pose: Pose) -> Tensor:
+        """The eyes of head crops (B, 3, S, S) as the network wants them, (B, 2, 3, s, s)."""
+        return eye_crops(image, pose, centimetres=self.config.eye_cm, size=self.config.eye_size)
+
+    def features(self, eyes: Tensor) -> list[Tensor]:
+        """Maps of the eye encoder, fine to coarse, of eyes (B, 2, 3, s, s): what the gaze loss compares."""
+        return self.eye.maps(eyes.flatten(0, 1))
+
+    def forward(self, eyes: Tensor, keypoints: Tensor) -> Look:
+        """Eyes (B, 2, 3, s, s) in [0, 1] and `head_keypoints` (B, 12, 2) to gaze and blink."""
+        check_shape(eyes, "eyes", "B", 2, 3, self.config.eye_size, self.config.eye_size)
+        check_shape(keypoints, "keypoints", len(eyes), len(KEYPOINTS_CM), 2)
+        both = self.eye(eyes.flatten(0, 1)).unflatten(0, (-1, 2)).sum(1)
+        gaze = self.gaze(torch.cat([both, self.keypoints(keypoints.flatten(1))], 1))
+        return Look(gaze.float(), self.blink(both).float()[:, 0])

@@ -1,0 +1,88 @@
+"""The base model's perceptual losses (eq. 4): which frozen networks compare which part of the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor
+
+from megaportraits import weights
+from megaportraits.config import LossConfig
+from megaportraits.losses.perceptual import perceptual_loss
+from megaportraits.models.motion import crop_face
+from megaportraits.models.storage import load_gaze
+from megaportraits.nn.efficientnet import EfficientNetLite0
+from megaportraits.nn.vgg import FACE_SIZE, VGG19Features, VGGFaceFeatures
+from megaportraits.ops.warping import Pose
+
+FACE_CM = 24.0
+"""Side of the face crop that VGGFace sees, centimetres."""
+VGG19_WEIGHTS = (0.2,) * 5
+FACE_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
+"""Of the layers, fine to coarse; both are the first author's."""
+
+
+class PerceptualTerms:
+    """The perceptual losses that a config switches on, and their weights.
+
+    The networks are frozen: they stay out of the stage's state dict and move to wherever the images are.
+
+    Raises:
+        WeightsError: a network that is switched on cannot be had.
+    """
+
+    def __init__(self, config: LossConfig) -> None:
+        self.config = config
+        self.general = f"perceptual_{config.perceptual_network.replace('-', '_')}"
+        every = {self.general: config.perceptual, "face": config.face, "gaze": config.gaze}
+        self.weights = {name: weight for name, weight in every.items() if weight}
+        lite = config.perceptual_network == "effnet-lite0"
+        if config.perceptual:
+            self._features = (
+                EfficientNetLite0.from_file(weights.fetch("efficientnet_lite0"))
+                if lite
+                else VGG19Features.from_file(weights.fetch("vgg19"))
+            )
+        if config.face:
+            self._face = VGGFaceFeatures.from_file(weights.fetch("vggface"))
+        if config.gaze:
+            self._gaze = load_gaze(Path(config.gaze_network))
+
+    def __call__(self, prediction: Tensor, target: Tensor, pose: Pose) -> dict[str, Tensor]:
+        """The losses, unweighted.
+
+        Args:
+            prediction, target: (B, 3, S, S) in [0, 1]; only the prediction receives gradient.
+            pose: of the target's head, which says where face and eyes are.
+        """
+        losses: dict[str, Tensor] = {}
+        terms: dict[str, Callable[[Tensor, Tensor, Pose], Tensor]] = {
+            self.general: self._general_loss,
+            "face": self._face_loss,
+            "gaze": self._gaze_loss,
+        }
+        for name in self.weights:
+            losses[name] = terms[name](prediction, target, pose.detach())
+        return losses
+
+    def _general_loss(self, prediction: Tensor, target: Tensor, pose: Pose) -> Tensor:
+        lite = self.config.perceptual_network == "effnet-lite0"
+        return perceptual_loss(
+            prediction,
+            target,
+            self._features.to(target.device),
+            weights=(0.25,) * 4 if lite else VGG19_WEIGHTS,
+            scales=self.config.perceptual_scales,
+            relative=lite,
+        )
+
+    def _face_loss(self, prediction: Tensor, target: Tensor, pose: Pose) -> Tensor:
+        got, wanted = (crop_face(image, pose, centimetres=FACE_CM, size=FACE_SIZE) for image in (prediction, target))
+        return perceptual_loss(got, wanted, self._face.to(target.device), weights=FACE_WEIGHTS, scales=1)
+
+    def _gaze_loss(self, prediction: Tensor, target: Tensor, pose: Pose) -> Tensor:
+        net = self._gaze.to(target.device)
+        got, wanted = net.crops(prediction, pose), net.crops(target, pose)
+        count = len(net.config.widths)
+        return perceptual_loss(got, wanted, net.features, weights=(1 / count,) * count, scales=1)

@@ -1,0 +1,114 @@
+"""A run's folder and its statistics: what a person looks at while a model trains."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import yaml
+from rich.console import Console
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from megaportraits.config import Config
+from megaportraits.errors import TrainingError
+from megaportraits.training.schedule import learning_rate
+
+
+@dataclass
+class Run:
+    """A run folder: `config.yaml`, `stats.jsonl`, `samples/`, `checkpoints/`, `tensorboard/`, the weights.
+
+    Attributes:
+        folder: where all of it lives.
+        tensorboard: write TensorBoard events beside `stats.jsonl`.
+    """
+
+    folder: Path
+    tensorboard: bool = False
+    _events: SummaryWriter | None = field(default=None, repr=False)
+
+    def check(self, *, resume: bool) -> None:
+        """An existing run is only touched by resuming.
+
+        Raises:
+            TrainingError: the folder holds a run and `resume` is False.
+        """
+        if (self.folder / "config.yaml").exists() and not resume:
+            raise TrainingError(
+                f"{self.folder} already holds a run", fix="Add --resume to go on, or choose another --out."
+            )
+
+    def start(self, config: Config, step: int) -> None:
+        """Make the folder; drop statistics after `step`, which a resumed run will write again."""
+        (self.folder / "samples").mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        (self.folder / "config.yaml").write_text(text, encoding="utf-8")
+        path = self.folder / "stats.jsonl"
+        if path.exists():
+            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+            path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        if self.tensorboard:
+            self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1, flush_secs=30)
+
+    def log(self, entry: dict[str, Any]) -> None:
+        """Append one line of statistics; its numbers go to TensorBoard, too."""
+        with (self.folder / "stats.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        if self._events is not None:
+            validation = {f"validation/{k}": v for k, v in entry.get("validation", {}).items()}
+            for name, value in {**entry, **validation}.items():
+                if isinstance(value, float | int) and name != "step":
+                    self._events.add_scalar(name, value, entry["step"])
+
+    def picture(self, step: int, image: Tensor) -> None:
+        """Write a sample grid (3, H, W) in [0, 1]."""
+        pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+        cv2.imwrite(str(self.folder / "samples" / f"{step:08d}.png"), pixels[..., ::-1])
+
+    def close(self) -> None:
+        """Flush TensorBoard's events."""
+        if self._events is not None:
+            self._events.close()
+
+
+def _step_of(line: str) -> float:
+    """The step of a line; a line that was torn when the process was killed counts as too late."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+class Meter:
+    """Means of the losses since the last line, and the speed."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+        self.sums: dict[str, list[float]] = {}
+        self.began, self.count = time.monotonic(), 0
+
+    def add(self, losses: dict[str, float]) -> None:
+        """Note one step's losses."""
+        self.count += 1
+        for name, value in losses.items():
+            self.sums.setdefault(name, []).append(value)
+
+    def flush(self, step: int) -> dict[str, Any]:
+        """The entry of `stats.jsonl` for the steps since the last one; also printed."""
+        seconds = time.monotonic() - self.began
+        entry: dict[str, Any] = {
+            "step": step,
+            "samples": step * self.config.optim.batch_size,
+            "lr": learning_rate(self.config.optim, step - 1),
+            "samples_per_second": round(self.count * self.config.optim.batch_size / max(seconds, 1e-9), 3),
+            **{name: round(sum(v) / len(v), 6) for name, v in self.sums.items()},
+        }
+        self.sums, self.began, self.count = {}, time.monotonic(), 0
+        line = "  ".join(f"{k} {v:.4g}" for k, v in entry.items() if isinstance(v, float | int))
+        Console(stderr=True).print(line, highlight=False, soft_wrap=True)
+        return entry

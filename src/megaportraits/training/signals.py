@@ -1,0 +1,28 @@
+"""Ctrl-C and SIGTERM during a run."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM set a flag, which the given function reads; the second signal acts as usual."""
+    flag: list[int] = []
+    previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def handler(number: int, _: Any) -> None:
+        flag.append(number)
+        for s, old in previous.items():
+            signal.signal(s, old)
+
+    for s in previous:
+        signal.signal(s, handler)
+    try:
+        yield lambda: bool(flag)
+    finally:
+        for s, old in previous.items():
+            signal.signal(s, old)

@@ -1,0 +1,80 @@
+"""A batch as the networks see it: composited, jittered, the driver degraded (B.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from megaportraits.config import TrainBaseConfig
+from megaportraits.data.augment import color_jitter, degrade, random_warp
+from megaportraits.losses.foreground import composite, random_colors
+from megaportraits.ops.warping import Pose
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Views:
+    """Composites (B, 3, S, S), and what the target is compared over."""
+
+    source: Tensor
+    target: Tensor
+    target_matte: Tensor
+    target_color: Tensor
+    driver: Tensor
+    driver_augmented: Tensor
+
+
+def make_views(batch: Batch, config: TrainBaseConfig, generator: torch.Generator) -> Views:
+    """Composite and augment a batch of `data.pairs`.
+
+    Source and target share their colour jitter. The driver comes twice: mildly changed for the head-pose network,
+    severely for the expression network.
+    """
+    image = {k: batch[f"{k}_image"].float() / 255 for k in ("source", "target", "driver")}
+    matte = {k: batch[f"{k}_matte"].float() / 255 for k in ("source", "target", "driver")}
+    if config.data.predict_background:
+        matte = {k: torch.ones_like(m) for k, m in matte.items()}
+    count, device = len(image["source"]), image["source"].device
+    pair = color_jitter(torch.cat([image["source"], image["target"]]), strength=0.25, generator=generator, repeat=2)
+    image["source"], image["target"] = pair.chunk(2)
+    if not config.model.predict_matte:
+        source_color = target_color = torch.zeros(count, 3, 1, 1, device=device)
+    else:
+        source_color, target_color = (random_colors(count, generator, device) for _ in range(2))
+    background = random_background(image["target"], generator) if config.data.random_background else target_color
+    driver = composite(image["driver"], matte["driver"], background)
+    return Views(
+        source=composite(image["source"], matte["source"], source_color),
+        target=composite(image["target"], matte["target"], target_color),
+        target_matte=matte["target"],
+        target_color=target_color,
+        driver=color_jitter(degrade(driver, generator=generator), strength=0.5, generator=generator),
+        driver_augmented=_augment(driver, batch, generator) if config.data.driver_augmentation else driver,
+    )
+
+
+def _augment(driver: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
+    # The driver's head has the target's pose, whoever it is (`data.pairs`).
+    driver = random_warp(driver, strength=0.05, generator=generator, pose=label_pose(batch, "target"))
+    return color_jitter(degrade(driver, generator=generator), strength=1.0, generator=generator)
+
+
+def label_pose(batch: Batch, role: str) -> Pose:
+    """The labelled poses of a role: "source" or "target"."""
+    return Pose(batch[f"{role}_rotation"], batch[f"{role}_translation"], batch[f"{role}_scale"])
+
+
+def random_background(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Backgrounds of every spatial frequency, made from the batch itself: other images, blurred, tinted, mirrored."""
+    other = images.roll(1, 0).flip(3)
+    size = images.shape[-1]
+    level = int(torch.randint(1, 5, (1,), generator=generator))
+    small = F.interpolate(other, (size // 2**level,) * 2, mode="bilinear", antialias=True, align_corners=False)
+    soft = F.interpolate(small, (size, size), mode="bilinear", align_corners=False)
+    tint = random_colors(len(images), generator, images.device)
+    mix = torch.rand(len(images), 1, 1, 1, generator=generator).to(images)
+    return soft * (1 - mix) + tint * mix
