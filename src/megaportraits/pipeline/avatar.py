@@ -32,13 +32,12 @@ from megaportraits.pipeline.compose import Rendering
 from megaportraits.pipeline.driver import Driver, FrameSource, HeadFollower, HeadView, find_neutral
 from megaportraits.pipeline.motion import edit_motion
 from megaportraits.pipeline.options import AnimateOptions, MotionMode, PoseFrom, ScaleFrom
-from megaportraits.pipeline.portrait import Portrait, Source, find_source_head, flatten
+from megaportraits.pipeline.portrait import Portrait, Source, find_source_head, flatten, key_color
 from megaportraits.pipeline.prefetch import prefetch
 from megaportraits.pipeline.scene import Scene
 
 _BATCH = 4
 """Frames that go through the network together: 2.5 times faster a frame than one by one on a CPU core."""
-_GREY = 127.5
 _LARGEST_WORK_SIZE = 512
 """Side at which source heads are matted and inpainted, at most."""
 
@@ -149,7 +148,8 @@ class Avatar:
         matte = self.matting.matte(head.photo, head.face, head.crop, work)
         # Straight colours at the edge, so that the old background leaves no fringe on the new one.
         person = foreground(square, matte)
-        seen = flatten(person, matte, _GREY if self.model.config.predict_matte else 0.0)
+        background = key_color(person, matte) if self.model.config.predict_matte else np.zeros(3)
+        seen = flatten(person, matte, background)
         pose = fit_pose(head.face.landmarks).to_crop_pose(head.crop)
         motion = self._motions([seen], [pose])
         with torch.inference_mode():

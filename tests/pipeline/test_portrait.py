@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from megaportraits.pipeline.portrait import flatten, key_color
+
+GREEN, BLUE = (32.0, 224.0, 32.0), (32.0, 32.0, 224.0)
+
+
+@pytest.mark.parametrize(("clothes", "expected"), [((20, 160, 50), BLUE), ((30, 40, 200), GREEN)])
+def test_a_person_in_green_stands_before_blue_and_one_in_blue_before_green(
+    clothes: tuple[int, int, int], expected: tuple[float, float, float]
+) -> None:
+    head = np.full((20, 20, 3), (200, 150, 130), np.uint8)
+    head[15:] = clothes
+    matte = np.ones((20, 20), np.float32)
+    assert tuple(key_color(head, matte)) == expected
+
+
+def test_what_the_matte_leaves_out_does_not_choose_the_colour() -> None:
+    head = np.full((20, 20, 3), (200, 150, 130), np.uint8)
+    head[:5] = (30, 40, 200)
+    matte = np.ones((20, 20), np.float32)
+    matte[:5] = 0
+    without = head.copy()
+    without[:5] = (20, 160, 50)
+    assert tuple(key_color(head, matte)) == tuple(key_color(without, matte))
+    assert tuple(key_color(head, np.zeros((20, 20), np.float32))) in (GREEN, BLUE)
+
+
+def test_flattening_shows_the_colour_where_the_matte_is_zero_and_the_head_where_it_is_one() -> None:
+    head = np.full((2, 2, 3), (200, 150, 130), np.uint8)
+    matte = np.array([[0, 0.5], [1, 1]], np.float32)
+    flat = flatten(head, matte, np.array(GREEN))
+    assert flat[0, 0].tolist() == [32, 224, 32]
+    assert flat[0, 1].tolist() == [116, 187, 81]
+    assert flat[1].tolist() == head[1].tolist()
