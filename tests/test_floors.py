@@ -11,6 +11,7 @@ ROOT = Path(megaportraits.__file__).parent
 FLOORS = [
     {"cli", "web", "__main__"},
     {"training", "pipeline", "export"},
+    {"prepare"},
     {"evaluation"},
     {"models", "losses", "faces", "synth", "data"},
     {"nn"},

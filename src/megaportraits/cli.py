@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from megaportraits.errors import MegaPortraitsError
+from megaportraits.prepare.command import prepare
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -26,6 +27,7 @@ train_app = typer.Typer(help="Train a stage.", no_args_is_help=True)
 weights_app = typer.Typer(help="Get, list and verify weights.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
 app.add_typer(weights_app, name="weights")
+app.command()(prepare)
 
 
 @app.command()

@@ -210,6 +210,13 @@ WEIGHTS: tuple[Weight, ...] = (
         page="https://github.com/ZHKKKe/MODNet",
     ),
     Weight(
+        name="hyperiqa",
+        file="koniq_pretrained.pkl",
+        purpose="image quality of the paper (HyperIQA, trained on KonIQ-10k), for `prepare`",
+        licence="unstated; KonIQ-10k is research only",
+        page="https://github.com/SSL92/hyperIQA",
+    ),
+    Weight(
         name="fid_inception",
         file="pt_inception-2015-12-05-6726825d.pth",
         purpose="FID metric",

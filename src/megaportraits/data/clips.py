@@ -11,7 +11,7 @@ import json
 import os
 import tarfile
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -198,9 +198,7 @@ class ShardWriter:
         """Append one clip; the frames' own labels are those of `record`, in its order."""
         if len(frames) != len(record.frames):
             raise DataError(f"Clip {record.key} has labels for {len(record.frames)} frames, got {len(frames)} frames.")
-        if record.key in self._keys or "." in record.key or "/" in record.key:
-            raise DataError(f"Clip key {record.key!r} is used twice in {self.path}, or holds a '.' or '/'.")
-        self._keys.add(record.key)
+        self._claim(record.key)
         self._add(f"{record.key}.json", json.dumps(record.to_json()).encode())
         for number, frame in enumerate(frames):
             stem = f"{record.key}.{number:03d}"
@@ -208,6 +206,17 @@ class ShardWriter:
             self._add(f"{stem}.matte.png", encode_matte(frame.matte))
             if frame.coords is not None and frame.valid is not None:
                 self._add(f"{stem}.coords.png", encode_coords(frame.coords, frame.valid))
+
+    def copy(self, key: str, members: Iterable[tuple[str, bytes]]) -> None:
+        """Append one clip whose members are encoded already: names after the key's dot, `json` first, and bytes."""
+        self._claim(key)
+        for name, content in members:
+            self._add(f"{key}.{name}", content)
+
+    def _claim(self, key: str) -> None:
+        if key in self._keys or "." in key or "/" in key:
+            raise DataError(f"Clip key {key!r} is used twice in {self.path}, or holds a '.' or '/'.")
+        self._keys.add(key)
 
     def _add(self, name: str, content: bytes) -> None:
         member = tarfile.TarInfo(name)
@@ -292,7 +301,8 @@ class ClipIndex:
         record, clip = self.record(index), self._clips[index]
         frame = range(len(record.frames))[frame]
         stem = f"{frame:03d}"
-        image = self._decoded(clip, f"{stem}.jpg", decode_image, (record.size, record.size, 3))
+        name = f"{stem}.webp" if f"{stem}.webp" in clip.members else f"{stem}.jpg"
+        image = self._decoded(clip, name, decode_image, (record.size, record.size, 3))
         matte = self._decoded(clip, f"{stem}.matte.png", decode_matte, (record.size, record.size))
         surface = valid = None
         if coords and f"{stem}.coords.png" in clip.members:

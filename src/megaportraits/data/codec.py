@@ -26,8 +26,16 @@ def encode_image(image: npt.NDArray[np.uint8], quality: int = 95) -> bytes:
     return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 
 
+def encode_webp(image: npt.NDArray[np.uint8], quality: int = 95) -> bytes:
+    """(H, W, 3) uint8 RGB to WebP bytes: a third smaller than JPEG, with half its resolution in colour."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ShapeError(f"An image must be uint8 (H, W, 3), got {image.dtype} {image.shape}.")
+    options = [cv2.IMWRITE_WEBP_QUALITY, quality]
+    return cv2.imencode(".webp", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+
+
 def decode_image(content: bytes) -> npt.NDArray[np.uint8]:
-    """JPEG bytes to (H, W, 3) uint8 RGB; ValueError when they are none."""
+    """JPEG or WebP bytes to (H, W, 3) uint8 RGB; ValueError when they are none."""
     return cv2.cvtColor(_decode(content, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 

@@ -1,0 +1,135 @@
+"""HyperIQA (Su et al., CVPR 2020), the paper's image quality: a network that writes the weights of a small judge.
+
+A ResNet-50 sees the picture. From its last features a hypernetwork makes the weights of four fully connected layers
+*for this picture*; from local features of all depths comes the vector that these layers turn into a score. Module names
+are those of the authors' checkpoint `koniq_pretrained.pkl`, which loads strictly.
+"""
+
+from __future__ import annotations
+
+import pickle
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck, ResNet
+
+from megaportraits.errors import ShapeError, WeightsError
+
+SIDE = 224
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_WIDTHS = (224, 112, 56, 28, 14, 1)
+"""Of the target network: input, four hidden layers, score."""
+_HYPER = 112
+_CELLS = 7
+_SHALLOW = 16
+"""Numbers that each of the three shallower depths gives to the judge's input; the deepest gives the rest."""
+
+
+class Backbone(ResNet):  # type: ignore[misc]  # torchvision is not typed
+    """ResNet-50 with a vector from each of its four depths."""
+
+    def __init__(self) -> None:
+        super().__init__(Bottleneck, [3, 4, 6, 3])
+        del self.fc
+        self.lda1_pool = nn.Sequential(nn.Conv2d(256, 16, 1, bias=False), nn.AvgPool2d(7, stride=7))
+        self.lda1_fc = nn.Linear(16 * 64, _SHALLOW)
+        self.lda2_pool = nn.Sequential(nn.Conv2d(512, 32, 1, bias=False), nn.AvgPool2d(7, stride=7))
+        self.lda2_fc = nn.Linear(32 * 16, _SHALLOW)
+        self.lda3_pool = nn.Sequential(nn.Conv2d(1024, 64, 1, bias=False), nn.AvgPool2d(7, stride=7))
+        self.lda3_fc = nn.Linear(64 * 4, _SHALLOW)
+        self.lda4_pool = nn.AvgPool2d(7, stride=7)
+        self.lda4_fc = nn.Linear(2048, _WIDTHS[0] - 3 * _SHALLOW)
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, 224, 224) to the judge's input (B, 224) and the last features (B, 2048, 7, 7)."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        vectors = []
+        for depth in range(1, 5):
+            x = getattr(self, f"layer{depth}")(x)
+            local = getattr(self, f"lda{depth}_pool")(x).flatten(1)
+            vectors.append(getattr(self, f"lda{depth}_fc")(local))
+        return torch.cat(vectors, 1), x
+
+
+class HyperIQA(nn.Module):
+    """Pictures to quality in [0, 100] (KonIQ-10k's scale)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.res = Backbone()
+        self.conv1 = nn.Sequential(
+            nn.Conv2d(2048, 1024, 1),
+            nn.ReLU(),
+            nn.Conv2d(1024, 512, 1),
+            nn.ReLU(),
+            nn.Conv2d(512, _HYPER, 1),
+            nn.ReLU(),
+        )
+        for layer, (inputs, outputs) in enumerate(pairwise(_WIDTHS), 1):
+            if layer < 5:
+                area = _CELLS**2
+                self.add_module(f"fc{layer}w_conv", nn.Conv2d(_HYPER, inputs * outputs // area, 3, padding=1))
+                self.add_module(f"fc{layer}b_fc", nn.Linear(_HYPER, outputs))
+            else:
+                self.fc5w_fc = nn.Linear(_HYPER, inputs)
+                self.fc5b_fc = nn.Linear(_HYPER, 1)
+        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+
+    @classmethod
+    def from_file(cls, path: Path) -> HyperIQA:
+        """The authors' checkpoint, ready to judge.
+
+        Raises:
+            WeightsError: the file is not that checkpoint.
+        """
+        network = cls()
+        try:
+            network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+            raise WeightsError(
+                f"{path} is not HyperIQA's checkpoint: {str(error).splitlines()[0]}",
+                fix="Get koniq_pretrained.pkl from https://github.com/SSL92/hyperIQA.",
+            ) from error
+        return network.eval()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, 224, 224) in [0, 1] to scores (B,)."""
+        if image.shape[1:] != (3, SIDE, SIDE):
+            raise ShapeError(f"HyperIQA takes (B, 3, {SIDE}, {SIDE}), got {tuple(image.shape)}.")
+        x, deep = self.res.features((image - self.mean) / self.std)
+        hyper = self.conv1(deep)  # (B, 112, 7, 7)
+        pooled = hyper.mean((2, 3))
+        for layer, (inputs, outputs) in enumerate(pairwise(_WIDTHS), 1):
+            source = self.fc5w_fc(pooled) if layer == 5 else getattr(self, f"fc{layer}w_conv")(hyper)
+            weight = source.reshape(len(x), outputs, inputs)
+            bias = getattr(self, f"fc{layer}b_fc")(pooled)
+            x = torch.baddbmm(bias[..., None], weight, x[..., None])[..., 0]
+            if layer < 5:
+                x = F.sigmoid(x)
+        return x[:, 0]
+
+    @torch.inference_mode()
+    def score(self, image: npt.NDArray[np.uint8]) -> float:
+        """The score of a picture (H, W, 3) uint8 RGB: the mean over its corners and middle, 224 px each.
+
+        Pictures smaller than that are enlarged, which they have to be judged by, too.
+        """
+        height, width = image.shape[:2]
+        grow = max(SIDE / min(height, width), 1.0)
+        if grow > 1:
+            height, width = max(round(height * grow), SIDE), max(round(width * grow), SIDE)
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+        bottom, right = height - SIDE, width - SIDE
+        corners = {(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)}
+        views = np.stack([image[y : y + SIDE, x : x + SIDE] for y, x in sorted(corners)])
+        return float(self(torch.from_numpy(views.transpose(0, 3, 1, 2)).float() / 255).mean())

@@ -1,0 +1,1 @@
+"""From raw videos and stills to training shards: sources, extraction, filters, packing, report."""

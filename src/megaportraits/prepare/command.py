@@ -1,0 +1,123 @@
+"""The command line of `megaportraits prepare`; heavy imports inside the function, as in `cli`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from megaportraits.prepare.settings import ExtractSettings
+
+
+def prepare(
+    out: Annotated[
+        Path, typer.Option(help="Folder to fill; an unfinished one goes on, a finished one is judged anew.")
+    ],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(help="Folders, globs, files, manifests (.csv, .parquet) or fsspec addresses; none: judge anew."),
+    ] = None,
+    dataset: Annotated[
+        Literal["plain", "voxceleb2", "celebvhq", "ffhq", "grid"], typer.Option(help="How the input is laid out.")
+    ] = "plain",
+    size: Annotated[
+        int | None, typer.Option(help="Largest side of a stored frame; heads are never upscaled. [256]")
+    ] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames stored per second of video, 0: all. [5]")] = None,
+    max_frames: Annotated[int | None, typer.Option(help="Frames of a clip, at most. [48]")] = None,
+    min_frames: Annotated[int | None, typer.Option(help="Frames of a clip, at least. [4]")] = None,
+    image: Annotated[Literal["jpg", "webp"] | None, typer.Option(help="Format of the frames. [jpg]")] = None,
+    min_crop: Annotated[
+        int | None, typer.Option(help="Pixels of the head crop in the original; default: --size.")
+    ] = None,
+    min_bitrate: Annotated[float, typer.Option(help="Kilobits a second.")] = 0.0,
+    min_presence: Annotated[float, typer.Option(help="Mean certainty of the face, 0 to 1.")] = 0.8,
+    max_people: Annotated[int, typer.Option(help="Faces in a frame.")] = 1,
+    min_inside: Annotated[float, typer.Option(help="Part of the head crop inside the picture.")] = 0.6,
+    children: Annotated[
+        Literal["face", "keep", "drop"] | None,
+        typer.Option(help="Where no age is known: judge by face, keep, or drop. Default: face for FFHQ, else keep."),
+    ] = None,
+    ages: Annotated[Path | None, typer.Option(help="CSV with name,age, or FFHQ-features' json folder.")] = None,
+    min_age: Annotated[float, typer.Option(help="Years, where the age is known.")] = 18.0,
+    drop_iqa: Annotated[float, typer.Option(help="Part of the videos with the lowest image quality to drop.")] = 0.5,
+    max_duplicate: Annotated[
+        float, typer.Option(help="Likeness of pictures from which a clip is a copy; 2: never.")
+    ] = 0.98,
+    same_person: Annotated[float, typer.Option(help="Cosine from which two videos show one person.")] = 0.6,
+    val_percent: Annotated[float, typer.Option(help="People kept for validation.")] = 3.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure and count, write no shards.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Read once more what could not be read.")
+    ] = False,
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="ray: many machines, or one.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster; default: Ray on this machine.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    head: Annotated[Path | None, typer.Option(help="ICT-FaceKit: kept stills are lifted to clips as well.")] = None,
+    lift_clips: Annotated[int | None, typer.Option(help="Clips from stills; default: four for each.")] = None,
+) -> None:
+    """Cut training clips out of videos and stills; Ctrl-C leaves, the same line goes on; filters can change later."""
+    from megaportraits.prepare.lifting import lift_stills
+    from megaportraits.prepare.run import Engine
+    from megaportraits.prepare.run import prepare as run
+    from megaportraits.prepare.settings import Thresholds
+    from megaportraits.prepare.show import item_progress, summary_lines
+    from megaportraits.prepare.sources import find_items
+    from megaportraits.synth.show import shard_progress
+
+    chosen = {"size": size, "fps": fps, "max_frames": max_frames, "min_frames": min_frames, "image": image}
+    settings = _settings(out, {name: value for name, value in chosen.items() if value is not None})
+    items = find_items(inputs, dataset=dataset, ages=ages) if inputs else []
+    limits = Thresholds(
+        min_crop=settings.size if min_crop is None else min_crop,
+        min_bitrate=min_bitrate,
+        min_presence=min_presence,
+        max_people=max_people,
+        min_inside=min_inside,
+        min_age=min_age,
+        children=children or ("face" if dataset == "ffhq" else "keep"),
+        drop_iqa=drop_iqa,
+        max_duplicate=max_duplicate,
+        same_person=same_person,
+        validation_percent=val_percent,
+    )
+    with item_progress() as on_progress:
+        summary = run(
+            items,
+            out,
+            settings,
+            limits,
+            engine=Engine(engine, workers, address),
+            dry_run=dry_run,
+            retry_failed=retry_failed,
+            on_progress=on_progress,
+        )
+    for line in summary_lines(summary):
+        typer.echo(line)
+    if head is not None and not dry_run:
+        with shard_progress() as on_shard:
+            counts = lift_stills(
+                summary.rows,
+                out,
+                head=head,
+                size=settings.size,
+                clips=lift_clips,
+                workers=workers,
+                on_progress=on_shard,
+            )
+        typer.echo(f"lifted: {counts['clips']} clips")
+
+
+def _settings(out: Path, chosen: dict[str, Any]) -> ExtractSettings:
+    """The folder's own settings where there are some, so that only what differs need be said."""
+    from dataclasses import asdict
+
+    from megaportraits.prepare.quality import best_quality
+    from megaportraits.prepare.settings import ExtractSettings
+    from megaportraits.prepare.store import NOTE, stored_settings
+
+    if (out / NOTE).is_file():
+        return ExtractSettings(**{**asdict(stored_settings(out)), **chosen})
+    return ExtractSettings(**{"iqa": best_quality(), **chosen})

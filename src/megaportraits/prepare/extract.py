@@ -1,0 +1,221 @@
+"""From one video or still to its clips in the store: the function that every engine runs, many times, anywhere."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import socket
+import tarfile
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from megaportraits.errors import MediaError, MegaPortraitsError, WeightsError
+from megaportraits.media import VideoReader, is_video, read_image
+from megaportraits.prepare import measures
+from megaportraits.prepare.cutting import Clip, Cutter, Instruments
+from megaportraits.prepare.people import Analyzer, HeadTracker
+from megaportraits.prepare.settings import ExtractSettings
+from megaportraits.prepare.sources import Item, local_copy
+from megaportraits.prepare.store import Store, write_json
+
+MAX_ATTEMPTS = 2
+_BOX_MARGIN = 0.1
+
+
+class Extractor:
+    """Extracts items into a store. Making one is cheap and it can be pickled; the networks come with the first item.
+
+    Args:
+        out: the output folder.
+        settings: how to cut.
+    """
+
+    def __init__(self, out: Path, settings: ExtractSettings) -> None:
+        self.out, self.settings = out, settings
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"out": self.out, "settings": self.settings}
+
+    @cached_property
+    def _networks(self) -> tuple[Analyzer, Instruments]:
+        from megaportraits.faces.detector import FaceAnalyzer
+        from megaportraits.faces.matting import Matting
+        from megaportraits.faces.recognition import FaceEmbedder
+        from megaportraits.prepare.quality import quality_of
+
+        cv2.setNumThreads(1)
+        return FaceAnalyzer(), Instruments(Matting(), FaceEmbedder(), quality_of(self.settings.iqa))
+
+    def __call__(self, item: Item) -> dict[str, Any]:
+        """Extract one item unless it is done.
+
+        Returns:
+            key, clips, frames, bytes and error (None when all went well); the same stands in the store.
+
+        Raises:
+            WeightsError: the networks cannot be had. OSError: the disk is full. All else is an entry in the report.
+        """
+        store = Store(self.out)
+        if not store.has(item.key):
+            if store.attempt(item.key) >= MAX_ATTEMPTS:
+                self._note(store, item, [], {"error": f"its worker died {MAX_ATTEMPTS} times"})
+            else:
+                self._extract(store, item)
+            store.attempt_ended(item.key)
+        note = store.read(item.key)
+        frames = sum(clip["frames"] for clip in note["clips"])
+        return {"key": item.key, "clips": len(note["clips"]), "frames": frames, "error": note["error"]}
+
+    def _extract(self, store: Store, item: Item) -> None:
+        analyzer, instruments = self._networks
+        tar = store.clips(item.key)
+        tar.parent.mkdir(parents=True, exist_ok=True)
+        partial = tar.with_name(f".{tar.name}.{socket.gethostname()}.{os.getpid()}.partial")
+        rows: list[dict[str, Any]] = []
+        about: dict[str, Any] = {"error": None}
+        try:
+            with (
+                partial.open("wb") as file,
+                tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive,
+            ):
+                for clip in self._clips(item, analyzer, instruments, about):
+                    key = f"{item.key}-{len(rows):03d}"
+                    for name, content in clip.members:
+                        member = tarfile.TarInfo(f"{key}.{name}")
+                        member.size = len(content)
+                        archive.addfile(member, io.BytesIO(content))
+                    rows.append({"key": key, **clip.row})
+        except WeightsError:
+            raise
+        except MegaPortraitsError as error:
+            about["error"] = _neutral(error.message, item)
+        except Exception as error:
+            # The border of one video: whatever a decoder or a picture can do must not end the others.
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                partial.unlink(missing_ok=True)
+                raise
+            about["error"] = _neutral(f"{type(error).__name__}: {error}", item)
+        if rows and about["error"] is None:
+            partial.replace(tar)
+        else:
+            partial.unlink(missing_ok=True)
+            rows = []
+        self._note(store, item, rows, about)
+
+    def _note(self, store: Store, item: Item, rows: list[dict[str, Any]], about: dict[str, Any]) -> None:
+        write_json(store.note(item.key), {"key": item.key, "name": item.name, **about, "clips": rows})
+
+    def _clips(self, item: Item, analyzer: Analyzer, instruments: Instruments, about: dict[str, Any]) -> Iterator[Clip]:
+        with local_copy(item.address) as path:
+            if is_video(path):
+                yield from self._video(item, path, analyzer, instruments, about)
+            else:
+                yield from self._still(path, analyzer, instruments, about)
+
+    def _still(self, path: Path, analyzer: Analyzer, instruments: Instruments, about: dict[str, Any]) -> Iterator[Clip]:
+        image = read_image(path)
+        faces = analyzer.detect(image)
+        height, width = image.shape[:2]
+        about |= {"kind": "still", "width": width, "height": height, "faces": len(faces)}
+        if not faces:
+            raise MediaError("no human face in the picture")
+        people = sum(face.area >= 0.1 * faces[0].area for face in faces)
+        cutter = Cutter(self.settings, instruments, still=True)
+        cutter.add(image, faces[0], 0.0, people)
+        clip = cutter.finish()
+        if clip is not None:
+            yield clip
+
+    def _video(
+        self, item: Item, path: Path, analyzer: Analyzer, instruments: Instruments, about: dict[str, Any]
+    ) -> Iterator[Clip]:
+        reader = VideoReader(path)
+        tracker = HeadTracker(analyzer, self.settings.people)
+        cuts, cutters = measures.SceneCuts(), dict[int, Cutter]()
+        allowed = _pixels(item.box, reader.info.width, reader.info.height)
+        counts = {"decoded": 0, "sampled": 0, "with_face": 0, "shots": 1, "short": 0}
+        due, end = None, 0.0
+
+        def ended(numbers: list[int]) -> Iterator[Clip]:
+            for number in numbers:
+                clip = cutters.pop(number).finish()
+                if clip is None:
+                    counts["short"] += 1
+                else:
+                    yield clip
+
+        for frame in reader:
+            if item.end is not None and frame.time > item.end:
+                break
+            if item.start is not None and frame.time < item.start:
+                continue
+            counts["decoded"] += 1
+            end = frame.time
+            if cuts.is_cut(frame.image):
+                counts["shots"] += 1
+                yield from ended(sorted(cutters))
+                tracker.cut()
+                due = None
+            if due is not None and frame.time < due - 1e-6:
+                continue
+            due = _next_due(due, frame.time, self.settings.fps)
+            counts["sampled"] += 1
+            heads, people = tracker.update(frame.image, allowed)
+            counts["with_face"] += bool(heads)
+            yield from ended(sorted(set(cutters) - {head.number for head in heads}))
+            for head in heads:
+                cutter = cutters.setdefault(head.number, Cutter(self.settings, instruments))
+                if not cutter.add(frame.image, head.face, frame.time, people):
+                    yield from ended([head.number])
+                    cutters[head.number] = Cutter(self.settings, instruments)
+                    cutters[head.number].add(frame.image, head.face, frame.time, people)
+        yield from ended(sorted(cutters))
+        about |= _about(reader, path, end) | counts
+        if not counts["decoded"]:
+            raise MediaError("no frame between the start and the end that are asked for")
+
+
+def _next_due(due: float | None, time: float, fps: float) -> float | None:
+    """When the next frame is wanted; on the grid of the first one, so that no frame rate drifts."""
+    if fps <= 0:
+        return None
+    step = 1 / fps
+    due = time if due is None else due
+    return due + step * (np.floor((time - due) / step + 1e-6) + 1)
+
+
+def _about(reader: VideoReader, path: Path, end: float) -> dict[str, Any]:
+    info = reader.info
+    seconds = info.duration or end or 1 / float(info.fps)
+    return {
+        "kind": "video",
+        "width": info.width,
+        "height": info.height,
+        "fps": round(float(info.fps), 3),
+        "duration": round(float(seconds), 3),
+        # Of the whole file: sound is a few per cent of what a camera or a site writes.
+        "bitrate": round(path.stat().st_size * 8 / max(seconds, 1e-3) / 1000, 1),
+        "damage": reader.damage,
+    }
+
+
+def _pixels(box: tuple[float, float, float, float] | None, width: int, height: int) -> np.ndarray | None:
+    """A relative box in pixels, a little wider: annotations are rough."""
+    if box is None:
+        return None
+    left, top, right, bottom = box
+    dx, dy = _BOX_MARGIN * (right - left), _BOX_MARGIN * (bottom - top)
+    return np.array([(left - dx) * width, (top - dy) * height, (right + dx) * width, (bottom + dy) * height])
+
+
+def _neutral(message: str, item: Item) -> str:
+    """An error's text without the path: results do not depend on where temporary copies lay."""
+    first = message.strip().splitlines()[0] if message.strip() else "unknown error"
+    name = Path(item.address).name
+    return " ".join(name if name in word or "megaportraits-" in word else word for word in first.split(" "))[:300]

@@ -1,0 +1,57 @@
+"""The index of all clips, kept and dropped, with every number: Parquet where pyarrow is there, CSV always."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from megaportraits.errors import ConfigError
+from megaportraits.prepare.filters import Row
+from megaportraits.prepare.store import write_whole
+
+TEXT = ("key", "item", "kind", "name", "address", "identity", "person", "prescribed", "split", "verdict", "iqa_name")
+WHOLE = ("frames", "size", "people", "width", "height")
+NUMBERS = (
+    *("crop_px", "inside", "bitrate", "presence", "sharpness", "iqa", "video_iqa", "iris_ratio", "age"),
+    *("same_person", "duplicate", "leak", "start", "seconds", "video_fps", "expression_range", "jaw_open"),
+    *("yaw", "pitch", "roll", "yaw_range", "pitch_range", "roll_range"),
+)
+
+
+def write_index(rows: Sequence[Row], out: Path) -> list[Path]:
+    """Write `index.csv` (no embeddings) and, where pyarrow is installed, `index.parquet`; the files written."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*TEXT, *WHOLE, *NUMBERS], extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    paths = [out / "index.csv"]
+    write_whole(paths[0], text.getvalue().encode())
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        return paths
+    types = dict.fromkeys(TEXT, pa.string()) | dict.fromkeys(WHOLE, pa.int32()) | dict.fromkeys(NUMBERS, pa.float64())
+    types["embedding"] = pa.list_(pa.float32())
+    table = pa.table({name: pa.array([row[name] for row in rows], kind) for name, kind in types.items()})
+    content = io.BytesIO()
+    pq.write_table(table, content)
+    paths.append(out / "index.parquet")
+    write_whole(paths[1], content.getvalue())
+    return paths
+
+
+def read_parquet(file: IO[bytes]) -> list[dict[str, Any]]:
+    """The rows of a Parquet table.
+
+    Raises:
+        ConfigError: pyarrow is not installed. ValueError: it is no Parquet table.
+    """
+    try:
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise ConfigError("Parquet needs pyarrow.", fix='Run: pip install "megaportraits[prepare]"') from error
+    return list(pq.read_table(file).to_pylist())

@@ -1,0 +1,81 @@
+"""Kept stills to moving clips: `synth` lifts them into the same format, so that training can mix all kinds."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from megaportraits.errors import DataError
+from megaportraits.media import read_image, write_image
+from megaportraits.prepare.filters import KEPT, Row
+from megaportraits.prepare.sources import local_copy
+from megaportraits.prepare.store import write_json
+from megaportraits.synth.generate import Progress, generate
+from megaportraits.synth.plan import SynthSettings
+
+_READ_BY_SYNTH = {".jpg", ".jpeg", ".png", ".webp"}
+_CLIPS_PER_STILL = 4
+
+
+def lift_stills(
+    rows: Sequence[Row],
+    out: Path,
+    *,
+    head: Path,
+    size: int,
+    clips: int | None,
+    workers: int,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> dict[str, Any]:
+    """Lift every kept still; shards lie in `out/lifted/train` and `out/lifted/val` afterwards.
+
+    Args:
+        rows: judged clips; those of kind "still" that were kept are lifted.
+        out: the prepare folder.
+        head: of `SynthSettings`.
+        size: of the frames.
+        clips: to make; None makes four for each still.
+        workers: processes.
+        on_progress: of `synth.generate.generate`.
+
+    Returns:
+        `generate`'s counts.
+    """
+    stills = sorted(
+        (row for row in rows if row["kind"] == "still" and row["verdict"] == KEPT), key=lambda row: row["item"]
+    )
+    if not stills:
+        raise DataError(
+            "No still was kept, so there is nothing to lift.", fix="Lower the thresholds, or leave out --head."
+        )
+    folder, lifted, note = out / "portraits", out / "lifted", out / "portraits.json"
+    names = [row["item"] for row in stills]
+    if not note.is_file() or note.read_text() != _note(names):
+        # Other portraits: which clip shows whom follows from all of them.
+        shutil.rmtree(lifted, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for row in stills:
+            _place(row["address"], folder, row["item"])
+        write_json(note, names)
+    wanted = clips or _CLIPS_PER_STILL * len(stills)
+    settings = SynthSettings(portraits=folder, head=head, clips=wanted, size=size, lifted_share=1.0)
+    return dict(generate(settings, lifted, workers=workers, on_progress=on_progress))
+
+
+def _note(names: list[str]) -> str:
+    import json
+
+    return json.dumps(names) + "\n"
+
+
+def _place(address: str, folder: Path, name: str) -> None:
+    """A still under its key: a link when it is local and `synth` can read it, a copy otherwise."""
+    suffix = PurePosixPath(address).suffix.lower()
+    if "://" not in address and suffix in _READ_BY_SYNTH:
+        (folder / f"{name}{suffix}").symlink_to(address)
+        return
+    with local_copy(address) as path:
+        write_image(folder / f"{name}.png", read_image(path))

@@ -1,0 +1,95 @@
+"""Shards of what was kept: which clip lies in which shard follows from the verdicts alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from megaportraits.data.clips import CLIPS_PER_SHARD, ShardWriter, shard_name
+from megaportraits.errors import DataError
+from megaportraits.prepare.filters import KEPT, Row
+from megaportraits.prepare.store import Store, write_json
+
+FOLDERS = ("train", "val", "stills/train", "stills/val")
+
+
+def pack(rows: Sequence[Row], store: Store, out: Path, on_shard: Callable[[int, int], None]) -> dict[str, int]:
+    """Write the shards that are missing or hold other clips than they should; remove those that are too many.
+
+    Clips are shuffled by a hash of their keys, so that neighbours in a shard are strangers.
+
+    Args:
+        rows: judged clips.
+        store: where they lie.
+        out: gets train/, val/ and stills/.
+        on_shard: called with shards done and shards in all.
+
+    Returns:
+        Clips by folder.
+    """
+    plan = {folder: _chosen(rows, folder) for folder in FOLDERS}
+    jobs = [
+        (folder, number, clips[start : start + CLIPS_PER_SHARD])
+        for folder, clips in plan.items()
+        for number, start in enumerate(range(0, len(clips), CLIPS_PER_SHARD))
+    ]
+    for folder, clips in plan.items():
+        wanted = {shard_name(n) for n in range(-(-len(clips) // CLIPS_PER_SHARD))}
+        for path in (out / folder).glob("clips-*.tar"):
+            if path.name not in wanted:
+                path.unlink()
+                _plan_of(path).unlink(missing_ok=True)
+    for done, (folder, number, clips) in enumerate(jobs):
+        on_shard(done, len(jobs))
+        _write_shard(out / folder, number, clips, store)
+    on_shard(len(jobs), len(jobs))
+    return {folder: len(clips) for folder, clips in plan.items() if clips}
+
+
+def _chosen(rows: Sequence[Row], folder: str) -> list[Row]:
+    kind = "still" if folder.startswith("stills") else "video"
+    split = folder.rpartition("/")[2]
+    mine = [row for row in rows if row["verdict"] == KEPT and row["kind"] == kind and row["split"] == split]
+    return sorted(mine, key=lambda row: hashlib.sha256(row["key"].encode()).digest())
+
+
+def _plan_of(shard: Path) -> Path:
+    """The note of what a shard was made from; a dot keeps it out of the way."""
+    return shard.with_name(f".{shard.stem}.json")
+
+
+def _write_shard(folder: Path, number: int, clips: list[Row], store: Store) -> None:
+    path = folder / shard_name(number)
+    plan = [[row["key"], row["person"]] for row in clips]
+    note = _plan_of(path)
+    if path.is_file() and note.is_file() and json.loads(note.read_text()) == plan:
+        return
+    note.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+    with ShardWriter(folder, number) as shard:
+        for row in clips:
+            shard.copy(row["key"], _members(store.clips(row["item"]), row))
+    write_json(note, plan)
+
+
+def _members(tar: Path, row: Row) -> Iterator[tuple[str, bytes]]:
+    """A clip's members as the store has them, but with the key and the person that were decided since."""
+    prefix = f"{row['key']}."
+    try:
+        with tarfile.open(tar) as archive:
+            for member in archive:
+                file = archive.extractfile(member) if member.name.startswith(prefix) else None
+                if file is None:
+                    continue
+                name, content = member.name.removeprefix(prefix), file.read()
+                if name == "json":
+                    record = json.loads(content) | {"key": row["key"], "identity": row["person"]}
+                    content = json.dumps(record).encode()
+                yield name, content
+    except (OSError, tarfile.TarError, ValueError) as error:
+        raise DataError(
+            f"The clips {tar} cannot be read: {error}.", fix=f"Remove {tar.with_suffix('.json')} and run again."
+        ) from error

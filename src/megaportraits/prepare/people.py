@@ -1,0 +1,120 @@
+"""Heads through a video: whose face in this frame is whose in the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from megaportraits.faces.detector import Face
+from megaportraits.faces.networks import Image
+
+_LOOK_EVERY = 5
+"""Frames between two looks at the whole picture for other people."""
+_THOROUGH_EVERY = 10
+"""Frames without anybody between two looks with turned pictures and tiles."""
+_JUMP = 0.8
+"""Part of its face's height by which a head may move between two frames and still be the same one."""
+_SAME = 0.3
+"""Intersection over union from which two faces are one."""
+_BYSTANDER = 0.1
+"""Part of the largest face's area from which another face counts as a person in the frame."""
+
+
+class Analyzer(Protocol):
+    """What is needed of `faces.FaceAnalyzer`."""
+
+    def detect(self, image: Image, *, thorough: bool = True) -> list[Face]: ...
+
+    def track(self, image: Image, previous: Face) -> Face | None: ...
+
+
+@dataclass
+class Head:
+    """One head that is followed.
+
+    Attributes:
+        number: of the head in its video, from 0.
+        face: where it is in the latest frame.
+    """
+
+    number: int
+    face: Face
+
+
+class HeadTracker:
+    """Follows the largest heads of a shot; counts the others.
+
+    Args:
+        analyzer: finds faces.
+        limit: heads that are followed at once.
+    """
+
+    def __init__(self, analyzer: Analyzer, limit: int) -> None:
+        self._analyzer, self._limit = analyzer, limit
+        self._next = 0
+        self._heads: list[Head] = []
+        self._since_look = 0
+        self._people = 0
+        self._fresh = True
+
+    def cut(self) -> None:
+        """A new shot begins: nobody is who they were."""
+        self._heads, self._people, self._fresh = [], 0, True
+
+    def update(self, image: Image, allowed: npt.NDArray[np.float64] | None = None) -> tuple[list[Head], int]:
+        """The heads in the next frame, and how many people are in it.
+
+        Args:
+            image: uint8 (H, W, 3).
+            allowed: (4,) left, top, right, bottom in pixels: heads outside are not followed, but counted.
+        """
+        kept: list[Head] = []
+        for head in self._heads:
+            face = self._analyzer.track(image, head.face)
+            if face is None or not _is_near(face, head.face) or any(overlap(face, k.face) > _SAME for k in kept):
+                continue
+            kept.append(Head(head.number, face))
+        lost = len(kept) < len(self._heads) or not kept
+        self._since_look += 1
+        if lost or self._since_look >= _LOOK_EVERY:
+            self._look(image, kept, allowed)
+        self._heads = kept
+        return kept, max(self._people, len(kept))
+
+    def _look(self, image: Image, kept: list[Head], allowed: npt.NDArray[np.float64] | None) -> None:
+        """Find people who came in; they join `kept` while there is room."""
+        thorough = not kept and (self._fresh or self._since_look >= _THOROUGH_EVERY)
+        if self._since_look >= _LOOK_EVERY and (kept or thorough):
+            self._since_look = 0
+        found = self._analyzer.detect(image, thorough=thorough)
+        self._fresh = False
+        largest = max([face.area for face in found] + [head.face.area for head in kept], default=0.0)
+        strangers = [face for face in found if all(overlap(face, head.face) <= _SAME for head in kept)]
+        self._people = sum(face.area >= _BYSTANDER * largest for face in [*strangers, *(h.face for h in kept)])
+        for face in strangers:
+            if len(kept) < self._limit and face.area >= _BYSTANDER * largest and _lies_in(face, allowed):
+                kept.append(Head(self._next, face))
+                self._next += 1
+
+
+def _is_near(face: Face, before: Face) -> bool:
+    height = float(before.box[3] - before.box[1])
+    moved = np.linalg.norm((face.box[:2] + face.box[2:] - before.box[:2] - before.box[2:]) / 2)
+    return bool(moved <= _JUMP * height and 0.5 <= (face.area / max(before.area, 1e-6)) ** 0.5 <= 2)
+
+
+def _lies_in(face: Face, allowed: npt.NDArray[np.float64] | None) -> bool:
+    if allowed is None:
+        return True
+    x, y = (face.box[:2] + face.box[2:]) / 2
+    return bool(allowed[0] <= x <= allowed[2] and allowed[1] <= y <= allowed[3])
+
+
+def overlap(a: Face, b: Face) -> float:
+    """Intersection over union of two faces' boxes."""
+    sides = np.clip(np.minimum(a.box[2:], b.box[2:]) - np.maximum(a.box[:2], b.box[:2]), 0, None)
+    shared = float(np.prod(sides))
+    return shared / max(a.area + b.area - shared, 1e-9)

@@ -1,0 +1,250 @@
+"""The job behind `megaportraits prepare`: extract what is missing, judge everything, pack what is kept, report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from megaportraits.errors import DataError, MediaError
+from megaportraits.media import VideoReader, is_video
+from megaportraits.prepare.engines import run_local, run_ray
+from megaportraits.prepare.extract import Extractor
+from megaportraits.prepare.filters import KEPT, Row, judge, survivors
+from megaportraits.prepare.index import write_index
+from megaportraits.prepare.pack import pack
+from megaportraits.prepare.report import write_report
+from megaportraits.prepare.settings import ExtractSettings, Thresholds
+from megaportraits.prepare.sources import Item
+from megaportraits.prepare.store import Store, check_space, claimed, write_json, write_whole
+
+_PROBES = 16
+_BYTES_PER_PIXEL, _BYTES_PER_FRAME = 0.9, 14_000  # of a stored frame: pictures, and labels; measured
+_ITEMS = "items.jsonl"
+_CHECK_DISK_EVERY = 50
+
+
+@dataclass
+class Progress:
+    """What the caller is told after every item and every shard.
+
+    Attributes:
+        stage: "extract", "pack".
+        done: items or shards.
+        total: of them.
+        new: of the done ones, those of this run.
+        clips: found so far in this run.
+        frames: stored so far in this run.
+        failed: items of this run that could not be read.
+    """
+
+    stage: Literal["extract", "pack"]
+    done: int
+    total: int
+    new: int = 0
+    clips: int = 0
+    frames: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where the work is done.
+
+    Attributes:
+        name: "local" or "ray".
+        workers: processes or actors.
+        address: of a Ray cluster; None starts Ray here.
+    """
+
+    name: Literal["local", "ray"] = "local"
+    workers: int = 1
+    address: str | None = None
+
+    def run(self, work: Extractor, items: Sequence[Item]) -> Iterator[dict[str, Any]]:
+        """`work` on every item, results in any order."""
+        if self.name == "ray":
+            return run_ray(work, items, self.workers, self.address)
+        return run_local(work, items, self.workers)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended.
+
+    Attributes:
+        counts: clips left after each filter, beginning with all found.
+        folders: clips by folder of shards; empty after a dry run.
+        items: videos and stills known.
+        failed: name and reason of those that could not be read.
+        empty: names of those without a clip.
+        files: index and report.
+        rows: all judged clips.
+    """
+
+    counts: list[tuple[str, int]]
+    folders: dict[str, int]
+    items: int
+    failed: list[tuple[str, str]]
+    empty: list[str]
+    files: list[Path] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list, repr=False)
+
+
+def prepare(
+    items: Sequence[Item],
+    out: Path,
+    settings: ExtractSettings,
+    limits: Thresholds,
+    *,
+    engine: Engine | None = None,
+    dry_run: bool = False,
+    retry_failed: bool = False,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Summary:
+    """Bring a folder to the state that its items, settings and thresholds define, doing only what is missing.
+
+    Args:
+        items: to add to those that the folder knows already; none to judge these anew.
+        out: the folder.
+        settings: of the extraction, those that the folder was made with.
+        limits: of the filters.
+        engine: where the extraction runs; by default in this process.
+        dry_run: extract and judge, but write neither shards nor index nor report.
+        retry_failed: extract once more what could not be read before.
+        on_progress: told after every item and shard.
+
+    Raises:
+        DataError: the folder is another's or in use, or the disk is too small.
+    """
+    with claimed(out, settings) as store:
+        known = _remember(items, out)
+        if retry_failed:
+            for key in known:
+                if store.has(key) and store.read(key)["error"] is not None:
+                    store.note(key).unlink()
+        _extract(known, out, store, settings, engine or Engine(), on_progress)
+        rows, failed, empty = _collect(known, store, settings)
+        judge(rows, limits)
+        rows.sort(key=lambda row: row["key"])
+        summary = Summary(survivors(rows), {}, len(known), failed, empty, [], rows)
+        if dry_run:
+            return summary
+
+        def on_shard(done: int, total: int) -> None:
+            on_progress(Progress("pack", done, total))
+
+        summary.folders.update(pack(rows, store, out, on_shard))
+        summary.files.extend(write_index(rows, out))
+        report = out / "report.html"
+        write_report(report, rows, failed, empty, store=store, settings=settings, limits=limits)
+        content = {
+            "thresholds": asdict(limits),
+            "clips_left": dict(summary.counts),
+            "folders": summary.folders,
+            "kept": sum(row["verdict"] == KEPT for row in rows),
+            "items": len(known),
+            "failed": [{"name": name, "reason": reason} for name, reason in failed],
+            "without_clips": empty,
+        }
+        write_json(out / "report.json", content)
+        summary.files.extend([report, out / "report.json"])
+        return summary
+
+
+def _remember(items: Sequence[Item], out: Path) -> dict[str, Item]:
+    """All items of the folder by key: those noted in it, updated by the new."""
+    path = out / _ITEMS
+    known: dict[str, Item] = {}
+    if path.is_file():
+        for line in path.read_text().splitlines():
+            entry = json.loads(line)
+            item = Item(**{**entry, "box": tuple(entry["box"]) if entry["box"] else None})
+            known[item.key] = item
+    known |= {item.key: item for item in items}
+    if not known:
+        raise DataError("There is nothing to prepare.", fix="Name videos or stills.")
+    known = dict(sorted(known.items()))
+    write_whole(path, "".join(json.dumps(asdict(item)) + "\n" for item in known.values()).encode())
+    return known
+
+
+def _extract(
+    known: dict[str, Item],
+    out: Path,
+    store: Store,
+    settings: ExtractSettings,
+    engine: Engine,
+    on_progress: Callable[[Progress], None],
+) -> None:
+    todo = [item for key, item in known.items() if not store.has(key)]
+    progress = Progress("extract", len(known) - len(todo), len(known))
+    on_progress(progress)
+    if not todo:
+        return
+    check_space(out, estimate_bytes(todo, settings))
+    for result in engine.run(Extractor(out, settings), todo):
+        progress.done += 1
+        progress.new += 1
+        progress.clips += result["clips"]
+        progress.frames += result["frames"]
+        progress.failed += bool(result["error"])
+        on_progress(progress)
+        if progress.new % _CHECK_DISK_EVERY == 0:
+            check_space(out, 0)
+
+
+def estimate_bytes(items: Sequence[Item], settings: ExtractSettings) -> float:
+    """What extracting and packing local items will write, judged by the lengths of a few of them."""
+    probes = [item for item in items if "://" not in item.address][:: max(len(items) // _PROBES, 1)]
+    counts = [_frames_of(item, settings) for item in probes]
+    frames = len(items) * (sum(counts) / len(counts) if counts else settings.max_frames)
+    # In the store, and once more in a shard.
+    return 2 * frames * (settings.size**2 * _BYTES_PER_PIXEL + _BYTES_PER_FRAME)
+
+
+def _frames_of(item: Item, settings: ExtractSettings) -> float:
+    try:
+        if not is_video(item.address):
+            return 1
+        info = VideoReader(item.address).info
+    except MediaError:
+        return 0
+    seconds = float(info.duration or 10.0)
+    if item.end is not None:
+        seconds = min(seconds, item.end - (item.start or 0))
+    return seconds * (settings.fps or float(info.fps))
+
+
+def _collect(
+    known: dict[str, Item], store: Store, settings: ExtractSettings
+) -> tuple[list[Row], list[tuple[str, str]], list[str]]:
+    """Rows of all clips, failures and the names of items without clips."""
+    rows: list[Row] = []
+    failed, empty = [], []
+    for key, item in known.items():
+        if not store.has(key):
+            continue
+        note = store.read(key)
+        if note["error"] is not None:
+            failed.append((item.name, note["error"]))
+        elif not note["clips"]:
+            empty.append(item.name)
+        about = {
+            "item": key,
+            "kind": note.get("kind"),
+            "name": item.name,
+            "address": item.address,
+            "identity": item.identity,
+            "prescribed": item.split,
+            "age": item.age,
+            "width": note.get("width"),
+            "height": note.get("height"),
+            "video_fps": note.get("fps"),
+            "bitrate": note.get("bitrate"),
+            "iqa_name": settings.iqa,
+        }
+        rows += [{**about, **clip} for clip in note["clips"]]
+    return rows, failed, empty

@@ -1,0 +1,104 @@
+"""What `megaportraits prepare` is asked for: how to extract, which costs decoding, and what to keep, which does not."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from megaportraits.errors import ConfigError
+
+VERSION = 1
+"""Of the extraction: a change of what it computes must change it, so that old and new results are not mixed."""
+
+
+@dataclass(frozen=True)
+class ExtractSettings:
+    """How clips are cut out of videos. Other values need another output folder: everything is decoded again.
+
+    Attributes:
+        size: side of the largest stored frame, pixels; smaller heads keep their own size.
+        fps: frames stored per second of video; 0 stores every frame.
+        max_frames: of one clip; a longer shot gives several clips.
+        min_frames: shorter shots of a video give no clip at all.
+        people: heads followed at once; others are counted but not cut out.
+        image: member format of the frames.
+        quality: of the encoder, 1 to 100.
+        iqa: which measure of image quality: "hyperiqa" (the paper's) or the stand-in, `measures.STAND_IN`.
+    """
+
+    size: int = 256
+    fps: float = 5.0
+    max_frames: int = 48
+    min_frames: int = 4
+    people: int = 3
+    image: Literal["jpg", "webp"] = "jpg"
+    quality: int = 95
+    iqa: str = "detail-exposure-1"
+
+    def __post_init__(self) -> None:
+        wrong = []
+        if self.size < 32:
+            wrong.append(f"size must be at least 32, got {self.size}")
+        if self.fps < 0:
+            wrong.append(f"fps must not be negative, got {self.fps}")
+        if not 1 <= self.min_frames <= self.max_frames <= 1000:
+            wrong.append(f"1 <= min_frames <= max_frames <= 1000, got {self.min_frames} and {self.max_frames}")
+        if self.people < 1:
+            wrong.append(f"people must be at least 1, got {self.people}")
+        if not 1 <= self.quality <= 100:
+            wrong.append(f"quality must lie in [1, 100], got {self.quality}")
+        if wrong:
+            raise ConfigError("; ".join(wrong) + ".", fix="Change the options named above.")
+
+    def identity(self) -> dict[str, Any]:
+        """What results must share to lie in one folder."""
+        return {"version": VERSION, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What is kept. Every one is compared with a number of the index, so none needs decoding again.
+
+    Attributes:
+        min_crop: pixels along the head crop's side in the original, the smallest of the clip (B.3 of the paper: 512).
+        min_bitrate: kilobits a second of the video.
+        min_presence: mean confidence of the landmark network.
+        max_people: faces in a frame, the most of the clip.
+        min_inside: least part of the head crop that lies in the picture.
+        min_age: years, where an age is known.
+        children: where no age is known: "face" judges by `iris_ratio` below, "keep" keeps, "drop" drops.
+        min_iris_ratio: face width over iris width; irises are as large in children as in adults.
+        drop_iqa: part of the videos with the lowest mean image quality that is dropped (B.3: a half).
+        max_duplicate: similarity of the mean pictures from which a clip of the same face is a copy.
+        same_person: cosine of embeddings from which two videos show one person; such never stand in both splits.
+        validation_percent: people kept for validation.
+    """
+
+    min_crop: int = 0
+    min_bitrate: float = 0.0
+    min_presence: float = 0.8
+    max_people: int = 1
+    min_inside: float = 0.6
+    min_age: float = 18.0
+    children: Literal["face", "keep", "drop"] = "keep"
+    min_iris_ratio: float = 10.0
+    drop_iqa: float = 0.5
+    max_duplicate: float = 0.98
+    same_person: float = 0.6
+    validation_percent: float = 3.0
+
+    def __post_init__(self) -> None:
+        wrong = [
+            f"{name} must lie in [{low}, {high}], got {value}"
+            for name, low, high in (
+                ("min_presence", 0, 1),
+                ("min_inside", 0, 1),
+                ("drop_iqa", 0, 0.99),
+                ("max_duplicate", 0, 2),
+                ("same_person", 0, 2),
+                ("validation_percent", 0, 100),
+            )
+            if not low <= (value := getattr(self, name)) <= high
+        ]
+        if wrong:
+            raise ConfigError("; ".join(wrong) + ".", fix="Change the options named above.")

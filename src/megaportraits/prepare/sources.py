@@ -1,0 +1,262 @@
+"""Where videos and stills are, and what their collection knows about them: folders, globs, manifests, addresses.
+
+Every input becomes a list of `Item`s. Local paths and fsspec addresses (`s3://`, `gs://`, `https://`, `memory://`)
+are listed by the same code; what is remote is fetched when its turn comes.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import fsspec
+from fsspec.core import url_to_fs
+
+from megaportraits.errors import DataError, MediaError
+
+VIDEOS = {".mp4", ".mpg", ".mpeg", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".ts", ".gif"}
+STILLS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
+Dataset = Literal["plain", "voxceleb2", "celebvhq", "ffhq", "grid"]
+DATASETS: tuple[Dataset, ...] = ("plain", "voxceleb2", "celebvhq", "ffhq", "grid")
+SPLIT_NAMES = {
+    "train": "train",
+    "dev": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "val",
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One video or still, and what its collection says about it.
+
+    Attributes:
+        address: absolute path or fsspec address.
+        identity: the person's name in the collection, when it has names.
+        split: "train" or "val", when the collection prescribes it.
+        start: seconds, where to begin.
+        end: seconds, where to stop.
+        box: left, top, right, bottom in parts of the frame's width and height: only a head in it is meant.
+        age: years.
+    """
+
+    address: str
+    identity: str | None = None
+    split: str | None = None
+    start: float | None = None
+    end: float | None = None
+    box: tuple[float, float, float, float] | None = None
+    age: float | None = None
+
+    @property
+    def key(self) -> str:
+        """The item's name in the output: part of its file name, and a hash of all that decides what is cut out."""
+        what = json.dumps([self.address, self.start, self.end, self.box])
+        digest = hashlib.sha256(what.encode()).hexdigest()[:10]
+        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(self.address).stem)[:24].strip("_")
+        return f"{stem or 'item'}-{digest}"
+
+    @property
+    def name(self) -> str:
+        """For people: the last parts of the address."""
+        return "/".join(PurePosixPath(self.address).parts[-3:])
+
+
+def find_items(inputs: Sequence[str], *, dataset: Dataset = "plain", ages: Path | None = None) -> list[Item]:
+    """Everything that the inputs name, without repetition, sorted by key.
+
+    Args:
+        inputs: folders (searched at any depth), files, globs, manifests (.csv, .parquet), or fsspec addresses of these.
+        dataset: how the folders of a known collection are laid out.
+        ages: a CSV with the columns name and age, or the `json` folder of the FFHQ-features collection.
+
+    Raises:
+        DataError: an input does not exist, holds nothing, or is no valid manifest.
+    """
+    years = _read_ages(ages) if ages is not None else {}
+    items: dict[str, Item] = {}
+    for given in inputs:
+        for item in _expand(given, dataset):
+            stem = PurePosixPath(item.address).stem
+            items.setdefault(item.key, item if item.age is not None else replace(item, age=years.get(stem)))
+    return [items[key] for key in sorted(items)]
+
+
+@contextmanager
+def local_copy(address: str) -> Iterator[Path]:
+    """The file behind an address; a remote one is fetched into a temporary file for the time of the block."""
+    if "://" not in address:
+        yield Path(address)
+        return
+    suffix = PurePosixPath(address).suffix
+    with tempfile.NamedTemporaryFile(suffix=suffix, prefix="megaportraits-") as copy:
+        try:
+            with fsspec.open(address, "rb") as remote:
+                shutil.copyfileobj(remote, copy)
+        except FileNotFoundError as error:
+            raise MediaError(f"{address}: no such file", fix="Check the address.") from error
+        copy.flush()
+        yield Path(copy.name)
+
+
+def _expand(given: str, dataset: Dataset) -> list[Item]:
+    try:
+        fs, root = url_to_fs(given)
+    except (ImportError, ValueError) as error:
+        raise DataError(f"{given} cannot be opened: {error}.", fix="Install the fsspec driver it names.") from error
+    if any(mark in given for mark in "*?["):
+        found, explicit = sorted(fs.glob(root)), True
+    elif fs.isdir(root):
+        found, explicit = sorted(fs.find(root)), False
+    elif fs.exists(root):
+        if PurePosixPath(root).suffix.lower() in (".csv", ".parquet"):
+            return _manifest(fs, root)
+        found, explicit = [root], True
+    else:
+        raise DataError(f"Input {given} does not exist.", fix="Check the path, the glob or the address.")
+    wanted = VIDEOS | STILLS
+    media = [
+        path
+        for path in found
+        if not PurePosixPath(path).name.startswith(".")
+        and (PurePosixPath(path).suffix.lower() in wanted or (explicit and fs.isfile(path)))
+    ]
+    if not media:
+        raise DataError(f"Input {given} holds no videos and no stills.", fix="Name a folder, a glob or a manifest.")
+    plain = [Item(_address(fs, path)) for path in media]
+    if dataset == "celebvhq":
+        labels = next((path for path in found if path.endswith(".json")), None)
+        return _celebvhq(plain, _read_json(fs, labels, given))
+    if dataset == "ffhq":
+        labels = next((path for path in found if PurePosixPath(path).name.startswith("ffhq-dataset")), None)
+        return _ffhq(plain, {} if labels is None else _read_json(fs, labels, given))
+    return [_labelled(item, dataset) for item in plain]
+
+
+def _address(fs: Any, path: str) -> str:
+    local = "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
+    return str(Path(path).resolve()) if local else str(fs.unstrip_protocol(path))
+
+
+def _labelled(item: Item, dataset: Dataset) -> Item:
+    """Identity and split from the path: VoxCeleb2 is dev|test/.../id00012/VIDEO/CLIP, GRID is s7/.../CLIP."""
+    parts = PurePosixPath(item.address).parts[:-1]
+    pattern = {"voxceleb2": r"id\d{5}", "grid": r"s\d{1,2}(_processed)?"}.get(dataset)
+    if pattern is None:
+        return item
+    person = next((part for part in reversed(parts) if re.fullmatch(pattern, part)), None)
+    split = next((SPLIT_NAMES[part] for part in parts if part in ("dev", "test")), None) if person else None
+    return replace(item, identity=person, split=split if dataset == "voxceleb2" else None)
+
+
+def _celebvhq(media: list[Item], labels: Any) -> list[Item]:
+    """Cut clips as they are; whole videos by the start, end and box that the JSON gives for each of their clips."""
+    by_stem = {PurePosixPath(item.address).stem: item for item in media}
+    items = []
+    try:
+        for name, entry in labels["clips"].items():
+            if name in by_stem:
+                items.append(by_stem[name])
+            elif entry["ytb_id"] in by_stem:
+                times, box = entry["duration"], entry["bbox"]
+                items.append(
+                    replace(
+                        by_stem[entry["ytb_id"]],
+                        start=float(times["start_sec"]),
+                        end=float(times["end_sec"]),
+                        box=(float(box["left"]), float(box["top"]), float(box["right"]), float(box["bottom"])),
+                    )
+                )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"The CelebV-HQ labels are not as expected: {error!r}.", fix="Use celebvhq_info.json."
+        ) from error
+    if not items:
+        raise DataError("No video is named in the CelebV-HQ labels.", fix="Name files CLIP.mp4 or YOUTUBE_ID.mp4.")
+    return items
+
+
+def _ffhq(media: list[Item], labels: Any) -> list[Item]:
+    """Aligned pictures 00000.png; the split is that of ffhq-dataset-v2.json where it is there."""
+    items = []
+    for item in media:
+        stem = PurePosixPath(item.address).stem
+        category = labels.get(str(int(stem)), {}).get("category") if stem.isdigit() else None
+        items.append(replace(item, identity=f"ffhq-{stem}", split=SPLIT_NAMES.get(str(category))))
+    return items
+
+
+def _manifest(fs: Any, path: str) -> list[Item]:
+    """Columns: path; optional identity, split, start, end, age and left, top, right, bottom."""
+    if path.endswith(".csv"):
+        with fs.open(path, "r", newline="", encoding="utf-8") as file:
+            rows: list[dict[str, Any]] = list(csv.DictReader(file))
+    else:
+        from megaportraits.prepare.index import read_parquet
+
+        with fs.open(path, "rb") as file:
+            rows = read_parquet(file)
+    base = PurePosixPath(path).parent
+    items = []
+    for number, row in enumerate(rows, 1):
+        try:
+            items.append(_row(fs, base, {k: v for k, v in row.items() if v not in (None, "")}))
+        except (KeyError, ValueError) as error:
+            raise DataError(
+                f"{path}, row {number}: {error}.",
+                fix="Columns: path; identity, split, start, end, age, left to bottom.",
+            ) from error
+    if not items:
+        raise DataError(f"{path} names no files.", fix="Columns: path, and optionally identity, split and others.")
+    return items
+
+
+def _row(fs: Any, base: PurePosixPath, row: dict[str, Any]) -> Item:
+    where = str(row["path"])
+    if "://" not in where:
+        where = _address(fs, str(base / where))
+    box = tuple(float(row[side]) for side in ("left", "top", "right", "bottom")) if "left" in row else None
+    split = SPLIT_NAMES[str(row["split"])] if "split" in row else None
+    start, end, age = (float(row[name]) if name in row else None for name in ("start", "end", "age"))
+    return Item(where, str(row["identity"]) if "identity" in row else None, split, start, end, box, age)  # type: ignore[arg-type]
+
+
+def _read_json(fs: Any, path: str | None, given: str) -> Any:
+    if path is None:
+        raise DataError(f"{given} holds no JSON with the collection's labels.", fix="Put it beside the videos.")
+    try:
+        with fs.open(path, "rb") as file:
+            return json.load(file)
+    except ValueError as error:
+        raise DataError(f"{path} is not valid JSON: {error}.", fix="Download it again.") from error
+
+
+def _read_ages(path: Path) -> dict[str, float]:
+    """Ages by file stem."""
+    try:
+        if path.is_dir():
+            found = {}
+            for file in sorted(path.glob("*.json")):
+                entries = json.loads(file.read_text())
+                if entries:
+                    found[file.stem] = float(entries[0]["faceAttributes"]["age"])
+            return found
+        with path.open(newline="", encoding="utf-8") as table:
+            return {PurePosixPath(row["name"]).stem: float(row["age"]) for row in csv.DictReader(table)}
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise DataError(
+            f"Ages cannot be read from {path}: {error!r}.",
+            fix="Give a CSV with name,age or FFHQ-features' json folder.",
+        ) from error
