@@ -105,7 +105,7 @@ class Cutter:
             self.size = self._size_for(crop)
         elif crop.side < self.size:
             return False  # frames are never upscaled
-        if len(self._frames) % _EMBED_EVERY == 0 and not self._is_same_person(image, face):
+        if len(self._frames) % _EMBED_EVERY == 0 and not self._verify(image, face, len(self._frames) + 1):
             return False
         self._frames.append(self._measure(image, face, crop, time, people))
         self._last = image, face
@@ -114,7 +114,7 @@ class Cutter:
     def finish(self) -> Clip | None:
         """The clip, without frames at the end of which it is not sure that they show the same person; None if short."""
         if self._last is not None and self._verified < len(self._frames):
-            self._is_same_person(*self._last)
+            self._verify(*self._last, len(self._frames))
         del self._frames[self._verified :]
         if len(self._frames) < (1 if self.still else self.settings.min_frames):
             return None
@@ -138,13 +138,13 @@ class Cutter:
         small = crop.side * (1.0 if self.still else _HEADROOM)
         return max(min(self.settings.size, int(small)), 8)
 
-    def _is_same_person(self, image: Image, face: Face) -> bool:
-        """Compare with the clip so far; if it is the same person, all frames up to now count as verified."""
+    def _verify(self, image: Image, face: Face, count: int) -> bool:
+        """Compare a face with the clip so far; if it is the same person's, the first `count` frames are verified."""
         vector = self.instruments.embedder.embed(image, face.landmarks)
         if self._embeddings and float(np.mean(self._embeddings, axis=0) @ vector) < STRANGER:
             return False
         self._embeddings.append(vector)
-        self._verified = len(self._frames) if image is (self._last or (None,))[0] else len(self._frames) + 1
+        self._verified = count
         return True
 
     def _measure(self, image: Image, face: Face, crop: Crop, time: float, people: int) -> _Frame:

@@ -215,7 +215,8 @@ def _pixels(box: tuple[float, float, float, float] | None, width: int, height: i
 
 
 def _neutral(message: str, item: Item) -> str:
-    """An error's text without the path: results do not depend on where temporary copies lay."""
+    """An error's first line without the path, so that the report can count alike ones, wherever copies lay."""
     first = message.strip().splitlines()[0] if message.strip() else "unknown error"
     name = Path(item.address).name
-    return " ".join(name if name in word or "megaportraits-" in word else word for word in first.split(" "))[:300]
+    words = [word for word in first.split(" ") if name not in word and "megaportraits-" not in word]
+    return " ".join(words)[:300]

@@ -101,7 +101,10 @@ def _judge_quality(rows: list[Row], limits: Thresholds) -> None:
 
 
 def _judge_copies(rows: list[Row], limits: Thresholds) -> None:
-    """`duplicate`: the largest correlation of pictures with a better clip of another video that shows the same face."""
+    """`duplicate`: the largest correlation of pictures with a better clip of another video that shows the same face.
+
+    None where there is no such clip. Better is larger, then of higher bitrate.
+    """
     rows.sort(key=lambda row: (-row["crop_px"], -(row["bitrate"] or 0), row["key"]))
     if not rows:
         return
@@ -117,8 +120,10 @@ def _judge_copies(rows: list[Row], limits: Thresholds) -> None:
         for i, likeness in zip(order[block], alike, strict=True):
             # A copy of a copy that is dropped already is a copy of what that one copied, too.
             likeness[dropped] = -1
-            rows[i]["duplicate"] = round(float(likeness.max()), 4)
-            dropped[i] = rows[i]["duplicate"] >= limits.max_duplicate
+            nearest = float(likeness.max())
+            if nearest > -1:
+                rows[i]["duplicate"] = round(nearest, 4)
+                dropped[i] = rows[i]["duplicate"] >= limits.max_duplicate
     _drop((row for row, is_copy in zip(rows, dropped, strict=True) if is_copy), "duplicate")
 
 

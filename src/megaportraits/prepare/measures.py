@@ -94,8 +94,9 @@ def inside(crop: Crop, width: int, height: int) -> float:
 def iris_ratio(landmarks: npt.NDArray[np.floating]) -> float:
     """Width of the face over width of the irises, from landmarks (478, 3).
 
-    The iris is 11.7 mm wide from the age of two on while the face grows by a fifth, so children stand out: about
-    9.5 against 11.9 in the median of grown-ups (10.6 to 12.8 for nine in ten of 39 portraits).
+    The iris is 11.7 mm wide from the age of two on while the face grows by a fifth, so children stand out. Of 1383
+    portraits of grown-ups nine in ten lie between 10.4 and 13.0, one in a thousand below 10; a painted girl of about
+    six has 9.5. Drawn faces with large eyes are taken for children, too.
     """
     face = np.linalg.norm(landmarks[_FACE_LEFT] - landmarks[_FACE_RIGHT])
     iris = np.mean([np.linalg.norm(landmarks[a, :2] - landmarks[b, :2]) for a, b in _IRISES])

@@ -11,9 +11,7 @@ from pathlib import Path
 from megaportraits.data.clips import CLIPS_PER_SHARD, ShardWriter, shard_name
 from megaportraits.errors import DataError
 from megaportraits.prepare.filters import KEPT, Row
-from megaportraits.prepare.store import Store, write_json
-
-FOLDERS = ("train", "val", "stills/train", "stills/val")
+from megaportraits.prepare.store import SHARDS, Store, write_json
 
 
 def pack(rows: Sequence[Row], store: Store, out: Path, on_shard: Callable[[int, int], None]) -> dict[str, int]:
@@ -30,7 +28,7 @@ def pack(rows: Sequence[Row], store: Store, out: Path, on_shard: Callable[[int, 
     Returns:
         Clips by folder.
     """
-    plan = {folder: _chosen(rows, folder) for folder in FOLDERS}
+    plan = {folder: _chosen(rows, folder) for folder in SHARDS}
     jobs = [
         (folder, number, clips[start : start + CLIPS_PER_SHARD])
         for folder, clips in plan.items()

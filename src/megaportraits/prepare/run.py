@@ -194,6 +194,7 @@ def _extract(
         on_progress(progress)
         if progress.new % _CHECK_DISK_EVERY == 0:
             check_space(out, 0)
+    store.sweep()
 
 
 def estimate_bytes(items: Sequence[Item], settings: ExtractSettings) -> float:

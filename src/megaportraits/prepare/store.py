@@ -28,6 +28,8 @@ from megaportraits.prepare.settings import ExtractSettings
 
 SPARE_BYTES = 500_000_000
 NOTE = "prepare.json"
+SHARDS = ("train", "val", "stills/train", "stills/val")
+"""The folders of shards."""
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -92,6 +94,12 @@ class Store:
         """Note that work on an item came to its end."""
         (self.root / "attempts" / key).unlink(missing_ok=True)
 
+    def sweep(self) -> None:
+        """Remove what workers left that were killed; only while none is at work."""
+        shutil.rmtree(self.root / "attempts", ignore_errors=True)
+        for stale in self.root.glob("??/.*.partial"):
+            stale.unlink(missing_ok=True)
+
 
 def _bucket(key: str) -> str:
     """A hundred thousand files do not belong into one folder."""
@@ -126,9 +134,10 @@ def claimed(out: Path, settings: ExtractSettings) -> Iterator[Store]:
             write_json(note, wanted)
         store = Store(out)
         store.root.mkdir(exist_ok=True)
-        shutil.rmtree(store.root / "attempts", ignore_errors=True)
-        for stale in out.rglob(".*.partial"):
-            stale.unlink(missing_ok=True)
+        store.sweep()
+        for folder in (out, *(out / name for name in SHARDS)):
+            for stale in folder.glob(".*.partial"):
+                stale.unlink(missing_ok=True)
         yield store
 
 
