@@ -167,7 +167,7 @@ def test_cross_identity_drivers_make_the_targets_motion(clips: Path) -> None:
 def test_unknown_labels_do_not_teach() -> None:
     predicted = torch.zeros(2, 3, requires_grad=True)
     labels = torch.tensor([[1.0, math.nan, 1.0], [math.nan, math.nan, math.nan]])
-    loss = readout_loss(predicted, labels)
+    loss = readout_loss(predicted, labels, torch.ones(3))
     loss.backward()
     assert float(loss) == 1.0
     assert predicted.grad is not None and torch.equal(predicted.grad != 0, ~labels.isnan())
@@ -183,7 +183,7 @@ def test_overrides_reach_nested_values_and_wrong_ones_are_refused() -> None:
     assert load_config(TrainBaseConfig, "nano", ["optim.steps=7"]).optim.steps == 7
     with pytest.raises(ConfigError, match="not of the form"):
         load_config(TrainBaseConfig, "nano", ["optim.steps"])
-    with pytest.raises(ConfigError, match="Shipped configs: nano"):
+    with pytest.raises(ConfigError, match="Shipped configs: .*nano"):
         load_config(TrainBaseConfig, "mega")
 
 

@@ -27,11 +27,6 @@ def masked_l1(prediction: Tensor, target: Tensor, weight: Tensor | None = None) 
     return (error * weight).sum() / (weight.sum() * error.shape[1]).clamp_min(1e-6)
 
 
-def random_colors(batch: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Flat background colours (B, 3, 1, 1), uniform in [0, 1]."""
-    return torch.rand(batch, 3, 1, 1, generator=generator).to(device)
-
-
 def feature_weight(coords: Tensor, valid: Tensor, size: int, *, emphasis: float) -> Tensor:
     """A weight map that counts mouth and eyes 1 + emphasis, everything else 1. Ours: they are few pixels, and life.
 

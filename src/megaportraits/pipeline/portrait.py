@@ -17,13 +17,14 @@ from megaportraits.media import VideoReader, is_video, read_image
 from megaportraits.media.images import UInt8
 from megaportraits.models.base import Identity
 from megaportraits.models.motion import Motion
+from megaportraits.ops.color import KEY_COLORS
 
 _LARGEST_PHOTO = 4096
 """Larger photos are shrunk to this longer side as soon as they are read, pixels."""
 _VIDEO_LOOKS = 100
 """Frames of a source video that are searched for a face."""
 
-_KEYS = np.array([(32.0, 224.0, 32.0), (32.0, 32.0, 224.0)])
+_KEYS = np.array(KEY_COLORS) * 255
 """Backgrounds that neither skin nor hair shares."""
 
 Source = str | Path | UInt8
@@ -118,7 +119,7 @@ def key_color(head: UInt8, matte: npt.NDArray[np.float32]) -> npt.NDArray[np.flo
     """Green or blue, whichever is less like the person, 0-255 RGB (3,).
 
     Models that predict mattes tell the person from a source's flat background by its colour. They were trained
-    on random colours, so that any will do, but a colour that skin, hair or clothes share (grey, black and white
+    on random colours, half of them near these two; a colour that skin, hair or clothes share (grey, black and white
     above all) leaves holes in the matte where the network is in doubt. Over 23 portraits an early model's matte was
     off by 0.33 on average with grey, by 0.04 with these two.
 

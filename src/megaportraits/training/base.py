@@ -25,7 +25,7 @@ from megaportraits.ops.geometry import geodesic_distance
 from megaportraits.ops.warping import Pose
 from megaportraits.training.loop import fit
 from megaportraits.training.perceptual import PerceptualTerms
-from megaportraits.training.views import Views, label_pose, make_views
+from megaportraits.training.views import Views, label_pose, make_views, shrink
 
 Batch = dict[str, Tensor]
 Losses = dict[str, Tensor]
@@ -45,7 +45,7 @@ class BaseStage(nn.Module):
         init: weights to start from, of the same model; random ones without.
     """
 
-    file_name = "base.safetensors"
+    file_name, validation_count = "base.safetensors", 8
 
     def __init__(
         self, config: TrainBaseConfig, expression_names: tuple[str, ...], init: BaseModel | None = None
@@ -106,7 +106,7 @@ class BaseStage(nn.Module):
     def sample(self, model: BaseModel, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Rows of source, driver, prediction and target, driven as at inference; PSNR (dB) and pose error (degrees)."""
         views = make_views(batch, self.config, torch.Generator().manual_seed(0))
-        motion = model.motion(torch.cat([views.source, views.driver]))
+        motion = model.motion(torch.cat([views.source_full, views.driver]))
         count = len(views.source)
         identity = model.encode(views.source, motion[slice(0, count)])
         output = model.render(identity, motion[slice(count, None)])
@@ -116,7 +116,8 @@ class BaseStage(nn.Module):
             "psnr": float(-10 * torch.log10(F.mse_loss(prediction, views.target))),
             "pose_degrees": float(torch.rad2deg(angle).mean()),
         }
-        rows = [torch.cat(list(x), 2) for x in (views.source, views.driver, prediction, views.target)]
+        pictures = (views.source, shrink(views.driver, prediction.shape[-1]), prediction, views.target)
+        rows = [torch.cat(list(x), 2) for x in pictures]
         return torch.cat(rows, 1), numbers
 
     def save(self, path: Path, model: BaseModel, *, step: int) -> None:
@@ -130,13 +131,13 @@ class BaseStage(nn.Module):
         error = labels.scale.new_zeros(())
         predicted = labels
         if self.config.loss.pose or not self.config.run.teacher_pose:
-            predicted = self.model.motion.head_pose(torch.cat([views.source, views.driver]))
+            predicted = self.model.motion.head_pose(torch.cat([views.source_full, views.driver]))
             error = pose_loss(predicted, labels)
         used = labels if self.config.run.teacher_pose else predicted.detach()
         return used[slice(0, count)], used[slice(count, None)], error
 
     def _expressions(self, views: Views, source_pose: Pose, driver_pose: Pose) -> Tensor:
-        images = torch.cat([views.source, views.driver_augmented])
+        images = torch.cat([views.source_full, views.driver_augmented])
         return self.model.motion.encode_expression(images, Pose.cat([source_pose, driver_pose])).float()
 
     def _generate(self, identity: Identity, motion: Motion, contrasts: bool) -> tuple[Output, Output | None]:
@@ -203,7 +204,7 @@ class BaseStage(nn.Module):
             losses["pose"] = pose_error
         if self.readout is not None:
             labels = torch.cat([batch["source_readout"], batch["target_readout"]])
-            losses["expression"] = readout_loss(self.readout(z), labels)
+            losses["expression"] = readout_loss(self.readout(z), labels, readout_weights(self.expression_names).to(z))
         if w.warp:
             size = (identity.volume.shape[2], identity.volume.shape[3], identity.volume.shape[4])
             for side, role, field in (
@@ -246,10 +247,19 @@ def pose_loss(predicted: Pose, labels: Pose) -> Tensor:
     return angle + shift + (predicted.scale.log() - labels.scale.log()).abs().mean()
 
 
-def readout_loss(predicted: Tensor, labels: Tensor) -> Tensor:
-    """Mean squared error over the known (not NaN) labels, summed over coefficients."""
+READOUT_EMPHASIS = ("jawOpen", "eyeBlink", "mouthSmile", "mouthPucker")
+"""Coefficients (and the gaze) that a viewer sees first; they count five times."""
+
+
+def readout_weights(names: tuple[str, ...]) -> Tensor:
+    """(len(names) + 2,): how much each read-out label counts; the last two are the gaze."""
+    return torch.tensor([5.0 if name.startswith(READOUT_EMPHASIS) else 1.0 for name in names] + [5.0, 5.0])
+
+
+def readout_loss(predicted: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """Squared error over the known (not NaN) labels, weighted (n,), summed over coefficients, mean over the batch."""
     known = ~labels.isnan()
-    error = (predicted.float() - labels.nan_to_num()).square() * known
+    error = (predicted.float() - labels.nan_to_num()).square() * known * weight
     return error.sum(1).mean()
 
 
@@ -270,7 +280,7 @@ def train_base(
         init: start from these weights (a .safetensors of the same model) instead of random ones.
         head_pose: start the head-pose network from these weights (`megaportraits train head-pose`).
     """
-    size = config.run.train_size or config.model.image_size
+    size = config.model.image_size
 
     def pairs(path: str, length: int, seed: int) -> PairDataset:
         names = ClipIndex(path).record(0).expression_names
@@ -289,5 +299,5 @@ def train_base(
     start = load_base(init) if init is not None and not resume else None
     stage = BaseStage(config, training.expression_names, start)
     if head_pose is not None and not resume:
-        load_head_pose(head_pose, stage.model.motion.head_pose)
+        load_head_pose(head_pose, stage.model)
     return fit(stage, training, validation, config, out, resume=resume)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from megaportraits.config import TrainBaseConfig
 from megaportraits.data.augment import color_jitter, degrade, random_warp
-from megaportraits.losses.foreground import composite, random_colors
+from megaportraits.losses.foreground import composite
+from megaportraits.ops.color import random_colors
 from megaportraits.ops.warping import Pose
 
 Batch = dict[str, Tensor]
@@ -18,12 +19,23 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Views:
-    """Composites (B, 3, S, S), and what the target is compared over."""
+    """What the generators see and are compared with (B, 3, S, S), and what the motion encoder sees, at full size.
+
+    Attributes:
+        source: over one flat colour, at the training size.
+        target: over another, at the training size.
+        target_matte: (B, 1, S, S).
+        target_color: (B, 3, 1, 1).
+        source_full: the source as the motion encoder sees it: lids and lips are lost at small training sizes.
+        driver: over a background of its own, mildly degraded, for the head-pose network.
+        driver_augmented: severely degraded, for the expression network.
+    """
 
     source: Tensor
     target: Tensor
     target_matte: Tensor
     target_color: Tensor
+    source_full: Tensor
     driver: Tensor
     driver_augmented: Tensor
 
@@ -44,17 +56,26 @@ def make_views(batch: Batch, config: TrainBaseConfig, generator: torch.Generator
     if not config.model.predict_matte:
         source_color = target_color = torch.zeros(count, 3, 1, 1, device=device)
     else:
-        source_color, target_color = (random_colors(count, generator, device) for _ in range(2))
+        source_color = random_colors(count, generator, device, keys=0.5)
+        target_color = random_colors(count, generator, device)
     background = random_background(image["target"], generator) if config.data.random_background else target_color
     driver = composite(image["driver"], matte["driver"], background)
+    source = composite(image["source"], matte["source"], source_color)
+    size = config.run.train_size or config.model.image_size
     return Views(
-        source=composite(image["source"], matte["source"], source_color),
-        target=composite(image["target"], matte["target"], target_color),
-        target_matte=matte["target"],
+        source=shrink(source, size),
+        target=shrink(composite(image["target"], matte["target"], target_color), size),
+        target_matte=shrink(matte["target"], size),
         target_color=target_color,
+        source_full=source,
         driver=color_jitter(degrade(driver, generator=generator), strength=0.5, generator=generator),
         driver_augmented=_augment(driver, batch, generator) if config.data.driver_augmentation else driver,
     )
+
+
+def shrink(images: Tensor, size: int) -> Tensor:
+    """Downsample to a side of `size` by area."""
+    return images if images.shape[-1] == size else F.interpolate(images, (size, size), mode="area")
 
 
 def _augment(driver: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
