@@ -13,6 +13,7 @@ import typer
 
 from megaportraits.errors import MegaPortraitsError
 from megaportraits.prepare.command import prepare
+from megaportraits.training.command import train_app
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -23,7 +24,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-train_app = typer.Typer(help="Train a stage.", no_args_is_help=True)
 weights_app = typer.Typer(help="Get, list and verify weights.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
 app.add_typer(weights_app, name="weights")
@@ -241,26 +241,6 @@ def weights_verify() -> None:
             typer.echo(f"{name}: {state if known else 'present, no registered hash to compare'}")
     if "damaged" in states.values():
         raise typer.Exit(1)
-
-
-@train_app.command("base")
-def train_base(
-    data: Annotated[Path, typer.Option(help="Folder of training shards (or a folder with train/ and val/).")],
-    out: Annotated[Path, typer.Option(help="Run folder: config, statistics, sample grids, checkpoints, weights.")],
-    config: Annotated[str, typer.Option(help="A shipped config (nano, paper-256, paper-512) or a YAML file.")] = "nano",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    init: Annotated[Path | None, typer.Option(help="Start from these weights (.safetensors).")] = None,
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="Override a config value: a.b=c.")] = None,
-) -> None:
-    """Train the base model; Ctrl-C checkpoints and leaves, --resume goes on exactly."""
-    from megaportraits.config import TrainBaseConfig, load_config
-    from megaportraits.training.base import train_base as train
-
-    nested = (data / "train").is_dir()
-    paths = [f"data.path={data / 'train' if nested else data}"]
-    if nested and (data / "val").is_dir():
-        paths.append(f"data.validation={data / 'val'}")
-    train(load_config(TrainBaseConfig, config, [*paths, *(overrides or [])]), out, resume=resume, init=init)
 
 
 @app.command()

@@ -259,6 +259,86 @@ class TrainBaseConfig(Config):
     run: RunConfig = RunConfig()
 
 
+class HeadPoseConfig(Config):
+    """The head-pose network alone; it fits into a base model whose `of` is equal."""
+
+    width: int = 64
+    size: int = 256
+    groups: int = 32
+    weight_standardization: Literal["all", "first", "none"] = "all"
+
+    @classmethod
+    def of(cls, model: ModelConfig) -> Self:
+        """What a base model wants."""
+        return cls(
+            width=model.motion.pose_width,
+            size=model.motion.pose_size,
+            groups=model.groups,
+            weight_standardization=model.weight_standardization,
+        )
+
+
+class FrameConfig(Config):
+    """Single frames of clips, for the networks that look at one image."""
+
+    path: str = ""
+    validation: str = ""
+    """A second folder of shards with other people; "" takes none."""
+    size: int = 512
+    """Side of the images, pixels."""
+    workers: int = 2
+    labels: str = ""
+    """A teacher's label file (`docs/training.md`), which replaces the clips' gaze and blink; "" takes none."""
+    flip: bool = True
+
+
+class GazeOptimConfig(OptimConfig):
+    """B.5: Adam and one-cycle."""
+
+    steps: int = 0
+    """0: as many as `epochs` need."""
+    batch_size: int = Field(default=64, ge=1)
+    schedule: Literal["cosine", "one-cycle"] = "one-cycle"
+    learning_rate: float = 0.8e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    spectral_norm: bool = False
+
+
+class HeadPoseOptimConfig(OptimConfig):
+    """The base model's, with the usual betas of a network that no adversary judges."""
+
+    steps: int = 0
+    """0: as many as `epochs` need."""
+    batch_size: int = Field(default=64, ge=1)
+    betas: tuple[float, float] = (0.9, 0.999)
+    spectral_norm: bool = False
+
+
+class TrainGazeConfig(Config):
+    """`megaportraits train gaze`; the defaults are the paper's (B.5)."""
+
+    model: GazeConfig = GazeConfig()
+    data: FrameConfig = FrameConfig()
+    optim: GazeOptimConfig = GazeOptimConfig()
+    epochs: int = Field(default=60, ge=1)
+    """How often every frame is seen, where optim.steps is 0."""
+    w_mae: float = 15.0
+    w_mse: float = 10.0
+    run: RunConfig = RunConfig()
+
+
+class TrainHeadPoseConfig(Config):
+    """`megaportraits train head-pose`."""
+
+    model: HeadPoseConfig = HeadPoseConfig()
+    data: FrameConfig = FrameConfig()
+    optim: HeadPoseOptimConfig = HeadPoseOptimConfig()
+    epochs: int = Field(default=20, ge=1)
+    """How often every frame is seen, where optim.steps is 0."""
+    run: RunConfig = RunConfig()
+
+
 C = TypeVar("C", bound=Config)
 
 
@@ -270,10 +350,12 @@ def config_names() -> list[str]:
 def load_config(schema: type[C], source: str | Path, overrides: Sequence[str] = ()) -> C:
     """Read a shipped config by name, or a YAML file, and apply `a.b=c` overrides.
 
+    A file may say `extends: OTHER`, a shipped name or a file beside it, and then gives only what differs.
+
     Raises:
         ConfigError: unknown name, unreadable YAML, or all invalid keys and values together.
     """
-    data = _read(source)
+    data = _read(source, ())
     for override in overrides:
         _apply(data, override)
     return parse_config(schema, data, str(source))
@@ -297,7 +379,30 @@ def _folder() -> Any:
     return resources.files("megaportraits") / "configs"
 
 
-def _read(source: str | Path) -> dict[str, Any]:
+def _read(source: str | Path, below: tuple[str, ...]) -> dict[str, Any]:
+    """A file's plain content, laid over that of the file it extends; `below` are the files that led here."""
+    if str(source) in below:
+        raise ConfigError(f"{source} extends itself by way of {' -> '.join(below)}", fix="Break the circle.")
+    data = _parse(source)
+    base = data.pop("extends", None)
+    if base is None:
+        return data
+    if not isinstance(base, str):
+        raise ConfigError(f"{source}: extends is {base!r}, expected a name or file", fix="For example extends: nano")
+    beside = Path(source).parent / base
+    return _merge(_read(beside if beside.is_file() else base, (*below, str(source))), data)
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Sections are merged key by key; everything else is replaced."""
+    out = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = _merge(out[key], value) if both else value
+    return out
+
+
+def _parse(source: str | Path) -> dict[str, Any]:
     path = Path(source)
     if path.suffix in {".yaml", ".yml"}:
         if not path.is_file():

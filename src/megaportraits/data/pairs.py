@@ -85,8 +85,8 @@ class PairDataset(Dataset[dict[str, Tensor]]):
 
     def _tensors(self, frame: Frame, record: ClipRecord, role: str) -> dict[str, Tensor]:
         out: dict[str, Tensor] = {
-            "image": torch.from_numpy(np.ascontiguousarray(self._resize(frame.image).transpose(2, 0, 1))),
-            "matte": torch.from_numpy(self._resize(frame.matte)[None]),
+            "image": torch.from_numpy(np.ascontiguousarray(resize(frame.image, self.size).transpose(2, 0, 1))),
+            "matte": torch.from_numpy(resize(frame.matte, self.size)[None]),
         }
         if role == "driver":
             return out
@@ -102,11 +102,17 @@ class PairDataset(Dataset[dict[str, Tensor]]):
             "valid": torch.from_numpy(valid),
         }
 
-    def _resize(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        if image.shape[0] == self.size:
-            return image
-        how = cv2.INTER_AREA if image.shape[0] > self.size else cv2.INTER_CUBIC
-        return np.asarray(cv2.resize(image, (self.size, self.size), interpolation=how))
+    def describe(self, batch: dict[str, Tensor]) -> list[str]:
+        """The clip key of every sample of a batch."""
+        return [self.index.record(clip).key for clip in batch["identity"].tolist()]
+
+
+def resize(image: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+    """A square image (S, S) or (S, S, 3) at another size."""
+    if image.shape[0] == size:
+        return image
+    how = cv2.INTER_AREA if image.shape[0] > size else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, (size, size), interpolation=how))
 
 
 def readout_labels(labels: Any, record: ClipRecord, names: tuple[str, ...]) -> npt.NDArray[np.float32]:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from megaportraits.config import Config, GazeConfig, ModelConfig, MotionConfig, parse_config
+from megaportraits.config import Config, GazeConfig, HeadPoseConfig, ModelConfig, parse_config
 from megaportraits.errors import WeightsError
 from megaportraits.models.base import BaseModel
 from megaportraits.models.gaze import GazeNet
@@ -41,8 +41,10 @@ def save_gaze(path: Path, model: GazeNet, *, notes: dict[str, str] | None = None
     _save(path, "gaze", model, model.config, notes)
 
 
-def save_head_pose(path: Path, model: HeadPoseNet, config: MotionConfig, *, notes: dict[str, str] | None) -> None:
-    """Write a head-pose network, as `save_base` does; `config` says its width and input size."""
+def save_head_pose(
+    path: Path, model: HeadPoseNet, config: HeadPoseConfig, *, notes: dict[str, str] | None = None
+) -> None:
+    """Write a head-pose network, as `save_base` does."""
     _save(path, "head-pose", model, config, notes)
 
 
@@ -94,12 +96,20 @@ def load_gaze(path: Path, device: torch.device | str = "cpu") -> GazeNet:
     return _inference(model, device)
 
 
-def load_head_pose(path: Path, model: HeadPoseNet) -> None:
-    """Fill a head-pose network of the same width, for example `BaseModel.motion.head_pose`; raises as `load_base`."""
+def load_head_pose(path: Path, base: BaseModel) -> None:
+    """Put a head-pose network from `save_head_pose`'s file into E_mtn of a base model; raises as `load_base`."""
     if not path.is_file():
-        raise WeightsError(f"the head-pose network {path} does not exist", fix="Give a head_pose.safetensors file.")
-    _, tensors = _read(path, "head-pose", MotionConfig)
-    _fill(model, tensors, path)
+        raise WeightsError(
+            f"the head-pose network {path} does not exist", fix="Train one with `megaportraits train head-pose`."
+        )
+    config, tensors = _read(path, "head-pose", HeadPoseConfig)
+    wanted = HeadPoseConfig.of(base.config)
+    if config != wanted:
+        raise WeightsError(
+            f"{path} holds a head-pose network of {config}, the base model {base.config.name!r} needs {wanted}",
+            fix="Train one with that model section.",
+        )
+    _fill(base.motion.head_pose, tensors, path)
 
 
 def _save(path: Path, kind: str, model: nn.Module, config: Config, notes: dict[str, str] | None) -> None:

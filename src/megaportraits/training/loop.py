@@ -45,6 +45,7 @@ class Stage(Protocol):
     phases: tuple[str, ...]
     model: nn.Module
     file_name: str
+    validation_count: int
 
     def weights(self) -> dict[str, float]:
         """Weight per loss name."""
@@ -96,7 +97,7 @@ def fit(
     if fabric.is_global_zero:
         run.start(config, job.step)
     batches = iter(_loader(fabric, dataset, config, job.step))
-    fixed = None if validation is None else fabric.to_device(_fixed_batch(validation, min(8, len(validation))))  # type: ignore[arg-type]
+    fixed = None if validation is None else fabric.to_device(_fixed_batch(validation, stage.validation_count))
     meter, last_save = Meter(config), time.monotonic()
     with stop_on_signals() as signalled:
         while job.step < optim.steps:
@@ -294,7 +295,7 @@ def _quiet_worker(_: int) -> None:
 
 
 def _fixed_batch(dataset: Dataset[Batch], count: int) -> Batch:
-    items = [dataset[i] for i in range(count)]
+    items = [dataset[i] for i in range(min(count, len(dataset)))]  # type: ignore[arg-type]
     return {key: torch.stack([item[key] for item in items]) for key in items[0]}
 
 

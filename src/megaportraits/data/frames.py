@@ -1,0 +1,76 @@
+"""Single labelled frames from clips, for the networks that look at one image: head pose, gaze and blink."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from megaportraits.data.clips import ClipIndex, FrameLabels
+from megaportraits.data.labels import EyeLabel, read_labels
+from megaportraits.data.pairs import resize
+from megaportraits.errors import DataError
+
+
+class FrameDataset(Dataset[dict[str, Tensor]]):
+    """Item k is one frame, drawn by a generator seeded with (seed, k); every frame is equally likely.
+
+    Keys: `image` (3, S, S) and `matte` (1, S, S) uint8; `rotation`, `translation`, `scale`; `gaze` (2,) degrees and
+    `blink` (), NaN where unknown; `real`, whether the clip is one; `clip` and `frame`, where it came from.
+
+    Args:
+        folder: shards of clips.
+        length: number of items; 0 is the number of frames there are.
+        size: side of the images, pixels.
+        seed: of all draws.
+        labels: a teacher's label file; frames it does not name are left out, and the clips' own gaze and blink are
+            not used.
+    """
+
+    def __init__(
+        self, folder: Path | str, *, length: int, size: int, seed: int = 0, labels: Path | None = None
+    ) -> None:
+        self.index, self.size, self.seed = ClipIndex(folder), size, seed
+        counts = [len(self.index.record(clip).frames) for clip in range(len(self.index))]
+        self.frames = [(clip, frame) for clip, count in enumerate(counts) for frame in range(count)]
+        self.labels = None if labels is None else read_labels(labels)
+        if self.labels is not None:
+            self.frames = [(c, f) for c, f in self.frames if (self.index.record(c).key, f) in self.labels]
+            if not self.frames:
+                raise DataError(f"{labels} names no frame of the clips in {folder}.", fix="Check the clip keys in it.")
+        self.length = length or len(self.frames)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, k: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((self.seed, k))
+        clip, number = self.frames[int(rng.integers(len(self.frames)))]
+        record, frame = self.index.record(clip), self.index.read_frame(clip, number, coords=False)
+        known = self._eyes(record.key, number, frame.labels)
+        return {
+            "image": torch.from_numpy(np.ascontiguousarray(resize(frame.image, self.size).transpose(2, 0, 1))),
+            "matte": torch.from_numpy(resize(frame.matte, self.size)[None]),
+            "rotation": torch.from_numpy(frame.labels.rotation.astype(np.float32)),
+            "translation": torch.from_numpy(frame.labels.translation.astype(np.float32)),
+            "scale": torch.tensor(frame.labels.scale, dtype=torch.float32),
+            "gaze": torch.from_numpy(known.gaze.astype(np.float32)),
+            "blink": torch.tensor(known.blink, dtype=torch.float32),
+            "real": torch.tensor(record.kind == "real"),
+            "clip": torch.tensor(clip),
+            "frame": torch.tensor(number),
+        }
+
+    def describe(self, batch: dict[str, Tensor]) -> list[str]:
+        """Clip key and frame of every sample of a batch."""
+        pairs = zip(batch["clip"].tolist(), batch["frame"].tolist(), strict=True)
+        return [f"{self.index.record(clip).key}[{frame}]" for clip, frame in pairs]
+
+    def _eyes(self, key: str, number: int, labels: FrameLabels) -> EyeLabel:
+        if self.labels is not None:
+            return self.labels[key, number]
+        gaze = np.full(2, np.nan, np.float32) if labels.gaze is None else labels.gaze
+        return EyeLabel(gaze, float("nan") if labels.blink is None else float(np.mean(labels.blink)))

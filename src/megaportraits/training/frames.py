@@ -1,0 +1,43 @@
+"""What the stages on single frames share: backgrounds, jitter, and a crop that is never quite where it should be."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from megaportraits.data.augment import color_jitter, degrade, flip
+from megaportraits.losses.foreground import composite
+from megaportraits.ops.warping import Pose, crop_around
+from megaportraits.training.views import random_background
+
+Batch = dict[str, Tensor]
+
+
+def frame_pose(batch: Batch) -> Pose:
+    """The labelled poses of a batch of `data.frames`."""
+    return Pose(batch["rotation"], batch["translation"], batch["scale"])
+
+
+def augment_frames(
+    batch: Batch, generator: torch.Generator, *, mirrors: bool, shift: float = 0.06, zoom: float = 0.1
+) -> tuple[Tensor, Pose, Batch]:
+    """Augmented images (B, 3, S, S) in [0, 1], their poses, and the batch with its mirrored labels.
+
+    Half of the images get another background. Crops are shifted by `shift` crop units and scaled by exp(+-zoom), as a
+    tracker's crops are; the poses follow exactly.
+    """
+    count = len(batch["scale"])
+
+    def draw(*shape: int) -> Tensor:
+        return (torch.rand(count, *shape, generator=generator) * 2 - 1).to(batch["scale"].device)
+
+    if mirrors:
+        batch = flip(batch, draw() < 0)
+    image, matte = batch["image"].float() / 255, batch["matte"].float() / 255
+    replaced = composite(image, matte, random_background(image, generator))
+    image = torch.where(draw()[:, None, None, None] < 0, replaced, image)
+    image = color_jitter(degrade(image, generator=generator), strength=0.7, generator=generator)
+    center, half_side = draw(2) * shift, (draw() * zoom).exp()
+    pose = frame_pose(batch)
+    moved = Pose(pose.rotation, (pose.translation - center) / half_side[:, None], pose.scale / half_side)
+    return crop_around(image, center, half_side, image.shape[-1]), moved, batch

@@ -1,0 +1,133 @@
+"""The gaze and blink network's training (B.5): on exact synthetic labels, or distilled from a teacher's label file."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from megaportraits import weights
+from megaportraits.config import TrainGazeConfig
+from megaportraits.data.frames import FrameDataset
+from megaportraits.errors import WeightsError
+from megaportraits.losses.gaze import mae_mse
+from megaportraits.models.gaze import EyeEncoder, GazeNet, Look, head_keypoints
+from megaportraits.models.storage import save_gaze
+from megaportraits.training.frames import Batch, augment_frames, frame_pose
+from megaportraits.training.loop import fit
+
+_PICTURED = 12
+
+
+class GazeStage(nn.Module):
+    """MAE and MSE of gaze (radians) and blink, weighted 15 and 10."""
+
+    phases = ("network",)
+    file_name, validation_count = "gaze.safetensors", 256
+
+    def __init__(self, config: TrainGazeConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = GazeNet(config.model)
+        if config.model.pretrained:
+            load_imagenet(self.model.eye, weights.fetch("vgg16"))
+
+    def weights(self) -> dict[str, float]:
+        """One each: the paper's weights are inside `mae_mse`."""
+        return {"gaze": 1.0, "blink": 1.0}
+
+    def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """The two losses of one batch of `data.frames`."""
+        del phase, step
+        image, pose, batch = augment_frames(batch, generator, mirrors=self.config.data.flip)
+        look = self.model(self.model.crops(image, pose), head_keypoints(pose))
+        w = {"w_mae": self.config.w_mae, "w_mse": self.config.w_mse}
+        return {
+            "gaze": mae_mse(look.gaze, torch.deg2rad(batch["gaze"]), **w),
+            "blink": mae_mse(look.blink, batch["blink"], **w),
+        }
+
+    def sample(self, model: GazeNet, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """Eyes with the labelled (green) and predicted (red) direction; mean errors where the labels are known."""
+        pose = frame_pose(batch)
+        eyes = model.crops(batch["image"].float() / 255, pose)
+        look = model(eyes, head_keypoints(pose))
+        label = torch.deg2rad(batch["gaze"])
+        numbers = {
+            "gaze_degrees": math.degrees(float(angle_between(look.gaze, label).nanmean())),
+            "gaze_degrees_if_straight": math.degrees(float(angle_between(0 * label, label).nanmean())),
+            "blink_error": float((look.blink - batch["blink"]).abs().nanmean()),
+        }
+        numbers = {name: value for name, value in numbers.items() if math.isfinite(value)}
+        return _picture(eyes[:_PICTURED], label[:_PICTURED], look), numbers
+
+    def save(self, path: Path, model: GazeNet, *, step: int) -> None:
+        """The averaged network, float16."""
+        save_gaze(path, model, notes={"steps": str(step)})
+
+
+def angle_between(a: Tensor, b: Tensor) -> Tensor:
+    """Angle (B,) between directions given as yaw and pitch (B, 2), radians."""
+
+    def direction(angles: Tensor) -> Tensor:
+        yaw, pitch = angles.unbind(-1)
+        return torch.stack([yaw.sin() * pitch.cos(), -pitch.sin(), yaw.cos() * pitch.cos()], -1)
+
+    cosine = (direction(a) * direction(b)).sum(-1)
+    return cosine.clamp(-1, 1).acos()
+
+
+def load_imagenet(eye: EyeEncoder, path: Path) -> None:
+    """Start an eye encoder of the paper's widths from torchvision's VGG-16.
+
+    Raises:
+        WeightsError: the encoder has other widths than the file.
+    """
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    wanted = eye.features.state_dict()
+    found = {k: state.get(f"features.{k}") for k in wanted}
+    wrong = [k for k, v in wanted.items() if found[k] is None or found[k].shape != v.shape]
+    if wrong:
+        raise WeightsError(
+            f"{path} does not fit the eye encoder: layer {wrong[0]} needs {tuple(wanted[wrong[0]].shape)}",
+            fix="Set model.pretrained=false for other widths than the paper's.",
+        )
+    eye.features.load_state_dict(found)
+
+
+def _picture(eyes: Tensor, label: Tensor, look: Look, side: int = 96) -> Tensor:
+    columns = []
+    for pair, wanted, got in zip(eyes.cpu(), label.cpu(), look.gaze.cpu(), strict=False):
+        rows = []
+        for eye in pair:
+            pixels = np.ascontiguousarray((eye.clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy())
+            pixels = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_NEAREST)
+            for angles, color in ((wanted, (0, 220, 0)), (got, (230, 0, 0))):
+                if not angles.isnan().any():
+                    tip = (int(side / 2 * (1 + 1.5 * math.sin(a))) for a in angles.tolist())  # +pitch looks down
+                    cv2.arrowedLine(pixels, (side // 2, side // 2), tuple(tip), color, 2, tipLength=0.3)
+            rows.append(pixels)
+        columns.append(np.concatenate(rows, 0))
+    return torch.from_numpy(np.concatenate(columns, 1)).permute(2, 0, 1) / 255
+
+
+def train_gaze(config: TrainGazeConfig, out: Path, *, resume: bool = False) -> int:
+    """Train the gaze network on the frames of clips; returns the step reached.
+
+    `out/gaze.safetensors` is what `loss.gaze_network` of the base model's config names.
+    """
+    data, optim = config.data, config.optim
+    labels = Path(data.labels) if data.labels else None
+    if not optim.steps:
+        frames = len(FrameDataset(data.path, length=0, size=data.size, labels=labels))
+        steps = max(1, config.epochs * frames // optim.batch_size)
+        config = config.model_copy(update={"optim": optim.model_copy(update={"steps": steps})})
+    length = config.optim.steps * optim.batch_size
+    training = FrameDataset(data.path, length=length, size=data.size, seed=config.run.seed, labels=labels)
+    validation = FrameDataset(data.validation, length=256, size=data.size, seed=1) if data.validation else None
+    torch.manual_seed(config.run.seed)
+    return fit(GazeStage(config), training, validation, config, out, resume=resume)

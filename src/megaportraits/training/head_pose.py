@@ -1,0 +1,86 @@
+"""The head-pose network's own training: the "pre-trained" half of E_mtn (A.1), on labelled single frames.
+
+Labels are exact for synthetic clips and come from the mesh fit for real ones (clip kind "real").
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from megaportraits.config import HeadPoseConfig, TrainHeadPoseConfig
+from megaportraits.data.frames import FrameDataset
+from megaportraits.models.head_pose import HeadPoseNet
+from megaportraits.models.storage import save_head_pose
+from megaportraits.nn.blocks import BlockStyle
+from megaportraits.ops.geometry import geodesic_distance
+from megaportraits.training.frames import Batch, augment_frames, frame_pose
+from megaportraits.training.loop import fit
+
+
+class HeadPoseStage(nn.Module):
+    """Rotation by its geodesic angle (radians), translation and log scale by L1."""
+
+    phases = ("network",)
+    file_name, validation_count = "head_pose.safetensors", 256
+
+    def __init__(self, config: TrainHeadPoseConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = make_head_pose(config.model)
+
+    def weights(self) -> dict[str, float]:
+        """All count alike: a radian, half a crop, and a factor e."""
+        return {"rotation": 1.0, "translation": 1.0, "scale": 1.0}
+
+    def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """The three errors of one batch of `data.frames`."""
+        del phase, step
+        image, labels, _ = augment_frames(batch, generator, mirrors=self.config.data.flip)
+        predicted = self.model(image)
+        return {
+            "rotation": geodesic_distance(predicted.rotation, labels.rotation).mean(),
+            "translation": (predicted.translation - labels.translation).abs().sum(-1).mean(),
+            "scale": (predicted.scale.log() - labels.scale.log()).abs().mean(),
+        }
+
+    def sample(self, model: HeadPoseNet, batch: Batch) -> tuple[None, dict[str, float]]:
+        """Errors on frames as they are: degrees (of real clips apart), crop units, and a factor."""
+        predicted, labels = model(batch["image"].float() / 255), frame_pose(batch)
+        angle = torch.rad2deg(geodesic_distance(predicted.rotation, labels.rotation))
+        numbers = {
+            "degrees": float(angle.mean()),
+            "translation": float((predicted.translation - labels.translation).norm(dim=-1).mean()),
+            "scale": float((predicted.scale / labels.scale).log().abs().mean().exp()),
+        }
+        if batch["real"].any():
+            numbers["degrees_real"] = float(angle[batch["real"]].mean())
+        return None, numbers
+
+    def save(self, path: Path, model: HeadPoseNet, *, step: int) -> None:
+        """The averaged network, float16."""
+        save_head_pose(path, model, self.config.model, notes={"steps": str(step)})
+
+
+def make_head_pose(config: HeadPoseConfig) -> HeadPoseNet:
+    """A network with the layers that a base model's E_mtn has."""
+    return HeadPoseNet(config.width, config.size, BlockStyle(config.groups, config.weight_standardization))
+
+
+def train_head_pose(config: TrainHeadPoseConfig, out: Path, *, resume: bool = False) -> int:
+    """Train the head-pose network on the frames of clips; returns the step reached.
+
+    `out/head_pose.safetensors` goes into a base model by `train base --head-pose`.
+    """
+    data, optim = config.data, config.optim
+    if not optim.steps:
+        frames = len(FrameDataset(data.path, length=0, size=data.size))
+        steps = max(1, config.epochs * frames // optim.batch_size)
+        config = config.model_copy(update={"optim": optim.model_copy(update={"steps": steps})})
+    length = config.optim.steps * optim.batch_size
+    training = FrameDataset(data.path, length=length, size=data.size, seed=config.run.seed)
+    validation = FrameDataset(data.validation, length=256, size=data.size, seed=1) if data.validation else None
+    torch.manual_seed(config.run.seed)
+    return fit(HeadPoseStage(config), training, validation, config, out, resume=resume)

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from megaportraits.config import (
+    TrainBaseConfig,
+    TrainGazeConfig,
+    TrainHeadPoseConfig,
+    config_names,
+    load_config,
+)
+from megaportraits.errors import ConfigError
+
+ABLATIONS = {
+    "ablation-no-contrastive": {"loss.contrastive": 0},
+    "ablation-no-descriptor": {"model.use_descriptor": False},
+    "ablation-no-source-warp": {"model.use_source_warp": False},
+    "ablation-no-driver-augmentation": {"data.driver_augmentation": False},
+    "ablation-with-background": {
+        "model.predict_matte": False,
+        "data.predict_background": True,
+        "data.random_background": False,
+        "loss.matte": 0,
+    },
+}
+
+
+def flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        out |= flat(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
+    return out
+
+
+@pytest.mark.parametrize("name", config_names())
+def test_every_shipped_config_is_valid_for_its_command(name: str) -> None:
+    schemas = {"gaze": TrainGazeConfig, "head-pose": TrainHeadPoseConfig}
+    load_config(next((s for prefix, s in schemas.items() if name.startswith(prefix)), TrainBaseConfig), name)
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_is_nano_but_for_what_it_takes_away(name: str) -> None:
+    nano, other = (flat(load_config(TrainBaseConfig, n).model_dump()) for n in ("nano", name))
+    assert {k: v for k, v in other.items() if v != nano[k]} == ABLATIONS[name]
+
+
+def test_no_ablation_is_forgotten() -> None:
+    assert {n for n in config_names() if n.startswith("ablation")} == set(ABLATIONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "batch", "pixels"), [("base-256", 200_000, 24, 256), ("base-512", 300_000, 16, 512)]
+)
+def test_the_recipes_are_the_papers(name: str, steps: int, batch: int, pixels: int) -> None:
+    config = load_config(TrainBaseConfig, name)
+    optim, loss = config.optim, config.loss
+    assert (optim.steps, optim.batch_size, config.model.image_size) == (steps, batch, pixels)
+    assert (optim.betas, optim.eps, optim.weight_decay) == ((0.5, 0.999), 1e-8, 1e-2)
+    assert (optim.learning_rate, optim.final_learning_rate, optim.schedule) == (2e-4, 1e-6, "cosine")
+    assert optim.spectral_norm and config.data.flip and config.data.driver_augmentation
+    weights = (loss.perceptual, loss.face, loss.gaze, loss.adversarial, loss.feature_matching, loss.contrastive)
+    assert weights == (20, 4, 5, 1, 40, 2) and loss.perceptual_network == "vgg19"
+    assert (loss.contrastive_scale, loss.contrastive_margin, loss.contrastive_every) == (5, 0.2, 1)
+    ours = (loss.reconstruction, loss.matte, loss.pose, loss.expression, loss.warp, float(config.model.predict_matte))
+    assert not any(ours)
+
+
+def test_a_file_extends_a_file_beside_it_and_sections_merge(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("extends: nano\noptim: {steps: 7}\n")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml\noptim: {batch_size: 3}\n")
+    nano, ours = load_config(TrainBaseConfig, "nano"), load_config(TrainBaseConfig, tmp_path / "b.yaml", ["run.seed=5"])
+    assert (ours.optim.steps, ours.optim.batch_size, ours.run.seed) == (7, 3, 5)
+    assert ours.model == nano.model and ours.optim.learning_rate == nano.optim.learning_rate
+
+
+def test_lists_are_replaced_not_merged(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("extends: gaze-nano\nmodel: {widths: [[8], [8]]}\n")
+    assert load_config(TrainGazeConfig, tmp_path / "a.yaml").model.widths == ((8,), (8,))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extends: a.yaml\n", "extends itself"),
+        ("extends: nowhere\n", "no config named"),
+        ("extends: [1]\n", "expected a name"),
+    ],
+)
+def test_what_cannot_be_extended_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(TrainBaseConfig, tmp_path / "a.yaml")

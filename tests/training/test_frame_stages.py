@@ -1,0 +1,161 @@
+"""`train gaze` and `train head-pose`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from megaportraits.cli import app
+from megaportraits.config import (
+    HeadPoseConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainGazeConfig,
+    TrainHeadPoseConfig,
+    load_config,
+)
+from megaportraits.data.clips import ClipRecord, Frame, FrameLabels, ShardWriter
+from megaportraits.errors import WeightsError
+from megaportraits.models.base import BaseModel
+from megaportraits.models.gaze import EYES_CM
+from megaportraits.models.storage import load_gaze, load_head_pose
+from megaportraits.ops.geometry import HeadPose, euler_to_matrix
+from megaportraits.ops.warping import project
+from megaportraits.training.frames import augment_frames
+from megaportraits.training.gaze import angle_between
+from megaportraits.training.schedule import learning_rate
+
+SMALL = [
+    "run.accelerator=cpu", "run.log_every=1", "run.sample_every=2", "run.tensorboard=false", "run.precision=32-true",
+    "data.workers=0", "data.size=32", "optim.batch_size=4",
+]  # fmt: skip
+SMALL_GAZE = [
+    *SMALL, "model.eye_size=16", "model.widths=[[4],[6]]", "model.eyes=8", "model.keypoints=4", "model.hidden=4",
+]  # fmt: skip
+
+
+@pytest.fixture
+def nested(clips: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for part in ("train", "val"):
+        (folder / part).symlink_to(clips)
+    return folder
+
+
+def run(command: str, data: Path, out: Path, settings: list[str], *more: str) -> list[dict]:
+    chosen = [word for setting in settings for word in ("--set", setting)]
+    result = CliRunner().invoke(app, ["train", command, "--data", str(data), "--out", str(out), *chosen, *more])
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    return [json.loads(line) for line in (out / "stats.jsonl").read_text().splitlines()]
+
+
+def test_train_gaze_reports_its_error_and_writes_weights(nested: Path, tmp_path: Path) -> None:
+    lines = run("gaze", nested, tmp_path / "run", [*SMALL_GAZE, "optim.steps=4"])
+    assert {"gaze", "blink"} <= set(lines[0])
+    validation = [line["validation"] for line in lines if "validation" in line]
+    assert len(validation) == 2 and {"gaze_degrees", "gaze_degrees_if_straight"} <= set(validation[0])
+    assert load_gaze(tmp_path / "run/gaze.safetensors").config.eye_size == 16
+    assert list((tmp_path / "run/samples").glob("*.png"))
+
+
+def test_train_gaze_distils_a_label_file(nested: Path, tmp_path: Path) -> None:
+    (tmp_path / "teacher.csv").write_text("key,frame,yaw,pitch,blink\nc1,0,3,4,0.5\nc2,3,3,4,0.5\n")
+    lines = run("gaze", nested, tmp_path / "run", [*SMALL_GAZE, "epochs=4"], "--labels", str(tmp_path / "teacher.csv"))
+    assert max(line["step"] for line in lines) == 2  # 4 epochs of 2 frames in batches of 4
+    assert all(line["blink"] > 0 for line in lines if "blink" in line)
+
+
+def test_train_head_pose_fits_into_a_base_model(nested: Path, tmp_path: Path, tiny_config: ModelConfig) -> None:
+    model = ["model.width=4", "model.size=32", "model.groups=2"]
+    lines = run("head-pose", nested, tmp_path / "run", [*SMALL, *model, "optim.steps=4"])
+    assert {"degrees", "translation", "scale"} == set(next(x["validation"] for x in lines if "validation" in x))
+    base = BaseModel(tiny_config)
+    before = base.motion.head_pose.head.weight.clone()
+    load_head_pose(tmp_path / "run/head_pose.safetensors", base)
+    assert not torch.equal(before, base.motion.head_pose.head.weight)
+    other = BaseModel(tiny_config.model_copy(update={"groups": 4}))
+    with pytest.raises(WeightsError, match="groups=2"):
+        load_head_pose(tmp_path / "run/head_pose.safetensors", other)
+
+
+@pytest.mark.parametrize("model", ["nano", "base-512"])
+def test_the_shipped_head_pose_configs_fit_the_shipped_models(model: str) -> None:
+    from megaportraits.config import TrainBaseConfig
+
+    name = "head-pose-nano" if model == "nano" else "head-pose"
+    wanted = HeadPoseConfig.of(load_config(TrainBaseConfig, model).model)
+    assert load_config(TrainHeadPoseConfig, name).model == wanted
+
+
+def test_the_gaze_recipe_is_the_papers() -> None:
+    config = load_config(TrainGazeConfig, "gaze")
+    optim = config.optim
+    assert (config.epochs, optim.batch_size, optim.learning_rate, optim.pct_start) == (60, 64, 0.8e-3, 0.1)
+    assert (optim.betas, optim.eps, optim.weight_decay, optim.schedule) == ((0.9, 0.999), 1e-8, 0, "one-cycle")
+    assert (config.w_mae, config.w_mse, config.model.eyes, config.model.keypoints) == (15, 10, 256, 64)
+
+
+def test_one_changed_value_does_not_lose_the_recipes_others() -> None:
+    changed = load_config(TrainGazeConfig, "gaze-nano", ["optim.batch_size=4"]).optim
+    assert changed == load_config(TrainGazeConfig, "gaze").optim.model_copy(update={"batch_size": 4})
+
+
+@pytest.mark.parametrize("steps", [50, 333])
+def test_one_cycle_is_torchs(steps: int) -> None:
+    optim = OptimConfig(steps=steps, schedule="one-cycle", learning_rate=8e-4)
+    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=1)
+    reference = torch.optim.lr_scheduler.OneCycleLR(optimizer, 8e-4, total_steps=steps, pct_start=0.1)
+    for step in range(steps):
+        assert learning_rate(optim, step) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6, abs=1e-12)
+        optimizer.step()
+        reference.step()
+
+
+def test_a_jittered_crop_keeps_image_and_pose_together() -> None:
+    """A bright dot on an eye stays on the projection of that eye."""
+    pose = HeadPose(euler_to_matrix(10, 0, 5), np.array([0.05, 0.0]), 1.0)
+    x, y = ((pose.project(np.array(EYES_CM[:1]))[0, :2] + 1) * 64).astype(int)
+    image = torch.zeros(1, 3, 128, 128, dtype=torch.uint8)
+    image[..., y - 2 : y + 3, x - 2 : x + 3] = 255
+    labels = {
+        "image": image,
+        "matte": torch.full((1, 1, 128, 128), 255, dtype=torch.uint8),
+        "rotation": torch.tensor(pose.rotation, dtype=torch.float32)[None],
+        "translation": torch.tensor([[0.05, 0.0]]),
+        "scale": torch.ones(1),
+    }
+    for seed in range(6):
+        generator = torch.Generator().manual_seed(seed)
+        moved_image, moved, out = augment_frames(labels, generator, mirrors=True)
+        mirrored = not torch.equal(out["rotation"], labels["rotation"])
+        eye = torch.tensor(EYES_CM[1:] if mirrored else EYES_CM[:1])
+        expected = (project(eye, moved)[0, 0] + 1) * 64
+        row, column = divmod(int(moved_image[0].sum(0).argmax()), 128)
+        assert abs(column + 0.5 - expected[0]) < 4 and abs(row + 0.5 - expected[1]) < 4
+
+
+def test_angles_between_gazes_are_exact() -> None:
+    a = torch.deg2rad(torch.tensor([[20.0, 0.0], [0.0, 15.0], [10.0, 10.0]]))
+    b = torch.deg2rad(torch.tensor([[-10.0, 0.0], [0.0, -5.0], [10.0, 10.0]]))
+    torch.testing.assert_close(torch.rad2deg(angle_between(a, b)), torch.tensor([30.0, 20.0, 0.0]), atol=0.03, rtol=0)
+
+
+def test_errors_on_real_clips_are_told_apart(tmp_path: Path) -> None:
+    from megaportraits.data.frames import FrameDataset
+    from megaportraits.training.head_pose import HeadPoseStage
+
+    labels = FrameLabels(euler_to_matrix(30, 0, 0), np.zeros(2), 1.0)
+    frame = Frame(np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), np.uint8), labels)
+    with ShardWriter(tmp_path, 0) as shard:
+        shard.write(ClipRecord("r", "real", "p", None, 32, 25.0, (), (labels,)), [frame])
+    item = FrameDataset(tmp_path, length=1, size=32)[0]
+    stage = HeadPoseStage(TrainHeadPoseConfig(model=HeadPoseConfig(width=4, size=32, groups=2)))
+    _, numbers = stage.sample(stage.model, {k: v[None] for k, v in item.items()})
+    # An untrained network says "frontal": 30 degrees off.
+    assert numbers["degrees_real"] == pytest.approx(30, abs=1e-3)
