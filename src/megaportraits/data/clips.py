@@ -12,7 +12,7 @@ import os
 import tarfile
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,6 +29,7 @@ from megaportraits.data.codec import (
     encode_image,
     encode_matte,
 )
+from megaportraits.data.mix import parse_mix
 from megaportraits.errors import DataError
 from megaportraits.ops.geometry import HeadPose
 
@@ -248,12 +249,12 @@ class _Clip:
 
 
 class ClipIndex:
-    """Random access to all clips of a folder of local shards.
+    """Random access to all clips of a folder of local shards, or of a mix of folders.
 
     Holds offsets only and opens files per read, so that it can be pickled and used in forked workers.
 
     Args:
-        folder: holds `clips-*.tar`.
+        folder: holds `clips-*.tar`; or a line like `real/train * 0.3 + lifted/train * 0.7` (`data.mix`).
         cache: how many parsed clip records to keep.
 
     Raises:
@@ -261,16 +262,27 @@ class ClipIndex:
     """
 
     def __init__(self, folder: Path | str, *, cache: int = 4096) -> None:
-        self.folder = Path(folder)
+        self.shares = parse_mix(folder)
         self._cache_size = cache
         self._records: OrderedDict[int, ClipRecord] = OrderedDict()
-        shards = sorted(self.folder.glob("clips-*.tar"))
-        if not shards:
-            raise DataError(
-                f"No shards clips-*.tar in {self.folder}.",
-                fix="Make them with `megaportraits synth` or `megaportraits prepare`.",
-            )
-        self._clips = [clip for shard in shards for clip in _scan(shard)]
+        self._clips: list[_Clip] = []
+        self._ends: list[int] = []
+        for share in self.shares:
+            shards = sorted(share.folder.glob("clips-*.tar"))
+            if not shards:
+                raise DataError(
+                    f"No shards clips-*.tar in {share.folder}.",
+                    fix="Make them with `megaportraits synth` or `megaportraits prepare`.",
+                )
+            self._clips += [clip for shard in shards for clip in _scan(shard)]
+            self._ends.append(len(self._clips))
+
+    def draw(self, rng: np.random.Generator) -> int:
+        """A random clip: a folder by the parts of the mix, then any of its clips alike."""
+        if len(self.shares) == 1:
+            return int(rng.integers(len(self)))
+        chosen = int(rng.choice(len(self.shares), p=[share.part for share in self.shares]))
+        return int(rng.integers(self._ends[chosen - 1] if chosen else 0, self._ends[chosen]))
 
     def __len__(self) -> int:
         return len(self._clips)
@@ -286,6 +298,9 @@ class ClipIndex:
             record = ClipRecord.from_json(json.loads(self._bytes(clip, "json")))
         except (KeyError, ValueError, TypeError) as error:
             raise _corrupt(clip, "json", str(error)) from error
+        if record.motion_group is not None and len(self.shares) > 1:
+            # Two folders may call different motions alike.
+            record = replace(record, motion_group=f"{clip.shard.parent}/{record.motion_group}")
         self._records[index] = record
         if len(self._records) > self._cache_size:
             self._records.popitem(last=False)

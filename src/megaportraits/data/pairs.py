@@ -26,7 +26,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
       making the target's motion, so that cross-driving has an exact answer.
 
     Args:
-        folder: shards of clips.
+        folder: shards of clips, or a mix of folders (`data.mix`).
         length: number of pairs; the training's steps times batch size.
         size: side of the images, pixels.
         seed: of all draws.
@@ -60,7 +60,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, k: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((self.seed, k))
-        clip = int(rng.integers(len(self.index)))
+        clip = self.index.draw(rng)
         record = self.index.record(clip)
         count = len(record.frames)
         first = int(rng.integers(count))

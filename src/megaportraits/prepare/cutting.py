@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -26,6 +27,10 @@ from megaportraits.prepare.settings import ExtractSettings
 
 Member = tuple[str, bytes]
 _EMBED_EVERY = 4
+SHAPE_NAMES = tuple(
+    re.sub(r"(?<!jaw)(?<!mouth)(Left|Right)$", lambda m: f"_{m[0][0]}", name) for name in BLENDSHAPE_NAMES
+)
+"""ARKit's names as ICT-FaceKit spells them (`eyeBlink_L`), so that real and synthetic clips train one read-out."""
 STRANGER = 0.3
 """Cosine to the clip's mean embedding below which another person has taken the place."""
 _HEADROOM = 0.9
@@ -199,7 +204,7 @@ class Cutter:
             motion_group=None,
             size=self.size,
             fps=round((len(times) - 1) / spread, 3) if spread > 0 else 0.0,
-            expression_names=BLENDSHAPE_NAMES,
+            expression_names=SHAPE_NAMES,
             frames=tuple(replace(frame.labels) for frame in self._frames),
         )
 

@@ -30,9 +30,11 @@ _COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("iqa", "image quality", ""),
     ("sharpness", "sharpness", "grey levels"),
     ("seconds", "clip length", "seconds"),
+    ("frames", "clip length", "stored frames"),
     ("bitrate", "bitrate", "kbit/s"),
     ("iris_ratio", "face width over iris width", "children are below 10"),
 )
+_OF_VIDEOS = {"yaw_range", "expression_range", "seconds", "frames"}
 _LINES: dict[str, Callable[[Thresholds], float]] = {
     "crop_px": lambda limits: limits.min_crop,
     "bitrate": lambda limits: limits.min_bitrate,
@@ -41,7 +43,7 @@ _LINES: dict[str, Callable[[Thresholds], float]] = {
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:76rem;padding:0 1rem;color:#1c2430}
 h1{font-size:1.6rem}h2{margin-top:2.5rem;border-bottom:1px solid #d5dbe3}td,th{padding:.15rem .8rem;text-align:right}
-td:first-child,th:first-child{text-align:left}.bar{background:#2f6db5;height:.9rem;display:inline-block}
+td:first-child,th:first-child,td:nth-child(4){text-align:left}.bar{background:#2f6db5;height:.9rem;display:inline-block}
 .grid{display:flex;flex-wrap:wrap;gap:.8rem}figure{margin:0}figcaption{font-size:11px;color:#56606e;max-width:288px}
 svg text{font:10px system-ui,sans-serif;fill:#56606e}
 """
@@ -77,9 +79,11 @@ def write_report(
         _funnel(rows),
         "<h2>What the clips are like</h2><p>Pale: all that were found; dark: kept.</p>",
         '<div class="grid">' + "".join(_histogram(rows, *column, limits) for column in _COLUMNS) + "</div>",
-        "<h2>Kept</h2>",
-        _sheet([row for row in rows if row["verdict"] == KEPT], store, _KEPT_SHOWN),
     ]
+    for kind in ("video", "still"):
+        shown = [row for row in rows if row["verdict"] == KEPT and row["kind"] == kind]
+        if shown:
+            parts += [f"<h2>Kept from {kind}s ({len(shown)})</h2>", _sheet(shown, store, _KEPT_SHOWN)]
     for name in FILTERS:
         dropped = [row for row in rows if row["verdict"] == name]
         if dropped:
@@ -109,6 +113,8 @@ def _funnel(rows: Sequence[Row]) -> str:
 
 
 def _histogram(rows: Sequence[Row], name: str, title: str, unit: str, limits: Thresholds) -> str:
+    if name in _OF_VIDEOS:
+        rows = [row for row in rows if row["kind"] == "video"]
     every = np.array([row[name] for row in rows if row[name] is not None], float)
     if not len(every):
         return ""
@@ -124,7 +130,7 @@ def _histogram(rows: Sequence[Row], name: str, title: str, unit: str, limits: Th
         for counts, fill in ((pale, "#c9d8ea"), (dark, "#2f6db5"))
         for i, n in enumerate(counts.tolist())
     ]
-    limit = _LINES[name](limits) if name in _LINES else 0
+    limit = _LINES[name](limits) if name in _LINES else low
     if low < limit < high:
         x = width * (limit - low) / (high - low)
         bars.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height}" stroke="#b3261e" stroke-dasharray="3"/>')
@@ -146,7 +152,7 @@ def _sheet(rows: list[Row], store: Store, most: int) -> str:
         numbers += "" if row["duplicate"] is None else f", copy {row['duplicate']:.2f}"
         numbers += "" if row["age"] is None else f", age {row['age']:.0f}"
         numbers += f", irises {row['iris_ratio']:.1f}"
-        caption = f"{escape(row['key'])}<br>{escape(row['person'] or '')} {row['split'] or ''}<br>{numbers}"
+        caption = f"{escape(row['key'])}<br>{escape(row['identity'] or '')} {row['split'] or ''}<br>{numbers}"
         cells.append(f'<figure><img alt="" src="{_strip(row, store)}"><figcaption>{caption}</figcaption></figure>')
     return f'<div class="grid">{"".join(cells)}</div>' if cells else "<p>None.</p>"
 

@@ -1,0 +1,42 @@
+"""Several folders of shards in one config line: `real/train * 0.3 + lifted/train * 0.5 + cg/train * 0.2`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from megaportraits.errors import DataError
+
+_SHARE = re.compile(r"(?P<folder>.*?)(\s*\*\s*(?P<weight>\d+\.?\d*|\.\d+))?")
+
+
+@dataclass(frozen=True)
+class Share:
+    """A folder and its part of all draws, the parts of a mix adding up to 1."""
+
+    folder: Path
+    part: float
+
+
+def parse_mix(line: str | Path) -> tuple[Share, ...]:
+    """Folders and their parts. Weights need not add up to 1; a folder without one has weight 1.
+
+    Args:
+        line: a folder, or folders joined by ` + ` (with spaces), each with ` * WEIGHT` or without.
+
+    Raises:
+        DataError: an empty name, or weights of which none is positive.
+    """
+    if isinstance(line, Path) or " + " not in line:
+        return (Share(Path(line), 1.0),)
+    found = []
+    for term in line.split(" + "):
+        match = _SHARE.fullmatch(term.strip())
+        if match is None or not match["folder"]:
+            raise DataError(f"{term!r} in {line!r} names no folder.", fix="Write FOLDER * WEIGHT + FOLDER * WEIGHT.")
+        found.append((Path(match["folder"]), float(match["weight"] or 1)))
+    total = sum(weight for _, weight in found)
+    if total <= 0:
+        raise DataError(f"All weights in {line!r} are 0.", fix="Give at least one folder a positive weight.")
+    return tuple(Share(folder, weight / total) for folder, weight in found)
