@@ -1,0 +1,210 @@
+"""Processes, accumulation, recomputation, signals and kill -9: real processes where the claim is about them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from megaportraits.config import TrainBaseConfig
+from megaportraits.errors import TrainingError
+from megaportraits.training import checkpoint
+from megaportraits.training.base import train_base
+from megaportraits.training.loop import _Share
+from tests.training.test_adversarial import ON
+from tests.training.test_training import stage_and_batch, tiny_run
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def written(config: TrainBaseConfig, path: Path, **run: Any) -> Path:
+    values = config.model_dump(mode="json")
+    values["run"] |= run
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def command(config: Path, clips: Path, out: Path, *more: str) -> list[str]:
+    return [
+        "-m",
+        "megaportraits",
+        "train",
+        "base",
+        "--config",
+        str(config),
+        "--data",
+        str(clips),
+        "--out",
+        str(out),
+        *more,
+    ]
+
+
+def stage_of(run: Path) -> dict[str, torch.Tensor]:
+    state = checkpoint.latest(run / "checkpoints")
+    assert state is not None
+    return dict(state["stage"])
+
+
+def test_two_processes_train_what_one_process_trains_with_the_same_global_batch(clips: Path, tmp_path: Path) -> None:
+    """All losses, contrastive and adversarial among them; two gloo processes on the CPU."""
+    config = tiny_run(clips, steps=3, optim={"batch_size": 4}, **ON)
+    two = written(config, tmp_path / "two.yaml", devices=2, strategy="ddp")
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29731"]
+    done = subprocess.run(
+        [sys.executable, *launcher, *command(two, clips, tmp_path / "two")],
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    optim = config.optim.model_copy(update={"accumulate": 2})
+    train_base(config.model_copy(update={"optim": optim}), tmp_path / "one")
+    one, other = stage_of(tmp_path / "one"), stage_of(tmp_path / "two")
+    assert set(one) == set(other)
+    for key, value in one.items():
+        torch.testing.assert_close(other[key], value, atol=2e-5, rtol=1e-4, msg=key)
+    logs = [
+        [json.loads(x) for x in (tmp_path / run / "stats.jsonl").read_text().splitlines()] for run in ("one", "two")
+    ]
+    for a, b in zip(*logs, strict=True):
+        for name in a.keys() & {"reconstruction", "contrastive", "discriminator", "total_generator"}:
+            assert b[name] == pytest.approx(a[name], rel=1e-3), name
+
+
+def test_every_item_of_a_step_is_taken_once_whatever_the_number_of_processes() -> None:
+    alone = list(_Share(2, 5, 12, rank=0, ranks=1))
+    assert alone == list(range(24, 60)) and len(_Share(2, 5, 12, 0, 1)) == 36
+    shares = [list(_Share(2, 5, 12, rank, 3)) for rank in range(3)]
+    together = [item for step in range(3) for share in shares for item in share[step * 4 : step * 4 + 4]]
+    assert together == alone
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="a batch of 3 cannot be shared out to 1 processes x 2 parts"):
+        train_base(tiny_run(clips, optim={"accumulate": 2}), tmp_path)
+
+
+def test_recomputing_the_3d_parts_changes_no_gradient(clips: Path) -> None:
+    gradients = []
+    for recompute in (False, True):
+        stage, batch = stage_and_batch(clips)
+        stage.model.checkpoint_3d = recompute
+        losses = stage("generator", batch, 2, torch.Generator().manual_seed(0))
+        torch.stack(list(losses.values())).sum().backward()
+        gradients.append({n: p.grad for n, p in stage.named_parameters()})
+    plain, recomputed = gradients
+    for name, gradient in plain.items():
+        if gradient is None:
+            assert recomputed[name] is None
+        else:
+            torch.testing.assert_close(recomputed[name], gradient, msg=name)
+
+
+def test_recomputing_keeps_fewer_activations(clips: Path) -> None:
+    kept = []
+    for recompute in (False, True):
+        stage, batch = stage_and_batch(clips)
+        stage.model.checkpoint_3d = recompute
+        sizes: list[int] = []
+
+        def note(tensor: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+            stage("generator", batch, 2, torch.Generator().manual_seed(0))
+        kept.append(sum(sizes))
+    assert kept[1] < 0.9 * kept[0]
+
+
+def start(config: Path, clips: Path, out: Path, *more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *command(config, clips, out, *more)], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_step(process: subprocess.Popen[str], out: Path, step: int) -> None:
+    """Until the statistics show `step`."""
+    path, until = out / "stats.jsonl", time.monotonic() + 120
+    while time.monotonic() < until and process.poll() is None:
+        if path.exists() and f'"step": {step}, ' in path.read_text():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"step {step} did not come: {process.communicate()[1][-2000:] if process.poll() else ''}")
+
+
+def test_kill_9_and_resume_end_where_an_undisturbed_run_ends(clips: Path, tmp_path: Path) -> None:
+    steps = 16
+    config = tiny_run(clips, steps=steps, **ON)
+    path = written(config, tmp_path / "run.yaml")
+    process = start(path, clips, tmp_path / "killed")
+    wait_for_step(process, tmp_path / "killed", 5)
+    process.kill()
+    process.communicate()
+    state = checkpoint.latest(tmp_path / "killed/checkpoints")
+    assert state is not None and state["step"] < steps
+    train_base(config, tmp_path / "killed", resume=True)
+    train_base(config, tmp_path / "undisturbed")
+    killed, undisturbed = stage_of(tmp_path / "killed"), stage_of(tmp_path / "undisturbed")
+    assert all(torch.equal(killed[key], value) for key, value in undisturbed.items())
+    lines = [json.loads(line) for line in (tmp_path / "killed/stats.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "lr" in line] == list(range(1, steps + 1))
+
+
+def test_sigterm_checkpoints_and_leaves(clips: Path, tmp_path: Path) -> None:
+    path = written(tiny_run(clips, steps=100_000), tmp_path / "run.yaml", checkpoint_minutes=60)
+    process = start(path, clips, tmp_path / "run")
+    wait_for_step(process, tmp_path / "run", 3)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 0 and "go on with --resume" in told
+    state = checkpoint.latest(tmp_path / "run/checkpoints")
+    assert state is not None and 3 <= state["step"] < 100_000
+    assert (tmp_path / "run/base.safetensors").is_file()
+
+
+def test_tensorboard_events_hold_what_stats_jsonl_holds(clips: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = tiny_run(clips, steps=2)
+    train_base(config.model_copy(update={"run": config.run.model_copy(update={"tensorboard": True})}), tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    lines = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    got = {e.step: e.value for e in events.Scalars("reconstruction")}
+    assert got == {x["step"]: pytest.approx(x["reconstruction"], rel=1e-6) for x in lines if "lr" in x}
+    assert events.Scalars("validation/psnr")[0].step == 2
+
+
+def test_a_line_torn_by_kill_9_is_dropped_when_resuming(clips: Path, tmp_path: Path) -> None:
+    train_base(tiny_run(clips, steps=2), tmp_path)
+    with (tmp_path / "stats.jsonl").open("a") as file:
+        file.write('{"step": 2, "samp')
+    train_base(tiny_run(clips, steps=3), tmp_path, resume=True)
+    assert [json.loads(x)["step"] for x in (tmp_path / "stats.jsonl").read_text().splitlines()][-1] == 3
+
+
+def test_a_nan_names_the_batchs_clips(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("megaportraits.training.base.warp_loss", lambda *a, **k: torch.tensor(float("nan")))
+    with pytest.raises(TrainingError, match=r"at step 1, phase 'generator'; the batch: c\d, c\d, c\d"):
+        train_base(tiny_run(clips), tmp_path / "run")
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint.save(tmp_path, {"step": 1}, keep=2)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("megaportraits.training.checkpoint.torch.save", full)
+    with pytest.raises(TrainingError, match="No space left"):
+        checkpoint.save(tmp_path, {"step": 2}, keep=2)
+    assert checkpoint.latest(tmp_path) == {"step": 1} and len(list(tmp_path.iterdir())) == 1
