@@ -150,6 +150,14 @@ class GazeConfig(Config):
     pretrained: bool = True
     """Start the eye encoder from ImageNet's VGG-16; needs the paper's widths."""
 
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.eye_size % 2 ** len(self.widths):
+            raise ValueError(
+                f"eye_size {self.eye_size} cannot be halved {len(self.widths)} times: one pooling per stage"
+            )
+        return self
+
 
 class DataConfig(Config):
     """Where pairs come from and how they are made."""

@@ -16,7 +16,7 @@ from megaportraits.ops.geometry import HeadPose, euler_to_matrix
 from megaportraits.ops.warping import Pose, project
 from megaportraits.training.gaze import load_imagenet
 
-SMALL = GazeConfig(eye_size=16, widths=((4,), (6, 6)), eyes=8, keypoints=4, hidden=5, pretrained=False)
+SMALL = GazeConfig(eye_size=16, widths=((4,), (6, 6)), eyes=8, keypoints=16, hidden=16, pretrained=False)
 
 
 def one_pose(yaw: float = 15, scale: float = 1.1) -> Pose:

@@ -57,3 +57,10 @@ def test_numpy_projection_and_torch_theta_agree() -> None:
     canonical = torch.tensor(points * [1, -1, 1] / HEAD_HALF_CM, dtype=torch.float32)[None]
     got = canonical_to_image(canonical, batch, (1, 10**6, 10**6))[0]
     np.testing.assert_allclose(got.numpy(), pose.project(points), atol=1e-4)
+
+
+def test_angles_are_exact_under_autocast() -> None:
+    a, b = (torch.tensor(euler_to_matrix(yaw, 3, 0), dtype=torch.float32)[None] for yaw in (10.0, 10.7))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        angle = torch.rad2deg(geodesic_distance(a, b))
+    assert abs(float(angle) - 0.7) < 0.01

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ import torch
 import yaml
 
 from megaportraits.config import TrainBaseConfig
-from megaportraits.errors import TrainingError
+from megaportraits.data.clips import ClipIndex
+from megaportraits.errors import DataError, TrainingError
 from megaportraits.training import checkpoint
 from megaportraits.training.base import train_base
 from megaportraits.training.loop import _Share
@@ -208,3 +211,24 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(TrainingError, match="No space left"):
         checkpoint.save(tmp_path, {"step": 2}, keep=2)
     assert checkpoint.latest(tmp_path) == {"step": 1} and len(list(tmp_path.iterdir())) == 1
+
+
+def test_unreadable_shards_and_members_are_passed_over_and_counted(clips: Path, tmp_path: Path) -> None:
+    whole = (clips / "clips-000000.tar").read_bytes()
+    (clips / "clips-000001.tar").write_bytes(whole[: len(whole) // 2])
+    with tarfile.open(clips / "clips-000000.tar") as tar:
+        bad = tar.getmember("c3.002.jpg").offset_data
+    (clips / "clips-000000.tar").write_bytes(whole[:bad] + b"\0" * 8 + whole[bad + 8 :])
+    with pytest.raises(DataError, match="truncated"):
+        ClipIndex(clips)
+    train_base(tiny_run(clips, steps=20), tmp_path / "run")
+    lines = [json.loads(x) for x in (tmp_path / "run/stats.jsonl").read_text().splitlines()]
+    assert lines[0] == {"step": 0, "unreadable_shards": 1}
+    assert sum(line.get("unreadable", 0) for line in lines) >= 1
+    assert lines[-1]["step"] == 20 and all(math.isfinite(x["reconstruction"]) for x in lines if "lr" in x)
+
+
+def test_data_without_a_readable_shard_is_refused(clips: Path, tmp_path: Path) -> None:
+    (clips / "clips-000000.tar").write_bytes(b"torn")
+    with pytest.raises(DataError, match=r"No shard of .* is readable"):
+        train_base(tiny_run(clips), tmp_path / "run")

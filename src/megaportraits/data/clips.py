@@ -256,12 +256,15 @@ class ClipIndex:
     Args:
         folder: holds `clips-*.tar`; or a line like `real/train * 0.3 + lifted/train * 0.7` (`data.mix`).
         cache: how many parsed clip records to keep.
+        skip_unreadable: leave out shards that are no whole tar files, and say in `unreadable` which, instead of
+            raising: a long training should not end for one torn file.
 
     Raises:
-        DataError: no shards, or a shard that is no tar file.
+        DataError: no shards, or (unless skipped) a shard that is no tar file.
     """
 
-    def __init__(self, folder: Path | str, *, cache: int = 4096) -> None:
+    def __init__(self, folder: Path | str, *, cache: int = 4096, skip_unreadable: bool = False) -> None:
+        self.unreadable: list[str] = []
         self.shares = parse_mix(folder)
         self._cache_size = cache
         self._records: OrderedDict[int, ClipRecord] = OrderedDict()
@@ -274,7 +277,17 @@ class ClipIndex:
                     f"No shards clips-*.tar in {share.folder}.",
                     fix="Make them with `megaportraits synth` or `megaportraits prepare`.",
                 )
-            self._clips += [clip for shard in shards for clip in _scan(shard)]
+            for shard in shards:
+                try:
+                    self._clips += _scan(shard)
+                except DataError as error:
+                    if not skip_unreadable:
+                        raise
+                    self.unreadable.append(error.message)
+            if self.unreadable and len(self._clips) == (self._ends[-1] if self._ends else 0):
+                raise DataError(
+                    f"No shard of {share.folder} is readable: {self.unreadable[-1]}", fix="Make them again."
+                )
             self._ends.append(len(self._clips))
 
     def draw(self, rng: np.random.Generator) -> int:

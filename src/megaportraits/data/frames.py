@@ -11,12 +11,12 @@ from torch.utils.data import Dataset
 
 from megaportraits.data.clips import ClipIndex, FrameLabels
 from megaportraits.data.labels import EyeLabel, read_labels
-from megaportraits.data.pairs import resize
+from megaportraits.data.pairs import read_or_redraw, resize
 from megaportraits.errors import DataError
 
 
 class FrameDataset(Dataset[dict[str, Tensor]]):
-    """Item k is one frame, drawn by a generator seeded with (seed, k); every frame is equally likely.
+    """Item k is one frame, drawn by a generator seeded with (seed, k): a clip, then a frame of it.
 
     Keys: `image` (3, S, S) and `matte` (1, S, S) uint8; `rotation`, `translation`, `scale`; `gaze` (2,) degrees and
     `blink` (), NaN where unknown; `real`, whether the clip is one; `clip` and `frame`, where it came from.
@@ -33,7 +33,7 @@ class FrameDataset(Dataset[dict[str, Tensor]]):
     def __init__(
         self, folder: Path | str, *, length: int, size: int, seed: int = 0, labels: Path | None = None
     ) -> None:
-        self.index, self.size, self.seed = ClipIndex(folder), size, seed
+        self.index, self.size, self.seed = ClipIndex(folder, skip_unreadable=True), size, seed
         counts = [len(self.index.record(clip).frames) for clip in range(len(self.index))]
         self.frames = [(clip, frame) for clip, count in enumerate(counts) for frame in range(count)]
         self.labels = None if labels is None else read_labels(labels)
@@ -47,8 +47,10 @@ class FrameDataset(Dataset[dict[str, Tensor]]):
         return self.length
 
     def __getitem__(self, k: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((self.seed, k))
-        clip, number = self.frames[int(rng.integers(len(self.frames)))]
+        return read_or_redraw(self._frame, np.random.default_rng((self.seed, k)))
+
+    def _frame(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        clip, number = self._draw(rng)
         record, frame = self.index.record(clip), self.index.read_frame(clip, number, coords=False)
         known = self._eyes(record.key, number, frame.labels)
         return {
@@ -68,6 +70,12 @@ class FrameDataset(Dataset[dict[str, Tensor]]):
         """Clip key and frame of every sample of a batch."""
         pairs = zip(batch["clip"].tolist(), batch["frame"].tolist(), strict=True)
         return [f"{self.index.record(clip).key}[{frame}]" for clip, frame in pairs]
+
+    def _draw(self, rng: np.random.Generator) -> tuple[int, int]:
+        if self.labels is not None:
+            return self.frames[int(rng.integers(len(self.frames)))]
+        clip = self.index.draw(rng)
+        return clip, int(rng.integers(len(self.index.record(clip).frames)))
 
     def _eyes(self, key: str, number: int, labels: FrameLabels) -> EyeLabel:
         if self.labels is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from megaportraits.data.clips import ClipIndex, ClipRecord, Frame
+from megaportraits.errors import DataError
 
+_DRAWS = 10
 ROLES = ("source", "target", "driver")
 
 
@@ -44,7 +47,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         cross_identity: float = 0.0,
         expression_names: tuple[str, ...] = (),
     ) -> None:
-        self.index = ClipIndex(folder)
+        self.index = ClipIndex(folder, skip_unreadable=True)
         self.length, self.size, self.seed = length, size, seed
         self.cross_identity, self.expression_names = cross_identity, expression_names
         groups: dict[str, list[int]] = defaultdict(list)
@@ -59,7 +62,9 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         return self.length
 
     def __getitem__(self, k: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((self.seed, k))
+        return read_or_redraw(self._pair, np.random.default_rng((self.seed, k)))
+
+    def _pair(self, rng: np.random.Generator) -> dict[str, Tensor]:
         clip = self.index.draw(rng)
         record = self.index.record(clip)
         count = len(record.frames)
@@ -105,6 +110,22 @@ class PairDataset(Dataset[dict[str, Tensor]]):
     def describe(self, batch: dict[str, Tensor]) -> list[str]:
         """The clip key of every sample of a batch."""
         return [self.index.record(clip).key for clip in batch["identity"].tolist()]
+
+
+def read_or_redraw(
+    draw: Callable[[np.random.Generator], dict[str, Tensor]], rng: np.random.Generator
+) -> dict[str, Tensor]:
+    """An item whose members are readable; `unreadable` counts the draws that were not.
+
+    Raises:
+        DataError: ten draws in a row were unreadable, so that it is not a single bad file.
+    """
+    for failed in range(_DRAWS):
+        try:
+            return draw(rng) | {"unreadable": torch.tensor(failed)}
+        except DataError as error:
+            last = error
+    raise last
 
 
 def resize(image: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:

@@ -64,7 +64,10 @@ def _normalized(eye: Tensor) -> Tensor:
 
 
 class EyeEncoder(nn.Module):
-    """VGG-16 (Simonyan and Zisserman, 2015) up to its last pooling, averaged, and a linear layer."""
+    """VGG-16 (Simonyan and Zisserman, 2015) up to its last pooling, and a linear layer.
+
+    As in VGG the linear layer sees every position: where the iris lies in the opening is the gaze.
+    """
 
     def __init__(self, config: GazeConfig) -> None:
         super().__init__()
@@ -77,7 +80,8 @@ class EyeEncoder(nn.Module):
             self.taps.append(len(layers) - 1)
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)  # the layer names of torchvision's VGG-16
-        self.to_latent = nn.Linear(inputs, config.eyes)
+        side = config.eye_size // 2 ** len(config.widths)
+        self.to_latent = nn.Linear(inputs * side**2, config.eyes)
         for layer in layers:
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -94,7 +98,7 @@ class EyeEncoder(nn.Module):
 
     def forward(self, eye: Tensor) -> Tensor:
         """Eyes (N, 3, s, s) in [0, 1] to latents (N, 256)."""
-        return self.to_latent(self.features(_normalized(eye)).mean((2, 3)))
+        return self.to_latent(self.features(_normalized(eye)).flatten(1))
 
 
 class GazeNet(nn.Module):

@@ -74,7 +74,8 @@ def rotation_from_6d(vectors: Tensor) -> Tensor:
 
 def geodesic_distance(a: Tensor, b: Tensor) -> Tensor:
     """Angle between rotations (..., 3, 3), radians in [0, pi]; its gradient is finite everywhere."""
-    relative = a.transpose(-1, -2) @ b
+    # Not a matmul: autocast would run it in bfloat16, which knows angles to half a degree only.
+    relative = (a[..., :, :, None] * b[..., :, None, :]).sum(-3)  # a^T b
     # |R - R^T| and the trace give sin and cos of the angle; atan2 keeps the gradient finite at 0 and pi,
     # where acos does not.
     skew = relative - relative.transpose(-1, -2)

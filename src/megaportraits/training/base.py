@@ -283,7 +283,7 @@ def train_base(
     size = config.model.image_size
 
     def pairs(path: str, length: int, seed: int) -> PairDataset:
-        names = ClipIndex(path).record(0).expression_names
+        names = ClipIndex(path, skip_unreadable=True).record(0).expression_names
         return PairDataset(
             path,
             length=length,

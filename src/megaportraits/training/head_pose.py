@@ -48,7 +48,8 @@ class HeadPoseStage(nn.Module):
 
     def sample(self, model: HeadPoseNet, batch: Batch) -> tuple[None, dict[str, float]]:
         """Errors on frames as they are: degrees (of real clips apart), crop units, and a factor."""
-        predicted, labels = model(batch["image"].float() / 255), frame_pose(batch)
+        with torch.no_grad():
+            predicted, labels = model(batch["image"].float() / 255), frame_pose(batch)
         angle = torch.rad2deg(geodesic_distance(predicted.rotation, labels.rotation))
         numbers = {
             "degrees": float(angle.mean()),

@@ -96,6 +96,7 @@ def fit(
     fabric.barrier()  # every process has read the folder before one changes it
     if fabric.is_global_zero:
         run.start(config, job.step)
+        _tell_unreadable(run, dataset, job.step)
     batches = iter(_loader(fabric, dataset, config, job.step))
     fixed = None if validation is None else fabric.to_device(_fixed_batch(validation, stage.validation_count))
     meter, last_save = Meter(config), time.monotonic()
@@ -168,6 +169,8 @@ class _Job:
                 group["lr"] = learning_rate(self.config.optim, self.step - 1)
         for part in range(parts):
             batch = next(batches)
+            if "unreadable" in batch:
+                means["unreadable"] = means.get("unreadable", 0) + batch["unreadable"].float().sum()
             for number, phase in enumerate(self.stage.phases):
                 with self._only(phase), self._unsynchronized(part < parts - 1):
                     losses = self.module(phase, batch, self.step, self._generator(number, part))
@@ -244,6 +247,15 @@ def _fabric(settings: RunConfig) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def _tell_unreadable(run: Run, dataset: Any, step: int) -> None:
+    """Shards that were left out are counted in the statistics and named on the console."""
+    shards = dataset.index.unreadable if hasattr(dataset, "index") else []
+    if shards:
+        run.log({"step": step, "unreadable_shards": len(shards)})
+        for message in shards:
+            Console(stderr=True).print(f"Left out: {message}", highlight=False, soft_wrap=True)
 
 
 def _anywhere(fabric: Fabric, flag: bool) -> bool:

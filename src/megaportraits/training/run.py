@@ -108,6 +108,8 @@ class Meter:
             "samples_per_second": round(self.count * self.config.optim.batch_size / max(seconds, 1e-9), 3),
             **{name: round(sum(v) / len(v), 6) for name, v in self.sums.items()},
         }
+        if not entry.get("unreadable", 0):
+            entry.pop("unreadable", None)  # members that could not be read, a step: worth a word only when there are
         self.sums, self.began, self.count = {}, time.monotonic(), 0
         line = "  ".join(f"{k} {v:.4g}" for k, v in entry.items() if isinstance(v, float | int))
         Console(stderr=True).print(line, highlight=False, soft_wrap=True)
