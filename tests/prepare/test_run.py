@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from megaportraits.prepare.run import Progress, Summary, prepare
 from megaportraits.prepare.settings import ExtractSettings, Thresholds
 from megaportraits.prepare.sources import Item, find_items
 from tests.prepare.conftest import SMALL
-from tests.prepare.damage import KINDS, write_all
+from tests.prepare.damage import KINDS, encode, moving, write_all
 
 LIMITS = Thresholds(drop_iqa=0.0, max_duplicate=2.0, validation_percent=0.0)
 
@@ -138,6 +140,29 @@ def test_a_remote_video_is_prepared_like_a_local_one(videos: Path, tmp_path: Pat
     assert [{k: v for k, v in row.items() if k not in own} for row in far.rows] == [
         {k: v for k, v in row.items() if k not in own} for row in near.rows
     ]
+
+
+def test_a_clip_of_a_long_video_begins_and_ends_where_it_is_asked(tmp_path: Path, networks: None) -> None:
+    path = tmp_path / "long.mp4"
+    path.write_bytes(encode(moving(0, 40)))
+    summary = prepare([Item(str(path), start=3.0, end=5.0)], tmp_path / "out", SMALL, LIMITS)
+    (row,) = summary.rows
+    assert (row["start"], row["seconds"], row["frames"]) == (3.0, 2.0, 11)
+    note = store.Store(tmp_path / "out").read(row["item"])
+    assert note["decoded"] == 11
+
+
+def test_a_disk_that_fills_up_stops_the_run_and_not_the_video(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    items = find_items([str(videos / "talk0.mp4")])
+    with monkeypatch.context() as patch, pytest.raises(DataError, match="No space left"):
+        patch.setattr(tarfile.TarFile, "addfile", full)
+        prepare(items, tmp_path, SMALL, LIMITS)
+    assert prepare(items, tmp_path, SMALL, LIMITS).failed == []
 
 
 def test_what_failed_is_tried_again_when_asked(tmp_path: Path, videos: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -72,6 +73,10 @@ class VideoReader:
     not needed. Damage in the middle or at the end of a file costs the damaged frames only: what decodes is
     given, and `damage` says afterwards what did not.
 
+    Args:
+        path: the file.
+        start: seconds; frames begin at the key frame before it where the file can be searched, else at the first.
+
     Attributes:
         path: the file.
         info: see `VideoInfo`.
@@ -81,8 +86,9 @@ class VideoReader:
         MediaError: the file is missing, empty, no video, or damaged from the start.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, start: float = 0.0) -> None:
         self.path = check_input(path)
+        self.start = start
         self.damage: str | None = None
         with _open(self.path) as container:
             stream = _video_stream(container, self.path)
@@ -111,6 +117,8 @@ class VideoReader:
         with _open(self.path) as container:
             stream = _video_stream(container, self.path)
             aspect = _pixel_aspect(stream)
+            if self.start > 0:
+                _seek(container, stream, self.start)
             for frame in _decode(container, stream, problems):
                 pts = frame.pts
                 if pts is None or (last is not None and pts <= last):
@@ -191,6 +199,12 @@ def _decode(container: Any, stream: Any, problems: list[str]) -> Iterator[Any]:
                     problems.append("a frame with missing data")
         except av.FFmpegError as error:
             problems.append(_reason(error))
+
+
+def _seek(container: Any, stream: Any, start: float) -> None:
+    """Go to the last key frame before `start`; files that cannot be searched are decoded from their beginning."""
+    with suppress(av.FFmpegError):
+        container.seek(int(start / stream.time_base), stream=stream, backward=True)
 
 
 def _pixel_aspect(stream: Any) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import socket
@@ -22,7 +21,7 @@ from megaportraits.prepare.cutting import Clip, Cutter, Instruments
 from megaportraits.prepare.people import Analyzer, HeadTracker
 from megaportraits.prepare.settings import ExtractSettings
 from megaportraits.prepare.sources import Item, local_copy
-from megaportraits.prepare.store import Store, write_json
+from megaportraits.prepare.store import Store, is_full_disk, write_json
 
 MAX_ATTEMPTS = 2
 _BOX_MARGIN = 0.1
@@ -97,7 +96,7 @@ class Extractor:
             about["error"] = _neutral(error.message, item)
         except Exception as error:
             # The border of one video: whatever a decoder or a picture can do must not end the others.
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            if is_full_disk(error):
                 partial.unlink(missing_ok=True)
                 raise
             about["error"] = _neutral(f"{type(error).__name__}: {error}", item)
@@ -135,7 +134,7 @@ class Extractor:
     def _video(
         self, item: Item, path: Path, analyzer: Analyzer, instruments: Instruments, about: dict[str, Any]
     ) -> Iterator[Clip]:
-        reader = VideoReader(path)
+        reader = VideoReader(path, start=item.start or 0.0)
         tracker = HeadTracker(analyzer, self.settings.people)
         cuts, cutters = measures.SceneCuts(), dict[int, Cutter]()
         allowed = _pixels(item.box, reader.info.width, reader.info.height)

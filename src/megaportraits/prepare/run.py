@@ -18,7 +18,7 @@ from megaportraits.prepare.pack import pack
 from megaportraits.prepare.report import write_report
 from megaportraits.prepare.settings import ExtractSettings, Thresholds
 from megaportraits.prepare.sources import Item
-from megaportraits.prepare.store import Store, check_space, claimed, write_json, write_whole
+from megaportraits.prepare.store import Store, check_space, claimed, full_disk_is_said, write_json, write_whole
 
 _PROBES = 16
 _BYTES_PER_PIXEL, _BYTES_PER_FRAME = 0.9, 14_000  # of a stored frame: pictures, and labels; measured
@@ -119,7 +119,7 @@ def prepare(
     Raises:
         DataError: the folder is another's or in use, or the disk is too small.
     """
-    with claimed(out, settings) as store:
+    with claimed(out, settings) as store, full_disk_is_said(out):
         known = _remember(items, out)
         if retry_failed:
             for key in known:

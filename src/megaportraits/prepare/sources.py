@@ -88,7 +88,11 @@ def find_items(inputs: Sequence[str], *, dataset: Dataset = "plain", ages: Path 
     years = _read_ages(ages) if ages is not None else {}
     items: dict[str, Item] = {}
     for given in inputs:
-        for item in _expand(given, dataset):
+        try:
+            expanded = _expand(given, dataset)
+        except OSError as error:
+            raise DataError(f"{given} cannot be listed: {error}.", fix="Check the address and the network.") from error
+        for item in expanded:
             stem = PurePosixPath(item.address).stem
             items.setdefault(item.key, item if item.age is not None else replace(item, age=years.get(stem)))
     return [items[key] for key in sorted(items)]

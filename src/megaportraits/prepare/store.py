@@ -13,6 +13,7 @@ A result appears under its name when it is complete, tar first, and depends on t
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -139,6 +140,25 @@ def claimed(out: Path, settings: ExtractSettings) -> Iterator[Store]:
             for stale in folder.glob(".*.partial"):
                 stale.unlink(missing_ok=True)
         yield store
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether an error says that nothing more can be written."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+@contextmanager
+def full_disk_is_said(out: Path) -> Iterator[None]:
+    """Turn "no space left" from anywhere into a DataError that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        if not is_full_disk(error):
+            raise
+        raise DataError(
+            f"{out} cannot be written: {error.strerror or error}.",
+            fix="Free some space; what is done is kept and the same line goes on.",
+        ) from error
 
 
 def stored_settings(out: Path) -> ExtractSettings:
