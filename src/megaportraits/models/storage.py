@@ -17,6 +17,7 @@ from megaportraits.errors import WeightsError
 from megaportraits.models.base import BaseModel
 from megaportraits.models.gaze import GazeNet
 from megaportraits.models.head_pose import HeadPoseNet
+from megaportraits.models.motion import MotionEncoder
 from megaportraits.nn.spectral import plain_state_dict
 
 C = TypeVar("C", bound=Config)
@@ -46,6 +47,11 @@ def save_head_pose(
 ) -> None:
     """Write a head-pose network, as `save_base` does."""
     _save(path, "head-pose", model, config, notes)
+
+
+def save_motion(path: Path, model: MotionEncoder, config: ModelConfig, *, notes: dict[str, str] | None = None) -> None:
+    """Write E_mtn of a base model of this config, as `save_base` does."""
+    _save(path, "motion", model, config, notes)
 
 
 def find_base(name_or_path: str | Path) -> Path:
@@ -110,6 +116,16 @@ def load_head_pose(path: Path, base: BaseModel) -> None:
             fix="Train one with that model section.",
         )
     _fill(base.motion.head_pose, tensors, path)
+
+
+def load_motion(path: Path, base: BaseModel) -> None:
+    """Put E_mtn from `save_motion`'s file into a base model; raises as `load_base`."""
+    if not path.is_file():
+        raise WeightsError(
+            f"the motion encoder {path} does not exist", fix="Train one with `megaportraits train motion`."
+        )
+    _, tensors = _read(path, "motion", ModelConfig)
+    _fill(base.motion, tensors, path)
 
 
 def _save(path: Path, kind: str, model: nn.Module, config: Config, notes: dict[str, str] | None) -> None:

@@ -19,12 +19,13 @@ from megaportraits.losses.foreground import feature_weight, masked_l1
 from megaportraits.models.base import BaseModel, Identity, Output
 from megaportraits.models.discriminator import Discriminator
 from megaportraits.models.motion import Motion
-from megaportraits.models.storage import load_base, load_head_pose, save_base
+from megaportraits.models.storage import load_base, load_head_pose, load_motion, save_base
 from megaportraits.nn.spectral import add_spectral_norm
 from megaportraits.ops.geometry import geodesic_distance
 from megaportraits.ops.warping import Pose
 from megaportraits.training.loop import fit
 from megaportraits.training.perceptual import PerceptualTerms
+from megaportraits.training.readout import pose_loss, readout_loss, readout_weights
 from megaportraits.training.views import Views, label_pose, make_views, shrink
 
 Batch = dict[str, Tensor]
@@ -229,9 +230,9 @@ class BaseStage(nn.Module):
         images = torch.cat([output.over(views.target_color), crossed.over(views.target_color)])
         z = self.model.motion.encode_expression(images, Pose.cat([pose, pose])).float()
         other = batch["identity"].roll(1) != batch["identity"]
-        w = self.config.loss
         if not other.any():  # one person only, as small parts of a batch may be: nothing to tell apart
             return z.sum() * 0
+        w = self.config.loss
         return contrastive_loss(
             torch.stack([half[other] for half in z.chunk(2)]),
             z_driver[other],
@@ -242,29 +243,6 @@ class BaseStage(nn.Module):
         )
 
 
-def pose_loss(predicted: Pose, labels: Pose) -> Tensor:
-    """Geodesic angle (radians) plus L1 of translation (crop units) and of log scale."""
-    angle = geodesic_distance(predicted.rotation, labels.rotation).mean()
-    shift = (predicted.translation - labels.translation).abs().sum(-1).mean()
-    return angle + shift + (predicted.scale.log() - labels.scale.log()).abs().mean()
-
-
-READOUT_EMPHASIS = ("jawOpen", "eyeBlink", "mouthSmile", "mouthPucker")
-"""Coefficients (and the gaze) that a viewer sees first; they count five times."""
-
-
-def readout_weights(names: tuple[str, ...]) -> Tensor:
-    """(len(names) + 2,): how much each read-out label counts; the last two are the gaze."""
-    return torch.tensor([5.0 if name.startswith(READOUT_EMPHASIS) else 1.0 for name in names] + [5.0, 5.0])
-
-
-def readout_loss(predicted: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-    """Squared error over the known (not NaN) labels, weighted (n,), summed over coefficients, mean over the batch."""
-    known = ~labels.isnan()
-    error = (predicted.float() - labels.nan_to_num()).square() * known * weight
-    return error.sum(1).mean()
-
-
 def train_base(
     config: TrainBaseConfig,
     out: Path,
@@ -272,6 +250,7 @@ def train_base(
     resume: bool = False,
     init: Path | None = None,
     head_pose: Path | None = None,
+    motion: Path | None = None,
 ) -> int:
     """Train the base model on shards; returns the step reached.
 
@@ -281,6 +260,7 @@ def train_base(
         resume: go on with the run in `out`.
         init: start from these weights (a .safetensors of the same model) instead of random ones.
         head_pose: start the head-pose network from these weights (`megaportraits train head-pose`).
+        motion: start E_mtn from these weights (`megaportraits train motion`).
     """
     size = config.model.image_size
 
@@ -300,6 +280,8 @@ def train_base(
     torch.manual_seed(config.run.seed)  # the initial weights are part of the recipe
     start = load_base(init) if init is not None and not resume else None
     stage = BaseStage(config, training.expression_names, start)
+    if motion is not None and not resume:
+        load_motion(motion, stage.model)
     if head_pose is not None and not resume:
         load_head_pose(head_pose, stage.model)
     return fit(stage, training, validation, config, out, resume=resume)

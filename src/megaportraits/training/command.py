@@ -27,6 +27,7 @@ def train_base(
     head_pose: Annotated[
         Path | None, typer.Option(help="Start the head-pose network from these weights (train head-pose).")
     ] = None,
+    motion: Annotated[Path | None, typer.Option(help="Start E_mtn from these weights (train motion).")] = None,
     overrides: Overrides = None,
 ) -> None:
     """Train the base model."""
@@ -34,7 +35,22 @@ def train_base(
     from megaportraits.training.base import train_base as train
 
     resolved = load_config(TrainBaseConfig, config, [*_paths(data), *(overrides or [])])
-    train(resolved, out, resume=resume, init=init, head_pose=head_pose)
+    train(resolved, out, resume=resume, init=init, head_pose=head_pose, motion=motion)
+
+
+@train_app.command("motion")
+def train_motion(
+    data: Data,
+    out: Out,
+    config: Annotated[str, typer.Option(help="A base model's config: nano, or a YAML file.")] = "nano",
+    resume: Resume = False,
+    overrides: Overrides = None,
+) -> None:
+    """Pre-train the base model's motion encoder on synthetic clips, which know every motion exactly."""
+    from megaportraits.config import TrainBaseConfig, load_config
+    from megaportraits.training.motion import train_motion as train
+
+    train(load_config(TrainBaseConfig, config, [*_paths(data), *(overrides or [])]), out, resume=resume)
 
 
 @train_app.command("gaze")

@@ -1,0 +1,106 @@
+"""Pre-training of E_mtn on labelled frames, before the base model. Ours: synthetic frames know their motion exactly.
+
+The paper pre-trains the head-pose half and learns z from scratch, by reconstruction alone, over millions of samples.
+Both networks together cost a twentieth of a full step here, so that z can know lips, lids and gaze before the warps are
+asked to use it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from megaportraits.config import TrainBaseConfig
+from megaportraits.data.augment import flip
+from megaportraits.data.clips import ClipIndex
+from megaportraits.data.pairs import PairDataset
+from megaportraits.models.motion import MotionEncoder
+from megaportraits.models.storage import save_motion
+from megaportraits.nn.blocks import BlockStyle
+from megaportraits.ops.geometry import geodesic_distance
+from megaportraits.ops.warping import Pose
+from megaportraits.training.loop import fit
+from megaportraits.training.readout import pose_loss, readout_loss, readout_weights
+from megaportraits.training.views import label_pose, make_views
+
+Batch = dict[str, Tensor]
+REPORTED = ("jawOpen", "eyeBlink_L", "mouthSmile_L", "mouthPucker")
+
+
+class ReadableMotion(nn.Module):
+    """E_mtn and a linear read-out of z."""
+
+    def __init__(self, config: TrainBaseConfig, labels: int) -> None:
+        super().__init__()
+        style = BlockStyle(config.model.groups, config.model.weight_standardization)
+        self.encoder = MotionEncoder(config.model, style)
+        self.readout = nn.Linear(config.model.motion.z, labels)
+
+
+class MotionStage(nn.Module):
+    """E_mtn with a linear read-out of z: head pose, expression coefficients, gaze."""
+
+    phases = ("network",)
+    file_name, validation_count = "motion.safetensors", 256
+
+    def __init__(self, config: TrainBaseConfig, expression_names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.config, self.expression_names = config, expression_names
+        self.model = ReadableMotion(config, len(expression_names) + 2)
+
+    def weights(self) -> dict[str, float]:
+        """The config's weights of the two losses, which share no parameter."""
+        return {"pose": self.config.loss.pose or 1.0, "expression": self.config.loss.expression or 1.0}
+
+    def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Errors of pose and read-out, of the source and of the degraded driver."""
+        del phase, step
+        if self.config.data.flip:
+            batch = flip(batch, torch.rand(len(batch["identity"]), generator=generator) < 0.5, self.expression_names)
+        views = make_views(batch, self.config, generator)
+        poses = Pose.cat([label_pose(batch, "source"), label_pose(batch, "target")])
+        labels = torch.cat([batch["source_readout"], batch["target_readout"]])
+        encoder = self.model.encoder
+        predicted = encoder.head_pose(torch.cat([views.source_full, views.driver]))
+        z = encoder.encode_expression(torch.cat([views.source_full, views.driver_augmented]), poses)
+        return {
+            "pose": pose_loss(predicted, poses),
+            "expression": readout_loss(self.model.readout(z), labels, readout_weights(self.expression_names).to(z)),
+        }
+
+    def sample(self, model: ReadableMotion, batch: Batch) -> tuple[None, dict[str, float]]:
+        """On drivers with a background, without other augmentation: degrees, and correlations with the labels."""
+        views = make_views(batch, self.config, torch.Generator().manual_seed(0))
+        motion = model.encoder(views.driver)
+        angle = torch.rad2deg(geodesic_distance(motion.pose.rotation, batch["target_rotation"]))
+        read, labels = model.readout(motion.z).float(), batch["target_readout"]
+        numbers = {"degrees": float(angle.mean())}
+        columns = [n for n in REPORTED if n in self.expression_names]
+        index = [self.expression_names.index(n) for n in columns] + [-2, -1]
+        for name, column in zip([*columns, "gaze_yaw", "gaze_pitch"], index, strict=True):
+            numbers[f"corr_{name}"] = float(torch.corrcoef(torch.stack([read[:, column], labels[:, column]]))[0, 1])
+        return None, numbers
+
+    def save(self, path: Path, model: ReadableMotion, *, step: int) -> None:
+        """The averaged encoder, float16, without the read-out."""
+        save_motion(path, model.encoder, self.config.model, notes={"steps": str(step)})
+
+
+def train_motion(config: TrainBaseConfig, out: Path, *, resume: bool = False) -> int:
+    """Train E_mtn on synthetic clips; returns the step reached.
+
+    `out/motion.safetensors` goes into a base model by `train base --motion`.
+    """
+
+    def pairs(path: str, length: int, seed: int) -> PairDataset:
+        names = ClipIndex(path).record(0).expression_names
+        share = config.data.cross_identity
+        size = config.model.image_size
+        return PairDataset(path, length=length, size=size, seed=seed, cross_identity=share, expression_names=names)
+
+    training = pairs(config.data.path, config.optim.steps * config.optim.batch_size, config.run.seed)
+    validation = pairs(config.data.validation, MotionStage.validation_count, 1) if config.data.validation else None
+    torch.manual_seed(config.run.seed)
+    return fit(MotionStage(config, training.expression_names), training, validation, config, out, resume=resume)

@@ -1,0 +1,32 @@
+"""Supervision of E_mtn by known labels: head poses, and a linear read-out of z. Ours; off in the paper configs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from megaportraits.ops.geometry import geodesic_distance
+from megaportraits.ops.warping import Pose
+
+
+def pose_loss(predicted: Pose, labels: Pose) -> Tensor:
+    """Geodesic angle (radians) plus L1 of translation (crop units) and of log scale."""
+    angle = geodesic_distance(predicted.rotation, labels.rotation).mean()
+    shift = (predicted.translation - labels.translation).abs().sum(-1).mean()
+    return angle + shift + (predicted.scale.log() - labels.scale.log()).abs().mean()
+
+
+READOUT_EMPHASIS = ("jawOpen", "eyeBlink", "mouthSmile", "mouthPucker")
+"""Coefficients (and the gaze) that a viewer sees first; they count five times."""
+
+
+def readout_weights(names: tuple[str, ...]) -> Tensor:
+    """(len(names) + 2,): how much each read-out label counts; the last two are the gaze."""
+    return torch.tensor([5.0 if name.startswith(READOUT_EMPHASIS) else 1.0 for name in names] + [5.0, 5.0])
+
+
+def readout_loss(predicted: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """Squared error over the known (not NaN) labels, weighted (n,), summed over coefficients, mean over the batch."""
+    known = ~labels.isnan()
+    error = (predicted.float() - labels.nan_to_num()).square() * known * weight
+    return error.sum(1).mean()
