@@ -122,7 +122,7 @@ def run_ray(work: Work, items: Sequence[Item], workers: int, address: str | None
         from ray.data import ActorPoolStrategy, DataContext
     except ImportError as error:
         raise ConfigError("Ray is not installed.", fix='Run: pip install "megaportraits[ray]"') from error
-    settings: dict[str, Any] = {"num_cpus": workers} if address is None else {"address": address}
+    settings: dict[str, Any] = {"address": address} if address else {"address": "local", "num_cpus": workers}
     try:
         if not ray.is_initialized():
             ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **settings)

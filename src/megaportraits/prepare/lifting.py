@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
@@ -66,8 +67,6 @@ def lift_stills(
 
 
 def _note(names: list[str]) -> str:
-    import json
-
     return json.dumps(names) + "\n"
 
 
