@@ -19,12 +19,27 @@ def frame_pose(batch: Batch) -> Pose:
 
 
 def augment_frames(
-    batch: Batch, generator: torch.Generator, *, mirrors: bool, shift: float = 0.06, zoom: float = 0.1
+    batch: Batch,
+    generator: torch.Generator,
+    *,
+    mirrors: bool,
+    jitter: float = 0.7,
+    degrades: bool = True,
+    shift: float = 0.06,
+    zoom: float = 0.1,
 ) -> tuple[Tensor, Pose, Batch]:
     """Augmented images (B, 3, S, S) in [0, 1], their poses, and the batch with its mirrored labels.
 
     Half of the images get another background. Crops are shifted by `shift` crop units and scaled by exp(+-zoom), as a
     tracker's crops are; the poses follow exactly.
+
+    Args:
+        batch: of `data.frames`.
+        generator: on the CPU.
+        mirrors: flip half of the samples.
+        jitter: strength of the colour jitter.
+        degrades: blur and noise for half of the images.
+        shift, zoom: see above; 0 and 0 do not resample.
     """
     count = len(batch["scale"])
 
@@ -36,8 +51,12 @@ def augment_frames(
     image, matte = batch["image"].float() / 255, batch["matte"].float() / 255
     replaced = composite(image, matte, random_background(image, generator))
     image = torch.where(draw()[:, None, None, None] < 0, replaced, image)
-    image = color_jitter(degrade(image, generator=generator), strength=0.7, generator=generator)
-    center, half_side = draw(2) * shift, (draw() * zoom).exp()
+    if degrades:
+        image = degrade(image, generator=generator)
+    image = color_jitter(image, strength=jitter, generator=generator)
     pose = frame_pose(batch)
+    if not shift and not zoom:
+        return image, pose, batch
+    center, half_side = draw(2) * shift, (draw() * zoom).exp()
     moved = Pose(pose.rotation, (pose.translation - center) / half_side[:, None], pose.scale / half_side)
     return crop_around(image, center, half_side, image.shape[-1]), moved, batch

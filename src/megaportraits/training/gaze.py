@@ -17,6 +17,8 @@ from megaportraits.errors import WeightsError
 from megaportraits.losses.gaze import mae_mse
 from megaportraits.models.gaze import EyeEncoder, GazeNet, Look, head_keypoints
 from megaportraits.models.storage import save_gaze
+from megaportraits.ops.geometry import HEAD_HALF_CM
+from megaportraits.ops.warping import Pose
 from megaportraits.training.frames import Batch, augment_frames, frame_pose
 from megaportraits.training.loop import fit
 
@@ -43,13 +45,23 @@ class GazeStage(nn.Module):
     def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """The two losses of one batch of `data.frames`."""
         del phase, step
-        image, pose, batch = augment_frames(batch, generator, mirrors=self.config.data.flip)
+        # An eye is few pixels: what blurs or resamples them takes the iris away.
+        image, pose, batch = augment_frames(
+            batch, generator, mirrors=self.config.data.flip, jitter=0.4, degrades=False, shift=0, zoom=0
+        )
+        pose = self._imprecise(pose, generator)
         look = self.model(self.model.crops(image, pose), head_keypoints(pose))
         w = {"w_mae": self.config.w_mae, "w_mse": self.config.w_mse}
         return {
             "gaze": mae_mse(look.gaze, torch.deg2rad(batch["gaze"]), **w),
             "blink": mae_mse(look.blink, batch["blink"], **w),
         }
+
+    def _imprecise(self, pose: Pose, generator: torch.Generator) -> Pose:
+        """Poses as a tracker knows them: the eyes' crops lie up to 3 mm off, and are up to 5 % too large or small."""
+        noise = (torch.rand(len(pose.scale), 3, generator=generator) * 2 - 1).to(pose.scale)
+        shift = noise[:, :2] * (0.3 / HEAD_HALF_CM) * pose.scale[:, None]
+        return Pose(pose.rotation, pose.translation + shift, pose.scale * (0.05 * noise[:, 2]).exp())
 
     def sample(self, model: GazeNet, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Eyes with the labelled (green) and predicted (red) direction; mean errors where the labels are known."""

@@ -92,7 +92,7 @@ def fit(
     run = Run(folder, settings.tensorboard)
     fabric = _fabric(settings)
     run.check(resume=resume)
-    job = _Job.prepare(fabric, stage, config, checkpoint.latest(folder / "checkpoints") if resume else None)
+    job = Job.prepare(fabric, stage, config, checkpoint.latest(folder / "checkpoints") if resume else None)
     fabric.barrier()  # every process has read the folder before one changes it
     if fabric.is_global_zero:
         run.start(config, job.step)
@@ -125,8 +125,11 @@ def fit(
 
 
 @dataclass
-class _Job:
-    """What a checkpoint holds, and one step of it."""
+class Job:
+    """What a checkpoint holds, and one step of a run.
+
+    `prepare` sets it up, from a checkpoint if there is one; `advance` makes a step; `state` is the next checkpoint.
+    """
 
     fabric: Fabric
     stage: Any
@@ -138,7 +141,7 @@ class _Job:
     step: int = 0
 
     @staticmethod
-    def prepare(fabric: Fabric, stage: Any, config: Any, state: dict[str, Any] | None) -> _Job:
+    def prepare(fabric: Fabric, stage: Any, config: Any, state: dict[str, Any] | None) -> Job:
         optim: OptimConfig = config.optim
         own = phase_parameters(stage)
         optimizers = {
@@ -156,7 +159,7 @@ class _Job:
         step = 0 if state is None else _restore(state, stage, average, optimizers)
         module, *wrapped = fabric.setup(stage, *optimizers.values())
         average.to(fabric.device)
-        return _Job(fabric, stage, config, module, own, dict(zip(own, wrapped, strict=True)), average, step)
+        return Job(fabric, stage, config, module, own, dict(zip(own, wrapped, strict=True)), average, step)
 
     def advance(self, batches: Iterator[Batch], dataset: Any) -> dict[str, float]:
         """One step; the losses, averaged over micro-batches and processes."""

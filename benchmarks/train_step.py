@@ -1,0 +1,132 @@
+"""What a training step of the base model costs: samples a second and peak memory, by setting, as ratios in one run.
+
+    python benchmarks/train_step.py                             # nano, every loss
+    python benchmarks/train_step.py --config base-512 --batch 2 --repeat 1 --settings bf16-mixed+checkpoint
+
+Every setting is a fresh process, so that its peak is its own. Batches are random pixels, and networks whose weights
+are not here (VGG19, VGGFace, a trained gaze network) have random ones: they cost what the real ones cost. The
+adversarial losses are on whatever the config says. Compare ratios, and on an idle machine only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torchvision.models import vgg19
+
+from megaportraits.config import GazeConfig, TrainBaseConfig, load_config
+from megaportraits.models.gaze import GazeNet
+from megaportraits.models.storage import save_gaze
+from megaportraits.nn.efficientnet import EfficientNetLite0
+from megaportraits.nn.vgg import VGGFaceFeatures
+from megaportraits.ops.geometry import rotation_from_6d
+from megaportraits.training import perceptual
+from megaportraits.training.base import BaseStage
+from megaportraits.training.loop import Job
+
+SETTINGS = ("32-true", "32-true+checkpoint", "bf16-mixed", "bf16-mixed+checkpoint")
+NAMES = ("jawOpen", "eyeBlink_L", "eyeBlink_R")
+
+
+def stand_ins(folder: Path) -> dict[str, Path]:
+    """Files with the layout of the real ones and random weights."""
+    files = {name: folder / name for name in ("vgg19", "vggface", "efficientnet_lite0", "gaze.safetensors")}
+    torch.save(vgg19(weights=None).features.state_dict(prefix="features."), files["vgg19"])
+    torch.save(VGGFaceFeatures().state_dict(), files["vggface"])
+    torch.save(EfficientNetLite0().state_dict(), files["efficientnet_lite0"])
+    save_gaze(files["gaze.safetensors"], GazeNet(GazeConfig()))
+    return files
+
+
+def random_batch(size: int, count: int) -> dict[str, Tensor]:
+    """What `data.pairs` gives, of noise."""
+    batch: dict[str, Tensor] = {"identity": torch.arange(count)}
+    for role in ("source", "target", "driver"):
+        batch[f"{role}_image"] = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8)
+        batch[f"{role}_matte"] = torch.full((count, 1, size, size), 255, dtype=torch.uint8)
+        if role != "driver":
+            near_frontal = torch.tensor([1.0, 0, 0, 0, 1, 0]) + 0.1 * torch.randn(count, 6)
+            batch |= {
+                f"{role}_rotation": rotation_from_6d(near_frontal),
+                f"{role}_translation": torch.zeros(count, 2),
+                f"{role}_scale": torch.ones(count),
+                f"{role}_readout": torch.rand(count, len(NAMES) + 2),
+                f"{role}_coords": torch.rand(count, 64, 64, 4) - 0.5,
+                f"{role}_valid": torch.ones(count, 64, 64, dtype=torch.bool),
+            }
+    return batch
+
+
+def measure(config: str, batch: int, repeat: int, setting: str) -> dict[str, Any]:
+    """Seconds a step (the fastest) and peak memory (GB) of this process."""
+    precision, _, checkpoint = setting.partition("+")
+    with tempfile.TemporaryDirectory() as folder:
+        files = stand_ins(Path(folder))
+        perceptual.weights.fetch = files.__getitem__  # type: ignore[assignment]
+        overrides = [
+            f"optim.batch_size={batch}",
+            f"run.precision={precision}",
+            f"run.checkpoint_3d={bool(checkpoint)}",
+            f"loss.gaze_network={files['gaze.safetensors']}",
+            "loss.adversarial=1",
+            "loss.feature_matching=40",
+            "loss.contrastive_every=1",
+        ]
+        resolved = load_config(TrainBaseConfig, config, overrides)
+        stage = BaseStage(resolved, NAMES)
+    fabric = Fabric(accelerator="auto", devices=1, precision=precision)  # type: ignore[arg-type]
+    job = Job.prepare(fabric, stage, resolved, None)
+    data = fabric.to_device(random_batch(resolved.model.image_size, batch))
+    seconds, losses = [], {}
+    for _ in range(repeat):
+        start = time.perf_counter()
+        losses = job.advance(iter([data]), None)
+        seconds.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_allocated() / 1e9
+    return {"seconds": min(seconds), "gigabytes": peak, "losses": losses}
+
+
+def main() -> None:
+    """Measure every setting in a process of its own and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="nano")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--repeat", type=int, default=3, help="steps; the fastest counts")
+    parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=SETTINGS)
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.inside:
+        print(json.dumps(measure(chosen.config, chosen.batch, chosen.repeat, chosen.settings[0])))
+        return
+    table = Table("setting", "samples/s", "ratio", "peak GB", "ratio", title=f"{chosen.config}, batch {chosen.batch}")
+    first: dict[str, Any] = {}
+    for setting in chosen.settings:
+        same = ["--config", chosen.config, "--batch", str(chosen.batch), "--repeat", str(chosen.repeat)]
+        command = [sys.executable, __file__, *same, "--settings", setting, "--inside"]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        result = json.loads(done.stdout.splitlines()[-1])
+        first = first or result
+        speed, memory = first["seconds"] / result["seconds"], result["gigabytes"] / first["gigabytes"]
+        speeds = f"{chosen.batch / result['seconds']:.3f}", f"{speed:.2f}"
+        table.add_row(setting, *speeds, f"{result['gigabytes']:.2f}", f"{memory:.2f}")
+        Console(stderr=True).print(setting, {k: round(v, 4) for k, v in result["losses"].items()})
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""`benchmarks/train_step.py` still fits the program it measures."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+
+from megaportraits import weights
+from tests.conftest import TINY
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "train_step.py"
+
+
+def test_a_step_with_every_loss_of_the_paper_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "fetch", weights.fetch)  # the benchmark puts stand-ins there
+    spec = importlib.util.spec_from_file_location("benchmark_train_step", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    config = {"extends": "base-256", "model": TINY | {"predict_matte": False}, "discriminator": {"scales": 2}}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config | {"loss": {"perceptual_scales": 2}}))
+    result = benchmark.measure(str(tmp_path / "tiny.yaml"), 2, 1, "32-true+checkpoint")
+    papers = {"perceptual_vgg19", "face", "gaze", "adversarial", "feature_matching", "contrastive", "discriminator"}
+    assert papers <= set(result["losses"]) and all(math.isfinite(v) for v in result["losses"].values())
+    assert result["seconds"] > 0 and result["gigabytes"] > 0.1
