@@ -69,6 +69,11 @@ def test_a_mirrored_head_turns_and_looks_the_other_way() -> None:
     assert out["target_readout"][0, -2] == -batch["target_readout"][0, -2]
 
 
+def test_the_mean_blink_of_both_eyes_stays_with_its_sample() -> None:
+    blink = torch.tensor([0.0, 0.5, 1.0])
+    assert torch.equal(flip({"blink": blink}, torch.ones(3, dtype=torch.bool))["blink"], blink)
+
+
 def test_a_flipped_pose_projects_mirrored_points_to_mirrored_places() -> None:
     batch = batch_of(2)
     points = torch.randn(5, 3) * 5

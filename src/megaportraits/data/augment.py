@@ -162,7 +162,7 @@ def _mirror(kind: str, value: Tensor, order: list[int]) -> Tensor | None:
         return value * signs[:, None] * signs[None, :]
     if kind in ("translation", "gaze"):
         return value * value.new_tensor(_MIRROR[:2])
-    if kind == "blink":
+    if kind == "blink" and value.ndim > 1:  # of both eyes; the mean of both has no side
         return value.flip(-1)
     if kind == "readout":
         signs = value.new_ones(len(order))
