@@ -62,7 +62,7 @@ def test_two_processes_train_what_one_process_trains_with_the_same_global_batch(
     """All losses, contrastive and adversarial among them; two gloo processes on the CPU."""
     config = tiny_run(clips, steps=3, optim={"batch_size": 4}, **ON)
     two = written(config, tmp_path / "two.yaml", devices=2, strategy="ddp")
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29731"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     done = subprocess.run(
         [sys.executable, *launcher, *command(two, clips, tmp_path / "two")],
         env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False,

@@ -1,0 +1,60 @@
+"""Configuration: frozen pydantic models, strict YAML, `--set a.b=c` overrides.
+
+Named configs ship in `megaportraits/configs`. No torch here.
+"""
+
+from __future__ import annotations
+
+from megaportraits.config.base import Config
+from megaportraits.config.loading import config_names, load_config, parse_config
+from megaportraits.config.model import (
+    AppearanceConfig,
+    DiscriminatorConfig,
+    GazeConfig,
+    Generator2DConfig,
+    Generator3DConfig,
+    HeadPoseConfig,
+    ModelConfig,
+    MotionConfig,
+    WarpConfig,
+)
+from megaportraits.config.training import (
+    DataConfig,
+    FrameConfig,
+    GazeOptimConfig,
+    HeadPoseOptimConfig,
+    LossConfig,
+    OptimConfig,
+    RunConfig,
+    TrainBaseConfig,
+    TrainGazeConfig,
+    TrainHeadPoseConfig,
+)
+from megaportraits.errors import ConfigError
+
+__all__ = [
+    "AppearanceConfig",
+    "Config",
+    "ConfigError",
+    "DataConfig",
+    "DiscriminatorConfig",
+    "FrameConfig",
+    "GazeConfig",
+    "GazeOptimConfig",
+    "Generator2DConfig",
+    "Generator3DConfig",
+    "HeadPoseConfig",
+    "HeadPoseOptimConfig",
+    "LossConfig",
+    "ModelConfig",
+    "MotionConfig",
+    "OptimConfig",
+    "RunConfig",
+    "TrainBaseConfig",
+    "TrainGazeConfig",
+    "TrainHeadPoseConfig",
+    "WarpConfig",
+    "config_names",
+    "load_config",
+    "parse_config",
+]

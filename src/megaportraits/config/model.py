@@ -1,0 +1,165 @@
+"""Configs of networks: every width, depth and count."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from megaportraits.config.base import Config
+
+
+class AppearanceConfig(Config):
+    """E_app: the volume path and the descriptor path."""
+
+    stem: int = 64
+    widths: tuple[int, ...] = (128, 256, 512)
+    pool: tuple[bool, ...] = (True, True, True)
+    blocks_3d: int = 3
+    descriptor_depth: Literal[18, 50] = 50
+    descriptor_width: int = 64
+    descriptor_size: int = 256
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Self:
+        if len(self.widths) != len(self.pool):
+            raise ValueError(
+                f"widths has {len(self.widths)} entries and pool {len(self.pool)}: give one pool per width"
+            )
+        return self
+
+
+class MotionConfig(Config):
+    """E_mtn: head-pose network and expression network, both ResNet-18."""
+
+    z: int = 512
+    width: int = 64
+    face_size: int = 256
+    """Side of the face-centred crop that the expression network sees, pixels."""
+    face_cm: float = 24.0
+    """Side of that crop on the head, centimetres."""
+    pose_width: int = 64
+    pose_size: int = 256
+
+
+class WarpConfig(Config):
+    """W_s-> and W_->d: input depth, then a width and an upsampling factor (D, H, W) per ResBlock3D*."""
+
+    inputs: int = 512
+    input_depth: int = 4
+    widths: tuple[int, ...] = (256, 128, 64, 32)
+    upsample: tuple[tuple[int, int, int], ...] = ((2, 2, 2), (2, 2, 2), (1, 2, 2), (1, 2, 2))
+
+
+class Generator3DConfig(Config):
+    """G_3D: one width per level, and the resampling (D, H, W) between levels (2: halved, -2: doubled)."""
+
+    widths: tuple[int, ...] = (192, 384, 512)
+    strides: tuple[tuple[int, int, int], ...] = ((-2, 2, 2), (2, 2, 2), (2, 2, 2))
+    bottleneck_blocks: int = 1
+
+
+class Generator2DConfig(Config):
+    """G_2D: residual blocks at the volume's resolution, then one upsampling block per width."""
+
+    channels: int = 512
+    blocks: int = 8
+    widths: tuple[int, ...] = (256, 128, 64)
+
+
+class DiscriminatorConfig(Config):
+    """Multi-scale patch discriminator (B.1); widths and strides are the first author's."""
+
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    strides: tuple[int, ...] = (2, 2, 2, 1)
+    scales: int = Field(default=3, ge=1)
+    """Levels of the image pyramid, one network each."""
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Self:
+        if len(self.widths) != len(self.strides):
+            raise ValueError(f"widths has {len(self.widths)} entries and strides {len(self.strides)}")
+        return self
+
+
+class ModelConfig(Config):
+    """The base model (3.1, A.1). The defaults are `paper-512`."""
+
+    name: str = "paper-512"
+    image_size: int = 512
+    volume_channels: int = 96
+    volume_depth: int = 16
+    descriptor: int = 512
+    descriptor_grid: int = 4
+    groups: int = 32
+    weight_standardization: Literal["all", "first", "none"] = "all"
+    use_descriptor: bool = True
+    """Ablation (B.4 a): without e_s."""
+    use_source_warp: bool = True
+    """Ablation (B.4 b): without w_s->."""
+    predict_matte: bool = False
+    """Ours: G_2D's fourth output is alpha, so that no matting network runs per frame."""
+    appearance: AppearanceConfig = AppearanceConfig()
+    motion: MotionConfig = MotionConfig()
+    warp: WarpConfig = WarpConfig()
+    generator_3d: Generator3DConfig = Generator3DConfig()
+    generator_2d: Generator2DConfig = Generator2DConfig()
+
+    @property
+    def volume_size(self) -> int:
+        """Height and width of v_s at `image_size`."""
+        return self.image_size // 2 ** sum(self.appearance.pool)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        up = 2 ** len(self.generator_2d.widths)
+        if self.volume_size * up != self.image_size:
+            raise ValueError(
+                f"generator_2d doubles a {self.volume_size} px volume {len(self.generator_2d.widths)} times, to "
+                f"{self.volume_size * up} px, but image_size is {self.image_size}: match appearance.pool to its widths"
+            )
+        return self
+
+
+class HeadPoseConfig(Config):
+    """The head-pose network alone; it fits into a base model whose `of` is equal."""
+
+    width: int = 64
+    size: int = 256
+    groups: int = 32
+    weight_standardization: Literal["all", "first", "none"] = "all"
+
+    @classmethod
+    def of(cls, model: ModelConfig) -> Self:
+        """What a base model wants."""
+        return cls(
+            width=model.motion.pose_width,
+            size=model.motion.pose_size,
+            groups=model.groups,
+            weight_standardization=model.weight_standardization,
+        )
+
+
+class GazeConfig(Config):
+    """The gaze and blink network (B.5): a VGG-16 eye encoder, an MLP for keypoints, two heads."""
+
+    name: str = "paper"
+    eye_size: int = 64
+    """Side of an eye's crop, pixels."""
+    eye_cm: float = 4.8
+    """Side of that crop on the head, centimetres."""
+    widths: tuple[tuple[int, ...], ...] = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+    """Convolutions of every stage; a 2x2 pooling follows each."""
+    eyes: int = 256
+    keypoints: int = 64
+    hidden: int = 128
+    pretrained: bool = True
+    """Start the eye encoder from ImageNet's VGG-16; needs the paper's widths."""
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.eye_size % 2 ** len(self.widths):
+            raise ValueError(
+                f"eye_size {self.eye_size} cannot be halved {len(self.widths)} times: one pooling per stage"
+            )
+        return self

@@ -1,0 +1,179 @@
+"""Configs of training runs: data, losses, optimizer, behaviour."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from megaportraits.config.base import Config
+from megaportraits.config.model import DiscriminatorConfig, GazeConfig, HeadPoseConfig, ModelConfig
+
+
+class DataConfig(Config):
+    """Where pairs come from and how they are made."""
+
+    path: str = ""
+    validation: str = ""
+    """A second folder of shards with other people; "" takes none."""
+    workers: int = 2
+    cross_identity: float = Field(default=0.0, ge=0, le=1)
+    """Share of pairs whose driver is another person with the same motion (exact target; synthetic clips only)."""
+    flip: bool = True
+    """Mirror half of the pairs, source, target and driver together (B.1)."""
+    driver_augmentation: bool = True
+    """Ablation (B.4 c): without the random warp and the severe colour jitter of the driver (B.1)."""
+    predict_background: bool = False
+    """Ablation (B.4 d): images keep their background, which the model then has to predict."""
+    random_background: bool = False
+    """Drivers keep a background that is not the target's, as at inference without a matting network per frame."""
+
+
+class LossConfig(Config):
+    """Weights; 0 switches a loss off. The paper's where the paper has them (4.1)."""
+
+    reconstruction: float = 0.0
+    reconstruction_emphasis: float = 0.0
+    """How much more mouth and eyes count in it (synthetic clips only)."""
+    perceptual: float = 20.0
+    perceptual_network: Literal["vgg19", "effnet-lite0"] = "vgg19"
+    perceptual_scales: int = 4
+    face: float = 4.0
+    """VGGFace features of the face crop."""
+    gaze: float = 5.0
+    """Features of the gaze network's eye encoder."""
+    gaze_network: str = "gaze.safetensors"
+    """Weights that `megaportraits train gaze` wrote."""
+    adversarial: float = 1.0
+    feature_matching: float = 40.0
+    contrastive: float = 2.0
+    contrastive_scale: float = 5.0
+    contrastive_margin: float = 0.2
+    contrastive_margin_on: Literal["positives", "both"] = "positives"
+    contrastive_every: int = Field(default=1, ge=1)
+    """Steps between two contrastive terms (each costs a second generator pass and re-encoding)."""
+    matte: float = 0.0
+    pose: float = 0.0
+    """Supervises the head-pose network on labels while the base trains."""
+    expression: float = 0.0
+    """Auxiliary read-out of known expression coefficients, gaze and blink from z."""
+    warp: float = 0.0
+    """Auxiliary supervision of both warps by known canonical coordinates (synthetic clips only)."""
+
+
+class OptimConfig(Config):
+    """AdamW (Adam, without weight decay) and a schedule (4.1, B.1; B.5)."""
+
+    steps: int = 300_000
+    batch_size: int = Field(default=16, ge=1)
+    """Of one step: all processes and accumulated parts together."""
+    accumulate: int = Field(default=1, ge=1)
+    """Parts in which a process takes its share of the batch, to save memory."""
+    schedule: Literal["cosine", "one-cycle"] = "cosine"
+    pct_start: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the steps in which one-cycle rises."""
+    spectral_norm: bool = True
+    """On the generators (B.1); folded into plain weights when saving."""
+    learning_rate: float = 2e-4
+    final_learning_rate: float = 1e-6
+    warmup_steps: int = 0
+    betas: tuple[float, float] = (0.5, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 1e-2
+    clip_grad_norm: float = 0.0
+    """0 does not clip."""
+    ema_decay: float = 0.999
+
+
+class RunConfig(Config):
+    """How a run behaves."""
+
+    seed: int = 0
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    accelerator: str = "auto"
+    devices: int = 1
+    strategy: Literal["auto", "ddp"] = "auto"
+    checkpoint_3d: bool = False
+    """Recompute the 3D parts in the backward pass: less memory, more time, the same gradients."""
+    tensorboard: bool = True
+    """Event files beside `stats.jsonl`."""
+    train_size: int = 0
+    """Side of training images; 0 is the model's image_size. Smaller first learns faster."""
+    teacher_pose: bool = False
+    """Warp with the labelled poses instead of the head-pose network's."""
+    log_every: int = 20
+    sample_every: int = 500
+    checkpoint_minutes: float = 3.0
+    keep_checkpoints: int = 2
+
+
+class TrainBaseConfig(Config):
+    """`megaportraits train base`."""
+
+    model: ModelConfig = ModelConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    data: DataConfig = DataConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    run: RunConfig = RunConfig()
+
+
+class FrameConfig(Config):
+    """Single frames of clips, for the networks that look at one image."""
+
+    path: str = ""
+    validation: str = ""
+    """A second folder of shards with other people; "" takes none."""
+    size: int = 512
+    """Side of the images, pixels."""
+    workers: int = 2
+    labels: str = ""
+    """A teacher's label file (`docs/training.md`), which replaces the clips' gaze and blink; "" takes none."""
+    flip: bool = True
+
+
+class GazeOptimConfig(OptimConfig):
+    """B.5: Adam and one-cycle."""
+
+    steps: int = 0
+    """0: as many as `epochs` need."""
+    batch_size: int = Field(default=64, ge=1)
+    schedule: Literal["cosine", "one-cycle"] = "one-cycle"
+    learning_rate: float = 0.8e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    spectral_norm: bool = False
+
+
+class HeadPoseOptimConfig(OptimConfig):
+    """The base model's, with the usual betas of a network that no adversary judges."""
+
+    steps: int = 0
+    """0: as many as `epochs` need."""
+    batch_size: int = Field(default=64, ge=1)
+    betas: tuple[float, float] = (0.9, 0.999)
+    spectral_norm: bool = False
+
+
+class TrainGazeConfig(Config):
+    """`megaportraits train gaze`; the defaults are the paper's (B.5)."""
+
+    model: GazeConfig = GazeConfig()
+    data: FrameConfig = FrameConfig()
+    optim: GazeOptimConfig = GazeOptimConfig()
+    epochs: int = Field(default=60, ge=1)
+    """How often every frame is seen, where optim.steps is 0."""
+    w_mae: float = 15.0
+    w_mse: float = 10.0
+    run: RunConfig = RunConfig()
+
+
+class TrainHeadPoseConfig(Config):
+    """`megaportraits train head-pose`."""
+
+    model: HeadPoseConfig = HeadPoseConfig()
+    data: FrameConfig = FrameConfig()
+    optim: HeadPoseOptimConfig = HeadPoseOptimConfig()
+    epochs: int = Field(default=20, ge=1)
+    """How often every frame is seen, where optim.steps is 0."""
+    run: RunConfig = RunConfig()
