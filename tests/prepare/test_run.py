@@ -19,6 +19,7 @@ import pytest
 from megaportraits.data.clips import ClipIndex
 from megaportraits.data.pairs import PairDataset
 from megaportraits.errors import DataError
+from megaportraits.media import VideoReader
 from megaportraits.prepare import run, store
 from megaportraits.prepare.run import Progress, Summary, prepare
 from megaportraits.prepare.settings import ExtractSettings, Thresholds
@@ -150,6 +151,14 @@ def test_a_clip_of_a_long_video_begins_and_ends_where_it_is_asked(tmp_path: Path
     assert (row["start"], row["seconds"], row["frames"]) == (3.0, 2.0, 11)
     note = store.Store(tmp_path / "out").read(row["item"])
     assert note["decoded"] == 11
+
+
+def test_damaged_streams_decode_the_same_every_time(tmp_path: Path) -> None:
+    """With as many threads as the decoder likes they do not, and no two runs would give the same bytes."""
+    path = tmp_path / "flipped.mp4"
+    path.write_bytes(KINDS["flipped_bytes"][1](51))
+    passes = [[(f.pts, f.image.tobytes()) for f in VideoReader(path, threads=1)] for _ in range(4)]
+    assert passes[0] and all(other == passes[0] for other in passes[1:])
 
 
 def test_a_disk_that_fills_up_stops_the_run_and_not_the_video(

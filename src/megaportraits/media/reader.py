@@ -76,6 +76,7 @@ class VideoReader:
     Args:
         path: the file.
         start: seconds; frames begin at the key frame before it where the file can be searched, else at the first.
+        threads: of the decoder, 0 as many as it likes; what several make of damaged frames can differ from time to time.
 
     Attributes:
         path: the file.
@@ -86,12 +87,12 @@ class VideoReader:
         MediaError: the file is missing, empty, no video, or damaged from the start.
     """
 
-    def __init__(self, path: str | Path, *, start: float = 0.0) -> None:
+    def __init__(self, path: str | Path, *, start: float = 0.0, threads: int = 0) -> None:
         self.path = check_input(path)
-        self.start = start
+        self.start, self.threads = start, threads
         self.damage: str | None = None
         with _open(self.path) as container:
-            stream = _video_stream(container, self.path)
+            stream = _video_stream(container, self.path, self.threads)
             first = next(_decode(container, stream, []), None)
             if first is None:
                 raise MediaError(
@@ -115,7 +116,7 @@ class VideoReader:
         step = max(1, round(1 / (self.info.fps * self.info.time_base)))
         last: int | None = None
         with _open(self.path) as container:
-            stream = _video_stream(container, self.path)
+            stream = _video_stream(container, self.path, self.threads)
             aspect = _pixel_aspect(stream)
             if self.start > 0:
                 _seek(container, stream, self.start)
@@ -167,10 +168,11 @@ def _open(path: Path) -> Any:
     return container
 
 
-def _video_stream(container: Any, path: Path) -> Any:
+def _video_stream(container: Any, path: Path, threads: int = 0) -> Any:
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic and stream.codec_context is not None:
             stream.thread_type = "AUTO"
+            stream.codec_context.thread_count = threads
             return stream
     kind = "sound only" if container.streams.audio else "neither"
     container.close()

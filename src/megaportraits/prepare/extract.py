@@ -134,7 +134,7 @@ class Extractor:
     def _video(
         self, item: Item, path: Path, analyzer: Analyzer, instruments: Instruments, about: dict[str, Any]
     ) -> Iterator[Clip]:
-        reader = VideoReader(path, start=item.start or 0.0)
+        reader = VideoReader(path, start=item.start or 0.0, threads=1)
         tracker = HeadTracker(analyzer, self.settings.people)
         cuts, cutters = measures.SceneCuts(), dict[int, Cutter]()
         allowed = _pixels(item.box, reader.info.width, reader.info.height)
