@@ -76,7 +76,7 @@ class VideoReader:
     Args:
         path: the file.
         start: seconds; frames begin at the key frame before it where the file can be searched, else at the first.
-        threads: of the decoder, 0 as many as it likes; what several make of damaged frames can differ from time to time.
+        threads: of the decoder, 0 as many as it likes; what several make of damaged frames differs from time to time.
 
     Attributes:
         path: the file.
