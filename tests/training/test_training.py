@@ -5,11 +5,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from megaportraits.config import ConfigError, TrainBaseConfig, load_config, parse_config
+from megaportraits.data.clips import ClipRecord, Frame, FrameLabels, ShardWriter
 from megaportraits.data.pairs import PairDataset
 from megaportraits.errors import TrainingError
 from megaportraits.models.storage import load_base
@@ -160,6 +162,17 @@ def test_cosine_schedule_starts_and_ends_at_the_papers_rates() -> None:
     assert learning_rate(optim, 0) == pytest.approx(2e-4)
     assert learning_rate(optim, optim.steps) == pytest.approx(1e-6)
     assert learning_rate(optim, optim.steps // 2) == pytest.approx((2e-4 + 1e-6) / 2)
+
+
+def test_the_read_out_is_named_by_the_first_clip_that_has_names(clips: Path, tmp_path: Path) -> None:
+    labels = FrameLabels(np.eye(3), np.zeros(2), 1.0)
+    frame = Frame(np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), np.uint8), labels)
+    (clips / "clips-000000.tar").rename(clips / "clips-000001.tar")
+    with ShardWriter(clips, 0) as shard:
+        shard.write(ClipRecord("r", "real", "p", None, 32, 25.0, (), (labels, labels)), [frame, frame])
+    train_base(tiny_run(clips, steps=2), tmp_path / "run")
+    state = checkpoint.latest(tmp_path / "run/checkpoints")
+    assert state is not None and state["stage"]["readout.weight"].shape[0] == 3 + 2
 
 
 def test_pairs_depend_on_seed_and_index_alone(clips: Path) -> None:

@@ -265,7 +265,9 @@ def train_base(
     size = config.model.image_size
 
     def pairs(path: str, length: int, seed: int) -> PairDataset:
-        names = ClipIndex(path, skip_unreadable=True).record(0).expression_names
+        index = ClipIndex(path, skip_unreadable=True)
+        # Real clips know no coefficients; in a mix the synthetic ones name them.
+        names = next((names for i in range(len(index)) if (names := index.record(i).expression_names)), ())
         return PairDataset(
             path,
             length=length,
