@@ -99,6 +99,14 @@ def test_a_batch_of_one_person_contrasts_nothing(clips: Path) -> None:
     assert float(loss.detach()) == 0
 
 
+def test_parts_of_one_sample_are_refused_where_they_cannot_contrast(clips: Path) -> None:
+    stage, batch = stage_and_batch(clips)
+    alone = {key: value[:1] for key, value in batch.items()}
+    assert "contrastive" not in stage("generator", alone, 1, torch.Generator())
+    with pytest.raises(TrainingError, match="another sample"):
+        stage("generator", alone, 2, torch.Generator())
+
+
 def test_a_step_can_be_repeated_exactly(clips: Path) -> None:
     stage, batch = stage_and_batch(clips)
     a, b = (stage("generator", batch, 1, torch.Generator().manual_seed(5)) for _ in range(2))

@@ -12,6 +12,7 @@ from megaportraits.config import TrainBaseConfig
 from megaportraits.data.augment import flip
 from megaportraits.data.clips import ClipIndex
 from megaportraits.data.pairs import PairDataset
+from megaportraits.errors import TrainingError
 from megaportraits.losses.adversarial import discriminator_hinge, feature_matching, generator_hinge
 from megaportraits.losses.contrastive import contrastive_loss
 from megaportraits.losses.correspondence import warp_loss
@@ -97,6 +98,11 @@ class BaseStage(nn.Module):
         z_source, z_driver = z.chunk(2)
         identity = self.model.encode(views.source, Motion(source_pose, z_source))
         contrasts = self.config.loss.contrastive > 0 and step % self.config.loss.contrastive_every == 0
+        if contrasts and len(views.source) < 2:
+            raise TrainingError(
+                "the contrastive loss compares with another sample of the same part, and parts have one sample",
+                fix="Raise optim.batch_size to two per process and part, or set loss.contrastive=0.",
+            )
         output, crossed = self._generate(identity, Motion(driver_pose, z_driver), contrasts)
         losses = self._image_losses(batch, output, views)
         losses |= self._label_losses(batch, identity, output, z, pose_error)
