@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-KEY_COLORS = ((0.125, 0.88, 0.125), (0.125, 0.125, 0.88))
+KEY_COLORS = ((32 / 255, 224 / 255, 32 / 255), (32 / 255, 32 / 255, 224 / 255))
 """Green and blue, RGB in [0, 1]: what sources stand before at inference, the one less like the person."""
 
 
