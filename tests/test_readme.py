@@ -8,8 +8,8 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer
 
@@ -57,9 +57,9 @@ def test_the_readme_shows_the_main_commands() -> None:
 
 @pytest.mark.parametrize(("page", "line"), commands())
 def test_every_command_in_the_documents_is_understood(page: str, line: str) -> None:
-    command: click.Command = COMMAND
+    command: Any = COMMAND
     words = shlex.split(line)[1:]
-    while isinstance(command, click.Group):
+    while hasattr(command, "commands"):
         name = words.pop(0)
         assert name in command.commands, f"{page}: no command {name!r}"
         command = command.commands[name]
