@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,8 @@ from megaportraits.data.clips import ClipRecord, Frame, FrameLabels, ShardWriter
 from megaportraits.ops.geometry import euler_to_matrix
 
 cv2.setNumThreads(1)
+# A shell's background job ignores Ctrl-C, and so would every process that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
 
 TINY = {
