@@ -27,11 +27,9 @@ def test_a_pre_trained_encoder_goes_into_the_base_model(clips: Path, tmp_path: P
 
 def test_both_halves_of_e_mtn_learn_and_training_the_base_can_start_there(clips: Path, tmp_path: Path) -> None:
     config = tiny_run(clips, steps=1)
-    torch.manual_seed(config.run.seed)
     train_motion(config, tmp_path / "motion")
     train_base(config, tmp_path / "base", motion=tmp_path / "motion/motion.safetensors")
-    untouched = train_base(config, tmp_path / "scratch")
-    assert untouched == 1
+    train_base(config, tmp_path / "scratch")
     started, scratch = (load_file(tmp_path / name / "base.safetensors") for name in ("base", "scratch"))
     for part in ("motion.head_pose.head.weight", "motion.to_z.weight"):
         assert not torch.equal(started[part], scratch[part])

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from megaportraits.config import TrainBaseConfig
 from megaportraits.data.augment import flip
-from megaportraits.data.clips import ClipIndex
-from megaportraits.data.pairs import PairDataset
 from megaportraits.errors import TrainingError
 from megaportraits.losses.adversarial import discriminator_hinge, feature_matching, generator_hinge
 from megaportraits.losses.contrastive import contrastive_loss
@@ -25,6 +23,7 @@ from megaportraits.nn.spectral import add_spectral_norm
 from megaportraits.ops.geometry import geodesic_distance
 from megaportraits.ops.warping import Pose
 from megaportraits.training.loop import fit
+from megaportraits.training.pairs import run_pairs
 from megaportraits.training.perceptual import PerceptualTerms
 from megaportraits.training.readout import pose_loss, readout_loss, readout_weights
 from megaportraits.training.views import Views, label_pose, make_views, shrink
@@ -268,23 +267,7 @@ def train_base(
         head_pose: start the head-pose network from these weights (`megaportraits train head-pose`).
         motion: start E_mtn from these weights (`megaportraits train motion`).
     """
-    size = config.model.image_size
-
-    def pairs(path: str, length: int, seed: int) -> PairDataset:
-        index = ClipIndex(path, skip_unreadable=True)
-        # Real clips know no coefficients; in a mix the synthetic ones name them.
-        names = next((names for i in range(len(index)) if (names := index.record(i).expression_names)), ())
-        return PairDataset(
-            path,
-            length=length,
-            size=size,
-            seed=seed,
-            cross_identity=config.data.cross_identity,
-            expression_names=names,
-        )
-
-    training = pairs(config.data.path, config.optim.steps * config.optim.batch_size, config.run.seed)
-    validation = pairs(config.data.validation, 8, 1) if config.data.validation else None
+    training, validation = run_pairs(config, BaseStage.validation_count)
     torch.manual_seed(config.run.seed)  # the initial weights are part of the recipe
     start = load_base(init) if init is not None and not resume else None
     stage = BaseStage(config, training.expression_names, start)

@@ -1,8 +1,8 @@
 """Pre-training of E_mtn on labelled frames, before the base model. Ours: synthetic frames know their motion exactly.
 
-The paper pre-trains the head-pose half and learns z from scratch, by reconstruction alone, over millions of samples.
-Both networks together cost a twentieth of a full step here, so that z can know lips, lids and gaze before the warps are
-asked to use it.
+The paper pre-trains the head-pose half and learns z from scratch, by reconstruction alone. Both networks together cost
+a fraction of a full step (`docs/training-log.md`), so that z can know lips, lids and gaze before the warps are asked
+to use it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from torch import Tensor, nn
 
 from megaportraits.config import TrainBaseConfig
 from megaportraits.data.augment import flip
-from megaportraits.data.clips import ClipIndex
-from megaportraits.data.pairs import PairDataset
 from megaportraits.models.motion import MotionEncoder
 from megaportraits.models.storage import save_motion
 from megaportraits.nn.blocks import BlockStyle
 from megaportraits.ops.geometry import geodesic_distance
 from megaportraits.ops.warping import Pose
 from megaportraits.training.loop import fit
+from megaportraits.training.pairs import run_pairs
 from megaportraits.training.readout import pose_loss, readout_loss, readout_weights
 from megaportraits.training.views import label_pose, make_views
 
@@ -93,14 +92,6 @@ def train_motion(config: TrainBaseConfig, out: Path, *, resume: bool = False) ->
 
     `out/motion.safetensors` goes into a base model by `train base --motion`.
     """
-
-    def pairs(path: str, length: int, seed: int) -> PairDataset:
-        names = ClipIndex(path).record(0).expression_names
-        share = config.data.cross_identity
-        size = config.model.image_size
-        return PairDataset(path, length=length, size=size, seed=seed, cross_identity=share, expression_names=names)
-
-    training = pairs(config.data.path, config.optim.steps * config.optim.batch_size, config.run.seed)
-    validation = pairs(config.data.validation, MotionStage.validation_count, 1) if config.data.validation else None
+    training, validation = run_pairs(config, MotionStage.validation_count)
     torch.manual_seed(config.run.seed)
     return fit(MotionStage(config, training.expression_names), training, validation, config, out, resume=resume)

@@ -1,0 +1,28 @@
+"""The pairs that a run of the base model or of its motion encoder trains on, and those that it is watched with."""
+
+from __future__ import annotations
+
+from megaportraits.config import TrainBaseConfig
+from megaportraits.data.clips import ClipIndex
+from megaportraits.data.pairs import PairDataset
+
+
+def run_pairs(config: TrainBaseConfig, validation_count: int) -> tuple[PairDataset, PairDataset | None]:
+    """Training pairs for all of a run's steps, and `validation_count` others where the config names a folder."""
+    training = _pairs(config, config.data.path, config.optim.steps * config.optim.batch_size, config.run.seed)
+    folder = config.data.validation
+    return training, _pairs(config, folder, validation_count, 1) if folder else None
+
+
+def _pairs(config: TrainBaseConfig, path: str, length: int, seed: int) -> PairDataset:
+    index = ClipIndex(path, skip_unreadable=True)
+    # Real clips know no coefficients; in a mix the synthetic ones name them.
+    names = next((names for i in range(len(index)) if (names := index.record(i).expression_names)), ())
+    return PairDataset(
+        path,
+        length=length,
+        size=config.model.image_size,
+        seed=seed,
+        cross_identity=config.data.cross_identity,
+        expression_names=names,
+    )
