@@ -12,14 +12,30 @@ B = theta^-1, the two warps of eq. 1 are composed as *coordinate maps* and sampl
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from megaportraits.ops.gather import grid_sample_by_gathers
 from megaportraits.ops.geometry import HEAD_HALF_CM
 from megaportraits.ops.shapes import check_shape
+
+_BY_GATHERS = ContextVar("volumes_by_gathers", default=False)
+
+
+@contextmanager
+def volumes_by_gathers() -> Iterator[None]:
+    """Within the block volumes are sampled by gathers, to the same result: for graphs that leave torch."""
+    before = _BY_GATHERS.set(True)
+    try:
+        yield
+    finally:
+        _BY_GATHERS.reset(before)
 
 
 @dataclass(frozen=True)
@@ -126,6 +142,8 @@ def sample(volume: Tensor, grid: Tensor) -> Tensor:
 
 
 def _grid_sample(inputs: Tensor, grid: Tensor) -> Tensor:
+    if inputs.ndim == 5 and _BY_GATHERS.get():
+        return grid_sample_by_gathers(inputs, grid)
     with torch.autocast(inputs.device.type, enabled=False):
         return F.grid_sample(inputs, grid, mode="bilinear", padding_mode="border", align_corners=True)
 
