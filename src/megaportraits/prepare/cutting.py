@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from megaportraits.data.clips import ClipRecord, FrameLabels
 from megaportraits.data.codec import encode_image, encode_matte, encode_webp
+from megaportraits.evaluation.parsing import region_mask
 from megaportraits.evaluation.regions import face_regions
 from megaportraits.faces.crop import Crop, extract
 from megaportraits.faces.detector import Face
@@ -22,7 +23,6 @@ from megaportraits.faces.pose import fit_pose
 from megaportraits.faces.tracking import CropTracker
 from megaportraits.ops.geometry import matrix_to_euler
 from megaportraits.prepare import measures
-from megaportraits.prepare.regions import region_mask
 from megaportraits.prepare.settings import ExtractSettings
 
 Member = tuple[str, bytes]
