@@ -27,6 +27,7 @@ TINY = {
     "descriptor": 8,
     "groups": 2,
     "predict_matte": True,
+    "source_skip": True,
     "appearance": {
         "stem": 4,
         "widths": [6, 8],
@@ -42,6 +43,18 @@ TINY = {
     "generator_2d": {"channels": 8, "blocks": 1, "widths": [6, 4]},
 }
 
+TINY_STUDENT = {
+    "name": "tiny-student",
+    "image_size": 64,
+    "input_size": 64,
+    "encoder_width": 4,
+    "groups": 2,
+    "widths": [8, 8, 8, 6, 6],
+    "doublings": 5,
+    "identity_size": 16,
+    "predict_matte": True,
+}
+
 
 @pytest.fixture
 def tiny_config() -> ModelConfig:
@@ -51,10 +64,15 @@ def tiny_config() -> ModelConfig:
 
 @pytest.fixture
 def clips(tmp_path: Path) -> Path:
+    """The folder of `write_clips`."""
+    return write_clips(tmp_path / "clips")
+
+
+def write_clips(folder: Path) -> Path:
     """A folder with one shard: six people in three motion groups, four noisy frames of 32 px each."""
     rng = np.random.default_rng(0)
     names = ("jawOpen", "eyeBlink_L", "eyeBlink_R")
-    with ShardWriter(tmp_path / "clips", 0) as shard:
+    with ShardWriter(folder, 0) as shard:
         for number in range(6):
             frames = []
             for _ in range(4):
@@ -77,4 +95,4 @@ def clips(tmp_path: Path) -> Path:
             labelled = tuple(frame.labels for frame in frames)
             record = ClipRecord(f"c{number}", "cg", f"p{number}", f"g{number // 2}", 32, 25.0, names, labelled)
             shard.write(record, frames)
-    return tmp_path / "clips"
+    return folder

@@ -9,6 +9,7 @@ from megaportraits.config import (
     TrainBaseConfig,
     TrainGazeConfig,
     TrainHeadPoseConfig,
+    TrainStudentConfig,
     config_names,
     load_config,
 )
@@ -37,7 +38,7 @@ def flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", config_names())
 def test_every_shipped_config_is_valid_for_its_command(name: str) -> None:
-    schemas = {"gaze": TrainGazeConfig, "head-pose": TrainHeadPoseConfig}
+    schemas = {"gaze": TrainGazeConfig, "head-pose": TrainHeadPoseConfig, "student": TrainStudentConfig}
     load_config(next((s for prefix, s in schemas.items() if name.startswith(prefix)), TrainBaseConfig), name)
 
 

@@ -18,6 +18,7 @@ from megaportraits.config.model import (
     MotionConfig,
     WarpConfig,
 )
+from megaportraits.config.student import StudentConfig, StudentDataConfig, StudentLossConfig, TrainStudentConfig
 from megaportraits.config.training import (
     DataConfig,
     FrameConfig,
@@ -50,9 +51,13 @@ __all__ = [
     "MotionConfig",
     "OptimConfig",
     "RunConfig",
+    "StudentConfig",
+    "StudentDataConfig",
+    "StudentLossConfig",
     "TrainBaseConfig",
     "TrainGazeConfig",
     "TrainHeadPoseConfig",
+    "TrainStudentConfig",
     "WarpConfig",
     "config_names",
     "load_config",

@@ -12,12 +12,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from megaportraits.config import Config, GazeConfig, HeadPoseConfig, ModelConfig, parse_config
+from megaportraits.config import Config, GazeConfig, HeadPoseConfig, ModelConfig, StudentConfig, parse_config
 from megaportraits.errors import WeightsError
 from megaportraits.models.base import BaseModel
 from megaportraits.models.gaze import GazeNet
 from megaportraits.models.head_pose import HeadPoseNet
 from megaportraits.models.motion import MotionEncoder
+from megaportraits.models.student import Student
 from megaportraits.nn.spectral import plain_state_dict
 
 C = TypeVar("C", bound=Config)
@@ -52,6 +53,12 @@ def save_head_pose(
 def save_motion(path: Path, model: MotionEncoder, config: ModelConfig, *, notes: dict[str, str] | None = None) -> None:
     """Write E_mtn of a base model of this config, as `save_base` does."""
     _save(path, "motion", model, config, notes)
+
+
+def save_student(path: Path, model: Student, *, notes: dict[str, str] | None = None) -> None:
+    """Write a student with all its avatars, as `save_base` does."""
+    names = {"avatars": json.dumps(model.avatars, ensure_ascii=False)}
+    _save(path, "student", model, model.config, {**names, **(notes or {})})
 
 
 def find_base(name_or_path: str | Path) -> Path:
@@ -128,6 +135,46 @@ def load_motion(path: Path, base: BaseModel) -> None:
     _fill(base.motion, tensors, path)
 
 
+def load_student(path: Path, device: torch.device | str = "cpu") -> Student:
+    """A student in float32 and evaluation mode, from `save_student`'s file; raises as `load_base`."""
+    if not path.is_file():
+        raise WeightsError(f"the student {path} does not exist", fix="Make one with `megaportraits distill`.")
+    config, tensors = _read(path, "student", StudentConfig)
+    try:
+        avatars = json.loads(read_notes(path)["avatars"])
+    except (KeyError, ValueError) as error:
+        raise WeightsError(f"{path} does not name its avatars: {error}", fix="Get the file again.") from error
+    model = Student(config, avatars)
+    _fill(model, tensors, path)
+    return _inference(model, device)
+
+
+def read_notes(path: Path) -> dict[str, str]:
+    """All metadata of a file of weights; it must be a readable one."""
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
+
+
+def _find(name_or_path: str | Path, kind: str) -> Path:
+    path = Path(name_or_path)
+    if path.suffix == ".safetensors":
+        if path.is_file():
+            return path
+        raise WeightsError(
+            f"weights file {path} does not exist", fix="Give a .safetensors file or a shipped name: nano."
+        )
+    shipped = Path(str(resources.files("megaportraits") / "assets" / str(name_or_path) / f"{kind}.safetensors"))
+    if not shipped.is_file():
+        what = "weights" if kind == "base" else kind
+        raise WeightsError(
+            f"no {what} named {str(name_or_path)!r} come{'' if kind == 'base' else 's'} with this package",
+            fix="Use nano, or train the model and pass the .safetensors file of its run folder."
+            if kind == "base"
+            else f"Train one with `megaportraits train {kind}` and pass its .safetensors file.",
+        )
+    return shipped
+
+
 def _save(path: Path, kind: str, model: nn.Module, config: Config, notes: dict[str, str] | None) -> None:
     tensors = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in plain_state_dict(model).items()}
     metadata = {"kind": kind, "config": config.model_dump_json(), **(notes or {})}
@@ -147,7 +194,7 @@ def _read(path: Path, kind: str, schema: type[C]) -> tuple[C, dict[str, Tensor]]
     if metadata.get("kind") != kind or "config" not in metadata:
         raise WeightsError(
             f"{path} holds {metadata.get('kind', 'no known kind of model')!r}, expected a {kind} model",
-            fix=f"Pass the file that `megaportraits train {kind}` wrote.",
+            fix=f"Pass the file that `megaportraits {'distill' if kind == 'student' else f'train {kind}'}` wrote.",
         )
     return parse_config(schema, json.loads(metadata["config"]), str(path)), tensors
 

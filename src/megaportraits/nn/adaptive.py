@@ -50,3 +50,33 @@ class AdaptiveResBlock3D(nn.Module):
         h = self.conv1(F.relu(self.norm1(x, embedding)))
         h = self.conv2(F.relu(self.norm2(h, embedding)))
         return self.skip(x) + h
+
+
+class SpatiallyAdaptiveNorm(nn.Module):
+    """SPADE (Park et al., 2019) over InstanceNorm: gamma and beta vary over the image (A.3).
+
+    They come from a tensor with as many channels as the features by a 1x1 convolution, and may be smaller than
+    the features: they are enlarged bilinearly. Where the tensor is constant, `modulation` is needed only once.
+
+    Args:
+        channels: of the features and of the tensor.
+        size: side of the features.
+    """
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self.channels, self.size = channels, size
+        self.to_modulation = nn.Conv2d(channels, 2 * channels, 1, bias=False)
+
+    def modulation(self, tensor: Tensor) -> Tensor:
+        """Tensor (B, C, h, w) to 1 + gamma and beta, (B, 2 C, size, size)."""
+        gamma, beta = self.to_modulation(tensor).chunk(2, 1)
+        both = torch.cat([1 + gamma, beta], 1)
+        if both.shape[-1] != self.size:
+            both = F.interpolate(both, (self.size, self.size), mode="bilinear", align_corners=False)
+        return both
+
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """Normalise x (B, C, size, size) and modulate it; the batch of `modulation` may be 1."""
+        gamma, beta = modulation.chunk(2, 1)
+        return F.instance_norm(x) * gamma + beta

@@ -1,0 +1,140 @@
+"""G_DT of the paper, the student (3.3, A.3): one driver frame and an avatar's index to that avatar's picture.
+
+driver x_d ── ResNet-18 ──> features ── SPADE residual blocks ──> image
+                                              ^
+index i ──> identity tensors of avatar i ─────┘      once per avatar: `identity`
+
+"In each SPADE block a tensor used for normalization is fixed for a specific avatar [...] we force our model to store
+all the identity-specific information into SPADE blocks" (A.3). All else is shared: an avatar is its tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from megaportraits.config import StudentConfig
+from megaportraits.errors import WeightsError
+from megaportraits.nn.adaptive import SpatiallyAdaptiveNorm
+from megaportraits.nn.backbones import ResNet
+from megaportraits.nn.blocks import BlockStyle, make_conv
+from megaportraits.ops.shapes import check_shape
+
+Identity = tuple[Tensor, ...]
+"""Of every SPADE norm in turn: gamma and beta, (B or 1, 2 C, H, W), at the resolution of the features they modulate."""
+
+
+@dataclass(frozen=True)
+class StudentOutput:
+    """An avatar's picture.
+
+    Attributes:
+        image: (B, 3, S, S) in [0, 1]; straight colours when there is an alpha.
+        alpha: (B, 1, S, S) in [0, 1], or None when the student predicts no matte.
+    """
+
+    image: Tensor
+    alpha: Tensor | None
+
+    def over(self, color: Tensor) -> Tensor:
+        """The image over a flat colour (B, 3, 1, 1); unchanged without alpha."""
+        if self.alpha is None:
+            return self.image
+        return self.image * self.alpha + color * (1 - self.alpha)
+
+
+class SpadeBlock(nn.Module):
+    """SPADE, ReLU, (x2), 3x3 convolution, SPADE, ReLU, 3x3 convolution, plus skip (Figure 11 a)."""
+
+    def __init__(self, inputs: int, outputs: int, size: int, *, doubles: bool) -> None:
+        super().__init__()
+        self.doubles = doubles
+        self.norm1 = SpatiallyAdaptiveNorm(inputs, size)
+        self.conv1 = make_conv(2, inputs, outputs, 3)
+        self.norm2 = SpatiallyAdaptiveNorm(outputs, size * 2 if doubles else size)
+        self.conv2 = make_conv(2, outputs, outputs, 3)
+        self.skip = nn.Identity() if inputs == outputs else make_conv(2, inputs, outputs, 1)
+
+    def forward(self, x: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Features (B, C, H, W), and the modulation of both norms."""
+        h, skip = F.relu(self.norm1(x, first)), self.skip(x)
+        if self.doubles:
+            h, skip = (F.interpolate(t, scale_factor=2, mode="nearest") for t in (h, skip))
+        h = self.conv1(h)
+        return skip + self.conv2(F.relu(self.norm2(h, second)))
+
+
+class Student(nn.Module):
+    """The student of one list of avatars; `config` decides every width and count.
+
+    Args:
+        config: widths and sizes.
+        avatars: a name for each avatar, in the order of their indices.
+
+    Attributes:
+        tensors: for each norm the identity tensors of all avatars, (N, C, h, w), h and w at most
+            `config.identity_size`. Row i of each is all that belongs to avatar i.
+    """
+
+    def __init__(self, config: StudentConfig, avatars: Sequence[str]) -> None:
+        super().__init__()
+        self.config = config
+        self.avatars = tuple(avatars)
+        self.encoder = ResNet(18, config.encoder_width, BlockStyle(config.groups, config.weight_standardization))
+        self.entry = make_conv(2, self.encoder.channels, config.widths[0], 1)
+        blocks, inputs, size = [], config.widths[0], config.start_size
+        for index, width in enumerate(config.widths):
+            doubles = index >= len(config.widths) - config.doublings
+            blocks.append(SpadeBlock(inputs, width, size, doubles=doubles))
+            inputs, size = width, size * 2 if doubles else size
+        self.blocks = nn.ModuleList(blocks)
+        self.exit = make_conv(2, inputs, (4 if config.predict_matte else 3) * config.shuffle**2, 3)
+        # Zero: smooth from the start, and all avatars start alike.
+        self.tensors = nn.ParameterList(
+            torch.zeros(len(self.avatars), n.channels, *[min(n.size, config.identity_size)] * 2) for n in self.norms()
+        )
+
+    def norms(self) -> list[SpatiallyAdaptiveNorm]:
+        """Every SPADE norm, in the order of `tensors`."""
+        return [module for module in self.blocks.modules() if isinstance(module, SpatiallyAdaptiveNorm)]
+
+    def find(self, avatar: str) -> int:
+        """The index of a name.
+
+        Raises:
+            WeightsError: no such avatar.
+        """
+        if avatar not in self.avatars:
+            raise WeightsError(f"the student has no avatar {avatar!r}", fix="It has: " + ", ".join(self.avatars) + ".")
+        return self.avatars.index(avatar)
+
+    def identity(self, index: Tensor) -> Identity:
+        """What the norms need to know of avatars (B,) int64; once per avatar, it does not depend on the driver."""
+        check_shape(index, "index", "B")
+        return tuple(norm.modulation(rows[index]) for norm, rows in zip(self.norms(), self.tensors, strict=True))
+
+    def render(self, driver: Tensor, identity: Identity) -> StudentOutput:
+        """The avatar moving like the driver, once per frame.
+
+        Args:
+            driver: (B, 3, S, S) in [0, 1], head crops.
+            identity: of as many avatars, or of one for all drivers.
+        """
+        check_shape(driver, "driver", "B", 3, "S", "S")
+        size = self.config.input_size
+        if driver.shape[-1] != size:
+            driver = F.interpolate(driver, (size, size), mode="bilinear", antialias=True, align_corners=False)
+        x = self.entry(self.encoder(driver))
+        for index, block in enumerate(self.blocks):
+            x = block(x, identity[2 * index], identity[2 * index + 1])
+        image = F.pixel_shuffle(self.exit(F.relu(x)), self.config.shuffle).float().sigmoid()
+        return StudentOutput(image[:, :3], image[:, 3:] if self.config.predict_matte else None)
+
+    def forward(self, driver: Tensor, index: Tensor) -> StudentOutput:
+        """G_DT(x_d, i), eq. 11: drivers (B, 3, S, S) in [0, 1] and avatars (B,) int64."""
+        check_shape(index, "index", len(driver))
+        return self.render(driver, self.identity(index))
