@@ -39,7 +39,7 @@ class Echo(nn.Module):
 
     def encode(self, source: Tensor, motion: Motion | None = None) -> Identity:
         self.encoded += 1
-        return Identity(source, None, motion or self.motion(source))
+        return Identity(source, None, motion or self.motion(source), torch.zeros(len(source)))
 
     def render(self, identity: Identity, motion: Motion) -> Output:
         self.rendered += len(motion.z)

@@ -6,6 +6,12 @@ Named configs ship in `megaportraits/configs`. No torch here.
 from __future__ import annotations
 
 from megaportraits.config.base import Config
+from megaportraits.config.enhancer import (
+    EnhancerConfig,
+    EnhancerDataConfig,
+    EnhancerLossConfig,
+    TrainEnhancerConfig,
+)
 from megaportraits.config.loading import config_names, load_config, parse_config
 from megaportraits.config.model import (
     AppearanceConfig,
@@ -39,6 +45,9 @@ __all__ = [
     "ConfigError",
     "DataConfig",
     "DiscriminatorConfig",
+    "EnhancerConfig",
+    "EnhancerDataConfig",
+    "EnhancerLossConfig",
     "FrameConfig",
     "GazeConfig",
     "GazeOptimConfig",
@@ -55,6 +64,7 @@ __all__ = [
     "StudentDataConfig",
     "StudentLossConfig",
     "TrainBaseConfig",
+    "TrainEnhancerConfig",
     "TrainGazeConfig",
     "TrainHeadPoseConfig",
     "TrainStudentConfig",

@@ -59,6 +59,10 @@ class LossConfig(Config):
     """Auxiliary read-out of known expression coefficients, gaze and blink from z."""
     warp: float = 0.0
     """Auxiliary supervision of both warps by known canonical coordinates (synthetic clips only)."""
+    copied: float = 0.0
+    """Of the source's moved pixels against the target's foreground (with model.source_skip)."""
+    surface: float = 0.0
+    """Of the visible surface's depth against the known one (with model.source_skip; synthetic clips only)."""
 
 
 class OptimConfig(Config):

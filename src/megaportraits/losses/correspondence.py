@@ -7,6 +7,7 @@ and its camera depth. So the driver's warp must send the image point q to X, and
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from megaportraits.ops.warping import (
@@ -72,3 +73,20 @@ def warp_loss(
         needed = (image_to_canonical(image, pose, size) - canonical).abs().sum(-1)
         weight = valid.flatten(1) * (1 + emphasis * needed)
     return (error * weight).sum() / weight.sum().clamp_min(1)
+
+
+def surface_loss(depth: Tensor, coords: Tensor, valid: Tensor) -> Tensor:
+    """Mean error of the visible surface's depth, grid units.
+
+    Args:
+        depth: (B, H, W), `models.source_skip.SourceView`'s.
+        coords: (B, h, w, 4), whose last value is depth, crop units.
+        valid: (B, h, w) bool.
+
+    Returns:
+        Scalar; 0 with gradient where nothing is valid.
+    """
+    width = depth.shape[-1]
+    depth = F.interpolate(depth[:, None], coords.shape[1:3], mode="bilinear", align_corners=False)[:, 0]
+    error = (depth - to_grid_units(coords[..., 3], width)).abs()
+    return (error * valid).sum() / valid.sum().clamp_min(1)

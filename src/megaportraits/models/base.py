@@ -20,10 +20,11 @@ from megaportraits.config import ModelConfig
 from megaportraits.models.appearance import AppearanceEncoder
 from megaportraits.models.generators import Generator2D, Generator3D, Projection
 from megaportraits.models.motion import Motion, MotionEncoder
+from megaportraits.models.source_skip import SourceView
 from megaportraits.models.warp_generator import WarpGenerator
 from megaportraits.nn.blocks import BlockStyle
 from megaportraits.ops.shapes import check_shape
-from megaportraits.ops.warping import canonical_to_driver, sample, source_to_canonical
+from megaportraits.ops.warping import canonical_to_driver, canonical_to_image, sample, sample_field, source_to_canonical
 
 
 @dataclass(frozen=True)
@@ -34,20 +35,26 @@ class Identity:
         volume: canonical features after G_3D, (B, C, D, H, W).
         descriptor: e_s, (B, K, 4, 4); None in the ablation without it.
         motion: the source's own pose and expression.
-        displacement: W_s->'s field, (B, 3, D, H, W), for losses; None in the ablation without it.
+        displacement: W_s->'s field, (B, 3, D, H, W); zero in the ablation without it.
+        source: the photograph itself, (B, 3, S, S); None without a source skip.
     """
 
     volume: Tensor
     descriptor: Tensor | None
     motion: Motion
-    displacement: Tensor | None = None
+    displacement: Tensor
+    source: Tensor | None = None
 
     def __getitem__(self, index: slice | Tensor) -> Identity:
+        def at(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value[index]
+
         return Identity(
             self.volume[index],
-            None if self.descriptor is None else self.descriptor[index],
+            at(self.descriptor),
             self.motion[index],
-            None if self.displacement is None else self.displacement[index],
+            self.displacement[index],
+            at(self.source),
         )
 
 
@@ -59,11 +66,22 @@ class Output:
         image: (B, 3, S, S) in [0, 1]; straight colours when there is an alpha.
         alpha: (B, 1, S, S) in [0, 1], or None when the model predicts no matte.
         displacement: W_->d's field, (B, 3, D, H, W).
+        view: what was copied from the source; None without a source skip.
     """
 
     image: Tensor
     alpha: Tensor | None
     displacement: Tensor
+    view: SourceView | None = None
+
+    def __getitem__(self, index: slice) -> Output:
+        alpha, view = self.alpha, self.view
+        return Output(
+            self.image[index],
+            None if alpha is None else alpha[index],
+            self.displacement[index],
+            None if view is None else view[index],
+        )
 
     def over(self, color: Tensor) -> Tensor:
         """The image over a flat colour (B, 3, 1, 1); unchanged without alpha."""
@@ -110,16 +128,19 @@ class BaseModel(nn.Module):
             else self._heavy(self.warp_source, self.embed(motion.z, descriptor))
         )
         canonical = sample(volume, source_to_canonical(displacement, motion.pose, size))  # w_s-> o v_s
-        return Identity(self._heavy(self.generator_3d, canonical), descriptor, motion, displacement)
+        kept = source if self.config.source_skip else None
+        return Identity(self._heavy(self.generator_3d, canonical), descriptor, motion, displacement, kept)
 
     def render(self, identity: Identity, motion: Motion) -> Output:
         """The encoded person with a given motion; run it once per frame."""
         volume = identity.volume
         size = (volume.shape[2], volume.shape[3], volume.shape[4])
         displacement = self._heavy(self.warp_driver, self.embed(motion.z, identity.descriptor))
-        driven = sample(volume, canonical_to_driver(displacement, motion.pose, size))  # v_s->d, eq. 1
-        image = self.generator_2d(self.projection(driven))  # eq. 2
-        return Output(image[:, :3], image[:, 3:] if self.config.predict_matte else None, displacement)
+        warp = canonical_to_driver(displacement, motion.pose, size)
+        driven = sample(volume, warp)  # v_s->d, eq. 1
+        origins = None if identity.source is None else self._origins(identity, warp, size)
+        image, view = self.generator_2d(self.projection(driven), identity.source, origins)  # eq. 2
+        return Output(image[:, :3], image[:, 3:] if self.config.predict_matte else None, displacement, view)
 
     def drive(self, identity: Identity, driver: Tensor) -> Output:
         """The encoded person moving like the driver frame (B, 3, S, S) in [0, 1], a head crop."""
@@ -135,6 +156,11 @@ class BaseModel(nn.Module):
         grid = self.config.descriptor_grid
         embedding = self.embed_z(z).unflatten(1, (-1, grid, grid))
         return embedding if descriptor is None else embedding + descriptor
+
+    def _origins(self, identity: Identity, warp: Tensor, size: tuple[int, int, int]) -> Tensor:
+        """w_s-> o w_->d: where in the source the voxels of the driver's view come from, (B, D, H, W, 3), grid units."""
+        moved = warp + sample_field(identity.displacement, warp)
+        return canonical_to_image(moved, identity.motion.pose, size)
 
     def _heavy(self, part: nn.Module, x: Tensor) -> Tensor:
         if self.checkpoint_3d and self.training and torch.is_grad_enabled():

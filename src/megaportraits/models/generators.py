@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from megaportraits.config import ModelConfig
+from megaportraits.models.source_skip import SourceSkip, SourceView
 from megaportraits.nn.blocks import BlockStyle, OutputHead, ResBlock, make_conv
 from megaportraits.ops.resample import downsample_volume, upsample_volume
 
@@ -67,19 +69,46 @@ class Projection(nn.Module):
 
 
 class Generator2D(nn.Module):
-    """G_2D: 8 ResBlock2Ds at the volume's resolution, three upsampling blocks, 3x3 convolution, sigmoid."""
+    """G_2D: 8 ResBlock2Ds at the volume's resolution, three upsampling blocks, 3x3 convolution, sigmoid.
+
+    With a source skip (ours, not the paper's) every upsampling block also sees the source's pixels moved to the
+    driver's view, and one more output says where they are copied.
+    """
 
     def __init__(self, config: ModelConfig, style: BlockStyle) -> None:
         super().__init__()
-        g = config.generator_2d
+        g, self.outputs = config.generator_2d, 4 if config.predict_matte else 3
         self.blocks = nn.Sequential(*(ResBlock(2, g.channels, g.channels, style) for _ in range(g.blocks)))
-        widths = (g.channels, *g.widths)
-        self.up = nn.ModuleList(ResBlock(2, a, b, style) for a, b in itertools.pairwise(widths))
-        self.output = OutputHead(2, widths[-1], 4 if config.predict_matte else 3, style)
+        self.skip = SourceSkip(g.channels, config.volume_depth) if config.source_skip else None
+        widths, extra = (g.channels, *g.widths), 3 if config.source_skip else 0
+        self.up = nn.ModuleList(ResBlock(2, a + extra, b, style) for a, b in itertools.pairwise(widths))
+        self.output = OutputHead(2, widths[-1], self.outputs + (1 if config.source_skip else 0), style)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, channels, H, W) to (B, 3 or 4, 8 H, 8 W) in [0, 1]: RGB and, if configured, alpha."""
+    def forward(
+        self, features: Tensor, source: Tensor | None = None, origins: Tensor | None = None
+    ) -> tuple[Tensor, SourceView | None]:
+        """Projected features to the image, and with a source skip what was copied.
+
+        Args:
+            features: (B, channels, H, W).
+            source: (B, 3, 8 H, 8 W) in [0, 1]; with a source skip only, as `origins`.
+            origins: (B, D, H, W, 3), where in the source's view each voxel comes from, grid units.
+
+        Returns:
+            (B, 3 or 4, 8 H, 8 W) in [0, 1]: RGB and, if configured, alpha.
+        """
         x = self.blocks(features)
+        view = None
+        if self.skip is not None:
+            assert source is not None and origins is not None, "a source skip needs the source and its origins"
+            view = self.skip(x, source, origins)
         for block in self.up:
-            x = block(F.interpolate(x, scale_factor=2, mode="nearest"))
-        return self.output(x).float().sigmoid()
+            x = F.interpolate(x, scale_factor=2, mode="nearest")
+            if view is not None:
+                x = torch.cat([x, F.interpolate(view.image, x.shape[-2:], mode="area").to(x.dtype)], 1)
+            x = block(x)
+        x = self.output(x).float().sigmoid()
+        if view is not None:
+            image, copied = x[:, : self.outputs], x[:, self.outputs :]
+            x = torch.cat([copied * view.image + (1 - copied) * image[:, :3], image[:, 3:]], 1)
+        return x, view

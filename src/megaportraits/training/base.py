@@ -13,7 +13,7 @@ from megaportraits.data.augment import flip
 from megaportraits.errors import TrainingError
 from megaportraits.losses.adversarial import discriminator_hinge, feature_matching, generator_hinge
 from megaportraits.losses.contrastive import contrastive_loss
-from megaportraits.losses.correspondence import warp_loss
+from megaportraits.losses.correspondence import surface_loss, warp_loss
 from megaportraits.losses.foreground import feature_weight, masked_l1
 from megaportraits.models.base import BaseModel, Identity, Output
 from megaportraits.models.discriminator import Discriminator
@@ -26,6 +26,7 @@ from megaportraits.training.loop import fit
 from megaportraits.training.pairs import run_pairs
 from megaportraits.training.perceptual import PerceptualTerms
 from megaportraits.training.readout import pose_loss, readout_loss, readout_weights
+from megaportraits.training.ring import previous_sample, ranks, share_of, with_previous
 from megaportraits.training.views import Views, label_pose, make_views, shrink
 
 Batch = dict[str, Tensor]
@@ -82,6 +83,8 @@ class BaseStage(nn.Module):
             "expression": w.expression,
             "warp_source": w.warp,
             "warp_driver": w.warp,
+            "surface": w.surface,
+            "copied": w.copied,
         }
         return {name: weight for name, weight in weights.items() if weight} | self.perceptual.weights
 
@@ -97,10 +100,10 @@ class BaseStage(nn.Module):
         z_source, z_driver = z.chunk(2)
         identity = self.model.encode(views.source, Motion(source_pose, z_source))
         contrasts = self.config.loss.contrastive > 0 and step % self.config.loss.contrastive_every == 0
-        if contrasts and len(views.source) < 2:
+        if contrasts and len(views.source) * ranks() < 2:
             raise TrainingError(
                 "the contrastive loss compares with another sample of the same part, and parts have one sample",
-                fix="Raise optim.batch_size to two per process and part, or set loss.contrastive=0.",
+                fix="Raise optim.batch_size to two per part, or set loss.contrastive=0.",
             )
         output, crossed = self._generate(identity, Motion(driver_pose, z_driver), contrasts)
         losses = self._image_losses(batch, output, views)
@@ -147,19 +150,13 @@ class BaseStage(nn.Module):
         return self.model.motion.encode_expression(images, Pose.cat([source_pose, driver_pose])).float()
 
     def _generate(self, identity: Identity, motion: Motion, contrasts: bool) -> tuple[Output, Output | None]:
-        """x_s->d, and with contrast also x_s*->d, where s* is the batch's next source, in one batched pass."""
+        """x_s->d, and with contrast also x_s*->d, s* the source before it in all processes' batch, in one pass."""
         if not contrasts:
             return self.model.render(identity, motion), None
         count = len(motion.z)
-        order = torch.arange(2 * count) % count
-        order[count:] = order[count:].roll(1)
         both = Motion(Pose.cat([motion.pose, motion.pose]), torch.cat([motion.z, motion.z]))
-        out = self.model.render(identity[order], both)
-        halves = [
-            Output(out.image[s], None if out.alpha is None else out.alpha[s], out.displacement[s])
-            for s in (slice(0, count), slice(count, None))
-        ]
-        return halves[0], halves[1]
+        out = self.model.render(with_previous(identity), both)
+        return out[:count], out[count:]
 
     def _image_losses(self, batch: Batch, output: Output, views: Views) -> Losses:
         w, losses = self.config.loss, {}
@@ -181,6 +178,8 @@ class BaseStage(nn.Module):
         losses |= self.perceptual(prediction, views.target, label_pose(batch, "target"))
         if self.discriminator is not None:
             losses |= self._adversarial(prediction, views.target)
+        if w.copied and output.view is not None:
+            losses["copied"] = masked_l1(output.view.image, views.target, views.target_matte)
         return losses
 
     def _adversarial(self, prediction: Tensor, target: Tensor) -> Losses:
@@ -226,6 +225,8 @@ class BaseStage(nn.Module):
                         size,
                         side=side,
                     )
+        if w.surface and output.view is not None:
+            losses["surface"] = surface_loss(output.view.depth, batch["target_coords"], batch["target_valid"])
         return losses
 
     def _contrastive(
@@ -234,14 +235,16 @@ class BaseStage(nn.Module):
         assert crossed is not None
         images = torch.cat([output.over(views.target_color), crossed.over(views.target_color)])
         z = self.model.motion.encode_expression(images, Pose.cat([pose, pose])).float()
-        other = batch["identity"].roll(1) != batch["identity"]
+        z_other = previous_sample(z_driver)
+        other = previous_sample(batch["identity"]) != batch["identity"]
+        share = share_of(other.sum())
         if not other.any():  # one person only, as small parts of a batch may be: nothing to tell apart
-            return z.sum() * 0
+            return (z.sum() + z_other.sum()) * 0
         w = self.config.loss
-        return contrastive_loss(
+        return share * contrastive_loss(
             torch.stack([half[other] for half in z.chunk(2)]),
             z_driver[other],
-            z_driver.roll(1, 0)[other],
+            z_other[other],
             scale=w.contrastive_scale,
             margin=w.contrastive_margin,
             margin_on=w.contrastive_margin_on,

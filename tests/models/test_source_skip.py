@@ -1,0 +1,91 @@
+"""The source skip moves pixels as both warps say, exactly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from megaportraits.config import ModelConfig
+from megaportraits.losses.correspondence import surface_loss
+from megaportraits.models.base import BaseModel
+from megaportraits.models.motion import Motion
+from megaportraits.models.source_skip import SourceSkip
+from megaportraits.ops.geometry import euler_to_matrix
+from megaportraits.ops.warping import Pose, identity_grid, warp_image
+
+
+def pose(yaw: float = 0.0, roll: float = 0.0, shift: tuple[float, float] = (0.0, 0.0), scale: float = 1.0) -> Pose:
+    rotation = torch.from_numpy(euler_to_matrix(yaw, 0, roll)).float()[None]
+    return Pose(rotation, torch.tensor([shift]), torch.tensor([scale]))
+
+
+@pytest.fixture
+def model(tiny_config: ModelConfig) -> BaseModel:
+    torch.manual_seed(0)
+    return BaseModel(tiny_config).eval()  # the warps' last layers start at zero: only poses move
+
+
+@torch.no_grad()
+def test_the_source_itself_is_copied_where_nothing_moves(model: BaseModel) -> None:
+    source, motion = torch.rand(1, 3, 32, 32), Motion(pose(yaw=20, roll=10, scale=0.9), torch.zeros(1, 12))
+    out = model.render(model.encode(source, motion), motion)
+    assert out.view is not None
+    inner = (slice(None), slice(None), slice(8, 24), slice(8, 24))  # nothing left the volume on the way
+    assert out.view.flow[inner].abs().max() < 1e-4
+    assert torch.allclose(out.view.image[inner], source[inner], atol=1e-3)
+
+
+@torch.no_grad()
+def test_a_shifted_driver_shifts_the_copy_by_whole_pixels(model: BaseModel) -> None:
+    source, still = torch.rand(1, 3, 32, 32), Motion(pose(), torch.zeros(1, 12))
+    four_pixels_right = Motion(pose(shift=(8 / 32, 0.0)), still.z)
+    out = model.render(model.encode(source, still), four_pixels_right)
+    assert out.view is not None
+    inside = slice(8, 24)
+    assert torch.allclose(out.view.image[..., inside, inside], source[..., inside, 4:20], atol=1e-4)
+
+
+def test_a_nearer_surface_turns_further() -> None:
+    """Under yaw, what is near moves with the face and what is far moves against it."""
+    skip = SourceSkip(channels=1, depth=5)
+    grid = identity_grid((5, 4, 4), torch.zeros(1))
+    origins = grid + torch.tensor([0.2, 0.0, 0.0]) * grid[..., 2:]
+    source, flows = torch.rand(1, 3, 16, 16), []
+    for plane in (0, 4):
+        with torch.no_grad():
+            skip.surface.weight.zero_()
+            skip.surface.bias.fill_(-50.0)
+            skip.surface.bias[plane] = 50.0
+        view = skip(torch.zeros(1, 1, 4, 4), source, origins)
+        assert torch.allclose(view.image, warp_image(source, view.flow))
+        assert torch.allclose(view.depth, torch.full((1, 4, 4), -1.0 if plane == 0 else 1.0))
+        flows.append(view.flow[:, 0])
+    unit = 0.2 * (3 / 4) * (16 / 15)  # from the volume's grid units to the image's
+    assert torch.allclose(flows[0], torch.full_like(flows[0], -unit), atol=1e-6)
+    assert torch.allclose(flows[1], torch.full_like(flows[1], unit), atol=1e-6)
+
+
+def test_the_copy_teaches_the_warps_and_the_surface(model: BaseModel) -> None:
+    source, motion = torch.rand(1, 3, 32, 32), Motion(pose(), torch.zeros(1, 12))
+    turned = replace(motion, pose=pose(yaw=15))
+    out = model.render(model.encode(source, motion), turned)
+    assert out.view is not None
+    (out.view.image - torch.rand(1, 3, 32, 32)).abs().mean().backward()
+    for part in (model.warp_source, model.warp_driver):
+        assert part is not None and part.output.conv.weight.grad is not None and part.output.conv.weight.grad.any()
+    skip = model.generator_2d.skip
+    assert skip is not None and skip.surface.weight.grad is not None and skip.surface.weight.grad.any()
+
+
+def test_surface_loss_is_the_mean_error_over_valid_cells() -> None:
+    coords, valid = torch.zeros(1, 4, 4, 4), torch.zeros(1, 4, 4, dtype=torch.bool)
+    coords[..., 3] = 0.3
+    valid[0, 1, 1:3] = True
+    depth = torch.full((1, 4, 4), 0.1, requires_grad=True)
+    loss = surface_loss(depth, coords, valid)
+    assert loss.item() == pytest.approx(0.3 * 4 / 3 - 0.1)  # crop units to units of 4 voxel centres
+    empty = surface_loss(depth, coords, valid & False)
+    empty.backward()
+    assert empty.item() == 0 and depth.grad is not None
