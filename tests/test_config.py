@@ -7,6 +7,7 @@ import pytest
 
 from megaportraits.config import (
     TrainBaseConfig,
+    TrainEnhancerConfig,
     TrainGazeConfig,
     TrainHeadPoseConfig,
     TrainStudentConfig,
@@ -39,6 +40,9 @@ def flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:
 @pytest.mark.parametrize("name", config_names())
 def test_every_shipped_config_is_valid_for_its_command(name: str) -> None:
     schemas = {"gaze": TrainGazeConfig, "head-pose": TrainHeadPoseConfig, "student": TrainStudentConfig}
+    if "-hr" in name:
+        load_config(TrainEnhancerConfig, name)
+        return
     load_config(next((s for prefix, s in schemas.items() if name.startswith(prefix)), TrainBaseConfig), name)
 
 

@@ -123,6 +123,8 @@ class EnhancerLossConfig(Config):
 class TrainEnhancerConfig(Config):
     """`megaportraits train enhancer`."""
 
+    base: str = "nano"
+    """The frozen base model: a shipped name or a .safetensors file."""
     model: EnhancerConfig = EnhancerConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     data: EnhancerDataConfig = EnhancerDataConfig()

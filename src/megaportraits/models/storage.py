@@ -12,9 +12,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from megaportraits.config import Config, GazeConfig, HeadPoseConfig, ModelConfig, StudentConfig, parse_config
+from megaportraits.config import (
+    Config,
+    EnhancerConfig,
+    GazeConfig,
+    HeadPoseConfig,
+    ModelConfig,
+    StudentConfig,
+    parse_config,
+)
 from megaportraits.errors import WeightsError
 from megaportraits.models.base import BaseModel
+from megaportraits.models.enhancer import Enhancer
 from megaportraits.models.gaze import GazeNet
 from megaportraits.models.head_pose import HeadPoseNet
 from megaportraits.models.motion import MotionEncoder
@@ -36,6 +45,11 @@ def save_base(path: Path, model: BaseModel, *, notes: dict[str, str] | None = No
         notes: further metadata, for example the steps it was trained for.
     """
     _save(path, "base", model, model.config, notes)
+
+
+def save_enhancer(path: Path, model: Enhancer, *, notes: dict[str, str] | None = None) -> None:
+    """Write an enhancer, as `save_base` does."""
+    _save(path, "enhancer", model, model.config, notes)
 
 
 def save_gaze(path: Path, model: GazeNet, *, notes: dict[str, str] | None = None) -> None:
@@ -67,20 +81,16 @@ def find_base(name_or_path: str | Path) -> Path:
     Raises:
         WeightsError: there is no such file.
     """
-    path = Path(name_or_path)
-    if path.suffix == ".safetensors":
-        if path.is_file():
-            return path
-        raise WeightsError(
-            f"weights file {path} does not exist", fix="Give a .safetensors file or a shipped name: nano."
-        )
-    shipped = Path(str(resources.files("megaportraits") / "assets" / str(name_or_path) / "base.safetensors"))
-    if not shipped.is_file():
-        raise WeightsError(
-            f"no weights named {str(name_or_path)!r} come with this package",
-            fix="Use nano, or train the model and pass the .safetensors file of its run folder.",
-        )
-    return shipped
+    return _find(name_or_path, "base")
+
+
+def find_enhancer(name_or_path: str | Path) -> Path:
+    """The file of the enhancer shipped with a base model ("nano"), or the given .safetensors file itself.
+
+    Raises:
+        WeightsError: there is no such file.
+    """
+    return _find(name_or_path, "enhancer")
 
 
 def load_base(name_or_path: str | Path, device: torch.device | str = "cpu") -> BaseModel:
@@ -94,6 +104,33 @@ def load_base(name_or_path: str | Path, device: torch.device | str = "cpu") -> B
     model = BaseModel(config)
     _fill(model, tensors, path)
     return _inference(model, device)
+
+
+def load_enhancer(name_or_path: str | Path, base: ModelConfig, device: torch.device | str = "cpu") -> Enhancer:
+    """An enhancer in float32 and evaluation mode, from `save_enhancer`'s file, for a base model of this config.
+
+    Raises:
+        WeightsError: as `load_base`, or it was made for another kind of base model.
+    """
+    path = find_enhancer(name_or_path)
+    config, tensors = _read(path, "enhancer", EnhancerConfig)
+    problem = enhancer_problem(config, base)
+    if problem:
+        raise WeightsError(f"{path} does not fit the base model {base.name!r}: {problem}", fix="Train one for it.")
+    model = Enhancer(config)
+    _fill(model, tensors, path)
+    return _inference(model, device)
+
+
+def enhancer_problem(config: EnhancerConfig, base: ModelConfig) -> str:
+    """Why an enhancer cannot take this base model's images; "" if it can."""
+    if config.image_size != base.image_size:
+        return f"it takes images of {config.image_size} px, the base makes {base.image_size} px"
+    if config.matte != base.predict_matte:
+        return "it needs alpha, the base makes none" if config.matte else "it knows no alpha, the base makes one"
+    if config.source_skip and not base.source_skip:
+        return "it needs the base's flow from the source (model.source_skip), the base has none"
+    return ""
 
 
 def load_gaze(path: Path, device: torch.device | str = "cpu") -> GazeNet:

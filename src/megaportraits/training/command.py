@@ -53,6 +53,27 @@ def train_motion(
     train(load_config(TrainBaseConfig, config, [*_paths(data), *(overrides or [])]), out, resume=resume)
 
 
+@train_app.command("enhancer")
+def train_enhancer(
+    data: Data,
+    out: Out,
+    config: Annotated[
+        str, typer.Option(help="nano-hr, nano-hr-no-cycle, nano-hr-no-source-skip, paper-hr or a YAML file.")
+    ] = "nano-hr",
+    base: Annotated[
+        str | None, typer.Option(help="The frozen base model: a shipped name or a .safetensors file.")
+    ] = None,
+    resume: Resume = False,
+    overrides: Overrides = None,
+) -> None:
+    """Train the enhancer, which doubles a base model's size, on still photographs (`prepare` makes the shards)."""
+    from megaportraits.config import TrainEnhancerConfig, load_config
+    from megaportraits.training.enhancer import train_enhancer as train
+
+    chosen = [*_paths(data), *([f"base={base}"] if base else []), *(overrides or [])]
+    train(load_config(TrainEnhancerConfig, config, chosen), out, resume=resume)
+
+
 @train_app.command("gaze")
 def train_gaze(
     data: Data,

@@ -1,0 +1,147 @@
+"""Source-driver pairs from still photographs (4.5): random crops and rotations of one picture, and a stranger's motion.
+
+"We cannot form source-driver pairs that only differ in their motion", so that the two views of a photograph differ by
+nothing else than where the head is and how it is rolled; both are known exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from megaportraits.data.clips import ClipIndex, Frame, FrameLabels
+from megaportraits.data.pairs import read_or_redraw
+from megaportraits.errors import DataError
+from megaportraits.ops.geometry import HeadPose, euler_to_matrix
+
+ROLES = ("source", "target", "driver")
+
+
+@dataclass(frozen=True)
+class View:
+    """A square window of a head crop.
+
+    Attributes:
+        center: (2,), crop units, y down.
+        half_side: crop units; 1 is as wide as the crop.
+        roll: degrees, counter-clockwise for the viewer: how far the head is turned in the window.
+    """
+
+    center: npt.NDArray[np.float64]
+    half_side: float
+    roll: float
+
+    def moved(self, labels: FrameLabels) -> HeadPose:
+        """The head's pose in the window."""
+        turn = euler_to_matrix(0, 0, self.roll)
+        in_plane = turn[:2, :2].T  # y down turns the other way
+        return HeadPose(
+            turn @ labels.rotation,
+            in_plane @ (labels.translation - self.center) / self.half_side,
+            labels.scale / self.half_side,
+        )
+
+    def extract(self, image: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+        """The window of a square image (n, n) or (n, n, 3), resampled; outside, the border is repeated."""
+        n = image.shape[0]
+        shrink = n * self.half_side / size
+        if shrink > 1.5:  # averaged first: cubic sampling of every second pixel is noise
+            n = round(size * 1.2 / self.half_side)
+            image = np.asarray(cv2.resize(image, (n, n), interpolation=cv2.INTER_AREA), np.uint8)
+        angle = np.radians(self.roll)
+        # Window to image, crop units, then edges to OpenCV's pixel centres.
+        linear = self.half_side * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        step = linear * n / size
+        offset = (self.center + 1) * n / 2 - step @ np.full(2, (size - 1) / 2) - 0.5
+        matrix = np.column_stack([step, offset])
+        flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+        return np.asarray(cv2.warpAffine(image, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE))
+
+
+class PhotoDataset(Dataset[dict[str, Tensor]]):
+    """Item k: two views of one photograph and a view of another person's, drawn by a generator seeded with (seed, k).
+
+    Keys, for the roles "source", "target" (of the same photograph) and "driver" (another person): `ROLE_image`
+    (3, N, N) and `ROLE_matte` (1, N, N) uint8, `ROLE_rotation`, `ROLE_translation`, `ROLE_scale`; `identity` and
+    `stranger`, the clips' numbers.
+
+    Args:
+        folder: shards of clips; of a clip with several frames a random one is the photograph.
+        length: number of items.
+        size: N, side of the views, pixels.
+        min_size: clips of smaller frames are left out.
+        rotation, shift, zoom: see `EnhancerDataConfig`.
+        seed: of all draws.
+
+    Raises:
+        DataError: fewer than two clips are left.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        length: int,
+        size: int,
+        min_size: int = 0,
+        rotation: float = 8.0,
+        shift: float = 0.05,
+        zoom: float = 0.12,
+        seed: int = 0,
+    ) -> None:
+        self.index, self.length, self.size, self.seed = ClipIndex(folder, skip_unreadable=True), length, size, seed
+        self.rotation, self.shift, self.zoom = rotation, shift, zoom
+        sizes = [self.index.record(clip).size for clip in range(len(self.index))]
+        self.clips = [clip for clip, n in enumerate(sizes) if n >= min_size]
+        if len(self.clips) < 2:
+            raise DataError(
+                f"{folder}: {len(self.clips)} of {len(sizes)} photographs are {min_size} px or larger "
+                f"(the largest: {max(sizes)} px), expected two at least",
+                fix="Prepare sharper photographs with a larger `prepare --size`, or lower data.min_size.",
+            )
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, k: int) -> dict[str, Tensor]:
+        return read_or_redraw(self._item, np.random.default_rng((self.seed, k)))
+
+    def describe(self, batch: dict[str, Tensor]) -> list[str]:
+        """The keys of every sample's two clips."""
+        pairs = zip(batch["identity"].tolist(), batch["stranger"].tolist(), strict=True)
+        return [f"{self.index.record(one).key} and {self.index.record(other).key}" for one, other in pairs]
+
+    def _item(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        first = int(rng.integers(len(self.clips)))
+        second = int((first + 1 + rng.integers(len(self.clips) - 1)) % len(self.clips))
+        one, other = self.clips[first], self.clips[second]
+        photo, stranger = self._read(one, rng), self._read(other, rng)
+        item = {"identity": torch.tensor(one), "stranger": torch.tensor(other)}
+        for role, frame in zip(ROLES, (photo, photo, stranger), strict=True):
+            item |= {f"{role}_{key}": value for key, value in self._view(frame, rng).items()}
+        return item
+
+    def _read(self, clip: int, rng: np.random.Generator) -> Frame:
+        count = len(self.index.record(clip).frames)
+        return self.index.read_frame(clip, int(rng.integers(count)), coords=False)
+
+    def _view(self, frame: Frame, rng: np.random.Generator) -> dict[str, Tensor]:
+        half_side = float(np.exp(-rng.uniform(0, self.zoom)))
+        roll = float(np.clip(rng.normal() * self.rotation, -2 * self.rotation, 2 * self.rotation))
+        view = View(rng.uniform(-self.shift, self.shift, 2), half_side, roll)
+        pose = view.moved(frame.labels)
+        image = view.extract(frame.image, self.size)
+        return {
+            "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            "matte": torch.from_numpy(view.extract(frame.matte, self.size)[None]),
+            "rotation": torch.from_numpy(pose.rotation.astype(np.float32)),
+            "translation": torch.from_numpy(pose.translation.astype(np.float32)),
+            "scale": torch.tensor(pose.scale, dtype=torch.float32),
+        }

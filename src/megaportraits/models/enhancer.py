@@ -1,0 +1,136 @@
+"""G_enh of the paper (3.2, A.2, Figure 10): the base model's image at twice its resolution.
+
+A picture here is what networks of this stage exchange: RGB premultiplied with alpha, and alpha, (B, 4, S, S); or RGB
+alone, (B, 3, S, S), for base models that predict no matte. Premultiplied colours may be resampled, and compositing
+them over a colour is linear.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from megaportraits.config import EnhancerConfig
+from megaportraits.errors import ConfigError
+from megaportraits.models.base import Output
+from megaportraits.nn.blocks import BlockStyle, OutputHead, ResBlock, make_conv
+from megaportraits.ops.shapes import check_shape
+from megaportraits.ops.warping import warp_image
+
+
+class Enhancer(nn.Module):
+    """Encoder, residual blocks at its lowest resolution, decoder to twice the image; `config` decides all of it.
+
+    With `residual` the last layer starts at zero, so that training starts from bicubic upsampling.
+    """
+
+    def __init__(self, config: EnhancerConfig) -> None:
+        super().__init__()
+        self.config = config
+        style = BlockStyle(config.groups, config.weight_standardization)
+        self.channels = 4 if config.matte else 3
+        # Pixels of the source lie at the result's resolution; at the base's they come in blocks of four.
+        per_pixel = 1 if config.upsample_input else 4
+        inputs = self.channels * (1 + per_pixel * int(config.source_skip))
+        self.stem = make_conv(2, inputs, config.stem, config.kernel)
+        widths = (config.stem, *config.widths)
+        self.down = nn.ModuleList(ResBlock(2, a, b, style) for a, b in itertools.pairwise(widths))
+        self.norm = style.norm(widths[-1])
+        self.project = make_conv(2, widths[-1], config.channels, 1)
+        self.blocks = nn.Sequential(
+            *(ResBlock(2, config.channels, config.channels, style) for _ in range(config.blocks))
+        )
+        widths = (config.channels, *config.up)
+        self.up = nn.ModuleList(ResBlock(2, a, b, style) for a, b in itertools.pairwise(widths))
+        widths = (widths[-1], *config.high)
+        self.high = nn.Sequential(*(ResBlock(2, a, b, style) for a, b in itertools.pairwise(widths)))
+        self.output = OutputHead(2, widths[-1], self.channels * config.shuffle**2, style)
+        if config.residual:
+            self.output.zero()
+
+    def forward(self, picture: Tensor, source: Tensor | None = None) -> Tensor:
+        """The picture at twice its size.
+
+        Args:
+            picture: (B, 3 or 4, S, S), see above; of `picture_of`.
+            source: with `source_skip`: the source's picture (B, 3 or 4, 2S, 2S), moved by `move_source`.
+
+        Returns:
+            (B, 3 or 4, 2S, 2S). Colours and alpha may overshoot [0, 1] a little in the residual form.
+
+        Raises:
+            ShapeError: other shapes.
+        """
+        check_shape(picture, "picture", "B", self.channels, "S", "S")
+        size = picture.shape[-1] * 2
+        x = self.decode(*self.encode(picture, source))
+        if not self.config.residual:
+            return (x.float().tanh() + 1) / 2
+        plain = F.interpolate(picture.float(), (size, size), mode="bicubic", align_corners=False)
+        return plain + x.float().tanh()
+
+    def encode(self, picture: Tensor, source: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        """The features f at the lowest resolution, and those before every pooling."""
+        x = picture * 2 - 1
+        if self.config.upsample_input:
+            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+        if self.config.source_skip:
+            size = picture.shape[-1] * 2
+            if source is None:
+                raise ConfigError(
+                    "this enhancer was made to see the source's pixels, and none came",
+                    fix="Use a base model with source_skip, or an enhancer without.",
+                )
+            check_shape(source, "source", len(picture), self.channels, size, size)
+            pixels = source * 2 - 1
+            x = torch.cat([x, pixels if self.config.upsample_input else F.pixel_unshuffle(pixels, 2)], 1)
+        x, levels = self.stem(x), []
+        for block, halves in zip(self.down, self.config.pool, strict=True):
+            x = block(x)
+            if halves:
+                levels.append(x)
+                x = F.avg_pool2d(x, 2)
+        return self.project(F.relu(self.norm(x))), levels
+
+    def decode(self, features: Tensor, levels: list[Tensor]) -> Tensor:
+        """What the last layer says, at full size."""
+        x = self.blocks(features)
+        for block in self.up:
+            x = block(F.interpolate(x, scale_factor=2, mode="nearest"))
+            if self.config.skips and levels:
+                x = x + levels.pop()
+        x = self.output(self.high(x))
+        return x if self.config.shuffle == 1 else F.pixel_shuffle(x, 2)
+
+
+def picture_of(output: Output) -> Tensor:
+    """A base model's output as a picture, (B, 4, S, S) with alpha, (B, 3, S, S) without."""
+    if output.alpha is None:
+        return output.image.float()
+    return torch.cat([output.image * output.alpha, output.alpha], 1).float()
+
+
+def over(picture: Tensor, color: Tensor) -> Tensor:
+    """A picture over a flat colour (B, 3, 1, 1); unchanged without alpha."""
+    return picture[:, :3] + color * (1 - picture[:, 3:]) if picture.shape[1] == 4 else picture
+
+
+def move_source(source: Tensor, flow: Tensor) -> Tensor:
+    """The source's picture, moved along the base model's flow at its own, larger size.
+
+    Args:
+        source: (B, C, N, N), the source's head crop.
+        flow: (B, 2, S, S), grid units, order (x, y), of `models.source_skip.SourceView`.
+
+    Returns:
+        (B, C, N, N).
+    """
+    check_shape(flow, "flow", len(source), 2, "S", "S")
+    small, size = flow.shape[-1], source.shape[-1]
+    # From units of the flow's pixel centres, over borders at +-1, to units of the source's pixel centres.
+    unit = (small - 1) / small * size / (size - 1)
+    field = F.interpolate(flow.float() * unit, (size, size), mode="bilinear", align_corners=False)
+    return warp_image(source, field)

@@ -1,0 +1,194 @@
+"""The enhancer's stage: what one training step of G_enh is (3.2, 4.5, eq. 9 and 10)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from megaportraits.config import LossConfig, TrainEnhancerConfig
+from megaportraits.data.augment import flip
+from megaportraits.data.photos import PhotoDataset
+from megaportraits.errors import ConfigError
+from megaportraits.losses.adversarial import discriminator_hinge, feature_matching, generator_hinge
+from megaportraits.losses.cycle import low_resolution_cycle
+from megaportraits.losses.foreground import masked_l1
+from megaportraits.models.base import BaseModel
+from megaportraits.models.discriminator import Discriminator
+from megaportraits.models.enhancer import Enhancer, over
+from megaportraits.models.storage import enhancer_problem, load_base, save_enhancer
+from megaportraits.nn.blocks import fold_weight_standardization
+from megaportraits.nn.spectral import add_spectral_norm
+from megaportraits.training.loop import fit
+from megaportraits.training.perceptual import PerceptualTerms
+from megaportraits.training.photos import PhotoViews, drive_base, driven_pictures, photo_views
+from megaportraits.training.views import label_pose
+
+Batch = dict[str, Tensor]
+Losses = dict[str, Tensor]
+
+
+class EnhancerStage(nn.Module):
+    """G_enh on the images of a frozen base model: the phase "generator", and "discriminator" where one is needed.
+
+    A step has a supervised part (a photograph driven by another view of itself, whose truth is known) and an
+    unsupervised one (driven by a stranger). One discriminator judges the images of both against photographs.
+
+    Args:
+        config: of the run.
+        base: the base model; it is frozen, folded and stays out of checkpoints.
+
+    Raises:
+        ConfigError: the enhancer cannot take this base model's images.
+    """
+
+    file_name, validation_count = "enhancer.safetensors", 6
+
+    def __init__(self, config: TrainEnhancerConfig, base: BaseModel) -> None:
+        super().__init__()
+        if problem := enhancer_problem(config.model, base.config):
+            raise ConfigError(f"the enhancer {config.model.name!r} and the base {base.config.name!r}: {problem}")
+        self.config = config
+        self.model = Enhancer(config.model)
+        if config.optim.spectral_norm:
+            add_spectral_norm(self.model)
+        fold_weight_standardization(base.eval().requires_grad_(False))
+        self._base = (base,)  # a tuple hides it from state dicts and optimizers
+        w = config.loss
+        self.perceptual = PerceptualTerms(
+            LossConfig(
+                perceptual=w.perceptual,
+                perceptual_network=w.perceptual_network,
+                perceptual_scales=w.perceptual_scales,
+                face=0,
+                gaze=0,
+            )
+        )
+        self.discriminator = Discriminator(config.discriminator) if w.adversarials else None
+        self.phases = ("generator", "discriminator") if w.adversarials else ("generator",)
+        self._shown: tuple[Tensor, Tensor] | None = None
+
+    def weights(self) -> dict[str, float]:
+        """The weight of every loss that is switched on."""
+        w = self.config.loss
+        weights = {
+            "reconstruction": w.reconstruction,
+            "adversarial": w.adversarial,
+            "feature_matching": w.feature_matching,
+            "cross_adversarial": w.cross_adversarial,
+            "cycle": w.cycle,
+            "matte": w.matte if self.config.model.matte else 0.0,
+            "discriminator": 1.0 if self.discriminator is not None else 0.0,
+        }
+        return {name: weight for name, weight in weights.items() if weight} | self.perceptual.weights
+
+    def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> Losses:
+        """The losses of one phase, unweighted; "discriminator" judges the images of the "generator" before it."""
+        if phase == "discriminator":
+            return {"discriminator": self._judge()}
+        config, w = self.config, self.config.loss
+        if config.data.flip:
+            batch = flip(batch, torch.rand(len(batch["identity"]), generator=generator) < 0.5)
+        views = photo_views(batch, config.data, config.model.matte, generator)
+        cross = w.crosses and step >= w.cross_from
+        _, output = drive_base(self._base_on(views.color.device), batch, views, cross=cross)
+        driven = driven_pictures(output, views, config.data, config.model.source_skip, generator)
+        enhanced = self.model(driven.picture, driven.source)
+        count = len(views.color)
+        own, strange = slice(0, count), slice(count, None)
+        prediction = over(enhanced[own], views.color)
+        losses = self._supervised(batch, views, enhanced[own], prediction)
+        crossed = over(enhanced[strange], views.color) if cross else prediction[:0]
+        if cross and w.cycle:
+            losses["cycle"] = low_resolution_cycle(driven[strange].picture, enhanced[strange], factor=w.cycle_factor)
+        if self.discriminator is not None:
+            losses |= self._adversarial(prediction, crossed, views.target)
+        return {name: loss for name, loss in losses.items() if name in self.weights()}
+
+    def sample(self, model: Enhancer, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """Rows of source, base bicubically upsampled, enhanced and truth, then the same two for a stranger's motion."""
+        generator = torch.Generator().manual_seed(0)
+        views = photo_views(batch, self.config.data, self.config.model.matte, generator)
+        _, output = drive_base(self._base_on(views.color.device), batch, views, cross=True)
+        driven = driven_pictures(output, views, self.config.data, self.config.model.source_skip, None)
+        enhanced = model(driven.picture, driven.source).float()
+        plain = F.interpolate(driven.picture, scale_factor=2, mode="bicubic", align_corners=False)
+        colors = views.color.repeat(2, 1, 1, 1)
+        ours, bicubic = (over(picture, colors).clamp(0, 1).chunk(2) for picture in (enhanced, plain))
+        truth = views.target
+        numbers = {
+            "psnr": _psnr(ours[0], truth),
+            "psnr_bicubic": _psnr(bicubic[0], truth),
+            "sharpness": _detail(ours[0]) / _detail(truth),
+            "sharpness_bicubic": _detail(bicubic[0]) / _detail(truth),
+            "sharpness_cross": _detail(ours[1]) / _detail(truth),
+            "cycle": float(low_resolution_cycle(driven.picture, enhanced, factor=self.config.loss.cycle_factor)),
+        }
+        pictures = (views.image["source"], bicubic[0], ours[0], truth, views.image["driver"], bicubic[1], ours[1])
+        return torch.cat([torch.cat(list(x), 2) for x in pictures], 1), numbers
+
+    def save(self, path: Path, model: Enhancer, *, step: int) -> None:
+        """The averaged model, float16."""
+        save_enhancer(path, model, notes={"steps": str(step), "base": Path(self.config.base).name})
+
+    def _base_on(self, device: torch.device) -> BaseModel:
+        return self._base[0].to(device)
+
+    def _supervised(self, batch: Batch, views: PhotoViews, picture: Tensor, prediction: Tensor) -> Losses:
+        losses = {"reconstruction": masked_l1(prediction, views.target)}
+        if self.config.model.matte:
+            losses["matte"] = F.l1_loss(picture[:, 3:].float(), views.matte["target"])
+        return losses | self.perceptual(prediction, views.target, label_pose(batch, "target"))
+
+    def _adversarial(self, prediction: Tensor, crossed: Tensor, target: Tensor) -> Losses:
+        """The generator's side of both parts; gradient goes through the discriminator into the images."""
+        assert self.discriminator is not None
+        self._shown = torch.cat([prediction, crossed]).detach(), target
+        count = len(prediction)
+        with torch.no_grad():
+            real = self.discriminator(target)
+        fake = self.discriminator(torch.cat([prediction, crossed]))
+        own = [(score[:count], [f[:count] for f in features]) for score, features in fake]
+        losses = {"adversarial": generator_hinge(own), "feature_matching": feature_matching(real, own)}
+        if len(crossed):
+            losses["cross_adversarial"] = generator_hinge([(score[count:], []) for score, _ in fake])
+        return losses
+
+    def _judge(self) -> Tensor:
+        assert self.discriminator is not None and self._shown is not None, "the generator's phase comes first"
+        fake, real = self._shown
+        self._shown = None
+        both = self.discriminator(torch.cat([real, fake]))
+        count = len(real)
+        return discriminator_hinge([(s[:count], []) for s, _ in both], [(s[count:], []) for s, _ in both])
+
+
+def train_enhancer(config: TrainEnhancerConfig, out: Path, *, resume: bool = False) -> int:
+    """Train the enhancer of `config.base` on photographs; returns the step reached.
+
+    `out/enhancer.safetensors` is what `animate --hr --enhancer` takes.
+    """
+    base = load_base(config.base)
+    data, size = config.data, 2 * config.model.image_size
+    smallest = data.min_size or round(0.75 * size)
+    views = {"rotation": data.rotation, "shift": data.shift, "zoom": data.zoom}
+    length, seed = config.optim.steps * config.optim.batch_size, config.run.seed
+    training = PhotoDataset(data.path, length=length, size=size, min_size=smallest, seed=seed, **views)
+    validation = None
+    if data.validation:
+        count = EnhancerStage.validation_count
+        validation = PhotoDataset(data.validation, length=count, size=size, min_size=smallest, seed=1, **views)
+    torch.manual_seed(config.run.seed)
+    return fit(EnhancerStage(config, base), training, validation, config, out, resume=resume)
+
+
+def _psnr(image: Tensor, truth: Tensor) -> float:
+    return float(-10 * torch.log10(F.mse_loss(image, truth)))
+
+
+def _detail(image: Tensor) -> float:
+    """Mean magnitude of what a blur of two pixels takes away."""
+    soft = F.interpolate(F.avg_pool2d(image, 2), scale_factor=2, mode="bilinear", align_corners=False)
+    return float((image - soft).abs().mean())
