@@ -21,8 +21,8 @@ def test_driving_one_crop_with_its_pose_is_what_animating_does(
 ) -> None:
     torch.manual_seed(0)
     avatar = Avatar(BaseModel(tiny_config), analyzer=analyzer, pose_from=PoseFrom.LANDMARKS)
-    options = AnimateOptions(background=Background.COLOR, size=avatar.size)
     source, driver = avatar.encode(portrait), moved(portrait, 4.0, roll=20)
+    options = AnimateOptions(background=Background.COLOR, size=source.square.shape[0])
     (frame,) = avatar.animate(source, [driver], options)
     head = HeadFollower(analyzer, avatar.size).look(Frame(driver, 0, Fraction(1, 25))).head
     assert head is not None

@@ -98,17 +98,19 @@ class Generator2D(nn.Module):
             (B, 3 or 4, 8 H, 8 W) in [0, 1]: RGB and, if configured, alpha.
         """
         x = self.blocks(features)
-        view = None
-        if self.skip is not None:
-            assert source is not None and origins is not None, "a source skip needs the source and its origins"
-            view = self.skip(x, source, origins)
+        if self.skip is None:
+            return self._up(x, None), None
+        assert source is not None and origins is not None, "a source skip needs the source and its origins"
+        moved, flow, depth = self.skip(x, source, origins)
+        x = self._up(x, moved)
+        image, copied = x[:, : self.outputs], x[:, self.outputs :]
+        image = torch.cat([copied * moved + (1 - copied) * image[:, :3], image[:, 3:]], 1)
+        return image, SourceView(moved, flow, depth, copied)
+
+    def _up(self, x: Tensor, moved: Tensor | None) -> Tensor:
         for block in self.up:
             x = F.interpolate(x, scale_factor=2, mode="nearest")
-            if view is not None:
-                x = torch.cat([x, F.interpolate(view.image, x.shape[-2:], mode="area").to(x.dtype)], 1)
+            if moved is not None:
+                x = torch.cat([x, F.interpolate(moved, x.shape[-2:], mode="area").to(x.dtype)], 1)
             x = block(x)
-        x = self.output(x).float().sigmoid()
-        if view is not None:
-            image, copied = x[:, : self.outputs], x[:, self.outputs :]
-            x = torch.cat([copied * view.image + (1 - copied) * image[:, :3], image[:, 3:]], 1)
-        return x, view
+        return self.output(x).float().sigmoid()

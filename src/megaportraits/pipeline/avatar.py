@@ -24,6 +24,7 @@ from megaportraits.media import Frame
 from megaportraits.media.images import UInt8
 from megaportraits.models.base import BaseModel
 from megaportraits.models.motion import Motion
+from megaportraits.models.source_skip import transfer_detail
 from megaportraits.models.storage import load_base
 from megaportraits.nn.blocks import fold_weight_standardization
 from megaportraits.ops.geometry import HeadPose
@@ -39,7 +40,7 @@ from megaportraits.pipeline.scene import Scene
 _BATCH = 4
 """Frames that go through the network together: 2.5 times faster a frame than one by one on a CPU core."""
 _LARGEST_WORK_SIZE = 512
-"""Side at which source heads are matted and inpainted, at most."""
+"""Side at which source heads are matted and inpainted, and at which detail is moved along, at most."""
 
 
 @dataclass(frozen=True)
@@ -154,15 +155,21 @@ class Avatar:
         motion = self._motions([seen], [pose])
         with torch.inference_mode():
             identity = self.model.encode(self._tensor(seen), motion)
-        return Portrait(head, square, matte, background_plate(square, matte), identity)
+        fine = torch.cat([pixels(person), torch.from_numpy(matte)[None, None]], 1).to(self.device)
+        return Portrait(head, square, matte, background_plate(square, matte), identity, fine)
 
     def motion(self, driver: UInt8) -> Motion:
         """The motion of a driver's head crop, uint8 (N, N, 3) of any size; batch 1."""
         return self.motions([driver])[0]
 
-    def motions(self, drivers: Sequence[UInt8]) -> list[Motion]:
-        """The motions of several head crops at once, batch 1 each."""
-        joined = self._motions(drivers, None)
+    def motions(self, drivers: Sequence[UInt8], poses: Sequence[HeadPose] | None = None) -> list[Motion]:
+        """The motions of several head crops at once, batch 1 each.
+
+        Args:
+            drivers: uint8 (N, N, 3) of any size.
+            poses: of the drivers' heads by their landmarks, crop coordinates, if they are known; see `PoseFrom`.
+        """
+        joined = self._motions(drivers, poses)
         return [joined[slice(i, i + 1)] for i in range(len(drivers))]
 
     def _motions(self, heads: Sequence[UInt8], poses: Sequence[HeadPose] | None) -> Motion:
@@ -190,14 +197,16 @@ class Avatar:
         with torch.inference_mode():
             identity = portrait.identity[torch.zeros(len(motions), dtype=torch.long, device=self.device)]
             output = self.model.render(identity, joined)
-        images = output.image.clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
-        if output.alpha is not None:
-            alphas = output.alpha[:, 0].clamp(0, 1).float().cpu().numpy()
-        else:
-            alphas = np.stack([self._cut_out(np.rint(image * 255).astype(np.uint8)) for image in images])
+            pictures = output.image if output.alpha is None else torch.cat([output.image, output.alpha], 1)
+            if output.view is not None:
+                pictures = transfer_detail(pictures, portrait.fine[:, : pictures.shape[1]], output.view)
+        images = pictures.clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
+        if output.alpha is None:
+            mattes = [self._cut_out(np.rint(image * 255).astype(np.uint8)) for image in images]
+            images = np.concatenate([images, np.stack(mattes)[..., None]], axis=-1)
         return [
-            Rendering(np.dstack([image * alpha[..., None], alpha]), head_pose(motion.pose))
-            for image, alpha, motion in zip(images, alphas, motions, strict=True)
+            Rendering(np.dstack([image[..., :3] * image[..., 3:], image[..., 3:]]), head_pose(motion.pose))
+            for image, motion in zip(images, motions, strict=True)
         ]
 
     def drive(
@@ -264,23 +273,29 @@ class Avatar:
             )
 
     def _cut_out(self, image: UInt8) -> npt.NDArray[np.float32]:
-        """The matte (S, S) of a rendering by a model that predicts none, as the paper's."""
-        whole = Crop(self.size / 2, self.size / 2, self.size)
+        """The matte (N, N) of a rendering (N, N, 3) by a model that predicts none, as the paper's."""
+        size = image.shape[0]
+        whole = Crop(size / 2, size / 2, size)
         face = next(iter(self._render_analyzer.detect(image)), None)
         if face is None:  # nothing like a face came out: show it as it is
             return np.ones(image.shape[:2], np.float32)
-        return self.matting.matte(image, face, whole, self.size)
+        return self.matting.matte(image, face, whole, size)
 
     def _tensor(self, image: UInt8) -> Tensor:
         """uint8 (N, N, 3) to (1, 3, S, S) in [0, 1]."""
         if image.ndim != 3 or image.shape[0] != image.shape[1] or image.shape[2] != 3:
             raise ShapeError(f"Expected a square head crop (N, N, 3), got {image.shape}.")
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)[None] / 255
+        tensor = pixels(image).to(self.device)
         if image.shape[0] == self.size:
             return tensor
         return torch.nn.functional.interpolate(
             tensor, (self.size, self.size), mode="bicubic", antialias=True, align_corners=False
         ).clamp(0, 1)
+
+
+def pixels(image: UInt8) -> Tensor:
+    """uint8 (H, W, 3) to (1, 3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None] / 255
 
 
 def head_pose(pose: Pose) -> HeadPose:

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from megaportraits.errors import FaceError
 from megaportraits.faces.crop import Crop, head_crop
@@ -58,6 +59,8 @@ class Portrait:
         matte: (n, n) float32 in [0, 1], its alpha.
         plate: (n, n, 3) uint8, what stands behind the person in the head crop.
         identity: the network's memory of the person, batch 1.
+        fine: (1, 4, n, n) in [0, 1], the person's straight colours and alpha, whose detail moves along with a model
+            that copies its source.
     """
 
     head: SourceHead
@@ -65,6 +68,7 @@ class Portrait:
     matte: npt.NDArray[np.float32]
     plate: UInt8
     identity: Identity
+    fine: Tensor
 
     @property
     def motion(self) -> Motion:
