@@ -59,8 +59,8 @@ def stage_of(run: Path) -> dict[str, torch.Tensor]:
 
 
 def test_two_processes_train_what_one_process_trains_with_the_same_global_batch(clips: Path, tmp_path: Path) -> None:
-    """All losses, contrastive and adversarial among them; two gloo processes on the CPU."""
-    config = tiny_run(clips, steps=3, optim={"batch_size": 4}, **ON)
+    """Two gloo processes on the CPU, all losses but the contrastive one, which sees further there (`test_ring`)."""
+    config = tiny_run(clips, steps=3, optim={"batch_size": 4}, **ON, contrastive=0)
     two = written(config, tmp_path / "two.yaml", devices=2, strategy="ddp")
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     done = subprocess.run(
@@ -78,7 +78,7 @@ def test_two_processes_train_what_one_process_trains_with_the_same_global_batch(
         [json.loads(x) for x in (tmp_path / run / "stats.jsonl").read_text().splitlines()] for run in ("one", "two")
     ]
     for a, b in zip(*logs, strict=True):
-        for name in a.keys() & {"reconstruction", "contrastive", "discriminator", "total_generator"}:
+        for name in a.keys() & {"reconstruction", "discriminator", "total_generator"}:
             assert b[name] == pytest.approx(a[name], rel=1e-3), name
 
 
