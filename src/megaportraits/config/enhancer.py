@@ -24,7 +24,8 @@ class EnhancerConfig(Config):
     residual: bool = False
     """The author's: the network's output is added to the bicubically upsampled image."""
     source_skip: bool = False
-    """Ours: it also sees the source's full-size pixels, moved along the base model's flow (its `source_skip`)."""
+    """Ours: it also sees the source's finer detail, moved along the base model's flow (with its `source_skip`), and the
+    residual form starts there."""
     upsample_input: bool = True
     """The figure: the image is doubled before the first convolution. The text begins at the base's resolution."""
     stem: int = 64
@@ -81,10 +82,9 @@ class EnhancerDataConfig(Config):
     flip: bool = True
     jitter: float = Field(default=0.15, ge=0)
     """Strength of the colour jitter that all views of a photograph share."""
-    source_jitter: float = Field(default=0.0, ge=0)
-    """Random warp of the source's moved pixels, crop units: they are a hint, not the truth (with source_skip)."""
     source_drop: float = Field(default=0.0, ge=0, le=1)
-    """Share of samples whose moved pixels are only as sharp as the base's (with source_skip)."""
+    """Share of samples whose moved detail is taken away in random regions, where it has to be made up (with
+    source_skip): a photograph that drives itself shows all of its own detail, a stranger's mouth does not."""
 
 
 class EnhancerLossConfig(Config):

@@ -16,15 +16,16 @@ from torch import Tensor, nn
 from megaportraits.config import EnhancerConfig
 from megaportraits.errors import ConfigError
 from megaportraits.models.base import Output
+from megaportraits.models.source_skip import transfer_detail
 from megaportraits.nn.blocks import BlockStyle, OutputHead, ResBlock, make_conv
 from megaportraits.ops.shapes import check_shape
-from megaportraits.ops.warping import warp_image
 
 
 class Enhancer(nn.Module):
     """Encoder, residual blocks at its lowest resolution, decoder to twice the image; `config` decides all of it.
 
-    With `residual` the last layer starts at zero, so that training starts from bicubic upsampling.
+    With `residual` the last layer starts at zero, so that training starts from bicubic upsampling; with `source_skip`
+    from the photograph's own detail, moved along.
     """
 
     def __init__(self, config: EnhancerConfig) -> None:
@@ -32,7 +33,7 @@ class Enhancer(nn.Module):
         self.config = config
         style = BlockStyle(config.groups, config.weight_standardization)
         self.channels = 4 if config.matte else 3
-        # Pixels of the source lie at the result's resolution; at the base's they come in blocks of four.
+        # The moved detail lies at the result's resolution; at the base's it comes in blocks of four pixels.
         per_pixel = 1 if config.upsample_input else 4
         inputs = self.channels * (1 + per_pixel * int(config.source_skip))
         self.stem = make_conv(2, inputs, config.stem, config.kernel)
@@ -51,41 +52,43 @@ class Enhancer(nn.Module):
         if config.residual:
             self.output.zero()
 
-    def forward(self, picture: Tensor, source: Tensor | None = None) -> Tensor:
+    def forward(self, picture: Tensor, fine: Tensor | None = None) -> Tensor:
         """The picture at twice its size.
 
         Args:
             picture: (B, 3 or 4, S, S), see above; of `picture_of`.
-            source: with `source_skip`: the source's picture (B, 3 or 4, 2S, 2S), moved by `move_source`.
+            fine: with `source_skip`: (B, 3 or 4, 2S, 2S), of `fine_picture`.
 
         Returns:
             (B, 3 or 4, 2S, 2S). Colours and alpha may overshoot [0, 1] a little in the residual form.
 
         Raises:
             ShapeError: other shapes.
+            ConfigError: `fine` is missing.
         """
         check_shape(picture, "picture", "B", self.channels, "S", "S")
         size = picture.shape[-1] * 2
-        x = self.decode(*self.encode(picture, source))
+        if self.config.source_skip:
+            if fine is None:
+                raise ConfigError(
+                    "this enhancer was made to see the source's moved detail, and none came",
+                    fix="Use a base model with source_skip, or an enhancer without.",
+                )
+            check_shape(fine, "fine", len(picture), self.channels, size, size)
+        else:
+            fine = None
+        x = self.decode(*self.encode(picture, fine))
         if not self.config.residual:
             return (x.float().tanh() + 1) / 2
-        plain = F.interpolate(picture.float(), (size, size), mode="bicubic", align_corners=False)
-        return plain + x.float().tanh()
+        return (grow(picture, size) if fine is None else fine.float()) + x.float().tanh()
 
-    def encode(self, picture: Tensor, source: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+    def encode(self, picture: Tensor, fine: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """The features f at the lowest resolution, and those before every pooling."""
         x = picture * 2 - 1
         if self.config.upsample_input:
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-        if self.config.source_skip:
-            size = picture.shape[-1] * 2
-            if source is None:
-                raise ConfigError(
-                    "this enhancer was made to see the source's pixels, and none came",
-                    fix="Use a base model with source_skip, or an enhancer without.",
-                )
-            check_shape(source, "source", len(picture), self.channels, size, size)
-            pixels = source * 2 - 1
+        if fine is not None:
+            pixels = fine * 2 - 1
             x = torch.cat([x, pixels if self.config.upsample_input else F.pixel_unshuffle(pixels, 2)], 1)
         x, levels = self.stem(x), []
         for block, halves in zip(self.down, self.config.pool, strict=True):
@@ -108,29 +111,33 @@ class Enhancer(nn.Module):
 
 def picture_of(output: Output) -> Tensor:
     """A base model's output as a picture, (B, 4, S, S) with alpha, (B, 3, S, S) without."""
-    if output.alpha is None:
-        return output.image.float()
-    return torch.cat([output.image * output.alpha, output.alpha], 1).float()
+    image = output.image.float()
+    return image if output.alpha is None else premultiplied(torch.cat([image, output.alpha.float()], 1))
+
+
+def fine_picture(output: Output, source: Tensor) -> Tensor:
+    """A base model's output at twice its size, with the detail of the source that it copied.
+
+    Args:
+        output: of a base model with `source_skip`, S x S pixels.
+        source: (B or 1, 3 or 4, 2S, 2S), the source's straight colours, and alpha where the output has one.
+    """
+    assert output.view is not None, "fine pictures need a base model with source_skip"
+    image = output.image if output.alpha is None else torch.cat([output.image, output.alpha], 1)
+    fine = transfer_detail(image.float(), source, output.view)
+    return fine if output.alpha is None else premultiplied(fine)
+
+
+def premultiplied(straight: Tensor) -> Tensor:
+    """Straight colours and alpha (B, 4, H, W) as a picture."""
+    return torch.cat([straight[:, :3] * straight[:, 3:], straight[:, 3:]], 1)
+
+
+def grow(picture: Tensor, size: int) -> Tensor:
+    """A picture bicubically upsampled to a side of `size`: what an enhancer has to beat."""
+    return F.interpolate(picture.float(), (size, size), mode="bicubic", align_corners=False)
 
 
 def over(picture: Tensor, color: Tensor) -> Tensor:
     """A picture over a flat colour (B, 3, 1, 1); unchanged without alpha."""
     return picture[:, :3] + color * (1 - picture[:, 3:]) if picture.shape[1] == 4 else picture
-
-
-def move_source(source: Tensor, flow: Tensor) -> Tensor:
-    """The source's picture, moved along the base model's flow at its own, larger size.
-
-    Args:
-        source: (B, C, N, N), the source's head crop.
-        flow: (B, 2, S, S), grid units, order (x, y), of `models.source_skip.SourceView`.
-
-    Returns:
-        (B, C, N, N).
-    """
-    check_shape(flow, "flow", len(source), 2, "S", "S")
-    small, size = flow.shape[-1], source.shape[-1]
-    # From units of the flow's pixel centres, over borders at +-1, to units of the source's pixel centres.
-    unit = (small - 1) / small * size / (size - 1)
-    field = F.interpolate(flow.float() * unit, (size, size), mode="bilinear", align_corners=False)
-    return warp_image(source, field)

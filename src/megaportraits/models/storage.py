@@ -129,7 +129,7 @@ def enhancer_problem(config: EnhancerConfig, base: ModelConfig) -> str:
     if config.matte != base.predict_matte:
         return "it needs alpha, the base makes none" if config.matte else "it knows no alpha, the base makes one"
     if config.source_skip and not base.source_skip:
-        return "it needs the base's flow from the source (model.source_skip), the base has none"
+        return "it needs the source's moved detail (model.source_skip), the base moves none"
     return ""
 
 

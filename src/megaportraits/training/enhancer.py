@@ -17,7 +17,7 @@ from megaportraits.losses.cycle import low_resolution_cycle
 from megaportraits.losses.foreground import masked_l1
 from megaportraits.models.base import BaseModel
 from megaportraits.models.discriminator import Discriminator
-from megaportraits.models.enhancer import Enhancer, over
+from megaportraits.models.enhancer import Enhancer, grow, over
 from megaportraits.models.storage import enhancer_problem, load_base, save_enhancer
 from megaportraits.nn.blocks import fold_weight_standardization
 from megaportraits.nn.spectral import add_spectral_norm
@@ -93,16 +93,18 @@ class EnhancerStage(nn.Module):
             batch = flip(batch, torch.rand(len(batch["identity"]), generator=generator) < 0.5)
         views = photo_views(batch, config.data, config.model.matte, generator)
         cross = w.crosses and step >= w.cross_from
-        _, output = drive_base(self._base_on(views.color.device), batch, views, cross=cross)
-        driven = driven_pictures(output, views, config.data, config.model.source_skip, generator)
-        enhanced = self.model(driven.picture, driven.source)
+        output = drive_base(self._base_on(views.color.device), batch, views, cross=cross)
+        driven = driven_pictures(
+            output, views, skip=config.model.source_skip, drop=config.data.source_drop, generator=generator
+        )
+        enhanced = self.model(driven.picture, driven.fine)
         count = len(views.color)
         own, strange = slice(0, count), slice(count, None)
         prediction = over(enhanced[own], views.color)
         losses = self._supervised(batch, views, enhanced[own], prediction)
         crossed = over(enhanced[strange], views.color) if cross else prediction[:0]
         if cross and w.cycle:
-            losses["cycle"] = low_resolution_cycle(driven[strange].picture, enhanced[strange], factor=w.cycle_factor)
+            losses["cycle"] = low_resolution_cycle(driven.picture[strange], enhanced[strange], factor=w.cycle_factor)
         if self.discriminator is not None:
             losses |= self._adversarial(prediction, crossed, views.target)
         return {name: loss for name, loss in losses.items() if name in self.weights()}
@@ -111,10 +113,10 @@ class EnhancerStage(nn.Module):
         """Rows of source, base bicubically upsampled, enhanced and truth, then the same two for a stranger's motion."""
         generator = torch.Generator().manual_seed(0)
         views = photo_views(batch, self.config.data, self.config.model.matte, generator)
-        _, output = drive_base(self._base_on(views.color.device), batch, views, cross=True)
-        driven = driven_pictures(output, views, self.config.data, self.config.model.source_skip, None)
-        enhanced = model(driven.picture, driven.source).float()
-        plain = F.interpolate(driven.picture, scale_factor=2, mode="bicubic", align_corners=False)
+        output = drive_base(self._base_on(views.color.device), batch, views, cross=True)
+        driven = driven_pictures(output, views, skip=self.config.model.source_skip)
+        enhanced = model(driven.picture, driven.fine).float()
+        plain = grow(driven.picture, enhanced.shape[-1])
         colors = views.color.repeat(2, 1, 1, 1)
         ours, bicubic = (over(picture, colors).clamp(0, 1).chunk(2) for picture in (enhanced, plain))
         truth = views.target

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from megaportraits.config import EnhancerDataConfig
-from megaportraits.data.augment import color_jitter, random_warp
+from megaportraits.data.augment import color_jitter
 from megaportraits.data.photos import ROLES
 from megaportraits.losses.foreground import composite
-from megaportraits.models.base import BaseModel, Identity, Output
-from megaportraits.models.enhancer import move_source, picture_of
+from megaportraits.models.base import BaseModel, Output
+from megaportraits.models.enhancer import fine_picture, picture_of
 from megaportraits.models.motion import Motion
 from megaportraits.ops.color import random_colors
 from megaportraits.ops.warping import Pose
@@ -45,13 +45,10 @@ class PhotoViews:
 
 @dataclass(frozen=True)
 class Driven:
-    """What the enhancer gets: pictures (B, 3 or 4, S, S), and the source's moved pixels (B, 3 or 4, N, N) or None."""
+    """What the enhancer gets: pictures (B, 3 or 4, S, S), and with the source's detail (B, 3 or 4, N, N) or None."""
 
     picture: Tensor
-    source: Tensor | None
-
-    def __getitem__(self, index: slice) -> Driven:
-        return Driven(self.picture[index], None if self.source is None else self.source[index])
+    fine: Tensor | None
 
 
 def photo_views(batch: Batch, config: EnhancerDataConfig, mattes: bool, generator: torch.Generator) -> PhotoViews:
@@ -73,13 +70,13 @@ def photo_views(batch: Batch, config: EnhancerDataConfig, mattes: bool, generato
     return PhotoViews(image, matte, colors, random_colors(count, generator, device, keys=1.0))
 
 
-def drive_base(base: BaseModel, batch: Batch, views: PhotoViews, *, cross: bool) -> tuple[Identity, Output]:
+def drive_base(base: BaseModel, batch: Batch, views: PhotoViews, *, cross: bool) -> Output:
     """The frozen base model on small pictures: every source by its own second view, then (`cross`) by a stranger.
 
     Poses are the labelled ones, as at inference by landmarks.
 
     Returns:
-        The identities (B), and the output for B or 2 B drivers.
+        Images of B or 2 B drivers.
     """
     small = {role: F.avg_pool2d(image, 2) for role, image in views.image.items()}
     seen = composite(small["source"], F.avg_pool2d(views.matte["source"], 2), views.source_color)
@@ -91,32 +88,38 @@ def drive_base(base: BaseModel, batch: Batch, views: PhotoViews, *, cross: bool)
         motion = Motion(pose, base.motion.encode_expression(images, pose).float())
         identity = base.encode(seen, motion[slice(0, count)])
         repeated = identity[torch.arange(len(images) - count) % count]
-        return identity, base.render(repeated, motion[slice(count, None)])
+        return base.render(repeated, motion[slice(count, None)])
 
 
 def driven_pictures(
-    output: Output, views: PhotoViews, config: EnhancerDataConfig, skip: bool, generator: torch.Generator | None
+    output: Output, views: PhotoViews, *, skip: bool, drop: float = 0.0, generator: torch.Generator | None = None
 ) -> Driven:
-    """What the base made as pictures, and with `skip` the sources' full-size pixels moved along its flow.
+    """What the base made as pictures, and with `skip` also with the sources' own detail.
 
     Args:
         output: of `drive_base`.
         views: of the same batch.
-        config: how much the moved pixels are disturbed.
         skip: the enhancer's `source_skip`.
-        generator: for that; None disturbs nothing.
+        drop: see `EnhancerDataConfig.source_drop`.
+        generator: for that, on the CPU.
     """
     picture = picture_of(output)
     if not skip:
         return Driven(picture, None)
     assert output.view is not None, "checked against the base model's config"
-    source, matte = views.image["source"], views.matte["source"]
-    source = torch.cat([source * matte, matte], 1) if picture.shape[1] == 4 else source
-    if generator is not None and config.source_drop:
-        soft = F.interpolate(F.avg_pool2d(source, 2), scale_factor=2, mode="bilinear", align_corners=False)
-        dropped = torch.rand(len(source), 1, 1, 1, generator=generator) < config.source_drop
-        source = torch.where(dropped.to(source.device), soft, source)
-    moved = move_source(source.repeat(len(picture) // len(source), 1, 1, 1), output.view.flow)
-    if generator is not None and config.source_jitter:
-        moved = random_warp(moved, strength=config.source_jitter, generator=generator)
-    return Driven(picture, moved)
+    source = views.image["source"]
+    if picture.shape[1] == 4:
+        source = torch.cat([source, views.matte["source"]], 1)
+    if generator is not None and drop:
+        kept = output.view.copied * _random_regions(output.view.copied, drop, generator)
+        output = replace(output, view=replace(output.view, copied=kept))
+    return Driven(picture, fine_picture(output, source.repeat(len(picture) // len(source), 1, 1, 1)))
+
+
+def _random_regions(like: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Masks (B, 1, S, S) in [0, 1]: 1 everywhere, but for `share` of the samples 0 in smooth random regions."""
+    count, size = len(like), like.shape[-1]
+    noise = torch.randn(count, 1, 6, 6, generator=generator) + torch.randn(count, 1, 1, 1, generator=generator)
+    field = F.interpolate(noise, (size, size), mode="bicubic", align_corners=False)
+    whole = torch.rand(count, 1, 1, 1, generator=generator) >= share
+    return torch.where(whole, torch.ones(()), (field * 8).sigmoid()).to(like)
