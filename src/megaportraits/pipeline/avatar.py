@@ -22,15 +22,17 @@ from megaportraits.faces.matting import Matting, foreground
 from megaportraits.faces.pose import fit_pose
 from megaportraits.media import Frame
 from megaportraits.media.images import UInt8
-from megaportraits.models.base import BaseModel
+from megaportraits.models.base import BaseModel, Output
+from megaportraits.models.enhancer import Enhancer, premultiplied
 from megaportraits.models.motion import Motion
-from megaportraits.models.source_skip import transfer_detail
-from megaportraits.models.storage import load_base
+from megaportraits.models.source_skip import copy_large
+from megaportraits.models.storage import load_base, load_enhancer
 from megaportraits.nn.blocks import fold_weight_standardization
 from megaportraits.ops.geometry import HeadPose
 from megaportraits.ops.warping import Pose
 from megaportraits.pipeline.compose import Rendering
 from megaportraits.pipeline.driver import Driver, FrameSource, HeadFollower, HeadView, find_neutral
+from megaportraits.pipeline.enhance import enhance
 from megaportraits.pipeline.motion import edit_motion
 from megaportraits.pipeline.options import AnimateOptions, MotionMode, PoseFrom, ScaleFrom
 from megaportraits.pipeline.portrait import Portrait, Source, find_source_head, flatten, key_color
@@ -40,7 +42,7 @@ from megaportraits.pipeline.scene import Scene
 _BATCH = 4
 """Frames that go through the network together: 2.5 times faster a frame than one by one on a CPU core."""
 _LARGEST_WORK_SIZE = 512
-"""Side at which source heads are matted and inpainted, and at which detail is moved along, at most."""
+"""Side at which source heads are matted and inpainted, and at which models copy their sources, at most."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Avatar:
         device: where it runs.
         analyzer: finds faces; made when it is first needed.
         pose_from: see `PoseFrom`.
+        enhancer: doubles the model's resolution; without one only the photograph's own detail is added.
     """
 
     def __init__(
@@ -79,11 +82,13 @@ class Avatar:
         device: torch.device | str = "cpu",
         analyzer: FaceAnalyzer | None = None,
         pose_from: PoseFrom = PoseFrom.NETWORK,
+        enhancer: Enhancer | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.size = model.config.image_size
         self.pose_from = pose_from
+        self.enhancer = None if enhancer is None else enhancer.to(self.device).eval()
         self._analyzer = analyzer
 
     @classmethod
@@ -93,6 +98,7 @@ class Avatar:
         *,
         device: str = "auto",
         pose_from: PoseFrom = PoseFrom.LANDMARKS,
+        enhancer: str | Path | None = None,
     ) -> Self:
         """An avatar from shipped weights ("nano") or a `.safetensors` file that training wrote.
 
@@ -100,9 +106,10 @@ class Avatar:
             name_or_path: see `models.storage.load_base`.
             device: a torch device, or "auto": CUDA where there is one, else the CPU.
             pose_from: see `PoseFrom`.
+            enhancer: the name of a shipped model that has one ("nano"), or a file of `train enhancer`; None: none.
 
         Raises:
-            WeightsError: no such weights.
+            WeightsError: no such weights, or an enhancer for another model.
             ConfigError: no such device.
         """
         if device == "auto":
@@ -115,7 +122,15 @@ class Avatar:
             raise ConfigError(f"device: {device!r} cannot be used ({reason})", fix="Use cpu or cuda.") from error
         model = load_base(name_or_path, chosen)
         fold_weight_standardization(model)
-        return cls(model, device=chosen, pose_from=pose_from)
+        finer = None if enhancer is None else load_enhancer(enhancer, model.config, chosen)
+        if finer is not None:
+            fold_weight_standardization(finer)
+        return cls(model, device=chosen, pose_from=pose_from, enhancer=finer)
+
+    @property
+    def output_size(self) -> int:
+        """Side of what the networks make, pixels; the photograph's own detail may be finer."""
+        return self.size if self.enhancer is None else 2 * self.size
 
     @cached_property
     def analyzer(self) -> FaceAnalyzer:
@@ -197,17 +212,22 @@ class Avatar:
         with torch.inference_mode():
             identity = portrait.identity[torch.zeros(len(motions), dtype=torch.long, device=self.device)]
             output = self.model.render(identity, joined)
-            pictures = output.image if output.alpha is None else torch.cat([output.image, output.alpha], 1)
-            if output.view is not None:
-                pictures = transfer_detail(pictures, portrait.fine[:, : pictures.shape[1]], output.view)
-        images = pictures.clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
+            pictures = self._pictures(output, portrait.fine)
+        images = pictures.permute(0, 2, 3, 1).float().cpu().numpy()
         if output.alpha is None:
-            mattes = [self._cut_out(np.rint(image * 255).astype(np.uint8)) for image in images]
-            images = np.concatenate([images, np.stack(mattes)[..., None]], axis=-1)
-        return [
-            Rendering(np.dstack([image[..., :3] * image[..., 3:], image[..., 3:]]), head_pose(motion.pose))
-            for image, motion in zip(images, motions, strict=True)
-        ]
+            mattes = np.stack([self._cut_out(np.rint(image * 255).astype(np.uint8)) for image in images])[..., None]
+            images = np.concatenate([images * mattes, mattes], axis=-1)
+        return [Rendering(image, head_pose(motion.pose)) for image, motion in zip(images, motions, strict=True)]
+
+    def _pictures(self, output: Output, fine: Tensor) -> Tensor:
+        """Colours, premultiplied where the model predicts alpha, and alpha, (B, 3 or 4, N, N) in [0, 1]."""
+        if self.enhancer is not None:
+            return enhance(self.enhancer, output, fine)
+        pictures = output.image if output.alpha is None else torch.cat([output.image, output.alpha], 1)
+        if output.view is not None:
+            pictures = copy_large(pictures, fine[:, : pictures.shape[1]], output.view)
+        pictures = pictures.clamp(0, 1)
+        return pictures if output.alpha is None else premultiplied(pictures)
 
     def drive(
         self,

@@ -1,0 +1,62 @@
+"""Driven images at twice the base model's size: G_enh beside an avatar."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from megaportraits.models.base import Output
+from megaportraits.models.enhancer import Enhancer, fine_picture, picture_of, premultiplied
+from megaportraits.models.source_skip import SourceView, transfer_detail
+
+_PIXELS = 4 * 256 * 256
+"""Pixels of the result that go through the enhancer at once: memory does not grow with the batch."""
+
+
+def enhance(enhancer: Enhancer, output: Output, source: Tensor) -> Tensor:
+    """A base model's output as enhanced pictures.
+
+    Detail of the source that is finer still than the enhancer's result moves along, as it does without an enhancer.
+
+    Args:
+        enhancer: made for the base model.
+        output: B images of S x S pixels.
+        source: (1, 4, L, L) in [0, 1], the person's straight colours and alpha; L of any size.
+
+    Returns:
+        (B, 4 or 3, N, N) in [0, 1], premultiplied where the output has an alpha; N is 2 S, or L where that is more and
+        the base model copies its source.
+    """
+    picture = picture_of(output)
+    size = 2 * picture.shape[-1]
+    source = source[:, : picture.shape[1]]
+    fine = fine_picture(output, _resized(source, size)) if enhancer.config.source_skip else None
+    step = max(1, _PIXELS // size**2)
+    parts = [slice(start, start + step) for start in range(0, len(picture), step)]
+    enhanced = torch.cat([enhancer(picture[part], None if fine is None else fine[part]) for part in parts])
+    if output.view is not None and source.shape[-1] > size:
+        finest = premultiplied(source) if source.shape[1] == 4 else source
+        enhanced = transfer_detail(enhanced, finest, _grown(output.view, size))
+    if enhanced.shape[1] == 3:
+        return enhanced.clamp(0, 1)
+    alpha = enhanced[:, 3:].clamp(0, 1)
+    return torch.cat([torch.minimum(enhanced[:, :3].clamp_min(0), alpha), alpha], 1)
+
+
+def _resized(source: Tensor, size: int) -> Tensor:
+    if source.shape[-1] == size:
+        return source
+    return F.interpolate(source, (size, size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+
+
+def _grown(view: SourceView, size: int) -> SourceView:
+    """The same flow on a finer grid, whose pixel centres lie further out."""
+    small = view.flow.shape[-1]
+    unit = (small - 1) / small * size / (size - 1)
+    flow, copied = (
+        F.interpolate(x, (size, size), mode="bilinear", align_corners=False) for x in (view.flow * unit, view.copied)
+    )
+    return replace(view, flow=flow, copied=copied)
