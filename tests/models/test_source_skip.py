@@ -11,7 +11,7 @@ from megaportraits.config import ModelConfig
 from megaportraits.losses.correspondence import surface_loss
 from megaportraits.models.base import BaseModel
 from megaportraits.models.motion import Motion
-from megaportraits.models.source_skip import SourceSkip, SourceView, transfer_detail
+from megaportraits.models.source_skip import SourceSkip, SourceView, copy_large
 from megaportraits.ops.geometry import euler_to_matrix
 from megaportraits.ops.warping import Pose, identity_grid, warp_image
 
@@ -90,16 +90,29 @@ def test_surface_loss_is_the_mean_error_over_valid_cells() -> None:
     assert empty.item() == 0 and depth.grad is not None
 
 
-def test_detail_of_a_larger_source_comes_back_exactly_where_all_was_copied() -> None:
-    """Shifted by whole pixels, the network's part and the detail add up to the large source again."""
-    large = torch.rand(1, 3, 64, 64)
+def test_what_was_copied_is_exactly_the_large_source_and_what_was_painted_only_grows() -> None:
+    large, painted = torch.rand(1, 4, 64, 64), torch.rand(1, 4, 16, 16)
     small = torch.nn.functional.interpolate(large, (16, 16), mode="area")
     flow = torch.zeros(1, 2, 16, 16)
     flow[:, 0] = 2 * 2 / 15  # two small pixels to the right, eight large ones
     moved = warp_image(small, flow)
-    view = SourceView(moved, flow, torch.zeros(1, 4, 4), torch.ones(1, 1, 16, 16))
-    result = transfer_detail(moved, large, view)
+    everywhere, depth = torch.ones(1, 1, 16, 16), torch.zeros(1, 4, 4)
+    result = copy_large(moved, large, SourceView(moved[:, :3], flow, depth, everywhere))
     assert torch.allclose(result[..., 8:-16], large[..., 16:-8], atol=1e-5)
-    painted = SourceView(moved, flow, torch.zeros(1, 4, 4), torch.zeros(1, 1, 16, 16))
-    grown = torch.nn.functional.interpolate(moved, (64, 64), mode="bicubic", align_corners=False).clamp(0, 1)
-    assert torch.equal(transfer_detail(moved, large, painted), grown)
+    grown = torch.nn.functional.interpolate(painted, (64, 64), mode="bicubic", align_corners=False).clamp(0, 1)
+    result = copy_large(painted, large, SourceView(moved[:, :3], flow, depth, 0 * everywhere))
+    assert torch.equal(result, grown)
+
+
+def test_the_flat_background_of_the_source_does_not_show_in_the_large_copy() -> None:
+    """A model saw a disc over green and copied it; from straight colours and the matte no green comes along."""
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 16), torch.linspace(-1, 1, 16), indexing="ij")
+    matte = ((0.6 - (x**2 + y**2).sqrt()) * 4 + 0.5).clamp(0, 1)[None, None]
+    red, green = torch.tensor([0.8, 0.1, 0.1])[None, :, None, None], torch.tensor([0.0, 1.0, 0.0])[None, :, None, None]
+    seen = red * matte + green * (1 - matte)
+    view = SourceView(seen, torch.zeros(1, 2, 16, 16), torch.zeros(1, 4, 4), torch.full((1, 1, 16, 16), 0.9))
+    straight = torch.cat([red.expand(-1, -1, 16, 16), matte], 1)
+    output = torch.cat([0.9 * seen + 0.1 * red, torch.ones(1, 1, 16, 16)], 1)  # G_2D painted red, alpha 1 everywhere
+    result = copy_large(output, straight, view)
+    assert torch.allclose(result[:, :3], red.expand_as(seen), atol=1e-6)
+    assert torch.allclose(result[:, 3:], 0.9 * matte + 0.1, atol=1e-6)

@@ -58,32 +58,45 @@ class SourceSkip(nn.Module):
         return warp_image(source, flow), flow, depth
 
 
-def transfer_detail(image: Tensor, source: Tensor, view: SourceView) -> Tensor:
-    """A driven image at the resolution of a larger source: what the network's size leaves out, moved along.
+def copy_large(image: Tensor, source: Tensor, view: SourceView) -> Tensor:
+    """A driven image at the resolution of a larger source: what G_2D copied is copied again, from the large one.
 
-    Where G_2D copied the source, the part of the source that is finer than the network's pixels is copied too.
-    Nothing is learned or invented here: mouths and eyes that G_2D painted itself only grow.
+    What G_2D painted itself (mouths, eyes, what had been hidden) only grows: nothing is invented here. The large
+    source may be straight colours and a matte where the model saw a flat background: none of it then shows at edges.
 
     Args:
-        image: (B, C, S, S) in [0, 1], `Output.image` or with alpha as a fourth channel.
-        source: (B or 1, C, L, L) in [0, 1], L >= S, the same crop as the model's source.
+        image: (B, 3 or 4, S, S) in [0, 1], `Output.image`, with alpha as a fourth channel if there is one.
+        source: (B or 1, as many, L, L) in [0, 1], L >= S, the same crop as the model's source.
         view: of the same output.
 
     Returns:
-        (B, C, L, L) in [0, 1].
+        (B, 3 or 4, L, L) in [0, 1].
+    """
+    size, large = image.shape[-1], source.shape[-1]
+    painted = torch.cat([image[:, :3] - view.copied * view.image, image[:, 3:] * (1 - view.copied)], 1)
+    moved = _moved(source, view, size, large, len(image))
+    return (_grow(painted, large, "bicubic") + _grow(view.copied, large, "bilinear") * moved).clamp(0, 1)
+
+
+def transfer_detail(image: Tensor, source: Tensor, view: SourceView) -> Tensor:
+    """What is finer in a large source than a driven image's pixels, added where G_2D copied.
+
+    Arguments as `copy_large`, but for images that another network has changed since: no part is a plain copy.
     """
     size, large = image.shape[-1], source.shape[-1]
     if large == size:
         return image
-    # Grid units are those of pixel centres, which lie further out on a finer grid.
-    unit = (size - 1) / size * large / (large - 1)
-    flow = _grow(view.flow * unit, large, "bilinear")
-    moved = warp_image(source.expand(len(image), -1, -1, -1), flow)
+    moved = _moved(source, view, size, large, len(image))
     coarse = F.interpolate(moved, (size, size), mode="area")
     detail = moved - _grow(coarse, large, "bicubic")
-    copied = _grow(view.copied, large, "bilinear")
-    return (_grow(image, large, "bicubic") + copied * detail).clamp(0, 1)
+    return (_grow(image, large, "bicubic") + _grow(view.copied, large, "bilinear") * detail).clamp(0, 1)
+
+
+def _moved(source: Tensor, view: SourceView, size: int, large: int, count: int) -> Tensor:
+    # Grid units are those of pixel centres, which lie further out on a finer grid.
+    flow = _grow(view.flow * ((size - 1) / size * large / (large - 1)), large, "bilinear")
+    return warp_image(source.expand(count, -1, -1, -1), flow)
 
 
 def _grow(x: Tensor, size: int, mode: str) -> Tensor:
-    return F.interpolate(x, (size, size), mode=mode, align_corners=False)
+    return x if x.shape[-1] == size else F.interpolate(x, (size, size), mode=mode, align_corners=False)
