@@ -93,14 +93,24 @@ class Student(nn.Module):
             inputs, size = width, size * 2 if doubles else size
         self.blocks = nn.ModuleList(blocks)
         self.exit = make_conv(2, inputs, (4 if config.predict_matte else 3) * config.shuffle**2, 3)
-        # Zero: smooth from the start, and all avatars start alike.
+        # Constant over the image, so that nothing is rough from the start; different, so that people soon differ.
         self.tensors = nn.ParameterList(
-            torch.zeros(len(self.avatars), n.channels, *[min(n.size, config.identity_size)] * 2) for n in self.norms()
+            0.5
+            * torch.randn(len(self.avatars), n.channels, 1, 1).repeat(1, 1, *[min(n.size, config.identity_size)] * 2)
+            for n in self.norms()
         )
 
     def norms(self) -> list[SpatiallyAdaptiveNorm]:
         """Every SPADE norm, in the order of `tensors`."""
         return [module for module in self.blocks.modules() if isinstance(module, SpatiallyAdaptiveNorm)]
+
+    def bytes_per_avatar(self) -> int:
+        """What an avatar adds to a file, float16."""
+        return 2 * sum(rows[0].numel() for rows in self.tensors)
+
+    def bytes_shared(self) -> int:
+        """What a file holds besides avatars, float16."""
+        return 2 * sum(p.numel() for p in self.parameters()) - len(self.avatars) * self.bytes_per_avatar()
 
     def find(self, avatar: str) -> int:
         """The index of a name.

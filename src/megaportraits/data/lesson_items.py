@@ -1,0 +1,102 @@
+"""Lessons as training items: random ones for a run, a fixed choice to watch it by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from megaportraits.data.lessons import LessonIndex
+from megaportraits.data.pairs import read_or_redraw, resize
+
+Item = dict[str, Tensor]
+
+
+class LessonDataset(Dataset[Item]):
+    """Item k is one driver and one of its avatars, drawn by a generator seeded with (seed, k); keys as `lesson_item`.
+
+    Args:
+        folder: shards of lessons.
+        length: number of items.
+        driver_size, size: sides of the drivers and of the pictures.
+        seed: of the draws.
+    """
+
+    def __init__(self, folder: Path | str, *, length: int, driver_size: int, size: int, seed: int = 0) -> None:
+        self.index = LessonIndex(folder)
+        self.length, self.driver_size, self.size, self.seed = length, driver_size, size, seed
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, k: int) -> Item:
+        return read_or_redraw(self._draw, np.random.default_rng((self.seed, k)))
+
+    def _draw(self, rng: np.random.Generator) -> Item:
+        lesson = int(rng.integers(len(self.index)))
+        avatar = int(rng.choice(self.index.avatars(lesson)))
+        return lesson_item(self.index, lesson, avatar, driver_size=self.driver_size, size=self.size)
+
+    def describe(self, batch: Item) -> list[str]:
+        """Where every driver of a batch came from."""
+        return [self.index.name(lesson) for lesson in batch["lesson"].tolist()]
+
+
+class LessonSample(Dataset[Item]):
+    """A fixed choice of `length` items: avatars in turn, drivers spread over all there are."""
+
+    def __init__(self, folder: Path | str, *, length: int, driver_size: int, size: int) -> None:
+        self.index = LessonIndex(folder)
+        self.driver_size, self.size = driver_size, size
+        self.pairs = spread(self.index, length)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, k: int) -> Item:
+        return lesson_item(self.index, *self.pairs[k], driver_size=self.driver_size, size=self.size)
+
+
+def spread(index: LessonIndex, count: int) -> list[tuple[int, int]]:
+    """At most `count` different (lesson, avatar): the avatars in turn, the lessons of each evenly apart."""
+    of: dict[int, list[int]] = {}
+    for lesson in range(len(index)):
+        for avatar in index.avatars(lesson):
+            of.setdefault(avatar, []).append(lesson)
+    turns = -(-count // len(of))
+    chosen = {
+        avatar: [lessons[i * len(lessons) // turns] for i in range(turns)] if turns < len(lessons) else lessons
+        for avatar, lessons in of.items()
+    }
+    pairs = [(own[t], avatar) for t in range(turns) for avatar, own in sorted(chosen.items()) if t < len(own)]
+    return pairs[:count]
+
+
+def lesson_item(index: LessonIndex, lesson: int, avatar: int, *, driver_size: int, size: int) -> Item:
+    """One driver and one avatar.
+
+    Returns:
+        `driver` (3, s, s), `driver_matte` (1, s, s); `image` (3, S, S), colours times alpha, and `matte` (1, S, S), all
+        uint8; `avatar` and `lesson` int64; the pose in the picture: `rotation`, `translation`, `scale`.
+    """
+    read = index.read(lesson, [avatar])
+    picture = resize(read.pictures[avatar], size)
+    return {
+        "driver": _channels_first(resize(read.driver, driver_size)),
+        "driver_matte": torch.from_numpy(resize(read.matte, driver_size))[None],
+        "image": _channels_first(picture[..., :3]),
+        "matte": _channels_first(picture[..., 3:]),
+        "avatar": torch.tensor(avatar),
+        "rotation": torch.from_numpy(read.pose.rotation.astype(np.float32)),
+        "translation": torch.from_numpy(read.pose.translation.astype(np.float32)),
+        "scale": torch.tensor(read.pose.scale, dtype=torch.float32),
+        "lesson": torch.tensor(lesson),
+    }
+
+
+def _channels_first(image: npt.NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -1,0 +1,204 @@
+"""Lessons of a student (3.3): driver frames and what the teacher made of them, in WebDataset shards.
+
+A folder of lessons holds `lessons-000000.tar`, ... A lesson is one sample: all members share the key before the dot.
+
+| member | content |
+|---|---|
+| `KEY.json` | `{"format": 1, "origin": str, "rotation": [9], "translation": [2], "scale": float, "avatars": [int]}` |
+| `KEY.driver.jpg` | the driver's head crop as the teacher saw it |
+| `KEY.driver.matte.png` | its 8-bit alpha |
+| `KEY.007.jpg` | avatar 7 as the teacher drew it, over black: colours times alpha |
+| `KEY.007.matte.png` | its 8-bit alpha |
+
+The pose is the head's in the teacher's pictures, crop coordinates (`docs/conventions.md`).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import webdataset
+
+from megaportraits.data.codec import decode_image, decode_matte, encode_image, encode_matte
+from megaportraits.errors import DataError
+from megaportraits.ops.geometry import HeadPose
+
+FORMAT = 1
+LESSONS_PER_SHARD = 64
+UInt8 = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One driver frame.
+
+    Attributes:
+        key: names it; no dot.
+        origin: where the driver came from, for messages.
+        driver: (s, s, 3) uint8.
+        matte: (s, s) uint8, the driver's alpha.
+        pose: of the head in the pictures.
+        pictures: per avatar (S, S, 4) uint8, colours times alpha, and alpha.
+    """
+
+    key: str
+    origin: str
+    driver: UInt8
+    matte: UInt8
+    pose: HeadPose
+    pictures: dict[int, UInt8] = field(default_factory=dict)
+
+
+def shard_path(folder: Path, index: int) -> Path:
+    """The file of shard `index`."""
+    return folder / f"lessons-{index:06d}.tar"
+
+
+def write_shard(path: Path, lessons: Iterable[Lesson]) -> None:
+    """Write a shard; it appears under its name only when it is complete, and its bytes depend on the lessons alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            with webdataset.TarWriter(file, encoder=False, user="", group="", mtime=0) as writer:
+                for lesson in lessons:
+                    writer.write(_members(lesson))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _members(lesson: Lesson) -> dict[str, Any]:
+    record = {
+        "format": FORMAT,
+        "origin": lesson.origin,
+        "rotation": lesson.pose.rotation.reshape(9).tolist(),
+        "translation": lesson.pose.translation.tolist(),
+        "scale": float(lesson.pose.scale),
+        "avatars": sorted(lesson.pictures),
+    }
+    members: dict[str, Any] = {
+        "__key__": lesson.key,
+        "json": json.dumps(record).encode(),
+        "driver.jpg": encode_image(lesson.driver),
+        "driver.matte.png": encode_matte(lesson.matte),
+    }
+    for avatar, picture in sorted(lesson.pictures.items()):
+        members[f"{avatar:03d}.jpg"] = encode_image(np.ascontiguousarray(picture[..., :3]))
+        members[f"{avatar:03d}.matte.png"] = encode_matte(np.ascontiguousarray(picture[..., 3]))
+    return members
+
+
+@dataclass(frozen=True)
+class _Entry:
+    shard: Path
+    key: str
+    members: dict[str, tuple[int, int]]  # name after the key's dot: offset, size
+    record: dict[str, Any]
+
+
+class LessonIndex:
+    """Random access to the lessons of a folder. Holds offsets only, so that it can be handed to worker processes.
+
+    Attributes:
+        unreadable: shards that were left out, and why.
+
+    Raises:
+        DataError: no readable shard.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.unreadable: list[str] = []
+        self._entries: list[_Entry] = []
+        for shard in sorted(Path(folder).glob("lessons-*.tar")):
+            try:
+                self._entries += _scan(shard)
+            except DataError as error:
+                self.unreadable.append(error.message)
+        if not self._entries:
+            raise DataError(
+                f"No readable shards lessons-*.tar in {folder}.", fix="Make them with `megaportraits distill`."
+            )
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def avatars(self, index: int) -> list[int]:
+        """The avatars that lesson `index` shows."""
+        return list(self._entries[index].record["avatars"])
+
+    def name(self, index: int) -> str:
+        """Where lesson `index` came from."""
+        return f"{self._entries[index].key} ({self._entries[index].record['origin']})"
+
+    def read(self, index: int, avatars: Iterable[int] | None = None) -> Lesson:
+        """Lesson `index`, with the pictures of all its avatars or of the given ones.
+
+        Raises:
+            DataError: a member is missing or damaged.
+        """
+        entry = self._entries[index]
+        chosen = entry.record["avatars"] if avatars is None else avatars
+        try:
+            return Lesson(
+                entry.key,
+                entry.record["origin"],
+                decode_image(_bytes(entry, "driver.jpg")),
+                decode_matte(_bytes(entry, "driver.matte.png")),
+                HeadPose(
+                    np.asarray(entry.record["rotation"], np.float64).reshape(3, 3),
+                    np.asarray(entry.record["translation"], np.float64),
+                    float(entry.record["scale"]),
+                ),
+                {avatar: _picture(entry, avatar) for avatar in chosen},
+            )
+        except (KeyError, ValueError, OSError, cv2.error) as error:
+            raise DataError(
+                f"Corrupt lesson {entry.key} of shard {entry.shard}: {error}", fix="Remove the shard and resume."
+            ) from error
+
+
+def _picture(entry: _Entry, avatar: int) -> UInt8:
+    colours = decode_image(_bytes(entry, f"{avatar:03d}.jpg"))
+    return np.dstack([colours, decode_matte(_bytes(entry, f"{avatar:03d}.matte.png"))])
+
+
+def _bytes(entry: _Entry, name: str) -> bytes:
+    offset, size = entry.members[name]
+    with entry.shard.open("rb", buffering=0) as file:
+        file.seek(offset)
+        return file.read(size)
+
+
+def _scan(shard: Path) -> list[_Entry]:
+    members: dict[str, dict[str, tuple[int, int]]] = {}
+    records: dict[str, dict[str, Any]] = {}
+    try:
+        with tarfile.open(shard) as tar:
+            for member in tar:
+                key, _, name = member.name.partition(".")
+                members.setdefault(key, {})[name] = (member.offset_data, member.size)
+                if name == "json":
+                    file = tar.extractfile(member) or io.BytesIO()
+                    records[key] = json.load(file)
+        return [_Entry(shard, key, members[key], record) for key, record in records.items() if _readable(record)]
+    except (tarfile.TarError, OSError, ValueError) as error:
+        raise DataError(f"{shard} is not a readable shard: {error}", fix="Remove it and resume.") from error
+
+
+def _readable(record: dict[str, Any]) -> bool:
+    if record.get("format") != FORMAT:
+        raise ValueError(f"lesson format {record.get('format')!r}, this version reads {FORMAT}")
+    return True

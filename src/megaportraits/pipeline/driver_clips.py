@@ -1,0 +1,216 @@
+"""Drivers for a student's lessons: clips of `synth` and `prepare` as they are, videos cut into such clips first."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from megaportraits.data.clips import ClipIndex, ClipRecord, Frame, FrameLabels, ShardWriter
+from megaportraits.data.pairs import resize
+from megaportraits.errors import DataError, MediaError
+from megaportraits.faces.detector import FaceAnalyzer
+from megaportraits.faces.matting import Matting
+from megaportraits.media import is_video
+from megaportraits.media.images import UInt8
+from megaportraits.ops.geometry import HeadPose
+from megaportraits.pipeline.driver import DriverFrame, FrameSource, HeadFollower
+
+T = TypeVar("T")
+_CLIP = 16
+"""Frames of a clip that is cut from a video."""
+_CLIPS_PER_SHARD = 16
+_OTHERS = {".tar", ".json", ".jsonl", ".md", ".html", ".csv", ".txt", ".partial"}
+"""What lies beside shards and videos and need not be opened to see that it is none."""
+HELD_OUT = 0.1
+"""Share of a folder's clips that is kept for measuring where the folder has no `val` beside it; a video's end."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is done, how many of it, and how many there are."""
+
+
+@dataclass(frozen=True)
+class DriverHead:
+    """A driver's head crop.
+
+    Attributes:
+        image: (S, S, 3) uint8, as a teacher shall see it.
+        matte: (S, S) uint8, its alpha.
+        pose: of the head, crop coordinates.
+        origin: where it came from.
+    """
+
+    image: UInt8
+    matte: UInt8
+    pose: HeadPose
+    origin: str
+
+
+@dataclass(frozen=True)
+class Drivers:
+    """Frames of clips, in the order in which they are used.
+
+    Attributes:
+        indices: the folders of shards.
+        frames: (folder, clip, frame).
+        seed: of the backgrounds of people who come without one.
+    """
+
+    indices: Sequence[ClipIndex]
+    frames: Sequence[tuple[int, int, int]]
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def read(self, number: int, size: int) -> DriverHead:
+        """Driver `number`, `size` pixels wide. Synthetic people stand before a flat colour."""
+        folder, clip, position = self.frames[number]
+        index = self.indices[folder]
+        record, frame = index.record(clip), index.read_frame(clip, position, coords=False)
+        image = frame.image
+        if record.kind != "real":
+            color = np.random.default_rng((self.seed, number)).uniform(0, 255, 3)
+            alpha = frame.matte[..., None].astype(np.float64) / 255
+            image = np.rint(image * alpha + color * (1 - alpha)).astype(np.uint8)
+        name = f"{index.shares[0].folder.name}/{record.key} frame {position}"
+        return DriverHead(resize(image, size), resize(frame.matte, size), frame.labels.pose, name)
+
+    def named(self) -> list[str]:
+        """Which clips these are, for comparing."""
+        return [f"{self.indices[i].record(c).key}:{f}" for i, c, f in self.frames]
+
+
+def find_drivers(
+    folder: Path,
+    work: Path,
+    *,
+    count: int,
+    size: int,
+    every: int = 2,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[Drivers, Drivers]:
+    """Drivers to learn from and others to measure with, of all shards and videos in a folder and its subfolders.
+
+    Frames are shuffled; synthetic and real ones come in turn as long as there are both.
+
+    Args:
+        folder: holds `clips-*.tar` shards, videos, or both.
+        work: where the clips that are cut from videos are kept; what is there already is not made again.
+        count: learn from so many frames, at most; a tenth of that is for measuring.
+        size: side of the head crops cut from videos, pixels.
+        every: take every n-th frame of a video.
+        seed: of the order.
+
+    Raises:
+        DataError: neither shards nor videos.
+    """
+    if not folder.is_dir():
+        raise DataError(f"the folder of drivers {folder} does not exist", fix="Give a folder of videos or shards.")
+    folders = sorted({shard.parent for shard in folder.rglob("clips-*.tar") if work not in shard.parents})
+    videos = [path for path in sorted(folder.rglob("*")) if work not in path.parents and _is_video(path)]
+    for done, video in enumerate(videos):
+        if progress is not None:
+            progress("videos", done, len(videos))
+        target = work / f"{done:03d}-{video.stem}"
+        if cut_video(video, target, size=size, every=every):
+            folders.append(target)
+    if not folders:
+        raise DataError(
+            f"No drivers in {folder}: neither shards clips-*.tar nor videos with a face.",
+            fix="Give a folder of videos, or one that `megaportraits synth` or `prepare` filled.",
+        )
+    indices = [ClipIndex(path) for path in folders]
+    parts = [_split(index, path, folders) for index, path in zip(indices, folders, strict=True)]
+    return tuple(  # type: ignore[return-value]
+        Drivers(indices, _in_turn(indices, [part[side] for part in parts], most, seed), seed)
+        for side, most in ((0, count), (1, max(count // 10, 16)))
+    )
+
+
+def _split(index: ClipIndex, folder: Path, folders: Sequence[Path]) -> tuple[range, range]:
+    """The clips of a folder to learn from, and those to measure with."""
+    clips = range(len(index))
+    if folder.name == "val" and folder.with_name("train") in folders:
+        return clips[:0], clips
+    if folder.name == "train" and folder.with_name("val") in folders:
+        return clips, clips[:0]
+    kept = max(1, round(len(clips) * HELD_OUT)) if len(clips) > 1 else 0
+    return clips[: len(clips) - kept], clips[len(clips) - kept :]
+
+
+def _in_turn(indices: Sequence[ClipIndex], parts: Sequence[range], most: int, seed: int) -> list[tuple[int, int, int]]:
+    rng = np.random.default_rng(seed)
+    kinds: dict[bool, list[tuple[int, int, int]]] = {False: [], True: []}
+    for number, (index, clips) in enumerate(zip(indices, parts, strict=True)):
+        for clip in clips:
+            record = index.record(clip)
+            kinds[record.kind == "real"] += [(number, clip, frame) for frame in range(len(record.frames))]
+    shuffled = [[frames[i] for i in rng.permutation(len(frames))] for frames in kinds.values()]
+    turns = (frame for pair in itertools.zip_longest(*shuffled) for frame in pair if frame is not None)
+    return list(itertools.islice(turns, most))
+
+
+def _is_video(path: Path) -> bool:
+    if not path.is_file() or path.name.startswith(".") or path.suffix in _OTHERS:
+        return False
+    try:
+        return is_video(path)
+    except MediaError:
+        return False
+
+
+def cut_video(video: Path, folder: Path, *, size: int, every: int = 2) -> bool:
+    """Follow the head of a video and write its crops, mattes and poses as clips; a finished folder is left alone.
+
+    Returns:
+        Whether there is any clip; a video without a face has none, nor has one that cannot be read.
+    """
+    done = folder / "done.json"
+    if not done.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob("clips-*.tar"):
+            leftover.unlink()  # of a run that was interrupted in this video
+        count = 0
+        try:
+            for number, clips in enumerate(_batches(_clips(video, size, every), _CLIPS_PER_SHARD)):
+                with ShardWriter(folder, number) as shard:
+                    for record, frames in clips:
+                        shard.write(record, frames)
+                        count += 1
+        except MediaError as error:
+            done.write_text(json.dumps({"clips": count, "problem": error.message}), encoding="utf-8")
+            return count > 0
+        done.write_text(json.dumps({"clips": count}), encoding="utf-8")
+    return bool(json.loads(done.read_text(encoding="utf-8"))["clips"])
+
+
+def _clips(video: Path, size: int, every: int) -> Iterator[tuple[ClipRecord, list[Frame]]]:
+    source, matting = FrameSource(video), Matting()
+    follower = HeadFollower(FaceAnalyzer(reject_animals=False), size)
+    seen = (view for number, view in enumerate(map(follower.look, source.frames())) if number % every == 0)
+    heads = (_frame(view, matting, size) for view in seen if view.head is not None)
+    for number, frames in enumerate(_batches(heads, _CLIP)):
+        labels = tuple(frame.labels for frame in frames)
+        fps = float(source.fps) / every
+        yield ClipRecord(f"{number:05d}", "real", video.stem, None, size, fps, (), labels), frames
+
+
+def _frame(view: DriverFrame, matting: Matting, size: int) -> Frame:
+    assert view.head is not None
+    head = view.head
+    matte = matting.matte(view.frame.image, head.face, head.crop, size)
+    pose = head.pose.to_crop_pose(head.crop)
+    labels = FrameLabels(pose.rotation, pose.translation, pose.scale)
+    return Frame(head.image, np.rint(matte * 255).astype(np.uint8), labels)
+
+
+def _batches(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    while batch := list(itertools.islice(items, size)):
+        yield batch

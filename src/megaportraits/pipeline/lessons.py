@@ -1,0 +1,145 @@
+"""A teacher's pictures, drawn once and kept, so that a student's training does not wait for its teacher (3.3)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from megaportraits.data.lessons import LESSONS_PER_SHARD, Lesson, shard_path, write_shard
+from megaportraits.data.pairs import resize
+from megaportraits.errors import DataError
+from megaportraits.media.images import UInt8
+from megaportraits.models.motion import Motion
+from megaportraits.pipeline.driver_clips import Drivers
+from megaportraits.pipeline.teacher import P, Teacher
+
+T = TypeVar("T")
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+_BATCH = 4
+"""Frames that a teacher draws together."""
+
+Progress = Callable[[int, int], None]
+"""Called with the pictures drawn and the pictures there will be."""
+
+
+def find_avatars(folder: Path) -> dict[str, Path]:
+    """The photographs of a folder by name, which the avatars will bear.
+
+    Raises:
+        DataError: no folder, no photograph, or two of one name.
+    """
+    if not folder.is_dir():
+        raise DataError(f"the folder of avatars {folder} does not exist", fix="Give a folder of photographs.")
+    photos = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in PHOTO_SUFFIXES]
+    named = {path.stem: path for path in photos}
+    if not named:
+        raise DataError(f"no photographs in {folder}", fix=f"Avatars are files {', '.join(PHOTO_SUFFIXES)}.")
+    if len(named) < len(photos):
+        raise DataError(f"two photographs in {folder} share a name", fix="The names of avatars have to differ.")
+    return named
+
+
+@dataclass(frozen=True)
+class LessonMaker(Generic[P]):
+    """Draws lessons of a list of avatars.
+
+    Attributes:
+        teacher: see `Teacher`.
+        avatars: photographs by name; their order is the avatars' order.
+        size: side of the head crops that the teacher sees, pixels.
+        driver_size: side at which drivers are kept, pixels.
+        picture_size: side at which the teacher's pictures are kept, whatever it draws, pixels.
+        per_driver: how many avatars, drawn at random, do what one driver does; 0 takes all.
+        seed: of that draw.
+    """
+
+    teacher: Teacher[P]
+    avatars: dict[str, Path]
+    size: int
+    driver_size: int
+    picture_size: int
+    per_driver: int = 0
+    seed: int = 0
+
+    def make(self, parts: dict[str, Drivers], folder: Path, progress: Progress | None = None) -> None:
+        """Write the lessons of every part into `folder/PART`; shards that are there already are not made again.
+
+        Raises:
+            DataError: the folder holds lessons that were made otherwise.
+            FaceError: a photograph shows no face.
+        """
+        self._claim(folder, {part: drivers.named() for part, drivers in parts.items()})
+        todo = [
+            (shard_path(folder / part, number), drivers, range(start, min(start + LESSONS_PER_SHARD, len(drivers))))
+            for part, drivers in parts.items()
+            for number, start in enumerate(range(0, len(drivers), LESSONS_PER_SHARD))
+        ]
+        each = min(self.per_driver or len(self.avatars), len(self.avatars))
+        total, done = each * sum(len(numbers) for _, _, numbers in todo), 0
+        missing = any(not path.exists() for path, _, _ in todo)
+        people = [self.teacher.encode(photo) for photo in self.avatars.values()] if missing else []
+        for path, drivers, numbers in todo:
+            if not path.exists():
+                write_shard(path, self._lessons(people, drivers, numbers))
+            done += each * len(numbers)
+            if progress is not None:
+                progress(done, total)
+
+    def _claim(self, folder: Path, parts: dict[str, list[str]]) -> None:
+        """Note what the lessons depend on, or compare with what is noted there."""
+        drivers = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        facts: dict[str, Any] = {
+            "format": 1,
+            "teacher": self.teacher.name,
+            "sha256": self.teacher.sha256,
+            "avatars": {n: hashlib.sha256(p.read_bytes()).hexdigest() for n, p in self.avatars.items()},
+            "drivers": drivers,
+            **{name: getattr(self, name) for name in ("size", "driver_size", "picture_size", "per_driver", "seed")},
+        }
+        path = folder / "lessons.json"
+        if path.is_file():
+            before = json.loads(path.read_text(encoding="utf-8"))
+            wrong = [name for name, value in facts.items() if before.get(name) != value]
+            if wrong:
+                raise DataError(
+                    f"{folder} holds lessons made with other {', '.join(wrong)}",
+                    fix="Give the same avatars, drivers, teacher and options, or choose another --run folder.",
+                )
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+
+    def _lessons(self, people: Sequence[P], drivers: Drivers, numbers: range) -> Iterator[Lesson]:
+        """The lessons of a shard, avatar by avatar: a teacher draws several frames of one person at once."""
+        heads = [drivers.read(number, self.size) for number in numbers]
+        motions: list[Motion] = []
+        for batch in _batches(heads):
+            motions += self.teacher.look([head.image for head in batch], [head.pose for head in batch])
+        chosen = [self._choose(drivers.seed, number) for number in numbers]
+        pictures: list[dict[int, UInt8]] = [{} for _ in heads]
+        poses = [head.pose for head in heads]
+        for avatar, person in enumerate(people):
+            for who in _batches([i for i, avatars in enumerate(chosen) if avatar in avatars]):
+                for i, drawn in zip(who, self.teacher.draw(person, [motions[i] for i in who]), strict=True):
+                    pictures[i][avatar] = np.rint(drawn.resized(self.picture_size).clip(0, 1) * 255).astype(np.uint8)
+                    poses[i] = drawn.pose
+        for number, head, pose, drawn_by in zip(numbers, heads, poses, pictures, strict=True):
+            small = resize(head.image, self.driver_size), resize(head.matte, self.driver_size)
+            yield Lesson(f"{number:08d}", head.origin, *small, pose, drawn_by)
+
+    def _choose(self, part: int, driver: int) -> set[int]:
+        count = len(self.avatars)
+        if not 0 < self.per_driver < count:
+            return set(range(count))
+        rng = np.random.default_rng((self.seed, part, driver))
+        return set(rng.choice(count, self.per_driver, replace=False).tolist())
+
+
+def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (items[start : start + _BATCH] for start in range(0, len(items), _BATCH))

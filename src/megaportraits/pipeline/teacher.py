@@ -1,0 +1,60 @@
+"""What a student learns from (3.3): anything that remembers a person and draws it with a driver's motion."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from megaportraits.media.images import UInt8
+from megaportraits.models.motion import Motion
+from megaportraits.ops.geometry import HeadPose
+from megaportraits.pipeline.avatar import Avatar
+from megaportraits.pipeline.compose import Rendering
+from megaportraits.pipeline.motion import edit_motion
+from megaportraits.pipeline.portrait import Portrait
+
+P = TypeVar("P")
+
+
+class Teacher(Protocol[P]):
+    """G_HR of the paper, or G_base alone. `name` and `sha256` say which weights made a lesson."""
+
+    name: str
+    sha256: str
+
+    def encode(self, photo: Path, /) -> P:
+        """Remember a person; raises FaceError where there is none."""
+
+    def look(self, drivers: Sequence[UInt8], poses: Sequence[HeadPose], /) -> list[Motion]:
+        """The motions of head crops, uint8 (N, N, 3), whose poses are known; once per driver."""
+
+    def draw(self, person: P, motions: Sequence[Motion], /) -> list[Rendering]:
+        """The person with each of these motions, all pictures of one size; once per driver and avatar."""
+
+
+class AvatarTeacher:
+    """An `Avatar` as a teacher, with absolute motion and the driver's head size, as in the paper.
+
+    Args:
+        avatar: does the work.
+        name: of its weights.
+        files: its weights.
+    """
+
+    def __init__(self, avatar: Avatar, name: str, files: Sequence[Path]) -> None:
+        self.avatar, self.name = avatar, name
+        self.sha256 = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+    def encode(self, photo: Path) -> Portrait:
+        """As `Teacher`."""
+        return self.avatar.encode(photo)
+
+    def look(self, drivers: Sequence[UInt8], poses: Sequence[HeadPose]) -> list[Motion]:
+        """As `Teacher`."""
+        return self.avatar.motions(drivers, poses)
+
+    def draw(self, person: Portrait, motions: Sequence[Motion]) -> list[Rendering]:
+        """As `Teacher`."""
+        return self.avatar.renders(person, [edit_motion(person.motion, motion) for motion in motions])

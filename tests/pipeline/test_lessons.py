@@ -1,0 +1,172 @@
+"""A teacher whose answer is known draws lessons from clips and from a real video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+
+from megaportraits.data.lessons import LessonIndex
+from megaportraits.errors import DataError, FaceError
+from megaportraits.faces.detector import FaceAnalyzer
+from megaportraits.media import write_image
+from megaportraits.models.motion import Motion
+from megaportraits.ops.geometry import HeadPose
+from megaportraits.ops.warping import Pose
+from megaportraits.pipeline.compose import Rendering
+from megaportraits.pipeline.driver_clips import Drivers, find_drivers
+from megaportraits.pipeline.lessons import LessonMaker, find_avatars
+from megaportraits.pipeline.teacher import AvatarTeacher, Teacher
+
+from .conftest import SIZE, echo_avatar, moved, write_video
+
+
+class Painter:
+    """Draws one flat grey per person, and notes what it was asked."""
+
+    name, sha256 = "painter", "0"
+
+    def __init__(self) -> None:
+        self.looked, self.drawn, self.encoded = 0, 0, 0
+
+    def encode(self, photo: Path) -> float:
+        self.encoded += 1
+        return 0.1 * len(photo.stem)
+
+    def look(self, drivers: Sequence[np.ndarray], poses: Sequence[HeadPose]) -> list[Motion]:
+        self.looked += len(drivers)
+        pose = Pose(torch.eye(3)[None], torch.zeros(1, 2), torch.ones(1))
+        return [Motion(pose, torch.tensor([[float(d.mean())]])) for d in drivers]
+
+    def draw(self, person: float, motions: Sequence[Motion]) -> list[Rendering]:
+        self.drawn += len(motions)
+        pose = HeadPose(np.eye(3), np.zeros(2), 1.0)
+        return [Rendering(np.full((32, 32, 4), person, np.float32), pose) for _ in motions]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> dict[str, Path]:
+    folder = tmp_path / "avatars"
+    folder.mkdir()
+    for name in ("a", "bb", "ccc"):
+        write_image(folder / f"{name}.png", skimage.data.astronaut())
+    return find_avatars(folder)
+
+
+def maker(teacher: Teacher[float], photos: dict[str, Path], **changes: int) -> LessonMaker[float]:
+    return replace(LessonMaker(teacher, photos, size=32, driver_size=16, picture_size=32), **changes)
+
+
+def drivers_of(clips: Path, work: Path) -> dict[str, Drivers]:
+    train, val = find_drivers(clips, work, count=20, size=32)
+    return {"train": train, "val": val}
+
+
+def test_every_driver_is_drawn_as_every_avatar(photos: dict[str, Path], clips: Path, tmp_path: Path) -> None:
+    teacher, parts = Painter(), drivers_of(clips, tmp_path / "work")
+    maker(teacher, photos).make(parts, tmp_path / "lessons")
+    index = LessonIndex(tmp_path / "lessons/train")
+    assert len(index) == len(parts["train"]) == 20
+    assert teacher.encoded == 3 and teacher.looked == 24 and teacher.drawn == 72
+    for picture, wanted in zip(index.read(7).pictures.values(), (0.1, 0.2, 0.3), strict=True):
+        assert np.abs(picture.astype(int) - round(255 * wanted)).max() <= 1
+
+
+def test_fewer_avatars_a_driver_are_shared_out_evenly(photos: dict[str, Path], clips: Path, tmp_path: Path) -> None:
+    maker(Painter(), photos, per_driver=1).make(drivers_of(clips, tmp_path / "work"), tmp_path / "lessons")
+    index = LessonIndex(tmp_path / "lessons/train")
+    shown = [index.avatars(i) for i in range(len(index))]
+    assert all(len(avatars) == 1 for avatars in shown) and {a for (a,) in shown} == {0, 1, 2}
+
+
+def test_an_interrupted_teacher_goes_on_where_it_stopped(
+    photos: dict[str, Path], clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("megaportraits.pipeline.lessons.LESSONS_PER_SHARD", 8)
+    parts = drivers_of(clips, tmp_path / "work")
+    maker(Painter(), photos).make(parts, tmp_path / "whole")
+    maker(Painter(), photos).make(parts, tmp_path / "broken")
+    (tmp_path / "broken/train/lessons-000001.tar").unlink()
+    teacher = Painter()
+    maker(teacher, photos).make(parts, tmp_path / "broken")
+    assert teacher.looked == 8
+    for shard in sorted((tmp_path / "whole").rglob("*.tar")):
+        other = tmp_path / "broken" / shard.relative_to(tmp_path / "whole")
+        assert other.read_bytes() == shard.read_bytes()
+    idle = Painter()
+    maker(idle, photos).make(parts, tmp_path / "broken")
+    assert idle.encoded == idle.looked == 0
+
+
+def test_lessons_of_another_kind_are_not_mixed_in(photos: dict[str, Path], clips: Path, tmp_path: Path) -> None:
+    parts = drivers_of(clips, tmp_path / "work")
+    maker(Painter(), photos).make(parts, tmp_path / "lessons")
+    with pytest.raises(DataError, match="made with other picture_size"):
+        maker(Painter(), photos, picture_size=64).make(parts, tmp_path / "lessons")
+    with pytest.raises(DataError, match="made with other avatars"):
+        maker(Painter(), dict(list(photos.items())[:2])).make(parts, tmp_path / "lessons")
+
+
+def test_drivers_to_measure_with_are_others(clips: Path, tmp_path: Path) -> None:
+    train, val = find_drivers(clips, tmp_path / "work", count=1000, size=32)
+    learned = {(folder, clip) for folder, clip, _ in train.frames}
+    measured = {(folder, clip) for folder, clip, _ in val.frames}
+    assert measured and not learned & measured
+    assert len(set(train.frames)) == len(train.frames)
+
+
+def test_synthetic_drivers_stand_before_a_flat_colour_and_real_ones_as_they_are(clips: Path, tmp_path: Path) -> None:
+    train, _ = find_drivers(clips, tmp_path / "work", count=3, size=32)
+    folder, clip, position = train.frames[1]
+    frame, head = train.indices[folder].read_frame(clip, position), train.read(1, 32)
+    solid, open_ = head.matte == 255, head.matte == 0
+    assert solid.any() and open_.any()
+    np.testing.assert_array_equal(head.image[solid], frame.image[solid])
+    assert (head.image[open_] == head.image[open_][0]).all()
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("nothing")
+    with pytest.raises(DataError, match="No drivers"):
+        find_drivers(tmp_path, tmp_path / "work", count=5, size=32)
+    with pytest.raises(DataError, match="no photographs"):
+        find_avatars(tmp_path)
+
+
+def test_a_video_is_followed_and_drawn_by_a_real_avatar(
+    analyzer: FaceAnalyzer, portrait: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("megaportraits.pipeline.driver_clips._CLIP", 2)
+    folder = tmp_path / "drivers"
+    folder.mkdir()
+    write_video(folder / "v.mp4", [moved(portrait, 1.5 * i, i) for i in range(9)])
+    train, val = find_drivers(folder, folder / "work", count=50, size=SIZE, every=2)
+    assert (len(train), len(val)) == (4, 1)  # two clips of two frames, and the video's end
+    (tmp_path / "avatars").mkdir()
+    write_image(tmp_path / "avatars/eileen.png", portrait)
+    teacher = AvatarTeacher(echo_avatar(analyzer), "echo", [])
+    sizes = {"size": SIZE, "driver_size": SIZE, "picture_size": SIZE}
+    LessonMaker(teacher, find_avatars(tmp_path / "avatars"), **sizes).make({"val": val}, tmp_path / "lessons")
+    lesson = LessonIndex(tmp_path / "lessons/val").read(0)
+    # The echo draws the driver's own crop, so the picture is the driver, but for two rounds of JPEG.
+    assert np.abs(lesson.pictures[0][..., :3].astype(int) - lesson.driver).mean() < 3
+    center = lesson.matte[SIZE // 4 : -SIZE // 4, SIZE // 4 : -SIZE // 4]
+    assert center.mean() > 200 > lesson.matte[:8, :8].mean()
+    again, _ = find_drivers(folder, folder / "work", count=50, size=SIZE, every=2)
+    assert again.named() == train.named()
+
+
+def test_a_photograph_without_a_face_is_named(analyzer: FaceAnalyzer, clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "avatars").mkdir()
+    write_image(tmp_path / "avatars/wall.png", np.full((64, 64, 3), 90, np.uint8))
+    teacher = AvatarTeacher(echo_avatar(analyzer), "echo", [])
+    sizes = {"size": SIZE, "driver_size": SIZE, "picture_size": SIZE}
+    with pytest.raises(FaceError, match=r"wall\.png"):
+        LessonMaker(teacher, find_avatars(tmp_path / "avatars"), **sizes).make(
+            drivers_of(clips, tmp_path / "work"), tmp_path / "lessons"
+        )
