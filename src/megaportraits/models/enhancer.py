@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from megaportraits.config import EnhancerConfig
 from megaportraits.errors import ConfigError
 from megaportraits.models.base import Output
-from megaportraits.models.source_skip import transfer_detail
+from megaportraits.models.source_skip import copy_large
 from megaportraits.nn.blocks import BlockStyle, OutputHead, ResBlock, make_conv
 from megaportraits.ops.shapes import check_shape
 
@@ -116,7 +116,7 @@ def picture_of(output: Output) -> Tensor:
 
 
 def fine_picture(output: Output, source: Tensor) -> Tensor:
-    """A base model's output at twice its size, with the detail of the source that it copied.
+    """A base model's output at twice its size; what it copied from the source is copied from the larger one.
 
     Args:
         output: of a base model with `source_skip`, S x S pixels.
@@ -124,7 +124,7 @@ def fine_picture(output: Output, source: Tensor) -> Tensor:
     """
     assert output.view is not None, "fine pictures need a base model with source_skip"
     image = output.image if output.alpha is None else torch.cat([output.image, output.alpha], 1)
-    fine = transfer_detail(image.float(), source, output.view)
+    fine = copy_large(image.float(), source, output.view)
     return fine if output.alpha is None else premultiplied(fine)
 
 

@@ -230,7 +230,7 @@ def _read(path: Path, kind: str, schema: type[C]) -> tuple[C, dict[str, Tensor]]
         raise WeightsError(f"{path} is not a readable safetensors file: {error}", fix="Get the file again.") from error
     if metadata.get("kind") != kind or "config" not in metadata:
         raise WeightsError(
-            f"{path} holds {metadata.get('kind', 'no known kind of model')!r}, expected a {kind} model",
+            f"{path} holds {metadata.get('kind', 'no known kind of model')!r}, expected {_article(kind)} {kind} model",
             fix=f"Pass the file that `megaportraits {'distill' if kind == 'student' else f'train {kind}'}` wrote.",
         )
     return parse_config(schema, json.loads(metadata["config"]), str(path)), tensors
@@ -250,3 +250,7 @@ def _fill(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
 
 def _inference(model: M, device: torch.device | str) -> M:
     return model.requires_grad_(False).to(device).eval()
+
+
+def _article(kind: str) -> str:
+    return "an" if kind[0] in "aeiou" else "a"

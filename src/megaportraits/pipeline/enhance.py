@@ -37,13 +37,26 @@ def enhance(enhancer: Enhancer, output: Output, source: Tensor) -> Tensor:
     step = max(1, _PIXELS // size**2)
     parts = [slice(start, start + step) for start in range(0, len(picture), step)]
     enhanced = torch.cat([enhancer(picture[part], None if fine is None else fine[part]) for part in parts])
-    if output.view is not None and source.shape[-1] > size:
-        finest = premultiplied(source) if source.shape[1] == 4 else source
-        enhanced = transfer_detail(enhanced, finest, _grown(output.view, size))
+    enhanced = _valid(enhanced)
+    if output.view is None or source.shape[-1] <= size:
+        return enhanced
+    view = _grown(output.view, size)
     if enhanced.shape[1] == 3:
-        return enhanced.clamp(0, 1)
-    alpha = enhanced[:, 3:].clamp(0, 1)
-    return torch.cat([torch.minimum(enhanced[:, :3].clamp_min(0), alpha), alpha], 1)
+        return transfer_detail(enhanced, source, view)
+    return premultiplied(transfer_detail(_straight(enhanced), source, view))
+
+
+def _valid(picture: Tensor) -> Tensor:
+    """Without the overshoot of the residual form: alpha in [0, 1], colours in [0, alpha]."""
+    if picture.shape[1] == 3:
+        return picture.clamp(0, 1)
+    alpha = picture[:, 3:].clamp(0, 1)
+    return torch.cat([torch.minimum(picture[:, :3].clamp_min(0), alpha), alpha], 1)
+
+
+def _straight(picture: Tensor) -> Tensor:
+    alpha = picture[:, 3:]
+    return torch.cat([(picture[:, :3] / alpha.clamp_min(1 / 512)).clamp(0, 1), alpha], 1)
 
 
 def _resized(source: Tensor, size: int) -> Tensor:

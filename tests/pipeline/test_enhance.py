@@ -1,0 +1,92 @@
+"""Avatars with an enhancer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from megaportraits.config import ModelConfig
+from megaportraits.errors import WeightsError
+from megaportraits.faces.detector import FaceAnalyzer
+from megaportraits.models.base import BaseModel
+from megaportraits.models.enhancer import Enhancer, grow
+from megaportraits.models.storage import save_base, save_enhancer
+from megaportraits.pipeline import AnimateOptions, Avatar, Background
+from megaportraits.pipeline.enhance import enhance as enhanced
+from tests.models.test_enhancer import tiny
+
+from .conftest import moved
+
+
+def avatar(config: ModelConfig, analyzer: FaceAnalyzer, *, hr: bool) -> Avatar:
+    torch.manual_seed(0)
+    model = BaseModel(config)
+    enhancer = Enhancer(tiny(source_skip=config.source_skip, matte=config.predict_matte)) if hr else None
+    return Avatar(model, analyzer=analyzer, enhancer=enhancer)
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_an_untrained_enhancer_only_enlarges(
+    analyzer: FaceAnalyzer, tiny_config: ModelConfig, portrait: np.ndarray, skip: bool
+) -> None:
+    """What it adds starts at zero: the same picture at 64 px, or at the photograph's size with its own detail."""
+    config = tiny_config.model_copy(update={"source_skip": skip})
+    plain, finer = (avatar(config, analyzer, hr=hr) for hr in (False, True))
+    portraits = [a.encode(portrait) for a in (plain, finer)]
+    small, large = (a.render(p, p.motion) for a, p in zip((plain, finer), portraits, strict=True))
+    assert (plain.output_size, finer.output_size) == (32, 64)
+    side = portraits[0].square.shape[0]
+    assert large.size == (side if skip else 64)
+    wanted = small.premultiplied
+    if not skip:
+        wanted = grow(torch.from_numpy(wanted).permute(2, 0, 1)[None], 64)[0].permute(1, 2, 0).numpy()
+    error = np.abs(large.premultiplied - np.clip(wanted, 0, 1))
+    assert error.mean() < 0.004
+    assert large.premultiplied.min() >= 0 and (large.premultiplied[..., :3] <= large.premultiplied[..., 3:]).all()
+
+
+@torch.no_grad()
+def test_frames_go_through_in_parts_without_a_difference(
+    tiny_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model, enhancer = BaseModel(tiny_config).eval(), Enhancer(tiny(source_skip=True)).eval()
+    torch.nn.init.normal_(enhancer.output.conv.weight, std=0.1)
+    output = model(torch.rand(3, 3, 32, 32), torch.rand(3, 3, 32, 32))
+    source = torch.rand(1, 4, 100, 100)
+    together = enhanced(enhancer, output, source)
+    monkeypatch.setattr("megaportraits.pipeline.enhance._PIXELS", 1)
+    assert torch.allclose(enhanced(enhancer, output, source), together, atol=1e-3)
+    assert together.shape == (3, 4, 100, 100)
+
+
+def test_transparent_results_have_the_enhanced_size(
+    analyzer: FaceAnalyzer, tiny_config: ModelConfig, portrait: np.ndarray
+) -> None:
+    finer = avatar(tiny_config, analyzer, hr=True)
+    options = AnimateOptions(background=Background.TRANSPARENT, size=finer.output_size)
+    frames = list(finer.animate(portrait, [moved(portrait, 2.0 * i) for i in range(3)], options))
+    assert [frame.image.shape for frame in frames] == [(64, 64, 4)] * 3
+
+
+def test_models_without_a_matte_are_cut_out_after_enhancing(
+    analyzer: FaceAnalyzer, tiny_config: ModelConfig, portrait: np.ndarray
+) -> None:
+    config = tiny_config.model_copy(update={"predict_matte": False, "source_skip": False})
+    finer = avatar(config, analyzer, hr=True)
+    rendering = finer.drive(finer.encode(portrait), moved(portrait, 0)[:, 32:224])
+    assert rendering.premultiplied.shape == (64, 64, 4)
+
+
+def test_files_make_an_avatar_with_an_enhancer(tmp_path: Path, tiny_config: ModelConfig) -> None:
+    save_base(tmp_path / "base.safetensors", BaseModel(tiny_config))
+    save_enhancer(tmp_path / "hr.safetensors", Enhancer(tiny(source_skip=True)))
+    made = Avatar.from_pretrained(tmp_path / "base.safetensors", device="cpu", enhancer=tmp_path / "hr.safetensors")
+    assert made.output_size == 64
+    assert Avatar.from_pretrained(tmp_path / "base.safetensors", device="cpu").enhancer is None
+    save_enhancer(tmp_path / "other.safetensors", Enhancer(tiny(image_size=16)))
+    with pytest.raises(WeightsError, match="does not fit the base model 'tiny'"):
+        Avatar.from_pretrained(tmp_path / "base.safetensors", device="cpu", enhancer=tmp_path / "other.safetensors")

@@ -1,0 +1,205 @@
+"""The second stage: a frozen base, a supervised and an unsupervised part, and a run that resumes exactly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from megaportraits.config import (
+    ConfigError,
+    ModelConfig,
+    TrainBaseConfig,
+    TrainEnhancerConfig,
+    load_config,
+    parse_config,
+)
+from megaportraits.data.photos import PhotoDataset
+from megaportraits.errors import DataError, TrainingError
+from megaportraits.models.base import BaseModel
+from megaportraits.models.enhancer import grow, picture_of
+from megaportraits.models.storage import load_enhancer, save_base
+from megaportraits.training import checkpoint
+from megaportraits.training.enhancer import EnhancerStage, train_enhancer
+from megaportraits.training.loop import phase_parameters
+from megaportraits.training.photos import drive_base, driven_pictures, photo_views
+from tests.models.test_enhancer import TINY_HR
+
+FULL = {
+    "reconstruction",
+    "adversarial",
+    "feature_matching",
+    "cross_adversarial",
+    "cycle",
+    "matte",
+}
+
+
+def tiny_run(clips: Path, base: Path, steps: int = 4, *, skip: bool = True, **loss: float) -> TrainEnhancerConfig:
+    return parse_config(
+        TrainEnhancerConfig,
+        {
+            "base": str(base),
+            "model": TINY_HR | {"source_skip": skip},
+            "discriminator": {"widths": [4, 6, 8], "strides": [2, 2, 1], "scales": 2},
+            "data": {"path": str(clips), "validation": str(clips), "workers": 0, "min_size": 32, "source_drop": 0.5},
+            "loss": {"matte": 1, **loss},
+            "optim": {"steps": steps, "batch_size": 3, "learning_rate": 1e-3, "spectral_norm": False},
+            "run": {
+                "accelerator": "cpu",
+                "log_every": 1,
+                "sample_every": 2,
+                "checkpoint_minutes": 0,
+                "tensorboard": False,
+            },
+        },
+        "tiny-hr",
+    )
+
+
+@pytest.fixture
+def base(tiny_config: ModelConfig, tmp_path: Path) -> Path:
+    """A random base model's file."""
+    torch.manual_seed(0)
+    path = tmp_path / "base.safetensors"
+    save_base(path, BaseModel(tiny_config))
+    return path
+
+
+def stage_and_batch(clips: Path, tiny_config: ModelConfig, **changes: Any) -> tuple[EnhancerStage, dict[str, Any]]:
+    torch.manual_seed(0)
+    stage = EnhancerStage(tiny_run(clips, Path("unused"), **changes), BaseModel(tiny_config))
+    torch.nn.init.normal_(stage.model.output.conv.weight, std=0.1)  # as after some training
+    dataset = PhotoDataset(clips, length=3, size=64)
+    items = [dataset[k] for k in range(3)]
+    return stage, {key: torch.stack([item[key] for item in items]) for key in items[0]}
+
+
+def run(stage: EnhancerStage, batch: dict[str, Any], phase: str = "generator", step: int = 1) -> dict[str, Any]:
+    losses: dict[str, Any] = stage(phase, batch, step, torch.Generator().manual_seed(0))
+    return losses
+
+
+def test_every_loss_of_equation_10_reaches_the_enhancer_and_never_the_base(
+    clips: Path, tiny_config: ModelConfig
+) -> None:
+    stage, batch = stage_and_batch(clips, tiny_config)
+    assert set(run(stage, batch)) == FULL
+    for name in FULL:
+        stage.zero_grad()
+        for parameter in phase_parameters(stage)["discriminator"]:
+            parameter.requires_grad_(False)  # what the loop does in the generator's phase
+        run(stage, batch)[name].backward()
+        assert stage.model.stem.weight.grad.any(), name
+    (frozen,) = stage._base
+    assert not any(p.requires_grad or p.grad is not None for p in frozen.parameters())
+
+
+def test_the_discriminator_sees_detached_images_of_both_parts(clips: Path, tiny_config: ModelConfig) -> None:
+    stage, batch = stage_and_batch(clips, tiny_config)
+    run(stage, batch)
+    assert stage._shown is not None and len(stage._shown[0]) == 6 and len(stage._shown[1]) == 3
+    run(stage, batch, "discriminator")["discriminator"].backward()
+    assert stage.model.stem.weight.grad is None
+    assert all(p.grad is not None for p in stage.discriminator.parameters())
+
+
+def test_the_weights_are_the_papers_by_default() -> None:
+    loss = load_config(TrainEnhancerConfig, "paper-hr").loss
+    supervised = (loss.reconstruction, loss.adversarial, loss.feature_matching)
+    assert supervised == (100, 1, 100) and (loss.cross_adversarial, loss.cycle, loss.cycle_factor) == (1, 10, 4)
+    optim = load_config(TrainEnhancerConfig, "paper-hr").optim
+    assert (optim.betas, optim.eps, optim.weight_decay, optim.spectral_norm) == ((0.5, 0.999), 1e-8, 1e-2, True)
+    assert optim == load_config(TrainBaseConfig, "paper-512").optim.model_copy(
+        update={"steps": optim.steps, "batch_size": optim.batch_size}
+    )
+
+
+def test_without_the_cycle_part_nothing_is_driven_by_strangers(clips: Path, tiny_config: ModelConfig) -> None:
+    stage, batch = stage_and_batch(clips, tiny_config, cross_adversarial=0, cycle=0)
+    assert set(run(stage, batch)) == FULL - {"cross_adversarial", "cycle"}
+    assert stage._shown is not None and len(stage._shown[0]) == 3
+
+
+def test_the_unsupervised_part_may_begin_later(clips: Path, tiny_config: ModelConfig) -> None:
+    stage, batch = stage_and_batch(clips, tiny_config, cross_from=5)
+    assert "cycle" not in run(stage, batch, step=4) and "cycle" in run(stage, batch, step=5)
+
+
+@pytest.mark.parametrize("name", ["nano-hr-no-cycle", "nano-hr-no-source-skip"])
+def test_an_ablation_is_nano_hr_but_for_what_it_takes_away(name: str) -> None:
+    wanted = {
+        "nano-hr-no-cycle": {"loss": {"cross_adversarial": 0.0, "cycle": 0.0}},
+        "nano-hr-no-source-skip": {"model": {"source_skip": False}},
+    }
+    whole, other = (load_config(TrainEnhancerConfig, n).model_dump() for n in ("nano-hr", name))
+    different = {
+        section: {key: value for key, value in other[section].items() if value != whole[section][key]}
+        for section in whole
+        if other[section] != whole[section]
+    }
+    assert different == wanted[name]
+
+
+@torch.no_grad()
+def test_only_moved_detail_is_dropped(clips: Path, tiny_config: ModelConfig) -> None:
+    """Where detail is taken away the picture is the base's, bicubically enlarged; nowhere is it anything else."""
+    stage, batch = stage_and_batch(clips, tiny_config)
+    (frozen,) = stage._base
+    views = photo_views(batch, stage.config.data, True, torch.Generator().manual_seed(0))
+    output = drive_base(frozen, batch, views, cross=True)
+    whole, dropped = (
+        driven_pictures(output, views, skip=True, drop=share, generator=torch.Generator().manual_seed(1)).fine
+        for share in (0.0, 1.0)
+    )
+    assert whole is not None and dropped is not None
+    plain = grow(picture_of(output), 64)
+    between = (dropped - plain).abs() <= (whole - plain).abs() + 0.02
+    assert between.float().mean() > 0.97  # straight colours are clipped, so a few pixels may differ
+    assert (dropped - whole).abs().max() > 0.01
+
+
+def test_resume_is_exact_and_the_file_is_what_animate_takes(
+    clips: Path, base: Path, tiny_config: ModelConfig, tmp_path: Path
+) -> None:
+    config = tiny_run(clips, base)
+    assert train_enhancer(config, tmp_path / "straight") == 4
+    train_enhancer(config, tmp_path / "broken")
+    (tmp_path / "broken/checkpoints/step-00000004.pt").unlink()
+    train_enhancer(config, tmp_path / "broken", resume=True)
+    straight, broken = (checkpoint.latest(tmp_path / run / "checkpoints") for run in ("straight", "broken"))
+    assert straight is not None and broken is not None
+    for key, value in straight["stage"].items():
+        assert torch.equal(value, broken["stage"][key]), key
+    for key, value in straight["average"].items():
+        assert torch.equal(value, broken["average"][key]), key
+    assert {key.partition(".")[0] for key in straight["stage"]} == {"model", "discriminator"}  # the base stays out
+    load_enhancer(tmp_path / "straight" / "enhancer.safetensors", tiny_config)
+    lines = [json.loads(line) for line in (tmp_path / "straight/stats.jsonl").read_text().splitlines()]
+    assert {"psnr", "psnr_bicubic", "sharpness", "cycle"} <= set(lines[-1]["validation"])
+    assert set(lines[0]) >= FULL
+    assert (tmp_path / "straight/samples/00000004.png").is_file()
+    with pytest.raises(TrainingError, match="already holds a run"):
+        train_enhancer(config, tmp_path / "straight")
+
+
+def test_a_base_without_a_source_skip_trains_the_plain_form(
+    clips: Path, tiny_config: ModelConfig, tmp_path: Path
+) -> None:
+    plain = tiny_config.model_copy(update={"source_skip": False, "predict_matte": False})
+    save_base(tmp_path / "plain.safetensors", BaseModel(plain))
+    config = tiny_run(clips, tmp_path / "plain.safetensors", steps=1, skip=False)
+    with pytest.raises(ConfigError, match="needs alpha"):
+        train_enhancer(config, tmp_path / "run")
+    paper = config.model.model_copy(update={"matte": False, "residual": False})
+    assert train_enhancer(config.model_copy(update={"model": paper}), tmp_path / "run") == 1
+
+
+def test_small_photographs_are_refused_with_their_size(clips: Path, base: Path, tmp_path: Path) -> None:
+    config = tiny_run(clips, base)
+    larger = config.model_copy(update={"data": config.data.model_copy(update={"min_size": 48})})
+    with pytest.raises(DataError, match="the largest: 32 px"):
+        train_enhancer(larger, tmp_path / "run")
