@@ -14,6 +14,7 @@ from megaportraits.config import ConfigError, TrainBaseConfig, load_config, pars
 from megaportraits.data.clips import ClipRecord, Frame, FrameLabels, ShardWriter
 from megaportraits.data.pairs import PairDataset
 from megaportraits.errors import TrainingError
+from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import load_base
 from megaportraits.training import checkpoint
 from megaportraits.training.base import BaseStage, train_base
@@ -225,3 +226,22 @@ def test_the_average_forgets_its_random_start_and_then_keeps_its_decay() -> None
     mean = [torch.zeros(3)]
     update(mean, value, 10_000)
     torch.testing.assert_close(mean[0], torch.full((3,), 0.1))
+
+
+def test_without_image_losses_the_same_warps_learn_and_no_image_is_made(
+    clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_image = {"reconstruction": 0, "matte": 0, "contrastive": 0}
+    (drawing, batch), (warping, _) = stage_and_batch(clips), stage_and_batch(clips, **no_image)
+    warping.load_state_dict(drawing.state_dict())
+    assert drawing.draws and not warping.draws
+    drawn = drawing("generator", batch, 1, torch.Generator().manual_seed(0))
+    monkeypatch.setattr(BaseModel, "render", None)
+    monkeypatch.setattr(BaseModel, "encode", None)
+    warped = warping("generator", batch, 1, torch.Generator().manual_seed(0))
+    assert set(warped) == {"pose", "expression", "warp_source", "warp_driver"}
+    for name, loss in warped.items():
+        torch.testing.assert_close(loss, drawn[name])
+    sum(warped.values()).backward()
+    for part in (warping.model.warp_source, warping.model.warp_driver, warping.model.motion.expression):
+        assert any(p.grad is not None and p.grad.any() for p in part.parameters())

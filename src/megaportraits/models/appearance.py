@@ -64,4 +64,8 @@ class AppearanceEncoder(nn.Module):
         self.descriptor = DescriptorEncoder(config, style) if config.use_descriptor else None
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        return self.volume(image), None if self.descriptor is None else self.descriptor(image)
+        return self.volume(image), self.describe(image)
+
+    def describe(self, image: Tensor) -> Tensor | None:
+        """e_s alone; None in the ablation without it."""
+        return None if self.descriptor is None else self.descriptor(image)

@@ -147,6 +147,15 @@ class BaseModel(nn.Module):
         check_shape(driver, "driver", len(identity.volume), 3, "S", "S")
         return self.render(identity, self.motion(driver))
 
+    def displacements(self, source: Tensor, source_z: Tensor, driver_z: Tensor) -> tuple[Tensor, Tensor]:
+        """W_s->'s and W_->d's fields alone, (B, 3, D, H, W) each, as `encode` and `render` make them on the way."""
+        check_shape(source, "source", "B", 3, "S", "S")
+        descriptor = self.appearance.describe(source)
+        driver = self.warp_driver(self.embed(driver_z, descriptor))
+        if self.warp_source is None:
+            return torch.zeros_like(driver), driver
+        return self.warp_source(self.embed(source_z, descriptor)), driver
+
     def forward(self, source: Tensor, driver: Tensor) -> Output:
         """G_base(x_s, x_d), eq. 3."""
         return self.drive(self.encode(source), driver)

@@ -36,6 +36,10 @@ SPECTRAL_PARTS = ("appearance", "embed_z", "warp_source", "generator_3d", "warp_
 """What counts as generators (B.1): all of G_base but E_mtn, which is an encoder of motion and partly pre-trained."""
 
 
+LABEL_LOSSES = ("pose", "expression", "warp_source", "warp_driver")
+"""What needs no image; with nothing else switched on, none is made, and motion and warps learn several times faster."""
+
+
 class BaseStage(nn.Module):
     """G_base and its losses: the phase "generator", and with adversarial losses the phase "discriminator".
 
@@ -68,6 +72,7 @@ class BaseStage(nn.Module):
         self.discriminator = Discriminator(config.discriminator) if adversarial else None
         self.phases = ("generator", "discriminator") if adversarial else ("generator",)
         self._shown: tuple[Tensor, Tensor] | None = None
+        self.draws = any(name not in LABEL_LOSSES for name in self.weights())
 
     def weights(self) -> dict[str, float]:
         """The weight of every loss that is switched on."""
@@ -98,6 +103,9 @@ class BaseStage(nn.Module):
         source_pose, driver_pose, pose_error = self._poses(batch, views)
         z = self._expressions(views, source_pose, driver_pose)
         z_source, z_driver = z.chunk(2)
+        if not self.draws:
+            fields = self.model.displacements(views.source, z_source, z_driver)
+            return self._label_losses(batch, fields, z, pose_error)
         identity = self.model.encode(views.source, Motion(source_pose, z_source))
         contrasts = self.config.loss.contrastive > 0 and step % self.config.loss.contrastive_every == 0
         if contrasts and len(views.source) * ranks() < 2:
@@ -107,7 +115,7 @@ class BaseStage(nn.Module):
             )
         output, crossed = self._generate(identity, Motion(driver_pose, z_driver), contrasts)
         losses = self._image_losses(batch, output, views)
-        losses |= self._label_losses(batch, identity, output, z, pose_error)
+        losses |= self._label_losses(batch, (identity.displacement, output.displacement), z, pose_error)
         if contrasts:
             losses["contrastive"] = self._contrastive(batch, output, crossed, driver_pose, z_driver, views)
         return losses
@@ -180,6 +188,8 @@ class BaseStage(nn.Module):
             losses |= self._adversarial(prediction, views.target)
         if w.copied and output.view is not None:
             losses["copied"] = masked_l1(output.view.image, views.target, views.target_matte)
+        if w.surface and output.view is not None:
+            losses["surface"] = surface_loss(output.view.depth, batch["target_coords"], batch["target_valid"])
         return losses
 
     def _adversarial(self, prediction: Tensor, target: Tensor) -> Losses:
@@ -203,7 +213,8 @@ class BaseStage(nn.Module):
         ]
         return discriminator_hinge(halves[0], halves[1])
 
-    def _label_losses(self, batch: Batch, identity: Identity, output: Output, z: Tensor, pose_error: Tensor) -> Losses:
+    def _label_losses(self, batch: Batch, fields: tuple[Tensor, Tensor], z: Tensor, pose_error: Tensor) -> Losses:
+        """Against what synthetic clips know; `fields` are the displacements of W_s-> and W_->d."""
         w, losses = self.config.loss, {}
         if w.pose:
             losses["pose"] = pose_error
@@ -211,22 +222,12 @@ class BaseStage(nn.Module):
             labels = torch.cat([batch["source_readout"], batch["target_readout"]])
             losses["expression"] = readout_loss(self.readout(z), labels, readout_weights(self.expression_names).to(z))
         if w.warp:
-            size = (identity.volume.shape[2], identity.volume.shape[3], identity.volume.shape[4])
-            for side, role, field in (
-                ("source", "source", identity.displacement),
-                ("driver", "target", output.displacement),
-            ):
-                if field is not None:
-                    losses[f"warp_{side}"] = warp_loss(
-                        field,
-                        label_pose(batch, role),
-                        batch[f"{role}_coords"],
-                        batch[f"{role}_valid"],
-                        size,
-                        side=side,
-                    )
-        if w.surface and output.view is not None:
-            losses["surface"] = surface_loss(output.view.depth, batch["target_coords"], batch["target_valid"])
+            m = self.config.model
+            width = (self.config.run.train_size or m.image_size) * m.volume_size // m.image_size
+            size = (m.volume_depth, width, width)
+            for side, role, field in zip(("source", "driver"), ("source", "target"), fields, strict=True):
+                pose, coords, valid = label_pose(batch, role), batch[f"{role}_coords"], batch[f"{role}_valid"]
+                losses[f"warp_{side}"] = warp_loss(field, pose, coords, valid, size, side=side)
         return losses
 
     def _contrastive(
