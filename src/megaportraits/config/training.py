@@ -14,9 +14,14 @@ class DataConfig(Config):
     """Where pairs come from and how they are made."""
 
     path: str = ""
+    """A folder of shards, the address of one, or a mix of both (`docs/training.md`)."""
     validation: str = ""
     """A second folder of shards with other people; "" takes none."""
     workers: int = 2
+    stream_shards: int = Field(default=4, ge=1)
+    """Of streamed data: shards that each loading process holds at a time."""
+    stream_draws: int = Field(default=256, ge=1)
+    """Of streamed data: pairs that it makes until it moves on by one shard."""
     cross_identity: float = Field(default=0.0, ge=0, le=1)
     """Share of pairs whose driver is another person with the same motion (exact target; synthetic clips only)."""
     flip: bool = True

@@ -10,9 +10,10 @@ import io
 import json
 import os
 import tarfile
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,13 +31,13 @@ from megaportraits.data.codec import (
     encode_matte,
 )
 from megaportraits.data.mix import parse_mix
+from megaportraits.data.tar import ClipMembers, scan_shard
 from megaportraits.errors import DataError
 from megaportraits.ops.geometry import HeadPose
 
 FORMAT = 1
 CLIPS_PER_SHARD = 64
 KINDS = ("lifted", "cg", "real")
-_BLOCK = 512  # tar block, bytes
 
 
 @dataclass(frozen=True)
@@ -241,13 +242,6 @@ class ShardWriter:
             self._partial.unlink(missing_ok=True)
 
 
-@dataclass(frozen=True)
-class _Clip:
-    shard: Path
-    key: str
-    members: dict[str, tuple[int, int]]  # name after the key's dot: offset, size
-
-
 class ClipIndex:
     """Random access to all clips of a folder of local shards, or of a mix of folders.
 
@@ -268,9 +262,14 @@ class ClipIndex:
         self.shares = parse_mix(folder)
         self._cache_size = cache
         self._records: OrderedDict[int, ClipRecord] = OrderedDict()
-        self._clips: list[_Clip] = []
+        self._clips: list[ClipMembers] = []
         self._ends: list[int] = []
         for share in self.shares:
+            if isinstance(share.folder, str):
+                raise DataError(
+                    f"{share.folder} is an address; only `train base` and `train motion` stream.",
+                    fix="Copy the shards into a folder.",
+                )
             shards = sorted(share.folder.glob("clips-*.tar"))
             if not shards:
                 raise DataError(
@@ -279,7 +278,7 @@ class ClipIndex:
                 )
             for shard in shards:
                 try:
-                    self._clips += _scan(shard)
+                    self._clips += scan_shard(shard)
                 except DataError as error:
                     if not skip_unreadable:
                         raise
@@ -299,6 +298,35 @@ class ClipIndex:
 
     def __len__(self) -> int:
         return len(self._clips)
+
+    @cached_property
+    def groups(self) -> dict[str, list[int]]:
+        """Clips by their motion group; reads all records once."""
+        found: dict[str, list[int]] = defaultdict(list)
+        for clip in range(len(self)):
+            group = self.record(clip).motion_group
+            if group is not None:
+                found[group].append(clip)
+        return dict(found)
+
+    def partners(self, index: int) -> list[int]:
+        """Clips of the same motion group, itself among them; none where it has no group."""
+        return self.groups.get(self.record(index).motion_group or "", [])
+
+    def expression_names(self) -> tuple[str, ...]:
+        """The coefficients' names of the first clip that knows any: in a mix, real ones know none."""
+        return next((names for i in range(len(self)) if (names := self.record(i).expression_names)), ())
+
+    def places(self) -> list[tuple[int, int]]:
+        """Of each clip its shard's number in the order of names, and its own number in the shard."""
+        shards: dict[Path, int] = {}
+        counts: dict[Path, int] = {}
+        found = []
+        for clip in self._clips:
+            place = counts.get(clip.shard, 0)
+            found.append((shards.setdefault(clip.shard, len(shards)), place))
+            counts[clip.shard] = place + 1
+        return found
 
     def record(self, index: int) -> ClipRecord:
         """The record of clip `index`, parsed once and kept in a bounded cache."""
@@ -342,7 +370,7 @@ class ClipIndex:
         record = self.record(index)
         return record, [self.read_frame(index, j, coords=coords) for j in range(len(record.frames))]
 
-    def _bytes(self, clip: _Clip, name: str) -> bytes:
+    def _bytes(self, clip: ClipMembers, name: str) -> bytes:
         if name not in clip.members:
             raise _corrupt(clip, name, "the member is missing")
         offset, size = clip.members[name]
@@ -353,7 +381,7 @@ class ClipIndex:
             raise _corrupt(clip, name, f"expected {size} bytes, got {len(content)}")
         return content
 
-    def _decoded(self, clip: _Clip, name: str, decode: Any, shape: tuple[int, ...] | None) -> Any:
+    def _decoded(self, clip: ClipMembers, name: str, decode: Any, shape: tuple[int, ...] | None) -> Any:
         try:
             value = decode(self._bytes(clip, name))
         except (ValueError, cv2.error) as error:
@@ -363,37 +391,8 @@ class ClipIndex:
         return value
 
 
-def _corrupt(clip: _Clip, name: str, why: str) -> DataError:
+def _corrupt(clip: ClipMembers, name: str, why: str) -> DataError:
     return DataError(
         f"Corrupt member {clip.key}.{name} of shard {clip.shard}: {why}.",
         fix="Remove the shard and make it again.",
-    )
-
-
-def _scan(shard: Path) -> list[_Clip]:
-    """Where every member of a shard lies, by reading its tar headers; about 10 ms a shard."""
-    clips: dict[str, _Clip] = {}
-    size = shard.stat().st_size
-    with shard.open("rb") as file:
-        offset = 0
-        while offset + _BLOCK <= size:
-            file.seek(offset)
-            header = file.read(_BLOCK)
-            if not header.strip(b"\0"):
-                return list(clips.values())
-            try:
-                length = int(header[124:136].strip(b"\0 "), 8)
-                name = header[:100].rstrip(b"\0").decode()
-            except ValueError as error:
-                raise DataError(
-                    f"{shard} is not a readable tar shard at byte {offset}: {error}.",
-                    fix="Remove the shard and make it again.",
-                ) from error
-            if header[156:157] in (b"0", b"\0"):
-                key, _, member = name.rpartition("/")[2].partition(".")
-                clip = clips.setdefault(key, _Clip(shard, key, {}))
-                clip.members[member] = (offset + _BLOCK, length)
-            offset += _BLOCK + -(-length // _BLOCK) * _BLOCK
-    raise DataError(
-        f"{shard} ends without the tar end mark: it is truncated.", fix="Remove the shard and make it again."
     )

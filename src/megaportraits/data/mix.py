@@ -1,4 +1,4 @@
-"""Several folders of shards in one config line: `real/train * 0.3 + lifted/train * 0.5 + cg/train * 0.2`."""
+"""Several folders of shards in one config line: `real/train * 0.3 + lifted/train * 0.5 + s3://bucket/cg * 0.2`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _SHARE = re.compile(r"(?P<folder>.*?)(\s*\*\s*(?P<weight>\d+\.?\d*|\.\d+))?")
 
 @dataclass(frozen=True)
 class Share:
-    """A folder and its part of all draws, the parts of a mix adding up to 1."""
+    """A folder, or the address of one, and its part of all draws, the parts of a mix adding up to 1."""
 
-    folder: Path
+    folder: Path | str
     part: float
 
 
@@ -29,14 +29,23 @@ def parse_mix(line: str | Path) -> tuple[Share, ...]:
         DataError: an empty name, or weights of which none is positive.
     """
     if isinstance(line, Path) or " + " not in line:
-        return (Share(Path(line), 1.0),)
+        return (Share(_place(line), 1.0),)
     found = []
     for term in line.split(" + "):
         match = _SHARE.fullmatch(term.strip())
         if match is None or not match["folder"]:
             raise DataError(f"{term!r} in {line!r} names no folder.", fix="Write FOLDER * WEIGHT + FOLDER * WEIGHT.")
-        found.append((Path(match["folder"]), float(match["weight"] or 1)))
+        found.append((_place(match["folder"]), float(match["weight"] or 1)))
     total = sum(weight for _, weight in found)
     if total <= 0:
         raise DataError(f"All weights in {line!r} are 0.", fix="Give at least one folder a positive weight.")
     return tuple(Share(folder, weight / total) for folder, weight in found)
+
+
+def is_address(place: object) -> bool:
+    """Whether a folder of shards is streamed (`https://`, `s3://`, ...: `data.stream`) rather than opened."""
+    return "://" in str(place)
+
+
+def _place(name: str | Path) -> Path | str:
+    return str(name) if is_address(name) else Path(name)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from megaportraits.data.clips import ClipIndex, ClipRecord, Frame
+from megaportraits.data.stream import Clips, Layout, StreamIndex, open_clips
 from megaportraits.errors import DataError
 
 _DRAWS = 10
@@ -29,12 +30,13 @@ class PairDataset(Dataset[dict[str, Tensor]]):
       making the target's motion, so that cross-driving has an exact answer.
 
     Args:
-        folder: shards of clips, or a mix of folders (`data.mix`).
+        folder: shards of clips, their address (`data.stream`), or a mix of both (`data.mix`).
         length: number of pairs; the training's steps times batch size.
         size: side of the images, pixels.
         seed: of all draws.
         cross_identity: see above; clips without a motion group are always driven by themselves.
-        expression_names: the read-out's coefficients; clips that do not know one give NaN for it.
+        expression_names: the read-out's coefficients; clips that do not know one give NaN for it. None: the data's.
+        stream_shards, stream_draws: see `StreamIndex`.
     """
 
     def __init__(
@@ -45,48 +47,54 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         size: int,
         seed: int = 0,
         cross_identity: float = 0.0,
-        expression_names: tuple[str, ...] = (),
+        expression_names: tuple[str, ...] | None = (),
+        stream_shards: int = 4,
+        stream_draws: int = 256,
     ) -> None:
-        self.index = ClipIndex(folder, skip_unreadable=True)
+        self.index = open_clips(folder, seed=seed, shards=stream_shards, draws=stream_draws)
         self.length, self.size, self.seed = length, size, seed
-        self.cross_identity, self.expression_names = cross_identity, expression_names
-        groups: dict[str, list[int]] = defaultdict(list)
-        if cross_identity > 0:
-            for clip in range(len(self.index)):
-                group = self.index.record(clip).motion_group
-                if group is not None:
-                    groups[group].append(clip)
-        self._groups = dict(groups)
+        self.cross_identity = cross_identity
+        self.expression_names = self.index.expression_names() if expression_names is None else expression_names
+        if cross_identity > 0 and isinstance(self.index, ClipIndex):
+            _ = self.index.groups  # once, for all loading processes
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, k: int) -> dict[str, Tensor]:
-        return read_or_redraw(self._pair, np.random.default_rng((self.seed, k)))
+        rng = np.random.default_rng((self.seed, k))
+        if isinstance(self.index, ClipIndex):
+            return read_or_redraw(partial(self._pair, self.index), rng)
+        item = read_or_redraw(partial(self._pair, self.index.at(k)), rng)
+        return item | {"unreadable": item["unreadable"] + self.index.lost()}
 
-    def _pair(self, rng: np.random.Generator) -> dict[str, Tensor]:
-        clip = self.index.draw(rng)
-        record = self.index.record(clip)
+    def spread(self, layout: Layout) -> None:
+        """Take note of who makes which item, on which streamed data depend."""
+        if isinstance(self.index, StreamIndex):
+            self.index.layout = layout
+
+    def _pair(self, clips: Clips, rng: np.random.Generator) -> dict[str, Tensor]:
+        clip = clips.draw(rng)
+        record = clips.record(clip)
         count = len(record.frames)
         first = int(rng.integers(count))
         second = int((first + 1 + rng.integers(max(count - 1, 1))) % count)
-        driver_clip = self._partner(clip, record, rng)
+        driver_clip = self._partner(clips, clip, rng)
         item: dict[str, Tensor] = {"identity": torch.tensor(clip), "cross": torch.tensor(driver_clip != clip)}
         frames = {"source": (clip, first), "target": (clip, second), "driver": (driver_clip, second)}
         for role, (c, f) in frames.items():
             if role == "driver" and driver_clip == clip:
                 item |= {f"driver_{key}": item[f"target_{key}"] for key in ("image", "matte")}
                 continue
-            frame = self.index.read_frame(c, f, coords=role != "driver")
+            frame = clips.read_frame(c, f, coords=role != "driver")
             item |= {f"{role}_{key}": value for key, value in self._tensors(frame, record, role).items()}
         return item
 
-    def _partner(self, clip: int, record: ClipRecord, rng: np.random.Generator) -> int:
-        crosses = rng.random() < self.cross_identity
-        others = [c for c in self._groups.get(record.motion_group or "", []) if c != clip]
-        if not crosses or not others:
+    def _partner(self, clips: Clips, clip: int, rng: np.random.Generator) -> int:
+        if not rng.random() < self.cross_identity:
             return clip
-        return others[int(rng.integers(len(others)))]
+        others = [c for c in clips.partners(clip) if c != clip]
+        return others[int(rng.integers(len(others)))] if others else clip
 
     def _tensors(self, frame: Frame, record: ClipRecord, role: str) -> dict[str, Tensor]:
         out: dict[str, Tensor] = {
@@ -109,7 +117,8 @@ class PairDataset(Dataset[dict[str, Tensor]]):
 
     def describe(self, batch: dict[str, Tensor]) -> list[str]:
         """The clip key of every sample of a batch."""
-        return [self.index.record(clip).key for clip in batch["identity"].tolist()]
+        name = self.index.name if isinstance(self.index, StreamIndex) else lambda clip: self.index.record(clip).key
+        return [name(clip) for clip in batch["identity"].tolist()]
 
 
 def read_or_redraw(

@@ -11,7 +11,9 @@ train_app = typer.Typer(
     help="Train a stage; Ctrl-C checkpoints and leaves, --resume goes on exactly.", no_args_is_help=True
 )
 
-Data = Annotated[Path, typer.Option(help="Folder of training shards (or a folder with train/ and val/).")]
+Data = Annotated[
+    str, typer.Option(help="Folder of training shards (or with train/ and val/); for base and motion also an address.")
+]
 Out = Annotated[Path, typer.Option(help="Run folder: config, statistics, sample grids, checkpoints, weights.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a config value: a.b=c.")]
@@ -106,7 +108,10 @@ def train_head_pose(
     train(load_config(TrainHeadPoseConfig, config, [*_paths(data), *(overrides or [])]), out, resume=resume)
 
 
-def _paths(data: Path) -> list[str]:
+def _paths(data: str | Path) -> list[str]:
+    if "://" in str(data):  # streamed: taken as it is given
+        return [f"data.path={data}"]
+    data = Path(data)
     nested = (data / "train").is_dir()
     paths = [f"data.path={data / 'train' if nested else data}"]
     if nested and (data / "val").is_dir():

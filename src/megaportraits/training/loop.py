@@ -26,6 +26,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from megaportraits.config import OptimConfig, RunConfig
+from megaportraits.data.stream import Layout
 from megaportraits.errors import TrainingError
 from megaportraits.training import checkpoint
 from megaportraits.training.run import Meter, Run
@@ -292,6 +293,8 @@ def _loader(fabric: Fabric, dataset: Dataset[Batch], config: Any, first: int) ->
             f"{optim.accumulate} parts",
             fix="Choose optim.batch_size as a multiple of their product.",
         )
+    if hasattr(dataset, "spread"):
+        dataset.spread(Layout(optim.batch_size, fabric.world_size, optim.accumulate, max(config.data.workers, 1)))
     loader = DataLoader(
         dataset,
         batch_size=optim.batch_size // parts,

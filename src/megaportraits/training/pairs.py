@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from megaportraits.config import TrainBaseConfig
-from megaportraits.data.clips import ClipIndex
 from megaportraits.data.pairs import PairDataset
 
 
@@ -15,14 +14,13 @@ def run_pairs(config: TrainBaseConfig, validation_count: int) -> tuple[PairDatas
 
 
 def _pairs(config: TrainBaseConfig, path: str, length: int, seed: int) -> PairDataset:
-    index = ClipIndex(path, skip_unreadable=True)
-    # Real clips know no coefficients; in a mix the synthetic ones name them.
-    names = next((names for i in range(len(index)) if (names := index.record(i).expression_names)), ())
     return PairDataset(
         path,
         length=length,
         size=config.model.image_size,
         seed=seed,
         cross_identity=config.data.cross_identity,
-        expression_names=names,
+        expression_names=None,
+        stream_shards=config.data.stream_shards,
+        stream_draws=config.data.stream_draws,
     )

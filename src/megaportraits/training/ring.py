@@ -30,7 +30,7 @@ def previous_sample(batch: Tensor) -> Tensor:
     """
     if ranks() == 1:
         return batch.roll(1, 0)
-    before: Tensor = _Shift.apply(batch[-1:].contiguous())  # type: ignore[no-untyped-call]
+    before: Tensor = _Shift.apply(batch[-1:].contiguous())
     return torch.cat([before, batch[:-1]])
 
 

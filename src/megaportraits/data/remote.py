@@ -1,0 +1,96 @@
+"""Shards at an address: `https://`, `s3://`, `gs://`, whatever fsspec reaches."""
+
+from __future__ import annotations
+
+import fnmatch
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fsspec.core import url_to_fs
+
+from megaportraits.data.tar import scan_shard
+from megaportraits.errors import DataError
+
+INDEX = "index.txt"
+"""Names the shards, one a line, where a server does not list its folders."""
+_PATTERN = "clips-*.tar"
+_ATTEMPTS, _PAUSE_SECONDS = 4, 1.0
+
+
+@dataclass(frozen=True)
+class RemoteFolder:
+    """A folder of shards somewhere else.
+
+    Attributes:
+        address: without a slash at the end.
+        names: of its shards, sorted.
+    """
+
+    address: str
+    names: tuple[str, ...]
+
+    @staticmethod
+    def open(address: str) -> RemoteFolder:
+        """List a folder: by its `index.txt` where there is one, else as the server lists it.
+
+        Raises:
+            DataError: nothing is reached, or no shard is found.
+        """
+        address = address.rstrip("/")
+        with _told(address):
+            system, path = url_to_fs(address)
+            try:
+                names = system.cat_file(f"{path}/{INDEX}").decode().split()
+            except FileNotFoundError:
+                names = [str(entry).rstrip("/").rpartition("/")[2] for entry in system.ls(path, detail=False)]
+        found = sorted({name for name in names if fnmatch.fnmatch(name, _PATTERN)})
+        if not found:
+            raise DataError(
+                f"No shards {_PATTERN} found at {address}.",
+                fix=f"Put an {INDEX} beside them that names one a line: ls {_PATTERN} > {INDEX}",
+            )
+        return RemoteFolder(address, tuple(found))
+
+    def fetch(self, number: int, to: Path) -> None:
+        """Copy shard `number` to a local file, which appears when it is whole; tries again for a while.
+
+        Raises:
+            DataError: it cannot be had, or is no whole tar file.
+        """
+        name = self.names[number]
+        partial = to.with_suffix(".partial")
+        for attempt in range(_ATTEMPTS):
+            try:
+                with _told(f"{self.address}/{name}"):
+                    system, path = url_to_fs(self.address)
+                    system.get_file(f"{path}/{name}", str(partial))
+                scan_shard(partial)
+                partial.replace(to)
+                return
+            except DataError as error:
+                partial.unlink(missing_ok=True)
+                if attempt == _ATTEMPTS - 1 or isinstance(error.__cause__, FileNotFoundError):
+                    raise DataError(f"{self.address}/{name}: {error.message}", fix=error.fix) from error
+                time.sleep(_PAUSE_SECONDS * 4**attempt)
+
+
+@contextmanager
+def _told(address: str) -> Iterator[Any]:
+    """Whatever a driver of fsspec raises, as an error that a user can act on."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(f"nothing is found at {address}", fix="Check the address.") from error
+    except ImportError as error:
+        raise DataError(
+            f"{address} needs a package that is not here: {error}",
+            fix="Install it; for http:// and https:// that is aiohttp, for s3:// s3fs, for gs:// gcsfs.",
+        ) from error
+    except Exception as error:  # every driver has exceptions of its own (aiohttp, botocore, ...)
+        raise DataError(
+            f"{address} cannot be read: {type(error).__name__}: {error}", fix="Check the network and the address."
+        ) from error
