@@ -90,6 +90,16 @@ def test_nano_hr_costs_less_than_two_gmac_a_frame(name: str) -> None:
     assert counter.get_total_flops() / 2 < 2e9
 
 
+def test_the_one_stage_ablation_is_nano_with_one_more_upsampling_block() -> None:
+    one, two = (load_config(TrainBaseConfig, name).model for name in ("nano-one-stage", "nano"))
+    assert (one.image_size, one.volume_size) == (2 * two.image_size, two.volume_size)
+    with torch.device("meta"):
+        ours, nano = BaseModel(one), BaseModel(two)
+    assert len(ours.generator_2d.up) == len(nano.generator_2d.up) + 1
+    for part in ("appearance", "motion", "warp_source", "warp_driver", "generator_3d", "projection"):
+        assert millions(getattr(ours, part)) == millions(getattr(nano, part)), part
+
+
 @torch.no_grad()
 def test_the_residual_form_starts_from_bicubic_upsampling() -> None:
     picture = torch.rand(2, 4, 32, 32)
