@@ -9,7 +9,7 @@ import megaportraits
 
 ROOT = Path(megaportraits.__file__).parent
 FLOORS = [
-    {"cli", "web", "__main__"},
+    {"cli", "commands", "web", "__main__"},
     {"training", "pipeline", "export"},
     {"prepare"},
     {"evaluation"},

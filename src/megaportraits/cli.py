@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from megaportraits.commands.student import distill, student_app
 from megaportraits.errors import MegaPortraitsError
 from megaportraits.prepare.command import prepare
 from megaportraits.training.command import train_app
@@ -26,8 +27,10 @@ app = typer.Typer(
 )
 weights_app = typer.Typer(help="Get, list and verify weights.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
+app.add_typer(student_app, name="student")
 app.add_typer(weights_app, name="weights")
 app.command()(prepare)
+app.command()(distill)
 
 
 @app.command()

@@ -1,0 +1,153 @@
+"""From photographs and drivers to a student: the work behind `megaportraits distill` and `student add`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from megaportraits.config import TrainStudentConfig
+from megaportraits.errors import TrainingError, WeightsError
+from megaportraits.media import check_output
+from megaportraits.models.storage import find_base, find_enhancer, load_student, read_notes, save_student
+from megaportraits.models.student import Student
+from megaportraits.pipeline import Avatar, PoseFrom
+from megaportraits.pipeline.driver_clips import Drivers, Progress, find_drivers
+from megaportraits.pipeline.lessons import LessonMaker, find_avatars
+from megaportraits.pipeline.teacher import AvatarTeacher
+from megaportraits.training.student import FILE_NAME, add_avatar, train_student
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """What a student learns from, and where everything goes.
+
+    Attributes:
+        drivers: folder of videos or shards.
+        teacher: weights of the base model, by name or file.
+        out: the student's file.
+        run: the run folder: drivers cut from videos, lessons, and the training run.
+        frames: so many driver frames, at most.
+        per_driver: avatars drawn for each of them; 0 is all.
+        every: use every n-th frame of a video.
+        resume: go on with what the run folder holds.
+        enhancer: weights of the teacher's second stage, by name or file; None: without.
+        device: the teacher's.
+    """
+
+    drivers: Path
+    teacher: str
+    out: Path
+    run: Path
+    frames: int = 4000
+    per_driver: int = 2
+    every: int = 2
+    resume: bool = False
+    enhancer: str | None = None
+    device: str = "auto"
+
+    @property
+    def lessons(self) -> Path:
+        """Where the teacher's pictures are kept."""
+        return self.run / "lessons"
+
+    @property
+    def trains(self) -> bool:
+        """Whether the training run has begun before."""
+        return self.resume and (self.run / "config.yaml").is_file()
+
+    def check(self) -> None:
+        """Refuse to overwrite, before any work.
+
+        Raises:
+            MediaError: the student's file exists.
+            TrainingError: the run folder is in use, and this is not to go on with it.
+        """
+        if self.out.suffix != ".safetensors":
+            raise WeightsError(
+                f"{self.out}: expected a file *.safetensors", fix="For example --out student.safetensors."
+            )
+        check_output(self.out, overwrite=self.resume)
+        if not self.resume and any((self.run / name).exists() for name in ("lessons", "config.yaml")):
+            raise TrainingError(
+                f"{self.run} already holds a run", fix="Add --resume to go on, or choose another --run folder."
+            )
+
+
+def distill(job: Distillation, avatars: Path, config: TrainStudentConfig) -> Student | None:
+    """A student of all photographs in a folder; None when a signal stopped the training, which can go on later.
+
+    Raises:
+        MegaPortraitsError: as its parts say; nothing is overwritten.
+    """
+    job.check()
+    photos = find_avatars(avatars)
+    notes = teach(job, photos, config)
+    steps = train_student(config, list(photos), job.lessons, job.run, resume=job.trains)
+    if steps < config.optim.steps:
+        return None
+    student = load_student(job.run / FILE_NAME)
+    save_student(job.out, student, notes={**notes, "steps": str(steps)})
+    return student
+
+
+def add(job: Distillation, path: Path, photo: Path, name: str, config: TrainStudentConfig) -> Student | None:
+    """A finished student with one more avatar; None as `distill`.
+
+    Raises:
+        WeightsError: the student has an avatar of that name.
+        MegaPortraitsError: as its parts say; nothing is overwritten, the student's own file neither.
+    """
+    job.check()
+    check_output(job.out, overwrite=True, inputs=(path,))
+    before = load_student(path)
+    if name in before.avatars:
+        raise WeightsError(f"the student has an avatar {name!r} already", fix="Give another --name.")
+    config = config.model_copy(update={"model": before.config})
+    notes = teach(job, {name: photo}, config)
+    steps, student = add_avatar(config, before, name, job.lessons, job.run, resume=job.trains)
+    if steps < config.optim.steps:
+        return None
+    kept = {key: value for key, value in read_notes(path).items() if key not in ("kind", "config", "avatars")}
+    save_student(job.out, student, notes={**notes, **kept})
+    return student
+
+
+def teach(job: Distillation, photos: dict[str, Path], config: TrainStudentConfig) -> dict[str, str]:
+    """Cut drivers, draw lessons; what is there already stays. Returns notes on the teacher."""
+    avatar = Avatar.from_pretrained(job.teacher, device=job.device, pose_from=PoseFrom.LANDMARKS, enhancer=job.enhancer)
+    files = [find_base(job.teacher), *([find_enhancer(job.enhancer)] if job.enhancer else [])]
+    teacher = AvatarTeacher(avatar, job.teacher, files)
+    size = max(avatar.size, config.model.input_size)
+    with _bar() as tell:
+        train, held_out = find_drivers(
+            job.drivers, job.run / "drivers", count=job.frames, size=size, every=job.every, progress=tell
+        )
+        maker = LessonMaker(
+            teacher,
+            photos,
+            size=size,
+            driver_size=config.model.input_size,
+            picture_size=config.model.image_size,
+            per_driver=job.per_driver,
+            seed=config.run.seed,
+        )
+        parts: dict[str, Drivers] = {"train": train, "val": held_out}
+        maker.make(parts, job.lessons, lambda done, total: tell("teacher's pictures", done, total))
+    return {"teacher": Path(job.teacher).name, "teacher_sha256": teacher.sha256}
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    from rich import progress
+
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(),
+    )
+    with progress.Progress(*columns, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)

@@ -1,0 +1,125 @@
+"""`megaportraits distill` and `megaportraits student ...`: typed functions, heavy imports inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+student_app = typer.Typer(help="Students: fast avatars of fixed people, made by `distill`.", no_args_is_help=True)
+
+Drivers = Annotated[Path, typer.Option(help="Folder of driving videos, or of shards of `synth` or `prepare`.")]
+Teacher = Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="The student to write, a .safetensors file.")]
+Run = Annotated[
+    Path | None, typer.Option(help="Folder for lessons, checkpoints and statistics; default: beside --out.")
+]
+Frames = Annotated[int, typer.Option(min=1, help="Driver frames to learn from, at most.")]
+PerDriver = Annotated[int, typer.Option(min=0, help="Avatars that the teacher draws for each driver; 0: all.")]
+Every = Annotated[int, typer.Option(min=1, help="Use every n-th frame of a driving video.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --run.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a config value: a.b=c.")]
+Enhancer = Annotated[
+    str | None, typer.Option(help="The teacher's second stage, by name or file: pictures of twice its size.")
+]
+Device = Annotated[str, typer.Option(help="The teacher's: auto, cpu or cuda.")]
+
+
+def distill(
+    avatars: Annotated[Path, typer.Option(help="Folder of photographs, one person each; file names become names.")],
+    drivers: Drivers,
+    out: Out,
+    teacher: Teacher = "nano",
+    config: Annotated[str, typer.Option(help="student-nano, student (the paper's) or a YAML file.")] = "student-nano",
+    run: Run = None,
+    frames: Frames = 4000,
+    per_driver: PerDriver = 2,
+    every: Every = 2,
+    resume: Resume = False,
+    overrides: Overrides = None,
+    enhancer: Enhancer = None,
+    device: Device = "auto",
+) -> None:
+    """Teach a small, fast network the avatars of some photographs; Ctrl-C leaves, --resume goes on exactly."""
+    from megaportraits.commands import distill as work
+    from megaportraits.config import TrainStudentConfig, load_config
+
+    job = work.Distillation(
+        drivers, teacher, out, run or _beside(out), frames, per_driver, every, resume, enhancer, device
+    )
+    _tell(work.distill(job, avatars, load_config(TrainStudentConfig, config, overrides or [])), job.run, out)
+
+
+@student_app.command("add")
+def student_add(
+    student: Annotated[Path, typer.Argument(help="A finished student.")],
+    photo: Annotated[Path, typer.Argument(help="Photograph of one more person.")],
+    drivers: Drivers,
+    out: Out,
+    name: Annotated[str, typer.Option(help='The new avatar; "": the name of the file.')] = "",
+    teacher: Teacher = "nano",
+    config: Annotated[str, typer.Option(help="How it learns; the model is the student's.")] = "student-nano-add",
+    run: Run = None,
+    frames: Frames = 1000,
+    every: Every = 2,
+    resume: Resume = False,
+    overrides: Overrides = None,
+    enhancer: Enhancer = None,
+    device: Device = "auto",
+) -> None:
+    """Add an avatar to a finished student; the others stay the same, bit for bit."""
+    from megaportraits.commands import distill as work
+    from megaportraits.config import TrainStudentConfig, load_config
+
+    job = work.Distillation(drivers, teacher, out, run or _beside(out), frames, 0, every, resume, enhancer, device)
+    settings = load_config(TrainStudentConfig, config, overrides or [])
+    _tell(work.add(job, student, photo, name or photo.stem, settings), job.run, out)
+
+
+@student_app.command("report")
+def student_report(
+    student: Annotated[Path, typer.Argument(help="A student.")],
+    lessons: Annotated[Path, typer.Option(help="Its run folder: the teacher's pictures of drivers not learned from.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for report.json, report.md and pictures.png.")],
+    teacher: Teacher = "nano",
+    pictures: Annotated[int, typer.Option(min=1, help="Pictures to compare for each avatar, at most.")] = 50,
+) -> None:
+    """Measure a student against its teacher: PSNR and perceptual distance by avatar, speed, size."""
+    from megaportraits.evaluation.judges import Judges
+    from megaportraits.evaluation.student import measure_student
+    from megaportraits.models.storage import load_base
+
+    judges = Judges()
+    report = measure_student(
+        student, lessons / "lessons", judges.distance, judges.perceptual, load_base(teacher), pictures=pictures
+    )
+    for path in report.write(out):
+        typer.echo(str(path))
+    typer.echo(report.to_markdown())
+
+
+@student_app.command("info")
+def student_info(student: Annotated[Path, typer.Argument(help="A student.")]) -> None:
+    """Say whose avatars a student holds, and what it is."""
+    from megaportraits.models.storage import load_student, read_notes
+
+    model = load_student(student)
+    typer.echo(f"{model.config.name}: {model.config.input_size} px in, {model.config.image_size} px out")
+    for key in ("steps", "teacher", "teacher_sha256"):
+        if value := read_notes(student).get(key):
+            typer.echo(f"{key}: {value}")
+    typer.echo(f"{model.bytes_shared() / 1e6:.1f} MB, and {model.bytes_per_avatar() / 1e6:.1f} MB for each of:")
+    for index, name in enumerate(model.avatars):
+        typer.echo(f"{index:4d}  {name}")
+
+
+def _beside(out: Path) -> Path:
+    return out.with_name(f"{out.stem}-run")
+
+
+def _tell(student: object, run: Path, out: Path) -> None:
+    if student is None:
+        typer.echo(f"Stopped; the same line with --resume goes on. What is learned so far: {run}")
+        raise typer.Exit(130)
+    typer.echo(str(out))

@@ -1,0 +1,245 @@
+"""A student against its teacher (4.5): how alike their pictures are, how fast, how large; and a picture to look at."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from megaportraits.data.lesson_items import lesson_item, spread
+from megaportraits.data.lessons import LessonIndex
+from megaportraits.errors import DataError
+from megaportraits.evaluation.metrics import psnr
+from megaportraits.media.images import UInt8, write_image
+from megaportraits.models.base import BaseModel
+from megaportraits.models.storage import load_student
+from megaportraits.models.student import Student
+from megaportraits.nn.blocks import fold_weight_standardization
+
+Distance = Callable[[UInt8, UInt8], float]
+
+GREY = 128
+"""Behind the pictures that are compared."""
+PAPER = {"psnr": 23.14, "lpips": 0.208}
+"""The paper's student of 100 avatars against its teacher, at its own resolution (4.5)."""
+_COLUMNS, _CELL = 8, 128
+_TIMED = 15
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Means over the pictures of one avatar.
+
+    Attributes:
+        pictures: how many.
+        psnr: student against teacher, dB.
+        floor: the same for the avatar's mean picture, which does not move: what a student must beat.
+        distance: perceptual, 0 is equal.
+    """
+
+    pictures: int
+    psnr: float
+    floor: float
+    distance: float
+
+
+@dataclass
+class StudentReport:
+    """What `measure_student` found.
+
+    Attributes:
+        student: the file's name.
+        perceptual: name of the distance, which says the network.
+        scores: by avatar.
+        bytes_shared, bytes_per_avatar: of the file.
+        teacher_ms, student_ms: medians for one frame, network alone, measured in turn on this machine.
+        rows: driver, teacher and student pictures by avatar.
+    """
+
+    student: str
+    image_size: int
+    perceptual: str
+    scores: dict[str, Scores]
+    bytes_shared: int
+    bytes_per_avatar: int
+    teacher_ms: float
+    student_ms: float
+    rows: dict[str, list[tuple[UInt8, UInt8, UInt8]]] = field(default_factory=dict, repr=False)
+
+    def mean(self, name: str) -> float:
+        """A score's mean over the avatars."""
+        return statistics.fmean(getattr(scores, name) for scores in self.scores.values())
+
+    def to_json(self) -> str:
+        """All numbers."""
+        content: dict[str, Any] = {name: getattr(self, name) for name in ("student", "image_size", "perceptual")}
+        content["avatars"] = {name: vars(scores) for name, scores in self.scores.items()}
+        content["mean"] = {name: self.mean(name) for name in ("psnr", "floor", "distance")}
+        for name in ("bytes_shared", "bytes_per_avatar", "teacher_ms", "student_ms"):
+            content[name] = getattr(self, name)
+        content["speed_up"] = self.teacher_ms / self.student_ms
+        return json.dumps(content, indent=1) + "\n"
+
+    def to_markdown(self) -> str:
+        """A table and three sentences."""
+        lines = [
+            f"# {self.student} against its teacher, {self.image_size} px",
+            "",
+            f"| avatar | pictures | PSNR, dB | mean picture's PSNR | {self.perceptual} |",
+            "|---|---|---|---|---|",
+        ]
+        for name, s in self.scores.items():
+            lines.append(f"| {name} | {s.pictures} | {s.psnr:.2f} | {s.floor:.2f} | {s.distance:.4f} |")
+        quality, floor, distance = (self.mean(name) for name in ("psnr", "floor", "distance"))
+        lines += [
+            f"| **mean** | | **{quality:.2f}** | {floor:.2f} | **{distance:.4f}** |",
+            "",
+            f"Speed: {self.student_ms:.1f} ms a frame, its teacher {self.teacher_ms:.1f} ms: "
+            f"{self.teacher_ms / self.student_ms:.1f} times faster (networks alone, torch, one frame at a time).",
+            f"Size: {self.bytes_per_avatar / 1e6:.2f} MB an avatar, {self.bytes_shared / 1e6:.1f} MB shared by all.",
+            f"The paper's student of 100 avatars has {PAPER['psnr']} dB and LPIPS {PAPER['lpips']} against its own "
+            "teacher, is ten times faster than it, and takes 8 MB an avatar. Drivers were not learned from.",
+            "",
+        ]
+        return "\n".join(lines)
+
+    def grid(self) -> UInt8:
+        """Three rows for each avatar: driver, teacher, student."""
+        blocks = []
+        for cells in self.rows.values():
+            padded = cells + [(np.zeros_like(cells[0][0]),) * 3] * (_COLUMNS - len(cells))
+            blocks += [np.hstack([cell[row] for cell in padded]) for row in range(3)]
+            blocks.append(np.full((4, blocks[-1].shape[1], 3), 255, np.uint8))
+        return np.vstack(blocks[:-1])
+
+    def write(self, out: Path) -> list[Path]:
+        """Write `report.json`, `report.md` and `pictures.png`; an earlier report there is replaced."""
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "report.json").write_text(self.to_json(), encoding="utf-8")
+        (out / "report.md").write_text(self.to_markdown(), encoding="utf-8")
+        write_image(out / "pictures.png", self.grid(), overwrite=True)
+        return [out / name for name in ("report.json", "report.md", "pictures.png")]
+
+
+def measure_student(
+    path: Path, lessons: Path, distance: Distance, perceptual: str, teacher: BaseModel, *, pictures: int = 50
+) -> StudentReport:
+    """Compare a student with the lessons that it did not learn from.
+
+    Args:
+        path: the student's file.
+        lessons: folder with `val` and `lessons.json`, which names the avatars.
+        distance: of two pictures, and
+        perceptual: its name.
+        teacher: for the speed.
+        pictures: for each avatar, at most.
+
+    Raises:
+        DataError: no lessons, or none of the student's avatars.
+        WeightsError: no student.
+    """
+    student = load_student(path)
+    fold_weight_standardization(student)
+    index, names = LessonIndex(lessons / "val"), _names(lessons)
+    known = {number: student.find(name) for number, name in enumerate(names) if name in student.avatars}
+    if not known:
+        raise DataError(
+            f"{lessons} shows {', '.join(names)}; {path} has none of them", fix="Give the run folder of this student."
+        )
+    found: dict[str, list[tuple[UInt8, UInt8, UInt8]]] = {names[number]: [] for number in known}
+    for lesson, avatar in spread(index, pictures * len(names)):
+        if avatar in known:
+            found[names[avatar]].append(_compare(student, index, lesson, avatar, known[avatar]))
+    found = {name: rows for name, rows in found.items() if rows}
+    teacher_ms, student_ms = _speed(teacher, student)
+    return StudentReport(
+        path.name,
+        student.config.image_size,
+        perceptual,
+        {name: _score(rows, distance) for name, rows in found.items()},
+        student.bytes_shared(),
+        student.bytes_per_avatar(),
+        teacher_ms,
+        student_ms,
+        {
+            name: [_cells(row) for row in rows[:: max(1, len(rows) // _COLUMNS)][:_COLUMNS]]
+            for name, rows in found.items()
+        },
+    )
+
+
+def _names(lessons: Path) -> list[str]:
+    path = lessons / "lessons.json"
+    if not path.is_file():
+        raise DataError(f"no lessons in {lessons}", fix="Give the run folder that `megaportraits distill` filled.")
+    return list(json.loads(path.read_text(encoding="utf-8"))["avatars"])
+
+
+def _compare(student: Student, index: LessonIndex, lesson: int, avatar: int, own: int) -> tuple[UInt8, UInt8, UInt8]:
+    config = student.config
+    item = lesson_item(index, lesson, avatar, driver_size=config.input_size, size=config.image_size)
+    background = GREY / 255
+    with torch.inference_mode():
+        output = student(item["driver"][None].float() / 255, torch.tensor([own]))
+    drawn = output.over(torch.full((1, 3, 1, 1), background))[0]
+    wanted = item["image"] / 255 + background * (1 - item["matte"] / 255)
+    return _pixels(item["driver"] / 255), _pixels(wanted), _pixels(drawn)
+
+
+def _score(rows: list[tuple[UInt8, UInt8, UInt8]], distance: Distance) -> Scores:
+    still = np.rint(np.mean([wanted for _, wanted, _ in rows], axis=0)).astype(np.uint8)
+    return Scores(
+        len(rows),
+        _mean(psnr(drawn, wanted) for _, wanted, drawn in rows),
+        _mean(psnr(still, wanted) for _, wanted, _ in rows),
+        _mean(distance(drawn, wanted) for _, wanted, drawn in rows),
+    )
+
+
+def _mean(values: Any) -> float:
+    return statistics.fmean(min(value, 99.0) for value in values)  # equal pictures are infinitely alike
+
+
+def _speed(teacher: BaseModel, student: Student) -> tuple[float, float]:
+    """Milliseconds a frame of both, each frame by itself; in turn, so that neighbours' work disturbs both alike."""
+    teacher, student = deepcopy(teacher), deepcopy(student)
+    fold_weight_standardization(teacher)
+    size, small = teacher.config.image_size, student.config.input_size
+    frame, driver = torch.rand(1, 3, size, size), torch.rand(1, 3, small, small)
+    with torch.inference_mode():
+        person, avatar = teacher.encode(frame), student.identity(torch.zeros(1, dtype=torch.long))
+        jobs: Mapping[str, Callable[[], object]] = {
+            "teacher": lambda: teacher.drive(person, frame),
+            "student": lambda: student.render(driver, avatar),
+        }
+        times: dict[str, list[float]] = {name: [] for name in jobs}
+        for turn in range(_TIMED + 3):
+            for name, job in jobs.items():
+                began = time.perf_counter()
+                job()
+                if turn >= 3:
+                    times[name].append(1e3 * (time.perf_counter() - began))
+    return statistics.median(times["teacher"]), statistics.median(times["student"])
+
+
+def _pixels(image: Tensor) -> UInt8:
+    return (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+
+
+def _cells(row: tuple[UInt8, UInt8, UInt8]) -> tuple[UInt8, UInt8, UInt8]:
+    return (_cell(row[0]), _cell(row[1]), _cell(row[2]))
+
+
+def _cell(image: UInt8) -> UInt8:
+    how = cv2.INTER_AREA if image.shape[0] > _CELL else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, (_CELL, _CELL), interpolation=how), np.uint8)

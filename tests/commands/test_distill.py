@@ -1,0 +1,97 @@
+"""`distill`, `student add`, `student report` and `student info` as a user runs them, with tiny networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from megaportraits.commands.student import distill, student_app
+from megaportraits.config import ModelConfig
+from megaportraits.errors import MediaError, TrainingError, WeightsError
+from megaportraits.media import write_image
+from megaportraits.models.base import BaseModel
+from megaportraits.models.storage import load_student, read_notes, save_base
+from tests.conftest import TINY_STUDENT
+
+SETTINGS = {
+    "model": TINY_STUDENT,
+    "discriminator": {"widths": [4, 6], "strides": [2, 2], "scales": 4},
+    "data": {"workers": 0},
+    "loss": {"perceptual": 0, "face": 0, "gaze": 0, "reconstruction": 1, "matte": 1},
+    "optim": {"steps": 2, "batch_size": 2},
+    "run": {"accelerator": "cpu", "tensorboard": False},
+}
+
+app = typer.Typer()
+app.command()(distill)
+app.add_typer(student_app, name="student")
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two avatars, one more photograph, a tiny teacher and a config."""
+    folder = tmp_path_factory.mktemp("studio")
+    (folder / "avatars").mkdir()
+    portrait = np.ascontiguousarray(skimage.data.astronaut()[:300, 80:380])
+    write_image(folder / "avatars/eileen.png", portrait)
+    write_image(folder / "avatars/mirrored.png", np.ascontiguousarray(portrait[:, ::-1]))
+    write_image(folder / "grey.png", np.repeat(portrait.mean(2, keepdims=True).astype(np.uint8), 3, 2))
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(SETTINGS))
+    return folder
+
+
+def run(*words: object) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_from_photographs_to_a_student_and_one_more(
+    studio: Path, clips: Path, tiny_config: ModelConfig, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    save_base(tmp_path / "teacher.safetensors", BaseModel(tiny_config))
+    teacher = ("--teacher", tmp_path / "teacher.safetensors", "--drivers", clips, "--device", "cpu", "--frames", 8)
+    common = (*teacher, "--config", studio / "tiny.yaml")
+    made = tmp_path / "s.safetensors"
+    run("distill", "--avatars", studio / "avatars", "--out", made, *common)
+    student = load_student(made)
+    assert student.avatars == ("eileen", "mirrored")
+    notes = read_notes(made)
+    assert notes["teacher"] == "teacher.safetensors" and len(notes["teacher_sha256"]) == 64 and notes["steps"] == "2"
+
+    with pytest.raises(MediaError, match="exists already"):
+        run("distill", "--avatars", studio / "avatars", "--out", made, *common)
+    with pytest.raises(TrainingError, match="already holds a run"):
+        other = tmp_path / "other.safetensors"
+        run("distill", "--avatars", studio / "avatars", "--out", other, "--run", tmp_path / "s-run", *common)
+    run("distill", "--avatars", studio / "avatars", "--out", made, "--resume", *common)
+    resumed = load_student(made).state_dict()
+    assert all(torch.equal(value, resumed[key]) for key, value in student.state_dict().items())
+    before = made.read_bytes()
+
+    grown = tmp_path / "grown.safetensors"
+    run("student", "add", made, studio / "grey.png", "--name", "grey", "--out", grown, *common)
+    after, driver = load_student(grown), torch.rand(1, 3, 64, 64)
+    assert after.avatars == ("eileen", "mirrored", "grey") and made.read_bytes() == before
+    for index in (torch.tensor([0]), torch.tensor([1])):
+        assert torch.equal(student(driver, index).image, after(driver, index).image)
+    with pytest.raises(WeightsError, match="has an avatar 'eileen' already"):
+        again = tmp_path / "again.safetensors"
+        run("student", "add", made, studio / "avatars/eileen.png", "--out", again, *common)
+    with pytest.raises(MediaError, match="replace its own input"):
+        run("student", "add", made, studio / "grey.png", "--out", made, "--resume", *common)
+
+    said = run("student", "info", grown)
+    assert "64 px in, 64 px out" in said and "2  grey" in said
+    run("student", "report", made, "--lessons", tmp_path / "s-run", "--out", tmp_path / "report", *teacher[:2])
+    assert "| eileen |" in (tmp_path / "report/report.md").read_text()
