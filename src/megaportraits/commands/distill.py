@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 from megaportraits.config import TrainStudentConfig
@@ -115,7 +117,18 @@ def add(job: Distillation, path: Path, photo: Path, name: str, config: TrainStud
 
 
 def teach(job: Distillation, photos: dict[str, Path], config: TrainStudentConfig) -> dict[str, str]:
-    """Cut drivers, draw lessons; what is there already stays. Returns notes on the teacher."""
+    """Cut drivers, draw lessons; what is there already stays. Returns notes on the teacher.
+
+    Training's workers are forked, and a fork of a process in which networks have run may wait for their threads for
+    ever: where there will be workers, the teacher works in a process of its own.
+    """
+    if not config.data.workers:
+        return _teach(job, photos, config)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_teach, job, photos, config).result()
+
+
+def _teach(job: Distillation, photos: dict[str, Path], config: TrainStudentConfig) -> dict[str, str]:
     avatar = Avatar.from_pretrained(job.teacher, device=job.device, pose_from=PoseFrom.LANDMARKS, enhancer=job.enhancer)
     files = [find_base(job.teacher), *([find_enhancer(job.enhancer)] if job.enhancer else [])]
     teacher = AvatarTeacher(avatar, job.teacher, files)
