@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from megaportraits.commands.evaluation import ablate, evaluate, pairs
+from megaportraits.commands.progress import frame_progress
 from megaportraits.commands.student import distill, student_app
 from megaportraits.errors import MegaPortraitsError
 from megaportraits.prepare.command import prepare
@@ -30,6 +30,9 @@ app.add_typer(train_app, name="train")
 app.add_typer(student_app, name="student")
 app.add_typer(weights_app, name="weights")
 app.command()(prepare)
+app.command()(pairs)
+app.command()(evaluate)
+app.command()(ablate)
 app.command()(distill)
 
 
@@ -97,7 +100,7 @@ def animate(
     )
     output = plan_output(source, driver, output, options, side_by_side=side_by_side, overwrite=overwrite)
     avatar = Avatar.from_pretrained(weights, device=device, pose_from=PoseFrom(pose))
-    with _frame_progress("Animating") as advance:
+    with frame_progress("Animating") as advance:
         report = animate_file(
             avatar,
             source,
@@ -126,55 +129,11 @@ def demo(
     from megaportraits.pipeline.demo import run_demo
 
     avatar = Avatar.from_pretrained(weights, device=device)
-    with _frame_progress("Animating") as advance:
+    with frame_progress("Animating") as advance:
         files = run_demo(avatar, out, AnimateOptions(motion=MotionMode(motion)), progress=advance)
     typer.echo(f"{files.result}: the photograph, moving")
     typer.echo(f"{files.side_by_side}: source, driver and result in a row")
     typer.echo(f"{files.contact}: a picture of both")
-
-
-@app.command()
-def evaluate(
-    clips: Annotated[list[Path], typer.Option(help="A video or a folder of videos; may be given several times.")],
-    out: Annotated[Path, typer.Option(help="Folder for report.json, report.md and contact.png.")],
-    weights: Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")] = "nano",
-    frames: Annotated[int, typer.Option(min=2, help="Driver frames of each clip, every second one, at most.")] = 60,
-    pose: Annotated[Literal["landmarks", "network"], typer.Option(help="As for `animate`.")] = "landmarks",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-) -> None:
-    """Measure weights on real clips: each person driven by other frames of the same clip, beside a floor to beat."""
-    from megaportraits.evaluation.run import evaluate_self, find_clips, find_settings
-    from megaportraits.faces import FaceAnalyzer
-    from megaportraits.models.storage import find_base
-    from megaportraits.pipeline import Avatar, PoseFrom
-
-    paths = find_clips(clips)
-    avatar = Avatar.from_pretrained(weights, device=device, pose_from=PoseFrom(pose))
-    settings = find_settings(weights, find_base(weights), size=avatar.size, frames=frames, pose=pose)
-    with _frame_progress("Measuring") as advance:
-        report = evaluate_self(avatar, paths, FaceAnalyzer, settings, progress=advance)
-    for path in report.write(out):
-        typer.echo(str(path))
-    for name, reason in report.failed.items():
-        typer.secho(f"{name}: not measured: {reason}", err=True)
-    if not report.clips:
-        raise typer.Exit(1)
-
-
-@contextmanager
-def _frame_progress(label: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar that counts frames; gives the function that moves it: frames done, frames expected."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[fps]}"))
-    with Progress(*columns, TimeRemainingColumn(), transient=True) as bar:
-        task = bar.add_task(label, total=None, fps="")
-
-        def advance(done: int, total: int | None) -> None:
-            speed = bar.tasks[task].speed
-            bar.update(task, completed=done, total=total, fps=f"{speed:.1f} frames/s" if speed else "")
-
-        yield advance
 
 
 @weights_app.command("pull")

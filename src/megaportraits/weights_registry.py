@@ -152,6 +152,15 @@ WEIGHTS: tuple[Weight, ...] = (
         size=574_673_361,
     ),
     Weight(
+        name="alexnet",
+        file="alexnet-owt-7be5be79.pth",
+        purpose="LPIPS metric (torchmetrics carries its linear layers)",
+        licence=BSD3,
+        page="https://docs.pytorch.org/vision/stable/models/alexnet.html",
+        url=f"{_TORCH}/alexnet-owt-7be5be79.pth",
+        sha256="7be5be79",
+    ),
+    Weight(
         name="resnet18",
         file="resnet18-f37072fd.pth",
         purpose="pre-trained start of the head pose net (paper)",
@@ -219,7 +228,7 @@ WEIGHTS: tuple[Weight, ...] = (
     Weight(
         name="fid_inception",
         file="pt_inception-2015-12-05-6726825d.pth",
-        purpose="FID metric",
+        purpose="FID metric (with the package torch-fidelity)",
         licence=APACHE,
         page="https://github.com/mseitzer/pytorch-fid",
         url="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from megaportraits.evaluation.protocol import Clip, read_clip
+from megaportraits.evaluation.judges import Judges
+from megaportraits.evaluation.pairs import Pair
+from megaportraits.evaluation.scenes import Scene, best_source_frame, read_scene
 from megaportraits.faces import FaceAnalyzer, extract, head_crop
+from megaportraits.faces.matting import Matting
 from megaportraits.media import VideoReader, VideoWriter
 from megaportraits.ops.geometry import HeadPose
 
@@ -52,8 +55,8 @@ class Frozen:
         return opaque(portrait)
 
 
-class Grey:
-    """Answers every driver with nothing."""
+class Nothing:
+    """Answers every driver with air."""
 
     def encode(self, source: np.ndarray, /) -> None:
         return None
@@ -68,14 +71,36 @@ def analyzer() -> FaceAnalyzer:
 
 
 @pytest.fixture(scope="session")
+def matting() -> Matting:
+    return Matting()
+
+
+@pytest.fixture(scope="session")
+def judges() -> Judges:
+    return Judges()
+
+
+@pytest.fixture(scope="session")
 def talking() -> Path:
     """The demo's driver: a rendered head that talks, blinks and turns."""
     return DRIVER
 
 
 @pytest.fixture(scope="session")
-def clip(talking: Path, analyzer: FaceAnalyzer) -> Clip:
-    return read_clip(talking, analyzer, SIZE, 24)
+def pair(talking: Path, analyzer: FaceAnalyzer) -> Pair:
+    """The talking head, driven by twelve further frames of itself."""
+    return Pair("talking", "self", talking, best_source_frame(talking, analyzer), talking, step=4, frames=12)
+
+
+@pytest.fixture(scope="session")
+def scene(pair: Pair, analyzer: FaceAnalyzer, matting: Matting) -> Scene:
+    return read_scene(pair, analyzer, matting, SIZE)
+
+
+@pytest.fixture(scope="session")
+def short(scene: Scene) -> Scene:
+    """Its first three drivers."""
+    return replace(scene, frames=scene.frames[:3])
 
 
 @pytest.fixture(scope="session")

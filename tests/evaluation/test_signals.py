@@ -26,6 +26,11 @@ def vertices() -> np.ndarray:
     return np.concatenate([mesh, np.zeros((10, 3))])
 
 
+def rest_eyes(vertices: np.ndarray) -> np.ndarray:
+    """The middles of the eyes' corners, right and left eye, x and y."""
+    return np.stack([vertices[[33, 133], :2].mean(0), vertices[[263, 362], :2].mean(0)])
+
+
 @pytest.mark.parametrize("px_per_cm", [3.0, 40.0])
 @pytest.mark.parametrize("angles", [(0, 0, 0), (25, -10, 15), (-30, 12, -20)])
 def test_signals_are_the_heads_own_whatever_its_size_and_pose(
@@ -34,14 +39,19 @@ def test_signals_are_the_heads_own_whatever_its_size_and_pose(
     changed = vertices.copy()
     changed[14, 1] -= 1.5  # the lower lip
     changed[[380, 374, 373], 1] += 0.4  # the left lower lid
+    changed[[300, 293, 334, 296, 336], 1] += 0.6  # the left brow
+    changed[[468, 473], :2] = (rest_eyes(vertices) + (0.3, -0.2))[:, :2]  # both irises
     rest = motion_signals(face_of(vertices, np.eye(3), 10))
     found = motion_signals(face_of(changed, euler_to_matrix(*angles), px_per_cm))
     difference = dict(zip(NAMES, found - rest, strict=True))
     # Lips and lids are no rigid points, so that the pose is not touched.
     expected = {"lip_gap": 1.5, "eye_opening": -0.2, "eye_opening_left": -0.4, "eye_opening_right": 0.0}
+    expected |= {"brow": 0.3}
     expected |= dict(zip(("yaw", "pitch", "roll"), angles, strict=True))
     for name, value in expected.items():
         assert difference[name] == pytest.approx(value, abs=2e-3), name
+    gaze = found[NAMES.index("gaze_yaw")], found[NAMES.index("gaze_pitch")]
+    assert gaze == pytest.approx(np.degrees(np.arcsin([0.3 / 1.2, 0.2 / 1.2])), abs=0.1)  # image right, down
 
 
 def test_frames_without_a_face_are_unknown(vertices: np.ndarray) -> None:

@@ -1,114 +1,173 @@
-"""An evaluation from files to a report: the work behind `megaportraits evaluate`."""
+"""An evaluation from pairs to a report: the work behind `megaportraits evaluate`."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from megaportraits import __version__
 from megaportraits.errors import DataError, FaceError, MediaError
-from megaportraits.evaluation.protocol import STEP, Animator, ClipResult, P, evaluate_clip, read_clip
-from megaportraits.evaluation.report import Report
+from megaportraits.evaluation.judges import Judges
+from megaportraits.evaluation.measure import THUMBNAIL, PairResult, measure
+from megaportraits.evaluation.pairs import Pair
+from megaportraits.evaluation.report import Report, Row
+from megaportraits.evaluation.scenes import Scene, read_scene
+from megaportraits.evaluation.signals import signals_of
+from megaportraits.evaluation.store import SceneNote, Store, write_row
+from megaportraits.evaluation.systems import TRUE, System, TrueCrops, resized
 from megaportraits.faces.detector import FaceAnalyzer
-from megaportraits.media import is_video
+from megaportraits.faces.matting import Matting
+from megaportraits.media.images import UInt8
+
+HR_SIZE = 1024
+"""Side of head crops in the protocol `hr`."""
+Progress = Callable[[int, int | None], None]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What the numbers depend on.
+@dataclass
+class Evaluation:
+    """Systems, judged on pairs.
 
     Attributes:
-        weights: as they were asked for: a shipped name, or a file's name.
-        sha256: of the weights file.
-        version: of this package.
-        size: side of the head crops, pixels.
-        frames: drivers of a clip, at most.
-        pose: where head poses come from: "landmarks" or "network".
-        step: every how many frames of a clip are used.
+        systems: what is measured, in the order of the tables; the true crops come by themselves.
+        pairs: on what.
+        out: folder of the report; results that lie there from an interrupted run are taken over.
+        size: side of the head crops, pixels; 1024 in `hr` whatever this says.
+        teacher: whose pictures are the truth in `student`.
+        settings: what else the numbers depend on, for the report.
+        make_analyzer: `FaceAnalyzer`.
     """
 
-    weights: str
-    sha256: str
-    version: str
+    systems: Sequence[System]
+    pairs: Sequence[Pair]
+    out: Path
     size: int
-    frames: int
-    pose: str = "landmarks"
-    step: int = STEP
+    teacher: System | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    make_analyzer: Callable[..., FaceAnalyzer] = FaceAnalyzer
+
+    def run(self, progress: Progress = lambda done, expected: None) -> Report:
+        """Measure what is not measured yet; a pair that cannot be used is named in the report.
+
+        Args:
+            progress: called with the frames done and the frames expected.
+
+        Raises:
+            DataError: two systems of one name, or the protocol `student` without a teacher.
+        """
+        self._check()
+        judges, matting = Judges(), Matting()
+        videos, outputs = self.make_analyzer(), self.make_analyzer(reject_animals=False)
+        store = Store(self.out / "results", judges)
+        systems: list[System] = [TrueCrops(), *self.systems]
+        count = _Count(sum(pair.frames for pair in self.pairs) * len(systems), progress)
+        rows: list[Row] = []
+        for pair in self.pairs:
+            size = HR_SIZE if pair.protocol == "hr" else self.size
+            row = Row(pair, store.load_note(pair, size))
+            missing = []
+            for system in systems:
+                known = store.load(system, pair, size)
+                if known is None:
+                    missing.append(system)
+                else:
+                    row.results[system.name] = known
+                    count.skip(pair.frames)
+            rows.append(row)
+            if not missing and row.note is not None:
+                continue
+            try:
+                scene = read_scene(pair, videos, matting, size)
+            except (FaceError, MediaError, DataError) as error:
+                row.failed[""] = error.message
+                count.skip(pair.frames * len(missing))
+                continue
+            row.note = _note(scene, judges)
+            store.save_note(pair, size, row.note)
+            self._measure(scene, missing, row, store, judges, outputs, count)
+        settings = {"version": __version__, "size": self.size, **self.settings}
+        described = {system.name: dict(system.settings) for system in systems}
+        return Report(settings, described, rows, judges.perceptual, judges.frechet, judges.quality, judges.absent())
+
+    def _measure(
+        self,
+        scene: Scene,
+        missing: Sequence[System],
+        row: Row,
+        store: Store,
+        judges: Judges,
+        analyzer: FaceAnalyzer,
+        count: _Count,
+    ) -> None:
+        """Measure systems on a scene, keep what came out, and lay all systems' videos side by side."""
+        pair = scene.pair
+        truth = self._truth(scene)
+        for system in missing:
+            done = count.done
+            try:
+                result = measure(system, scene, judges, analyzer, truth=truth, progress=count.advance)
+                store.save(system, pair, scene.size, result, scene.fps)
+                row.results[system.name] = result
+            except (FaceError, MediaError, DataError) as error:
+                row.failed[system.name] = error.message
+            count.skip(pair.frames - (count.done - done))
+        ordered = {system.name: system for system in [TrueCrops(), *self.systems]}
+        made = [self._small(store, ordered[name], row, pair) for name in ordered if name in row.results]
+        source = [resized(scene.source, min(scene.size, THUMBNAIL))] * len(scene.frames)
+        write_row(self.out / "videos" / pair.protocol / f"{pair.key}.mp4", [source, *made], scene.fps)
+
+    def _small(self, store: Store, system: System, row: Row, pair: Pair) -> list[UInt8]:
+        result: PairResult = row.results[system.name]
+        pictures = result.pictures or store.pictures(system, pair)
+        small = [resized(picture, min(picture.shape[0], THUMBNAIL)) for picture in pictures]
+        result.pictures.clear()  # a long evaluation must not keep them all
+        return small
+
+    def _truth(self, scene: Scene) -> list[UInt8] | None:
+        if scene.pair.protocol == "self":
+            return [true.square for true in scene.frames]
+        if scene.pair.protocol == "student" and self.teacher is not None:
+            return [resized(picture, scene.size) for picture in self.teacher.perform(scene)]
+        return None
+
+    def _check(self) -> None:
+        names = [system.name for system in self.systems]
+        if TRUE in names or len(set(names)) < len(names):
+            raise DataError(
+                f"Expected different names of systems, none of them {TRUE!r}, got {', '.join(names)}.",
+                fix="Give names as NAME=...",
+            )
+        if self.teacher is None and any(pair.protocol == "student" for pair in self.pairs):
+            raise DataError(
+                "The protocol `student` compares with a teacher, and none is given.", fix="Add --teacher nano."
+            )
 
 
-def find_settings(name: str, path: Path, *, size: int, frames: int, pose: str) -> Settings:
-    """The settings for weights in a file."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Settings(Path(name).name, digest, __version__, size, frames, pose)
+class _Count:
+    """Frames done and expected."""
+
+    def __init__(self, expected: int, tell: Progress) -> None:
+        self.done, self._expected, self._tell = 0, expected, tell
+
+    def advance(self) -> None:
+        """One more frame."""
+        self.done += 1
+        self._tell(self.done, self._expected)
+
+    def skip(self, frames: int) -> None:
+        """Frames that were expected and need no work."""
+        self._expected -= frames
+        self._tell(self.done, self._expected)
 
 
-def find_clips(paths: Iterable[Path]) -> list[Path]:
-    """The videos among files and folders: files as given, those of a folder by name.
-
-    Raises:
-        MediaError: a given file is missing or cannot be read.
-        DataError: nothing is a video.
-    """
-    clips: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            clips += [file for file in sorted(path.iterdir()) if file.is_file() and _is_video(file)]
-        else:
-            is_video(path)
-            clips.append(path)
-    if not clips:
-        raise DataError("Expected at least one video, found none.", fix="Name video files or a folder of them.")
-    return clips
-
-
-def evaluate_self(
-    animator: Animator[P],
-    clips: Sequence[Path],
-    make_analyzer: Callable[..., FaceAnalyzer],
-    settings: Settings,
-    *,
-    progress: Callable[[int, int | None], None] | None = None,
-) -> Report:
-    """Run the protocol `self` over clips; a clip that cannot be used is named in the report.
-
-    Args:
-        animator: the measured system.
-        clips: video files.
-        make_analyzer: `FaceAnalyzer`; called once for videos and once for outputs.
-        settings: `size` must be the animator's.
-        progress: called with the frames done and the frames expected.
-    """
-    videos, outputs = make_analyzer(), make_analyzer(reject_animals=False)
-    results: list[ClipResult] = []
-    failed: dict[str, str] = {}
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        tell()
-
-    def tell() -> None:
-        if progress is not None:
-            progress(done, expected)
-
-    expected = len(clips) * settings.frames
-    for path in clips:
-        try:
-            clip = read_clip(path, videos, settings.size, settings.frames)
-            expected -= settings.frames - len(clip.frames)
-            results.append(evaluate_clip(animator, clip, outputs, progress=advance))
-        except (FaceError, MediaError) as error:
-            failed[path.name] = error.message
-            expected -= settings.frames
-            tell()
-    return Report(asdict(settings), results, failed)
-
-
-def _is_video(path: Path) -> bool:
-    try:
-        return is_video(path)
-    except MediaError:
-        return False
+def _note(scene: Scene, judges: Judges) -> SceneNote:
+    return SceneNote(
+        frames=len(scene.frames),
+        lost=scene.lost,
+        fps=scene.fps,
+        curves=signals_of([true.face for true in scene.frames]),
+        source=resized(scene.source, min(scene.size, THUMBNAIL)),
+        source_features=judges.features([scene.source]),
+    )

@@ -95,13 +95,16 @@ class EfficientNetLite0(nn.Module):
                 taps.append(x)
         return taps
 
-    def classify(self, image: Tensor) -> Tensor:
-        """ImageNet logits (B, 1000); the network was trained at 224 px."""
+    def pooled(self, image: Tensor) -> Tensor:
+        """What the classifier sees (B, 1280): features averaged over the picture; trained at 224 px."""
         x = self._stem(image)
         for block in self._blocks:
             x = block(x)
-        h = F.relu6(self._bn1(self._conv_head(x)))
-        return self._fc(h.mean((2, 3)))
+        return F.relu6(self._bn1(self._conv_head(x))).mean((2, 3))
+
+    def classify(self, image: Tensor) -> Tensor:
+        """ImageNet logits (B, 1000)."""
+        return self._fc(self.pooled(image))
 
     def _stem(self, image: Tensor) -> Tensor:
         # The file was trained on (byte - 127) / 128.

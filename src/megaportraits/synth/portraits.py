@@ -16,6 +16,7 @@ from megaportraits.synth.lift import CROP_CM
 
 if TYPE_CHECKING:
     from megaportraits.faces.detector import Face
+    from megaportraits.faces.matting import Matting
 
 _ENOUGH_PX = 640.0  # side of a head crop; twice the lift's resolution
 
@@ -66,20 +67,21 @@ class PortraitReader:
             raise FaceError(f"no face: in {path}")
         if len(faces) > 1 and faces[1].area > 0.25 * faces[0].area:
             raise FaceError(f"several faces: {len(faces)} in {path}")
-        return self._matted(image, faces[0])
+        return matted(image, faces[0], self._matting)
 
-    def _matted(self, image: npt.NDArray[np.uint8], face: Face) -> Portrait:
-        """Everything at the resolution the lift needs; a photograph of 8000 pixels is first made small."""
-        from megaportraits.faces.crop import Crop, head_crop
 
-        crop = head_crop(face)
-        shrink = min(1.0, _ENOUGH_PX / crop.side)
-        if shrink < 1:
-            image = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
-            face = replace(face, box=face.box * shrink, landmarks=face.landmarks * shrink)
-        side = round(crop.side * shrink * CROP_CM / HEAD_CROP_CM)
-        window = Crop(crop.center_x * shrink, crop.center_y * shrink, float(side))
-        alpha = self._matting.matte(image, face, window, side)
-        height, width = image.shape[:2]
-        matrix = np.array([[1, 0, window.corners[0]], [0, 1, window.corners[1]]])
-        return Portrait(image, face.landmarks, cv2.warpAffine(alpha, matrix, (width, height)))
+def matted(image: npt.NDArray[np.uint8], face: Face, matting: Matting) -> Portrait:
+    """Everything at the resolution the lift needs; a photograph of 8000 pixels is first made small."""
+    from megaportraits.faces.crop import Crop, head_crop
+
+    crop = head_crop(face)
+    shrink = min(1.0, _ENOUGH_PX / crop.side)
+    if shrink < 1:
+        image = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+        face = replace(face, box=face.box * shrink, landmarks=face.landmarks * shrink)
+    side = round(crop.side * shrink * CROP_CM / HEAD_CROP_CM)
+    window = Crop(crop.center_x * shrink, crop.center_y * shrink, float(side))
+    alpha = matting.matte(image, face, window, side)
+    height, width = image.shape[:2]
+    matrix = np.array([[1, 0, window.corners[0]], [0, 1, window.corners[1]]])
+    return Portrait(image, face.landmarks, cv2.warpAffine(alpha, matrix, (width, height)))

@@ -36,7 +36,7 @@ def train_base(
     from megaportraits.config import TrainBaseConfig, load_config
     from megaportraits.training.base import train_base as train
 
-    resolved = load_config(TrainBaseConfig, config, [*_paths(data), *(overrides or [])])
+    resolved = load_config(TrainBaseConfig, config, [*data_paths(data), *(overrides or [])])
     train(resolved, out, resume=resume, init=init, head_pose=head_pose, motion=motion)
 
 
@@ -52,7 +52,7 @@ def train_motion(
     from megaportraits.config import TrainBaseConfig, load_config
     from megaportraits.training.motion import train_motion as train
 
-    train(load_config(TrainBaseConfig, config, [*_paths(data), *(overrides or [])]), out, resume=resume)
+    train(load_config(TrainBaseConfig, config, [*data_paths(data), *(overrides or [])]), out, resume=resume)
 
 
 @train_app.command("enhancer")
@@ -72,7 +72,7 @@ def train_enhancer(
     from megaportraits.config import TrainEnhancerConfig, load_config
     from megaportraits.training.enhancer import train_enhancer as train
 
-    chosen = [*_paths(data), *([f"base={base}"] if base else []), *(overrides or [])]
+    chosen = [*data_paths(data), *([f"base={base}"] if base else []), *(overrides or [])]
     train(load_config(TrainEnhancerConfig, config, chosen), out, resume=resume)
 
 
@@ -89,7 +89,7 @@ def train_gaze(
     from megaportraits.config import TrainGazeConfig, load_config
     from megaportraits.training.gaze import train_gaze as train
 
-    chosen = [*_paths(data), *([f"data.labels={labels}"] if labels else []), *(overrides or [])]
+    chosen = [*data_paths(data), *([f"data.labels={labels}"] if labels else []), *(overrides or [])]
     train(load_config(TrainGazeConfig, config, chosen), out, resume=resume)
 
 
@@ -105,10 +105,10 @@ def train_head_pose(
     from megaportraits.config import TrainHeadPoseConfig, load_config
     from megaportraits.training.head_pose import train_head_pose as train
 
-    train(load_config(TrainHeadPoseConfig, config, [*_paths(data), *(overrides or [])]), out, resume=resume)
+    train(load_config(TrainHeadPoseConfig, config, [*data_paths(data), *(overrides or [])]), out, resume=resume)
 
 
-def _paths(data: str | Path) -> list[str]:
+def data_paths(data: str | Path) -> list[str]:
     if "://" in str(data):  # streamed: taken as it is given
         return [f"data.path={data}"]
     data = Path(data)

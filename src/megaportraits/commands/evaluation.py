@@ -1,0 +1,233 @@
+"""`megaportraits pairs`, `evaluate` and `ablate`: one typed function per command, heavy imports inside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from megaportraits.commands.progress import frame_progress
+from megaportraits.errors import ConfigError
+
+if TYPE_CHECKING:
+    from megaportraits.evaluation.pairs import Pair
+    from megaportraits.evaluation.report import Report
+    from megaportraits.evaluation.systems import System
+    from megaportraits.faces.matting import Matting
+
+Clips = Annotated[list[Path] | None, typer.Option(help="A video or a folder of videos; may be given several times.")]
+Stills = Annotated[list[Path] | None, typer.Option(help="A photograph or a folder: sources of cross, student and hr.")]
+Protocols = Annotated[
+    list[str] | None,
+    typer.Option("--protocol", help="self, cross, hr, student; several times; default: self and cross."),
+]
+Frames = Annotated[int, typer.Option(min=2, help="Driver frames of each pair, every second one, at most.")]
+Limit = Annotated[int, typer.Option(min=1, help="Pairs of cross, student and hr, at most.")]
+Manifest = Annotated[Path | None, typer.Option(help="Pairs that `megaportraits pairs` wrote, in place of folders.")]
+Head = Annotated[
+    Path | None, typer.Option(help="ICT-FaceKit for the floor `lifted`; without it that floor is left out.")
+]
+Pose = Annotated[Literal["landmarks", "network"], typer.Option(help="As for `animate`.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+
+def pairs(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write, a .csv file.")],
+    clips: Clips = None,
+    stills: Stills = None,
+    protocol: Protocols = None,
+    frames: Frames = 60,
+    limit: Limit = 16,
+    export: Annotated[
+        Path | None, typer.Option(help="Also write sources and driver crops there, for systems outside this program.")
+    ] = None,
+    size: Annotated[int, typer.Option(min=32, help="Side of exported crops, pixels; hr has 1024.")] = 256,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing manifest.")] = False,
+) -> None:
+    """Write a manifest of pairs, so that several systems are judged on the same ones."""
+    from megaportraits.evaluation.pairs import write_manifest
+    from megaportraits.evaluation.plan import export_scene
+    from megaportraits.evaluation.run import HR_SIZE
+    from megaportraits.evaluation.scenes import read_scene
+    from megaportraits.faces import FaceAnalyzer
+    from megaportraits.faces.matting import Matting
+    from megaportraits.media import check_output
+
+    check_output(out, overwrite=overwrite)
+    found = _make_pairs(None, clips, stills, protocol, frames, limit)
+    write_manifest(out, found, overwrite=overwrite)
+    typer.echo(f"{out}: {len(found)} pairs")
+    if export is not None:
+        analyzer, matting = FaceAnalyzer(), Matting()
+        for pair in found:
+            export_scene(read_scene(pair, analyzer, matting, HR_SIZE if pair.protocol == "hr" else size), export)
+        typer.echo(f"{export}: PROTOCOL/PAIR.source.png, .crop.png and .driver.mp4")
+
+
+def evaluate(
+    out: Annotated[Path, typer.Option(help="Folder for the report; an interrupted evaluation there goes on.")],
+    clips: Clips = None,
+    stills: Stills = None,
+    manifest: Manifest = None,
+    protocol: Protocols = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="Shipped weights by name, or a .safetensors file; NAME=FILE names it. Several times: nano."),
+    ] = None,
+    videos: Annotated[
+        list[str] | None, typer.Option(help="NAME=FOLDER with another system's videos, PROTOCOL/PAIR.mp4.")
+    ] = None,
+    head: Head = None,
+    teacher: Annotated[str | None, typer.Option(help="Weights whose pictures are the truth in student.")] = None,
+    floors: Annotated[bool, typer.Option(help="Measure the floors that need no learning, too.")] = True,
+    frames: Frames = 60,
+    limit: Limit = 16,
+    size: Annotated[int | None, typer.Option(min=32, help="Side of head crops; default: the first model's.")] = None,
+    pose: Pose = "landmarks",
+    device: Device = "auto",
+) -> None:
+    """Measure systems on the same pairs, beside floors to beat: the paper's tables, and motion, identity, flicker."""
+    from megaportraits.evaluation.run import Evaluation
+    from megaportraits.faces.matting import Matting
+
+    found = _make_pairs(manifest, clips, stills, protocol, frames, limit)
+    matting = Matting()
+    models = [_model(text, pose, device, matting) for text in (weights if weights or videos else ["nano"]) or []]
+    systems: list[System] = [system for system, _ in models]
+    systems += [_videos(text) for text in videos or []]
+    job = Evaluation(
+        systems=[*systems, *(_floors(head, matting) if floors else [])],
+        pairs=found,
+        out=out,
+        size=size or (models[0][1] if models else 256),
+        teacher=_model(teacher, pose, device, matting)[0] if teacher else None,
+        settings={"pairs": len(found), "pose": pose, **({} if head or not floors else {"lifted": "no --head"})},
+    )
+    report = _run(job)
+    for path in report.write(out):
+        typer.echo(str(path))
+    for pair, system, why in report.failures():
+        typer.secho(f"{pair}{f', {system}' if system else ''}: not measured: {why}", err=True)
+    if not any(row.results for row in report.rows):
+        raise typer.Exit(1)
+
+
+def ablate(
+    config: Annotated[list[str], typer.Option(help="A shipped config or a YAML file; several times, the whole first.")],
+    data: Annotated[Path, typer.Option(help="Folder of training shards (or a folder with train/ and val/).")],
+    out: Annotated[Path, typer.Option(help="Folder for runs and report; the same line goes on after a stop.")],
+    samples: Annotated[int, typer.Option(min=1, help="Training samples that every config gets.")],
+    clips: Clips = None,
+    stills: Stills = None,
+    manifest: Manifest = None,
+    protocol: Protocols = None,
+    head: Head = None,
+    frames: Frames = 60,
+    limit: Limit = 16,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="Override a config value of all: a.b=c.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Train each config on the same budget, evaluate all on the same pairs, print the ablation table."""
+    from megaportraits.commands.ablation import train_trials
+    from megaportraits.evaluation.pairs import write_manifest
+    from megaportraits.evaluation.run import Evaluation
+    from megaportraits.evaluation.tables import ablation_markdown
+    from megaportraits.faces.matting import Matting
+
+    kept = out / "pairs.csv"
+    if kept.is_file() and manifest is None:
+        manifest = kept  # pairs of the stopped run
+    found = _make_pairs(manifest, clips, stills, protocol, frames, limit)
+    write_manifest(kept, found, overwrite=True)
+    trials = train_trials(config, data, out, samples, overrides or [])
+    matting = Matting()
+    models = [_model(f"{name}={path}", "landmarks", device, matting) for name, path in trials.items()]
+    job = Evaluation(
+        systems=[*(system for system, _ in models), *_floors(head, matting)],
+        pairs=found,
+        out=out,
+        size=models[0][1],
+        settings={"pairs": len(found), "samples": samples},
+    )
+    report = _run(job)
+    report.write(out)
+    table = ablation_markdown(report)
+    (out / "ablation.md").write_text(table, encoding="utf-8")
+    typer.echo(table)
+    typer.echo(f"{out / 'report.html'}")
+
+
+def _run(job: object) -> Report:
+    from megaportraits.evaluation.run import Evaluation
+
+    assert isinstance(job, Evaluation)
+    with frame_progress("Measuring") as advance:
+        return job.run(advance)
+
+
+def _make_pairs(
+    manifest: Path | None,
+    clips: Sequence[Path] | None,
+    stills: Sequence[Path] | None,
+    protocols: Sequence[str] | None,
+    frames: int,
+    limit: int,
+) -> list[Pair]:
+    """A manifest's pairs, or those made from folders; what cannot be used is told."""
+    from megaportraits.evaluation.pairs import DEFAULT_PROTOCOLS, protocol_named, read_manifest
+    from megaportraits.evaluation.plan import find_media, make_pairs
+    from megaportraits.faces import FaceAnalyzer
+
+    chosen = [protocol_named(name) for name in dict.fromkeys(protocols or [])]
+    if manifest is not None:
+        return [pair for pair in read_manifest(manifest) if not chosen or pair.protocol in chosen]
+    if not clips and not stills:
+        raise ConfigError("Expected --manifest, --clips or --stills, got none.", fix="For example --clips FOLDER.")
+    videos = find_media(clips, videos=True) if clips else []
+    photos = find_media(stills, videos=False) if stills else []
+    told: dict[Path, str] = {}
+    made = []
+    analyzer = FaceAnalyzer()
+    for name in chosen or DEFAULT_PROTOCOLS:
+        made += make_pairs(name, videos, photos, analyzer, frames=frames, limit=limit, skipped=told.__setitem__)
+    for path, why in told.items():
+        typer.secho(f"{path.name}: left out: {why}", err=True)
+    return made
+
+
+def _model(text: str, pose: str, device: str, matting: Matting) -> tuple[System, int]:
+    """Weights, given as NAME=FILE, FILE or a shipped name, as a system, and the side of its pictures."""
+    from megaportraits.evaluation.systems import Animated
+    from megaportraits.models.storage import find_base
+    from megaportraits.pipeline import Avatar, PoseFrom
+    from megaportraits.weights import sha256_of
+
+    given, separator, value = text.partition("=")
+    value = value if separator else given
+    path = find_base(value)
+    name = given if separator else path.parent.name if path.stem == "base" else path.stem
+    avatar = Avatar.from_pretrained(value, device=device, pose_from=PoseFrom(pose))
+    settings = {"weights": path.name, "sha256": sha256_of(path), "pose": pose}
+    return Animated(name, avatar, settings, matting), avatar.size
+
+
+def _videos(text: str) -> System:
+    from megaportraits.evaluation.systems import VideoFolder
+
+    name, separator, folder = text.partition("=")
+    if not separator or not name or not folder:
+        raise ConfigError(f"--videos: expected NAME=FOLDER, got {text!r}.", fix="For example --videos fomm=results.")
+    return VideoFolder(name, Path(folder))
+
+
+def _floors(head: Path | None, matting: Matting) -> list[System]:
+    from megaportraits.evaluation.systems import AlignedCopy
+
+    floors: list[System] = [AlignedCopy()]
+    if head is not None:
+        from megaportraits.evaluation.lifted import LiftedFloor
+
+        floors.append(LiftedFloor(head, matting))
+    return floors

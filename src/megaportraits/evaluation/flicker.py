@@ -1,0 +1,67 @@
+"""Flicker: how much a video's neighbouring frames differ once their motion is taken out (warping error)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from megaportraits.errors import ShapeError
+from megaportraits.evaluation.regions import Mask
+from megaportraits.media.images import UInt8
+
+FLOW = "dis"
+"""Name of the optical flow in metric names: OpenCV's DIS (Kroeger et al., ECCV 2016), preset medium."""
+
+
+class FlowError:
+    """Warping errors (Lai et al., ECCV 2018) under a video's own optical flow. Not for two threads at once."""
+
+    def __init__(self) -> None:
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+    def between(self, before: UInt8, after: UInt8, mask: Mask) -> float:
+        """Mean absolute difference, grey levels, of a frame and the frame before, warped onto it.
+
+        Args:
+            before: (H, W, 3).
+            after: (H, W, 3), the next frame.
+            mask: (H, W), where to compare; what was outside the frame before is left out.
+
+        Returns:
+            In [0, 255]; NaN where the mask leaves nothing.
+
+        Raises:
+            ShapeError: the shapes do not fit.
+        """
+        if before.shape != after.shape or mask.shape != after.shape[:2]:
+            raise ShapeError(f"Expected two frames and a mask of one size, got {before.shape}, {after.shape}.")
+        grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (before, after)]
+        flow = self._flow.calc(grey[1], grey[0], None)  # where each pixel of `after` was before
+        height, width = grey[0].shape
+        y, x = np.mgrid[:height, :width].astype(np.float32)
+        x, y = x + flow[..., 0], y + flow[..., 1]
+        warped = cv2.remap(before, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        seen = mask & (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+        if not seen.any():
+            return math.nan
+        return float(np.abs(warped[seen].astype(np.float64) - after[seen]).mean())
+
+    def of(self, frames: Sequence[UInt8], masks: Sequence[Mask], numbers: Sequence[int]) -> npt.NDArray[np.float64]:
+        """The errors (n - 1,) of a video's neighbouring frames.
+
+        Args:
+            frames: (H, W, 3) each.
+            masks: (H, W) each, where the face is.
+            numbers: the frames' numbers; where some between two are missing, the error is NaN.
+        """
+        gaps = np.diff(np.asarray(numbers, np.int64))
+        usual = int(gaps.min()) if len(gaps) else 0
+        errors = [
+            self.between(frames[i], frames[i + 1], masks[i] & masks[i + 1]) if gap == usual else math.nan
+            for i, gap in enumerate(gaps)
+        ]
+        return np.array(errors, np.float64)

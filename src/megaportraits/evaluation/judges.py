@@ -1,0 +1,184 @@
+"""The networks that judge pictures, and how metrics are named after them: a stand-in never bears the paper's name."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from megaportraits import weights
+from megaportraits.errors import ShapeError
+from megaportraits.evaluation.flicker import FlowError
+from megaportraits.evaluation.regions import Mask
+from megaportraits.evaluation.systems import resized
+from megaportraits.faces.recognition import FaceEmbedder
+from megaportraits.media.images import UInt8
+from megaportraits.nn.efficientnet import EfficientNetLite0
+
+Distance = Callable[[UInt8, UInt8], float]
+
+SSIM = "ssim"
+IDENTITY = "csim_sface"
+LPIPS, PERCEPTUAL_STAND_IN = "lpips_alex", "perceptual_effnetlite0"
+FID, FRECHET_STAND_IN = "fid", "fd_effnetlite0"
+HYPERIQA, SHARPNESS = "iqa_hyperiqa", "sharpness_laplacian"
+
+_BATCH = 8
+_WINDOW = 11
+_LITE_SIDE, _INCEPTION_SIDE = 224, 299
+
+
+class Judges:
+    """The judging networks that this machine has the weights of. Not for two threads at once.
+
+    Attributes:
+        perceptual: name of the perceptual distance: `lpips_alex`, or the stand-in `perceptual_effnetlite0`.
+        frechet: name of the Frechet distance: `fid`, or the stand-in `fd_effnetlite0`.
+        quality: name of the image quality, `iqa_hyperiqa`, or None where HyperIQA's weights are not.
+    """
+
+    def __init__(self) -> None:
+        self.perceptual = LPIPS if _present("alexnet") else PERCEPTUAL_STAND_IN
+        inception = _present("fid_inception") and find_spec("torch_fidelity") is not None
+        self.frechet = FID if inception else FRECHET_STAND_IN
+        self.quality = HYPERIQA if _present("hyperiqa") else None
+        self.embedder = FaceEmbedder()
+        self.flow = FlowError()
+
+    def absent(self) -> dict[str, str]:
+        """What the paper measures and this machine cannot, and why."""
+        missing = {}
+        if self.perceptual != LPIPS:
+            missing["LPIPS"] = f"the weights `alexnet` are not in the cache; `{PERCEPTUAL_STAND_IN}` stands in"
+        if self.frechet != FID:
+            why = "the weights `fid_inception` are not in the cache"
+            if _present("fid_inception"):
+                why = "the package torch-fidelity is not installed"
+            missing["FID"] = f"{why}; `{FRECHET_STAND_IN}` stands in"
+        if self.quality is None:
+            missing["IQA"] = f"the weights `hyperiqa` are not in the cache; nothing stands in, `{SHARPNESS}` is another"
+        return missing
+
+    def distance(self, image: UInt8, truth: UInt8) -> float:
+        """The perceptual distance of two pictures (n, n, 3)."""
+        return self._distance(image, truth)
+
+    def score(self, image: UInt8) -> float:
+        """HyperIQA's score; only where `quality` is not None."""
+        return self._hyperiqa(image)
+
+    def features(self, images: Sequence[UInt8]) -> npt.NDArray[np.float32]:
+        """Features (n, d) of square pictures for the Frechet distance, brought to the network's size."""
+        extract, side = self._extractor
+        rows = []
+        with torch.inference_mode():
+            for start in range(0, len(images), _BATCH):
+                batch = np.stack([resized(image, side) for image in images[start : start + _BATCH]])
+                rows.append(extract(torch.from_numpy(batch).permute(0, 3, 1, 2)).float().numpy())
+        return np.concatenate(rows)
+
+    @cached_property
+    def _lite(self) -> EfficientNetLite0:
+        return EfficientNetLite0.from_file(weights.fetch("efficientnet_lite0"))
+
+    @cached_property
+    def _distance(self) -> Distance:
+        if self.perceptual == LPIPS:
+            return lpips(weights.fetch("alexnet"))
+        return lambda image, truth: feature_distance(self._lite, image, truth)
+
+    @cached_property
+    def _hyperiqa(self) -> Callable[[UInt8], float]:
+        from megaportraits.nn.hyperiqa import HyperIQA
+
+        return HyperIQA.from_file(weights.fetch("hyperiqa")).score
+
+    @cached_property
+    def _extractor(self) -> tuple[Callable[[Tensor], Tensor], int]:
+        if self.frechet == FRECHET_STAND_IN:
+            return lambda batch: self._lite.pooled(batch / 255), _LITE_SIDE
+        from torchmetrics.image.fid import NoTrainInceptionV3
+
+        path = str(weights.fetch("fid_inception"))
+        return NoTrainInceptionV3("inception-v3-compat", ["2048"], path), _INCEPTION_SIDE
+
+
+def ssim(image: UInt8, truth: UInt8) -> float:
+    """Structural similarity (Wang et al., 2004) of two pictures (H, W, 3), by torchmetrics; [-1, 1].
+
+    The mean over places whose 11 pixel window lies in the picture, as its authors take it.
+
+    Raises:
+        ShapeError: the shapes differ, or are smaller than the window.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    if image.shape != truth.shape or image.ndim != 3 or min(image.shape[:2]) < _WINDOW:
+        raise ShapeError(f"Expected two pictures (H, W, 3) of at least 11 pixels, got {image.shape}, {truth.shape}.")
+    pair = [torch.from_numpy(x).permute(2, 0, 1)[None].float() for x in (image, truth)]
+    _, everywhere = structural_similarity_index_measure(*pair, data_range=255.0, return_full_image=True)
+    rim = _WINDOW // 2
+    return float(everywhere[..., rim:-rim, rim:-rim].mean())
+
+
+def sharpness(image: UInt8, mask: Mask) -> float:
+    """Standard deviation of the Laplacian under a mask, grey levels: blur and enlargement bring it towards 0."""
+    if not mask.any():
+        return float("nan")
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return float(cv2.Laplacian(grey, cv2.CV_32F)[mask].std())
+
+
+@torch.inference_mode()
+def feature_distance(network: Callable[[Tensor], list[Tensor]], image: UInt8, truth: UInt8) -> float:
+    """LPIPS without learned weights (Zhang et al., 2018, eq. 1 with w = 1) under a network's feature maps.
+
+    Features are scaled to unit length at every place; their squared distances are averaged over places and maps.
+    0 for equal pictures, 4 at most.
+    """
+    pair = torch.from_numpy(np.stack([image, truth])).permute(0, 3, 1, 2).float() / 255
+    distances = []
+    for features in network(pair):
+        unit = features / features.square().sum(1, keepdim=True).sqrt().clamp_min(1e-8)
+        distances.append((unit[0] - unit[1]).square().sum(0).mean())
+    return float(torch.stack(distances).mean())
+
+
+def lpips(alexnet: Path) -> Distance:
+    """LPIPS (AlexNet, version 0.1) by torchmetrics, with AlexNet's weights from a file.
+
+    torchmetrics asks torch's hub for them; for the moment of loading, the hub is a folder that holds this file.
+    """
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+    before = torch.hub.get_dir()
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints = Path(folder) / "checkpoints"
+        checkpoints.mkdir()
+        (checkpoints / weights.lookup("alexnet").file).symlink_to(alexnet.resolve())
+        torch.hub.set_dir(folder)
+        try:
+            metric = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).eval()
+        finally:
+            torch.hub.set_dir(before)
+
+    @torch.inference_mode()
+    def distance(image: UInt8, truth: UInt8) -> float:
+        pair = [torch.from_numpy(x).permute(2, 0, 1)[None].float() / 255 for x in (image, truth)]
+        value = float(metric(*pair))
+        metric.reset()
+        return value
+
+    return distance
+
+
+def _present(name: str) -> bool:
+    return weights.state(weights.lookup(name)) == "present"

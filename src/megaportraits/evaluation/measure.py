@@ -1,0 +1,203 @@
+"""One system on one scene: every number that the protocol asks for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from megaportraits.evaluation import judges as names
+from megaportraits.evaluation.flicker import FLOW
+from megaportraits.evaluation.judges import Judges, sharpness, ssim
+from megaportraits.evaluation.metrics import agreement, psnr
+from megaportraits.evaluation.scenes import Scene
+from megaportraits.evaluation.signals import (
+    BLENDSHAPE_NETWORK,
+    BLENDSHAPES,
+    LEAST_BLENDSHAPE,
+    NETWORK,
+    SIGNALS,
+    blendshapes_of,
+    signals_of,
+)
+from megaportraits.evaluation.systems import TRUE, System, resized
+from megaportraits.faces.detector import Face, FaceAnalyzer
+from megaportraits.media.images import UInt8
+
+Doubles = npt.NDArray[np.float64]
+SHOWN = 5
+"""Times that contact sheets show."""
+THUMBNAIL = 256
+"""Side of the contact sheets' pictures, at most."""
+_DETECTION_SIDE = 256
+"""Smaller outputs are enlarged to it for the landmark network, which wants faces of more than a hundred pixels."""
+_IDENTITY_TAIL = 0.05
+
+
+@dataclass(frozen=True)
+class PairResult:
+    """What was measured of one system on one pair.
+
+    Attributes:
+        metrics: values by name without the protocol, e.g. `psnr_mouth`; NaN where there is none.
+        reasons: why a value is NaN, by the same names.
+        features: (n, d) of the outputs, for the Frechet distance.
+        curves: (n, 10) motion signals of the outputs.
+        thumbnails: pictures at some times, for contact sheets.
+        pictures: all outputs; empty when the result was read from disk, where they are a video.
+    """
+
+    metrics: dict[str, float]
+    reasons: dict[str, str]
+    features: npt.NDArray[np.float32]
+    curves: Doubles
+    thumbnails: list[UInt8]
+    pictures: list[UInt8] = field(default_factory=list, repr=False)
+
+
+def measure(
+    system: System,
+    scene: Scene,
+    judges: Judges,
+    analyzer: FaceAnalyzer,
+    *,
+    truth: Sequence[UInt8] | None,
+    progress: Callable[[], None] = lambda: None,
+) -> PairResult:
+    """Measure a system on a scene.
+
+    Args:
+        system: the measured one.
+        scene: the pair.
+        judges: the networks.
+        analyzer: finds faces in outputs; it should not reject animals, since outputs may look like nothing.
+        truth: what the outputs should look like (the driver's crops in `self`, the teacher's pictures in `student`);
+            None where nobody knows (`cross`, `hr`).
+        progress: called after each frame.
+
+    Raises:
+        FaceError, DataError, MediaError: the system cannot do this scene.
+    """
+    pictures: list[UInt8] = []
+    for picture in system.perform(scene):
+        pictures.append(resized(picture, scene.size))
+        progress()
+    metrics: dict[str, float] = {}
+    if truth is not None and system.name != TRUE:
+        metrics |= _against_truth(pictures, truth, scene, judges)
+    faces = redetect(pictures, analyzer)
+    found, reasons = _motion(scene, faces)
+    metrics |= found
+    metrics |= _identity(pictures, faces, scene, judges)
+    metrics |= _steadiness(pictures, scene, judges)
+    regions = [true.regions for true in scene.frames]
+    sharp = [sharpness(picture, region.face) for picture, region in zip(pictures, regions, strict=True)]
+    metrics[names.SHARPNESS] = float(np.mean(sharp))
+    if judges.quality is not None:
+        metrics[judges.quality] = float(np.mean([judges.score(picture) for picture in pictures]))
+    shown = np.linspace(0, len(pictures) - 1, SHOWN).round().astype(int).tolist()
+    thumbnails = [resized(pictures[i], min(scene.size, THUMBNAIL)) for i in shown]
+    return PairResult(metrics, reasons, judges.features(pictures), signals_of(faces), thumbnails, pictures)
+
+
+def redetect(pictures: Sequence[UInt8], analyzer: FaceAnalyzer) -> list[Face | None]:
+    """The face in each output, in its pixels, followed from the output before where there is one."""
+    faces: list[Face | None] = []
+    last: Face | None = None
+    for picture in pictures:
+        large = resized(picture, max(picture.shape[0], _DETECTION_SIDE))
+        face = analyzer.track(large, last) if last else next(iter(analyzer.detect(large)), None)
+        last = face or last
+        faces.append(face)
+    return [face and _scaled(face, picture.shape[0]) for face, picture in zip(faces, pictures, strict=True)]
+
+
+def _scaled(face: Face, size: int) -> Face:
+    """A face found in the enlarged picture in the pixels of one of `size`."""
+    factor = size / max(size, _DETECTION_SIDE)
+    return Face(face.box * factor, face.landmarks * np.float32(factor), face.presence, face.blendshapes)
+
+
+def _against_truth(pictures: Sequence[UInt8], truth: Sequence[UInt8], scene: Scene, judges: Judges) -> dict[str, float]:
+    """PSNR, SSIM and perceptual distance, raw and masked, and PSNR by region; means over frames."""
+    rows: dict[str, list[float]] = {}
+    for picture, wanted, true in zip(pictures, truth, scene.frames, strict=True):
+        pairs = {"": (picture, wanted)}
+        if true.head is not None:
+            mask = true.head[..., None]  # of both, before measuring (4.4)
+            pairs["_masked"] = (picture * mask, wanted * mask)
+        for suffix, pair in pairs.items():
+            rows.setdefault(f"psnr{suffix}", []).append(psnr(*pair))
+            rows.setdefault(f"{names.SSIM}{suffix}", []).append(ssim(*pair))
+            rows.setdefault(f"{judges.perceptual}{suffix}", []).append(judges.distance(*pair))
+        for region, inside in true.regions.named().items():
+            rows.setdefault(f"psnr_{region}", []).append(psnr(picture, wanted, inside))
+    return {name: float(np.mean(values)) for name, values in rows.items()}
+
+
+def _motion(scene: Scene, faces: Sequence[Face | None]) -> tuple[dict[str, float], dict[str, str]]:
+    """How well the outputs' motion follows the driver's, the share of outputs with a face, and reasons for NaN."""
+    drivers = [true.face for true in scene.frames]
+    metrics = {f"detected_{NETWORK}": float(np.mean([face is not None for face in faces]))}
+    reasons: dict[str, str] = {}
+    wanted, got = signals_of(drivers), signals_of(faces)
+    for index, (signal, (unit, least)) in enumerate(SIGNALS.items()):
+        follows = agreement(wanted[:, index], got[:, index], least=least, unit=unit)
+        both = {f"corr_{signal}_{NETWORK}": follows.correlation, f"gain_{signal}_{NETWORK}": follows.gain}
+        metrics |= both
+        metrics[f"error_{signal}_{NETWORK}"] = _mean(np.abs(got[:, index] - wanted[:, index]))
+        if follows.reason:
+            reasons |= dict.fromkeys(both, follows.reason)
+    wanted, got = blendshapes_of(drivers), blendshapes_of(faces)
+    metrics[f"error_blendshapes_{BLENDSHAPE_NETWORK}"] = _mean(np.abs(got - wanted))
+    for index, shape in enumerate(BLENDSHAPES):
+        follows = agreement(wanted[:, index], got[:, index], least=LEAST_BLENDSHAPE)
+        metrics[f"corr_{shape}_{BLENDSHAPE_NETWORK}"] = follows.correlation
+    moved = np.array([metrics[f"corr_{shape}_{BLENDSHAPE_NETWORK}"] for shape in BLENDSHAPES])
+    metrics[f"corr_blendshapes_{BLENDSHAPE_NETWORK}"] = _mean(moved)
+    return metrics, reasons
+
+
+def _identity(
+    pictures: Sequence[UInt8], faces: Sequence[Face | None], scene: Scene, judges: Judges
+) -> dict[str, float]:
+    """Likeness with the source: its mean, its worst twentieth of the frames, and likeness of neighbouring outputs."""
+    source = judges.embedder.embed(scene.photo, scene.face.landmarks)
+    seen = [
+        None if face is None else judges.embedder.embed(picture, face.landmarks)
+        for picture, face in zip(pictures, faces, strict=True)
+    ]
+    like = np.array([math.nan if e is None else float(e @ source) for e in seen])
+    steps = [float(a @ b) for a, b in pairwise(seen) if a is not None and b is not None]
+    known = like[np.isfinite(like)]
+    return {
+        names.IDENTITY: _mean(like),
+        f"{names.IDENTITY}_worst": float(np.quantile(known, _IDENTITY_TAIL)) if len(known) else math.nan,
+        f"{names.IDENTITY}_neighbours": _mean(np.array(steps)),
+    }
+
+
+def _steadiness(pictures: Sequence[UInt8], scene: Scene, judges: Judges) -> dict[str, float]:
+    """The warping error of the outputs, and how much more it is than the driver's own."""
+    size = scene.size
+    masks = [_widened(true.regions.face, size) for true in scene.frames]
+    numbers = [true.number for true in scene.frames]
+    own = judges.flow.of(pictures, masks, numbers)
+    driver = judges.flow.of([true.square for true in scene.frames], masks, numbers)
+    return {f"warp_error_{FLOW}": _mean(own), f"flicker_{FLOW}": _mean(own - driver)}
+
+
+def _widened(mask: npt.NDArray[np.bool_], size: int) -> npt.NDArray[np.bool_]:
+    """A face's outline with a rim of 2 % of the crop, so that its edge is judged, too."""
+    side = 2 * round(0.02 * size) + 1
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8)) > 0)
+
+
+def _mean(values: Doubles) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else math.nan

@@ -1,0 +1,185 @@
+"""Which pictures are driven by which: the manifest that every system is judged on.
+
+A manifest is a CSV file that people can read and edit, one pair a line:
+
+    pair,protocol,source,source_frame,driver,first,step,frames
+    d0,self,clips/d0.mp4,8,clips/d0.mp4,0,2,60
+    mona_lisa-d12,cross,stills/mona_lisa.jpg,,clips/d12.mp4,0,2,60
+
+Paths are relative to the manifest's folder. `source_frame` is empty for stills; the drivers are the frames `first`,
+`first + step`, ... of the driver, at most `frames` of them, without the source frame itself.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from megaportraits.errors import ConfigError, DataError
+from megaportraits.media.files import check_input, staged_output
+
+ProtocolName = Literal["self", "cross", "hr", "student"]
+PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
+DEFAULT_PROTOCOLS: tuple[ProtocolName, ...] = ("self", "cross")
+COLUMNS = ("pair", "protocol", "source", "source_frame", "driver", "first", "step", "frames")
+STEP = 2
+"""Every second frame of a clip is used: neighbours hardly differ."""
+_KEY = re.compile(r"[\w.+-]+")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One source and one driver.
+
+    Attributes:
+        key: names the pair and its files; unique among the pairs of a protocol.
+        protocol: what is asked of it, see `docs/evaluation.md`.
+        source: an image or a video.
+        source_frame: number of the source frame of a video; None for an image.
+        driver: a video or an image.
+        first: number of the first driver frame.
+        step: every how many frames are used.
+        frames: how many at most.
+    """
+
+    key: str
+    protocol: ProtocolName
+    source: Path
+    source_frame: int | None
+    driver: Path
+    first: int = 0
+    step: int = STEP
+    frames: int = 60
+
+    @property
+    def name(self) -> str:
+        """Key and protocol, unique in a manifest."""
+        return f"{self.protocol}/{self.key}"
+
+
+def protocol_named(name: str) -> ProtocolName:
+    """A protocol by its name.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    for protocol in PROTOCOLS:
+        if protocol == name:
+            return protocol
+    raise ConfigError(f"Unknown protocol {name!r}.", fix=f"Known: {', '.join(PROTOCOLS)}.")
+
+
+def write_manifest(path: Path, pairs: Sequence[Pair], *, overwrite: bool = False) -> None:
+    """Write pairs as a manifest; the same pairs give the same bytes.
+
+    Raises:
+        MediaError: the file exists and `overwrite` is false, or cannot be written.
+        DataError: two pairs of one name.
+    """
+    _check_unique(pairs, path)
+    folder = path.resolve().parent
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    for pair in pairs:
+        source, driver = (
+            Path(os.path.relpath(file.resolve(), folder)).as_posix() for file in (pair.source, pair.driver)
+        )
+        number = "" if pair.source_frame is None else pair.source_frame
+        table.writerow([pair.key, pair.protocol, source, number, driver, pair.first, pair.step, pair.frames])
+    with staged_output(path, overwrite=overwrite) as part:
+        part.write_text(text.getvalue(), encoding="utf-8")
+
+
+def read_manifest(path: Path) -> list[Pair]:
+    """The pairs of a manifest, in its order.
+
+    Raises:
+        MediaError: there is no such file.
+        DataError: it is no manifest; all problems are told at once, with their lines.
+    """
+    text = check_input(path).read_text(encoding="utf-8", errors="replace")
+    rows = list(csv.reader(io.StringIO(text)))
+    if not rows or tuple(rows[0]) != COLUMNS:
+        raise DataError(
+            f"{path} is not a manifest of pairs: expected the first line {','.join(COLUMNS)!r}, got "
+            f"{','.join(rows[0]) if rows else ''!r:.120}",
+            fix="Write one with `megaportraits pairs`.",
+        )
+    pairs: list[Pair] = []
+    problems: list[str] = []
+    for number, row in enumerate(rows[1:], 2):
+        if row:
+            found = _parse(row, path.parent)
+            if isinstance(found, Pair):
+                pairs.append(found)
+            else:
+                problems.append(f"  line {number}: {found}")
+    if problems or not pairs:
+        shown = "\n".join(problems[:20]) or "  no pairs"
+        raise DataError(f"{path}: {len(problems) or 1} problem(s):\n{shown}", fix="See docs/evaluation.md.")
+    _check_unique(pairs, path)
+    return pairs
+
+
+def crossed(sources: Sequence[Path], drivers: Sequence[Path], limit: int) -> list[tuple[Path, Path]]:
+    """Sources and drivers in every combination of two different files, or a balanced part of them.
+
+    Round by round each source takes the driver one further than in the round before, so that any number of rounds
+    shows all sources and, where there are as many, all drivers equally often. Sorted by source.
+
+    Args:
+        sources: files, in the order that counts.
+        drivers: files.
+        limit: the largest number of pairs.
+    """
+    chosen: list[tuple[int, int]] = []
+    for turn in range(len(drivers)):
+        for index, source in enumerate(sources):
+            driver = (index + turn) % len(drivers)
+            if len(chosen) < limit and drivers[driver].resolve() != source.resolve():
+                chosen.append((index, driver))
+    return [(sources[i], drivers[j]) for i, j in sorted(chosen)]
+
+
+def key_of(source: Path, driver: Path) -> str:
+    """A pair's key from its files' names, with only letters, digits, dot, plus, minus and underscore."""
+    names = [source.stem] if source.resolve() == driver.resolve() else [source.stem, driver.stem]
+    return "-".join(re.sub(r"[^\w.+-]+", "_", name) for name in names)
+
+
+def _parse(row: list[str], folder: Path) -> Pair | str:
+    """A line as a pair, or what is wrong with it."""
+    if len(row) != len(COLUMNS):
+        return f"expected {len(COLUMNS)} values, got {len(row)}"
+    key, protocol, source, source_frame, driver, *numbers = (value.strip() for value in row)
+    if not _KEY.fullmatch(key):
+        return f"pair: expected letters, digits and . + - _, got {key!r}"
+    if protocol not in PROTOCOLS:
+        return f"protocol: expected one of {', '.join(PROTOCOLS)}, got {protocol!r}"
+    if not all(value.isascii() and value.isdigit() for value in (*numbers, source_frame or "0")):
+        return "source_frame, first, step, frames: expected whole numbers that are not negative"
+    first, step, frames = (int(value) for value in numbers)
+    if step < 1 or frames < 1:
+        return f"step and frames: expected at least 1, got {step} and {frames}"
+    missing = [file for file in (source, driver) if not (folder / file).is_file()]
+    if missing:
+        return f"no such file: {', '.join(missing)}"
+    at = int(source_frame) if source_frame else None
+    return Pair(key, protocol, folder / source, at, folder / driver, first, step, frames)
+
+
+def _check_unique(pairs: Sequence[Pair], path: Path) -> None:
+    names = [pair.name for pair in pairs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(
+            f"{path}: pairs of one protocol need different names; more than once: {', '.join(twice[:5])}",
+            fix="Rename files or pairs.",
+        )

@@ -1,0 +1,128 @@
+"""Pairs from folders, always the same ones for the same files, and what another system needs to do them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from megaportraits.errors import DataError, FaceError, MediaError
+from megaportraits.evaluation.pairs import Pair, ProtocolName, crossed, key_of
+from megaportraits.evaluation.scenes import Scene, best_source_frame
+from megaportraits.faces.detector import FaceAnalyzer
+from megaportraits.media import VideoWriter, is_video, read_image, write_image
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
+
+
+def find_media(paths: Iterable[Path], *, videos: bool) -> list[Path]:
+    """The videos, or the stills, among files and folders: files as given, those of a folder by name.
+
+    Raises:
+        MediaError: a given file is missing, or is not what is wanted.
+        DataError: nothing is found.
+    """
+    found: list[Path] = []
+    kind = "video" if videos else "image"
+    paths = list(paths)
+    for path in paths:
+        if path.is_dir():
+            found += [file for file in sorted(path.iterdir()) if file.is_file() and _is(file, videos)]
+        elif is_video(path) == videos:
+            found.append(path)
+        else:
+            raise MediaError(f"{path}: expected a {kind}.", fix=f"Name a {kind} or a folder with some.")
+    if not found:
+        where = ", ".join(map(str, paths)) or "no folder at all"
+        raise DataError(f"Expected at least one {kind} in {where}, found none.", fix=f"Name {kind}s or their folder.")
+    return found
+
+
+def make_pairs(
+    protocol: ProtocolName,
+    clips: Sequence[Path],
+    stills: Sequence[Path],
+    analyzer: FaceAnalyzer,
+    *,
+    frames: int,
+    limit: int,
+    skipped: Callable[[Path, str], None] = lambda path, why: None,
+) -> list[Pair]:
+    """Pairs of a protocol.
+
+    `self` drives each clip's best early frame by the rest of the clip. `cross` and `student` take stills as sources
+    where there are some, the clips' early frames where not, and clips as drivers. `hr` drives stills by other stills.
+
+    Args:
+        protocol: which.
+        clips: videos.
+        stills: photographs.
+        analyzer: finds the source frames.
+        frames: drivers of a pair, at most.
+        limit: pairs, at most; `self` takes every clip.
+        skipped: called with every source that has no usable face and why.
+
+    Raises:
+        DataError: too few files for the protocol, or none usable.
+    """
+    at = {clip: _source_frame(clip, analyzer, skipped) for clip in clips} if protocol != "hr" else {}
+    usable = [clip for clip in clips if at.get(clip) is not None]
+    if protocol == "self":
+        chosen = [(clip, clip) for clip in usable]
+    elif protocol == "hr":
+        faces = [still for still in stills if _has_face(still, analyzer, skipped)]
+        chosen = crossed(faces, faces, limit)
+    else:
+        sources = [still for still in stills if _has_face(still, analyzer, skipped)] if stills else usable
+        chosen = crossed(sources, clips, limit)
+    if not chosen:
+        needs = {"self": "clips", "hr": "at least two stills"}.get(protocol, "clips, and stills or other clips")
+        raise DataError(
+            f"Expected {needs} for the protocol {protocol}, found none usable.", fix="See --clips, --stills."
+        )
+    return [
+        Pair(key_of(source, driver), protocol, source, at.get(source), driver, frames=frames)
+        for source, driver in chosen
+    ]
+
+
+def export_scene(scene: Scene, folder: Path) -> None:
+    """Write what another system needs: `PROTOCOL/PAIR.source.png` (the whole picture), `.crop.png` (its head crop),
+    and `PROTOCOL/PAIR.driver.mp4`, the driver's head crops, one frame for each that is judged. Files are replaced.
+
+    Raises:
+        MediaError: the folder cannot be written.
+    """
+    base = folder / scene.pair.protocol / scene.pair.key
+    write_image(base.with_name(f"{base.name}.source.png"), scene.photo, overwrite=True)
+    write_image(base.with_name(f"{base.name}.crop.png"), scene.source, overwrite=True)
+    rate = Fraction(scene.fps).limit_denominator(1000)
+    with VideoWriter(base.with_name(f"{base.name}.driver.mp4"), fps=rate, overwrite=True) as writer:
+        for true in scene.frames:
+            writer.write(true.square)
+
+
+def _source_frame(clip: Path, analyzer: FaceAnalyzer, skipped: Callable[[Path, str], None]) -> int | None:
+    try:
+        return best_source_frame(clip, analyzer)
+    except (FaceError, MediaError) as error:
+        skipped(clip, error.message)
+        return None
+
+
+def _has_face(still: Path, analyzer: FaceAnalyzer, skipped: Callable[[Path, str], None]) -> bool:
+    try:
+        analyzer.require(read_image(still), still.name)
+    except (FaceError, MediaError) as error:
+        skipped(still, error.message)
+        return False
+    return True
+
+
+def _is(path: Path, video: bool) -> bool:
+    if not video:
+        return path.suffix.lower() in IMAGE_SUFFIXES
+    try:
+        return is_video(path)
+    except MediaError:
+        return False

@@ -1,0 +1,123 @@
+"""A report's plots, as SVG text that is the same for the same numbers."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from megaportraits.evaluation.flicker import FLOW
+from megaportraits.evaluation.judges import IDENTITY, SSIM
+from megaportraits.evaluation.report import Report, Row
+from megaportraits.evaluation.signals import NETWORK, SIGNALS
+from megaportraits.evaluation.systems import TRUE
+
+_STYLE: Any = {
+    "svg.hashsalt": "megaportraits",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#888888",
+    "axes.titlesize": 9,
+}
+_COLORS = ("#3b6fb6", "#d1782f", "#4f9a58", "#a2558f", "#8a7a2e", "#4aa3a8", "#b5443c")
+_DRIVER_COLOR = "#222222"
+_CURVES = ("lip_gap", "eye_opening", "yaw")
+_SHOWN_PAIRS = 4
+
+
+def summary_plot(report: Report, protocol: str) -> str:
+    """Main metrics, one panel each: every system's mean with its interval."""
+    picture = ["psnr_masked" if protocol == "self" else "psnr", SSIM, report.perceptual]
+    metrics = (picture if protocol in ("self", "student") else []) + [report.frechet, IDENTITY, f"flicker_{FLOW}"]
+    systems = [name for name in report.systems if name != TRUE]
+    shown = [m for m in metrics if any(math.isfinite(report.estimate(protocol, s, m).value) for s in systems)]
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(2.4 * len(shown), 0.7 + 0.32 * len(systems)), layout="constrained")
+        axes = figure.subplots(1, len(shown), squeeze=False)[0]
+        for axis, metric in zip(axes, shown, strict=True):
+            for index, system in enumerate(systems):
+                estimate = report.estimate(protocol, system, metric)
+                _point(axis, estimate.value, estimate.low, estimate.high, -index, _color(report, system))
+            axis.set_title(metric)
+            names = systems if axis is axes[0] else [""] * len(systems)
+            axis.set_yticks([-i for i in range(len(systems))], names)
+            axis.set_ylim(-len(systems) + 0.5, 0.5)
+        return _svg(figure)
+
+
+def motion_plot(report: Report, protocol: str) -> str:
+    """Correlation with the driver by signal, every system beside the others, with intervals."""
+    systems = list(report.systems)
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(9, 3), layout="constrained")
+        axis = figure.subplots()
+        for index, system in enumerate(systems):
+            shift = (index - (len(systems) - 1) / 2) * 0.7 / len(systems)
+            for at, signal in enumerate(SIGNALS):
+                estimate = report.estimate(protocol, system, f"corr_{signal}_{NETWORK}")
+                color = _color(report, system)
+                if math.isfinite(estimate.low):
+                    axis.plot([at + shift] * 2, [estimate.low, estimate.high], color=color, lw=1.4, alpha=0.6)
+                axis.plot([at + shift], [estimate.value], "o", ms=4, color=color, label=system if at == 0 else None)
+        axis.set_xticks(range(len(SIGNALS)), [name.replace("_", " ") for name in SIGNALS], rotation=20, ha="right")
+        axis.axhline(0, color="#bbbbbb", lw=0.8, zorder=0)
+        axis.set_ylabel("correlation with the driver")
+        axis.set_ylim(-1.02, 1.04)
+        axis.legend(frameon=False, ncols=len(systems), loc="lower center", bbox_to_anchor=(0.5, 1))
+        return _svg(figure)
+
+
+def curves_plot(report: Report, rows: Sequence[Row]) -> str:
+    """Lips, eyes and yaw over time for some pairs: the driver and every system but the true crops."""
+    chosen = [rows[i] for i in sorted({round(x) for x in np.linspace(0, len(rows) - 1, _SHOWN_PAIRS)})]
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(9, 1.7 * len(chosen) + 0.3), layout="constrained")
+        grid = figure.subplots(len(chosen), len(_CURVES), squeeze=False)
+        for row, axes in zip(chosen, grid, strict=True):
+            for axis, signal in zip(axes, _CURVES, strict=True):
+                _curves(axis, report, row, signal)
+            axes[0].set_ylabel(row.pair.key[:24], fontsize=8)
+        for axis, signal in zip(grid[0], _CURVES, strict=True):
+            axis.set_title(f"{signal.replace('_', ' ')}, {SIGNALS[signal][0]}")
+        handles, labels = grid[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, frameon=False, ncols=len(labels), loc="outside upper center")
+        return _svg(figure)
+
+
+def _curves(axis: Axes, report: Report, row: Row, signal: str) -> None:
+    column = list(SIGNALS).index(signal)
+    if row.note is not None:
+        axis.plot(row.note.curves[:, column], color=_DRIVER_COLOR, lw=1.6, label="driver")
+    for system, result in row.results.items():
+        if system != TRUE:
+            axis.plot(result.curves[:, column], color=_color(report, system), lw=1, label=system)
+
+
+def _point(axis: Axes, value: float, low: float, high: float, at: float, color: str) -> None:
+    if math.isfinite(low):
+        axis.plot([low, high], [at, at], color=color, lw=2, alpha=0.5, solid_capstyle="round")
+    axis.plot([value], [at], "o", ms=5, color=color)
+
+
+def _color(report: Report, system: str) -> str:
+    """Each system's own in all plots."""
+    if system == TRUE:
+        return _DRIVER_COLOR
+    others = [name for name in report.systems if name != TRUE]
+    return _COLORS[others.index(system) % len(_COLORS)]
+
+
+def _svg(figure: Figure) -> str:
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :]

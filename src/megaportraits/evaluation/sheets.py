@@ -1,0 +1,72 @@
+"""Contact sheets: for each pair the source, and the systems below each other at several times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from megaportraits.evaluation.report import Row
+from megaportraits.evaluation.systems import TRUE, resized
+from megaportraits.media.images import UInt8
+
+_PAPER, _INK = 255, (40, 40, 40)
+_MARGIN = 4
+_SHEET_TILE = 128
+
+
+def pair_block(row: Row, systems: Sequence[str], tile: int) -> UInt8:
+    """One pair: its name and source on the left, a row of pictures for each system that has some.
+
+    Args:
+        row: with a note and at least one result.
+        systems: in this order.
+        tile: side of a picture, pixels.
+    """
+    made = [name for name in systems if name in row.results]
+    source = resized(row.note.source, tile) if row.note is not None else _blank(tile)
+    rows = []
+    for index, name in enumerate(made):
+        label = _label(tile, "driver" if name == TRUE else name)
+        left = _title(tile, row.pair.key) if index == 0 else source if index == 1 else _blank(tile)
+        cells = [left, label]
+        rows.append(np.concatenate([*cells, *(resized(p, tile) for p in row.results[name].thumbnails)], axis=1))
+    block = np.concatenate(rows, axis=0)
+    edge = ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0))
+    return np.pad(block, edge, constant_values=_PAPER)
+
+
+def contact_sheet(rows: Sequence[Row], systems: Sequence[str], per_row: int = 2) -> UInt8:
+    """All pairs of a protocol that have results, in one picture (H, W, 3)."""
+    blocks = [pair_block(row, systems, _SHEET_TILE) for row in rows if row.results]
+    height, width = max(block.shape[0] for block in blocks), max(block.shape[1] for block in blocks)
+    padded = [
+        np.pad(b, ((0, height - b.shape[0]), (0, width - b.shape[1]), (0, 0)), constant_values=_PAPER) for b in blocks
+    ]
+    per_row = min(per_row, len(padded))
+    padded += [np.full_like(padded[0], _PAPER)] * (-len(padded) % per_row)
+    lines = [np.concatenate(padded[i : i + per_row], axis=1) for i in range(0, len(padded), per_row)]
+    return np.concatenate(lines, axis=0)
+
+
+def _blank(tile: int) -> UInt8:
+    return np.full((tile, tile, 3), _PAPER, np.uint8)
+
+
+def _title(tile: int, text: str) -> UInt8:
+    """A pair's name, in as many lines as it needs."""
+    cell, per_line = _blank(tile), max(tile // 8, 4)
+    for line, start in enumerate(range(0, min(len(text), 6 * per_line), per_line)):
+        at = (4, 16 + 15 * line)
+        cv2.putText(cell, text[start : start + per_line], at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, _INK, 1, cv2.LINE_AA)
+    return cell
+
+
+def _label(tile: int, text: str) -> UInt8:
+    """A system's name, before its row, word below word."""
+    cell = np.full((tile, tile * 5 // 8, 3), _PAPER, np.uint8)
+    for line, word in enumerate(text.split()):
+        at = (6, tile // 2 + 15 * line)
+        cv2.putText(cell, word[: tile // 12], at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, _INK, 1, cv2.LINE_AA)
+    return cell

@@ -1,0 +1,165 @@
+"""Results on disk, so that an interrupted evaluation goes on where it was: one file for each system and pair."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from megaportraits import __version__
+from megaportraits.evaluation.judges import Judges
+from megaportraits.evaluation.measure import Doubles, PairResult
+from megaportraits.evaluation.pairs import Pair
+from megaportraits.evaluation.systems import System
+from megaportraits.media import VideoReader, VideoWriter
+from megaportraits.media.files import staged_output
+from megaportraits.media.images import UInt8
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+_FORMAT = 1
+_SIZE_OF_UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class SceneNote:
+    """What a report tells of a pair itself.
+
+    Attributes:
+        frames: drivers.
+        lost: see `Scene`.
+        fps: see `Scene`.
+        curves: (n, 10) the drivers' motion signals.
+        source: (s, s, 3) the source's head crop.
+        source_features: (1, d) of it, for the Frechet distance.
+    """
+
+    frames: int
+    lost: int
+    fps: float
+    curves: Doubles
+    source: UInt8
+    source_features: npt.NDArray[np.float32]
+
+
+class Store:
+    """The folder `results` of an evaluation: `results/SYSTEM/PROTOCOL/PAIR.npz`, and outputs as `.mp4` beside them.
+
+    A result counts only when everything that it depends on is the same: pair, files, system, size, judges, version.
+    """
+
+    def __init__(self, folder: Path, judges: Judges) -> None:
+        self.folder = folder
+        self._judges = [judges.perceptual, judges.frechet, judges.quality]
+
+    def video(self, system: System, pair: Pair) -> Path:
+        """Where the outputs of a system lie."""
+        return self._path(system.name, pair).with_suffix(".mp4")
+
+    def load(self, system: System, pair: Pair, size: int) -> PairResult | None:
+        """A result of earlier; None when there is none that counts."""
+        found = _read(self._path(system.name, pair), self._digest(pair, size, dict(system.settings)))
+        if found is None:
+            return None
+        meta, arrays = found
+        return PairResult(
+            {name: float("nan") if value is None else value for name, value in meta["metrics"].items()},
+            meta["reasons"],
+            arrays["features"],
+            arrays["curves"],
+            list(arrays["thumbnails"]),
+        )
+
+    def save(self, system: System, pair: Pair, size: int, result: PairResult, fps: float) -> None:
+        """Keep a result, and its pictures as a video."""
+        path = self._path(system.name, pair)
+        rate = Fraction(fps).limit_denominator(1000)
+        with VideoWriter(path.with_suffix(".mp4"), fps=rate, overwrite=True) as writer:
+            for picture in result.pictures:
+                writer.write(picture)
+        metrics = {name: None if np.isnan(value) else value for name, value in result.metrics.items()}
+        meta = {"metrics": metrics, "reasons": result.reasons}
+        arrays: Arrays = {
+            "features": result.features,
+            "curves": result.curves,
+            "thumbnails": np.stack(result.thumbnails),
+        }
+        _write(path, self._digest(pair, size, dict(system.settings)), meta, arrays)
+
+    def load_note(self, pair: Pair, size: int) -> SceneNote | None:
+        """What was noted of a pair; None when nothing that counts."""
+        found = _read(self._path("scenes", pair), self._digest(pair, size, {}))
+        if found is None:
+            return None
+        meta, arrays = found
+        return SceneNote(
+            meta["frames"], meta["lost"], meta["fps"], arrays["curves"], arrays["source"], arrays["source_features"]
+        )
+
+    def save_note(self, pair: Pair, size: int, note: SceneNote) -> None:
+        """Keep what is known of a pair."""
+        meta = {"frames": note.frames, "lost": note.lost, "fps": note.fps}
+        arrays: Arrays = {"curves": note.curves, "source": note.source, "source_features": note.source_features}
+        _write(self._path("scenes", pair), self._digest(pair, size, {}), meta, arrays)
+
+    def pictures(self, system: System, pair: Pair) -> list[UInt8]:
+        """The outputs of a system, from its video."""
+        return [frame.image for frame in VideoReader(self.video(system, pair))]
+
+    def _path(self, name: str, pair: Pair) -> Path:
+        return self.folder / slug(name) / pair.protocol / f"{pair.key}.npz"
+
+    def _digest(self, pair: Pair, size: int, settings: Mapping[str, str]) -> str:
+        files = [(file.name, _size(file)) for file in (pair.source, pair.driver)]
+        asked = [pair.name, pair.source_frame, pair.first, pair.step, pair.frames, files]
+        content = [_FORMAT, __version__, asked, size, self._judges, settings]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def slug(name: str) -> str:
+    """A name as a file's name."""
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "system"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else _SIZE_OF_UNKNOWN
+
+
+def _write(path: Path, digest: str, meta: Mapping[str, Any], arrays: Arrays) -> None:
+    text = json.dumps({"digest": digest, **meta}, allow_nan=False)
+    with staged_output(path, overwrite=True) as part, part.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, meta=np.array(text), **arrays)
+
+
+def _read(path: Path, digest: str) -> tuple[dict[str, Any], Arrays] | None:
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        meta = json.loads(str(arrays.pop("meta")))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None  # torn or foreign: it is measured again
+    return (meta, arrays) if meta.get("digest") == digest else None
+
+
+def write_row(path: Path, rows: Sequence[Sequence[UInt8]], fps: float) -> None:
+    """Videos of one size beside each other as one; an existing file is replaced.
+
+    Args:
+        path: of the video.
+        rows: for each video its frames (n, n, 3); as many frames each.
+        fps: frame rate.
+    """
+    with VideoWriter(path, fps=Fraction(fps).limit_denominator(1000), overwrite=True) as writer:
+        for frames in zip(*rows, strict=True):
+            writer.write(np.concatenate(frames, axis=1))

@@ -1,0 +1,293 @@
+"""A report's tables: the paper's Tables 1 and 2, and what the paper measures only by users."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from megaportraits.evaluation.flicker import FLOW
+from megaportraits.evaluation.judges import IDENTITY, SHARPNESS, SSIM
+from megaportraits.evaluation.metrics import MIN_PAIRS
+from megaportraits.evaluation.report import Report
+from megaportraits.evaluation.signals import BLENDSHAPE_NETWORK, NETWORK, SIGNALS
+from megaportraits.evaluation.statistics import Estimate
+from megaportraits.evaluation.systems import TRUE
+
+TITLES = {
+    "self": "Self-reenactment",
+    "cross": "Cross-reenactment",
+    "hr": "High resolution, cross-reenactment",
+    "student": "Student against its teacher",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value as it is shown.
+
+    Attributes:
+        text: the value.
+        interval: its interval, "" for none.
+        best: whether it is the best of its column (the true crops do not compete).
+    """
+
+    text: str
+    interval: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a title.
+
+    Attributes:
+        title: what it shows.
+        head: of the columns; the first names the rows.
+        rows: label and cells.
+        note: a sentence below it, "" for none.
+    """
+
+    title: str
+    head: tuple[str, ...]
+    rows: list[tuple[str, list[Cell]]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One or two metrics in a column; two are shown as "raw / masked"."""
+
+    title: str
+    metrics: tuple[str, ...]
+    digits: int
+    better: int
+    """1: more is better, -1: less is better, 0: neither."""
+
+
+def tables_of(report: Report, protocol: str) -> list[Table]:
+    """All tables of a protocol."""
+    paper = {"self": _self, "cross": _cross, "hr": _high, "student": _student}[protocol]
+    tables = [paper(report)]
+    if protocol in ("self", "student"):
+        regions = [_Column(f"PSNR {region} ↑", (f"psnr_{region}",), 2, 1) for region in ("face", "mouth", "eyes")]
+        tables.append(_table(report, protocol, "PSNR by region, dB", regions))
+    if protocol != "hr":
+        tables += _motion_tables(report, protocol)
+    tables.append(_over_time(report, protocol))
+    tables.append(_by_pair(report, protocol))
+    return tables
+
+
+def to_markdown(report: Report) -> str:
+    """The report as Markdown."""
+    lines = ["# Evaluation", ""]
+    lines += [f"- {name}: {value}" for name, value in report.settings.items()]
+    for name, settings in report.systems.items():
+        lines.append(f"- {name}: " + (", ".join(f"{k} {v}" for k, v in settings.items()) or "needs no weights"))
+    lines += [f"- not measured: {name}: {why}" for name, why in report.absent.items()]
+    lines += [
+        f"- without result: {pair}{f', {system}' if system else ''}: {why}" for pair, system, why in report.failures()
+    ]
+    for protocol in report.protocols:
+        lines += ["", f"## {TITLES[protocol]} (`{protocol}`), {counts(report, protocol)}"]
+        for table in tables_of(report, protocol):
+            lines += ["", f"### {table.title}", "", *_markdown(table)]
+            lines += ["", table.note] if table.note else []
+        lines += ["", f"![contact sheet](contact-{protocol}.png)"]
+    lines += ["", "## Reading", "", *reading()]
+    return "\n".join(lines) + "\n"
+
+
+def ablation_markdown(report: Report) -> str:
+    """The paper's kind of ablation table: configs as rows, the main numbers of every protocol as columns."""
+    wanted = {
+        "cross": [*_distribution(report), _Column("lip_gap ↑", (f"corr_lip_gap_{NETWORK}",), 2, 1)],
+        "self": [
+            _Column("PSNR ↑", ("psnr_masked",), 2, 1),
+            _Column("mouth PSNR ↑", ("psnr_mouth",), 2, 1),
+            _Column(f"{report.perceptual} ↓", (f"{report.perceptual}_masked",), 3, -1),
+            _Column("eye_opening ↑", (f"corr_eye_opening_{NETWORK}",), 2, 1),
+        ],
+    }
+    parts = [
+        f"{TITLES[protocol]}, {counts(report, protocol)}\n\n"
+        + "\n".join(_markdown(_table(report, protocol, "", columns)))
+        for protocol, columns in wanted.items()
+        if protocol in report.protocols
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def counts(report: Report, protocol: str) -> str:
+    """How much stands behind a protocol's numbers."""
+    notes = [row.note for row in report.of(protocol) if row.results and row.note is not None]
+    return f"{len(notes)} pairs, {sum(note.frames for note in notes)} frames"
+
+
+def reading() -> list[str]:
+    """How the tables are to be read."""
+    least = ", ".join(f"{name} {least:g} {unit}" for name, (unit, least) in SIGNALS.items())
+    return [
+        "Values are means over pairs. Brackets hold 95 % intervals: bootstrap over pairs, and for Frechet distances "
+        "the jackknife over pairs. Bold is the best of a column; true crops do not compete.",
+        "",
+        "True crops: the driver's own crops, what a perfect output of this size would reach. Aligned copy: the source "
+        "photograph laid over each driver face by a similarity transform. Lifted: the source on a morphable head, "
+        "re-rendered with the driver's fitted motion.",
+        "",
+        f"Motion is read by the landmark network ({NETWORK}, {BLENDSHAPE_NETWORK}) from outputs and from whole driver "
+        f"frames. A dash: fewer than {MIN_PAIRS} outputs show a face, or the driver moves less than a standard "
+        f"deviation of {least}, so that there is nothing to follow; report.json says which.",
+    ]
+
+
+def _self(report: Report) -> Table:
+    columns = [
+        _Column(title, (name, f"{name}_masked"), digits, better)
+        for title, name, digits, better in (
+            ("PSNR ↑", "psnr", 2, 1),
+            ("SSIM ↑", SSIM, 3, 1),
+            (f"{report.perceptual} ↓", report.perceptual, 3, -1),
+        )
+    ]
+    note = "Raw / masked: masked pictures keep face, ears and hair of the driver's crop, both alike (4.4)."
+    return _table(report, "self", "Table 1, self-reenactment (raw / masked)", columns, note)
+
+
+def _cross(report: Report) -> Table:
+    return _table(report, "cross", "Table 1, cross-reenactment", _distribution(report))
+
+
+def _high(report: Report) -> Table:
+    return _table(report, "hr", "Table 2, 1024 x 1024", _distribution(report))
+
+
+def _student(report: Report) -> Table:
+    columns = [
+        _Column("PSNR ↑", ("psnr",), 2, 1),
+        _Column("SSIM ↑", (SSIM,), 3, 1),
+        _Column(f"{report.perceptual} ↓", (report.perceptual,), 3, -1),
+        *_distribution(report),
+    ]
+    return _table(report, "student", "Against the teacher's pictures (4.5)", columns)
+
+
+def _distribution(report: Report) -> list[_Column]:
+    quality = [_Column(f"{report.quality} ↑", (report.quality,), 1, 1)] if report.quality else []
+    return [
+        _Column(f"{report.frechet} ↓", (report.frechet,), 1, -1),
+        _Column(f"{IDENTITY} ↑", (IDENTITY,), 3, 1),
+        *quality,
+    ]
+
+
+def _over_time(report: Report, protocol: str) -> Table:
+    columns = [
+        _Column(f"{IDENTITY} ↑", (IDENTITY,), 3, 1),
+        _Column("worst 5 % of frames ↑", (f"{IDENTITY}_worst",), 3, 1),
+        _Column("neighbouring frames ↑", (f"{IDENTITY}_neighbours",), 3, 1),
+        _Column(f"warp_error_{FLOW}", (f"warp_error_{FLOW}",), 2, 0),
+        _Column(f"flicker_{FLOW}", (f"flicker_{FLOW}",), 2, 0),
+        _Column(SHARPNESS, (SHARPNESS,), 1, 0),
+        _Column("outputs with a face ↑", (f"detected_{NETWORK}",), 3, 1),
+    ]
+    note = (
+        "Identity is likeness with the source. Warping errors are grey levels between neighbouring frames inside the "
+        "face, motion taken out; flicker is how much more they are than the driver's own: 0 is as steady as the driver."
+    )
+    return _table(report, protocol, "Identity and steadiness over time", columns, note)
+
+
+def _motion_tables(report: Report, protocol: str) -> list[Table]:
+    kinds = (("corr", "Motion: correlation with the driver ↑", 2), ("error", "Motion: mean error ↓", 2))
+    tables = []
+    for kind, title, digits in kinds:
+        rows = []
+        for signal, (unit, _) in SIGNALS.items():
+            label = f"{signal}, {unit}" if kind == "error" else signal
+            rows.append((label, _motion_cells(report, protocol, f"{kind}_{signal}_{NETWORK}", kind, digits)))
+        shapes = f"{kind}_blendshapes_{BLENDSHAPE_NETWORK}"
+        rows.append(("51 blendshapes", _motion_cells(report, protocol, shapes, kind, 2 if kind == "corr" else 3)))
+        tables.append(Table(title, (NETWORK, *report.systems), rows))
+    gains = [(signal, _motion_cells(report, protocol, f"gain_{signal}_{NETWORK}", "gain", 2)) for signal in SIGNALS]
+    note = "The least-squares slope over the driver's motion: 1 moves as far as the driver, 0 does not move."
+    tables.append(Table("Motion: gain", (NETWORK, *report.systems), gains, note))
+    return tables
+
+
+def _motion_cells(report: Report, protocol: str, metric: str, kind: str, digits: int) -> list[Cell]:
+    column = _Column(metric, (metric,), digits, {"corr": 1, "error": -1, "gain": 0}[kind])
+    estimates = [report.estimate(protocol, system, metric) for system in report.systems]
+    best = _best(report, estimates, column)
+    pairs = zip(report.systems, estimates, strict=True)
+    return [_cell([estimate], digits, best if system != TRUE else None) for system, estimate in pairs]
+
+
+def _by_pair(report: Report, protocol: str) -> Table:
+    """The main numbers of every pair, for the systems that are no floor's ceiling."""
+    columns = ["psnr_masked" if protocol == "self" else "psnr", "psnr_mouth"] if protocol in ("self", "student") else []
+    columns += [IDENTITY, *(f"corr_{signal}_{NETWORK}" for signal in ("lip_gap", "eye_opening", "yaw"))]
+    rows = []
+    for row in report.of(protocol):
+        for system, result in row.results.items():
+            if system != TRUE:
+                cells = [Cell(_text(result.metrics.get(name, math.nan), 2)) for name in columns]
+                rows.append((f"{row.pair.key}, {system}", cells))
+    return Table("Pairs", ("pair", *(name.removesuffix(f"_{NETWORK}") for name in columns)), rows)
+
+
+def _table(report: Report, protocol: str, title: str, columns: Sequence[_Column], note: str = "") -> Table:
+    """Systems as rows, metrics as columns; systems without any of them are left out."""
+    best = [
+        _best(report, [report.estimate(protocol, system, column.metrics[-1]) for system in report.systems], column)
+        for column in columns
+    ]
+    rows = []
+    for system in report.systems:
+        estimates = [[report.estimate(protocol, system, name) for name in column.metrics] for column in columns]
+        if any(math.isfinite(e.value) for column in estimates for e in column):
+            cells = [
+                _cell(values, column.digits, winner if system != TRUE else None)
+                for values, column, winner in zip(estimates, columns, best, strict=True)
+            ]
+            rows.append((system, cells))
+    return Table(title, ("method", *(column.title for column in columns)), rows, note)
+
+
+def _best(report: Report, estimates: Sequence[Estimate], column: _Column) -> str | None:
+    """The text of the best value among the systems that compete; None where nothing is won."""
+    known = [
+        estimate.value
+        for system, estimate in zip(report.systems, estimates, strict=True)
+        if system != TRUE and math.isfinite(estimate.value)
+    ]
+    texts = {_text(value, column.digits) for value in known}
+    if not column.better or len(texts) < 2:
+        return None
+    return _text(max(known) if column.better > 0 else min(known), column.digits)
+
+
+def _cell(estimates: Sequence[Estimate], digits: int, best: str | None) -> Cell:
+    """One estimate, or two as "raw / masked"; the last one's interval, and whether it is the best."""
+    last = estimates[-1]
+    interval = f"[{last.low:.{digits}f}, {last.high:.{digits}f}]" if math.isfinite(last.low) else ""
+    texts = [_text(estimate.value, digits) for estimate in estimates]
+    return Cell(" / ".join(texts), interval, texts[-1] == best)
+
+
+def _text(value: float, digits: int) -> str:
+    return "–" if not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def _markdown(table: Table) -> list[str]:
+    def shown(cell: Cell) -> str:
+        text = f"**{cell.text}**" if cell.best else cell.text
+        return f"{text} {cell.interval}".rstrip()
+
+    lines = [_row(table.head), "|---|" + "---:|" * (len(table.head) - 1)]
+    return lines + [_row((label, *map(shown, cells))) for label, cells in table.rows]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
