@@ -8,14 +8,24 @@ import pytest
 import torch
 
 from megaportraits.config import TrainStudentConfig, parse_config
+from megaportraits.data.augment import FEATURES_CM
 from megaportraits.data.lesson_items import LessonSample
 from megaportraits.data.lessons import Lesson, shard_path, write_shard
 from megaportraits.models.storage import load_student, save_student
 from megaportraits.models.student import Student
-from megaportraits.ops.geometry import HeadPose
+from megaportraits.ops.geometry import HeadPose, euler_to_matrix
+from megaportraits.ops.warping import Pose, project
 from megaportraits.training import checkpoint
 from megaportraits.training.loop import phase_parameters
-from megaportraits.training.student import StudentStage, add_avatar, join, see_driver, target_over, train_student
+from megaportraits.training.student import (
+    StudentStage,
+    add_avatar,
+    feature_map,
+    join,
+    see_driver,
+    target_over,
+    train_student,
+)
 from tests.conftest import TINY_STUDENT
 
 COLORS = ((200, 60, 60), (60, 200, 60), (60, 60, 200))
@@ -142,6 +152,18 @@ def test_targets_stand_before_the_colour_that_the_student_is_given(lessons: Path
     torch.testing.assert_close(over[open_.expand_as(over)], torch.tensor(0.25).expand(int(open_.sum()) * 3))
     image = batch["image"].float() / 255
     torch.testing.assert_close(over[solid.expand_as(over)], image[solid.expand_as(over)])
+
+
+def test_eyes_and_mouth_count_more_wherever_the_head_is() -> None:
+    turned = torch.from_numpy(euler_to_matrix(20.0, 0.0, 0.0)).float()
+    pose = Pose(torch.stack([torch.eye(3), turned]), torch.tensor([[0.0, 0.0], [0.1, -0.2]]), torch.tensor([1.0, 0.8]))
+    weight = feature_map(pose, 128, emphasis=3)
+    assert weight.shape == (2, 1, 128, 128) and weight.min() == 1 and weight.max() == 4
+    for feature, _ in FEATURES_CM:
+        column, row = ((project(torch.tensor([feature]), pose)[:, 0] + 1) * 64).long().unbind(1)
+        assert (weight[torch.arange(2), 0, row, column] == 4).all()
+    assert (weight[0, 0] == weight[0, 0].flip(1)).all(), "a frontal face has two eyes"
+    assert (weight > 1).float().mean() < 0.15
 
 
 def test_drivers_change_their_looks_by_the_generator_alone(lessons: Path) -> None:

@@ -76,6 +76,8 @@ class StudentLossConfig(Config):
 
     reconstruction: float = 0.0
     """Ours: L1."""
+    reconstruction_emphasis: float = 0.0
+    """How much more mouth and eyes count in it."""
     matte: float = 0.0
     """Ours: L1 of alpha, for students that predict one."""
     perceptual: float = 20.0
