@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from megaportraits.commands.enhancement import evaluate_hr
 from megaportraits.commands.evaluation import ablate, evaluate, pairs
 from megaportraits.commands.progress import frame_progress
 from megaportraits.commands.student import distill, student_app
@@ -33,6 +34,7 @@ app.command()(prepare)
 app.command()(pairs)
 app.command()(evaluate)
 app.command()(ablate)
+app.command("evaluate-hr")(evaluate_hr)
 app.command()(distill)
 
 
@@ -52,6 +54,10 @@ def animate(
         Path | None, typer.Option("--output", "-o", help="Default: SOURCE_DRIVER.mp4 in this folder.")
     ] = None,
     weights: Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")] = "nano",
+    hr: Annotated[bool, typer.Option("--hr", help="Enhance to twice the model's resolution; slower.")] = False,
+    enhancer: Annotated[
+        str | None, typer.Option(help="With --hr: a file of `train enhancer`. Default: what ships with --weights.")
+    ] = None,
     motion: Annotated[
         Literal["absolute", "relative"],
         typer.Option(help="absolute: the driver's pose and expression. relative: its change from neutral."),
@@ -63,7 +69,9 @@ def animate(
     ] = "source",
     color: Annotated[str, typer.Option(help="#RRGGBB of --background color.")] = "#00b140",
     crop: Annotated[bool, typer.Option("--crop", help="Only the square head crop, not the whole photo.")] = False,
-    size: Annotated[int, typer.Option(help="Side of the head crop, pixels.")] = 256,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the head crop, pixels. [256, or what --hr makes if that is more]")
+    ] = None,
     max_side: Annotated[int, typer.Option(help="Longest side of the whole photo, pixels.")] = 1280,
     max_seconds: Annotated[float | None, typer.Option(help="Stop after this much of the driver.")] = None,
     face: Annotated[int | None, typer.Option(help="Which face of the photo, from 1, left to right.")] = None,
@@ -75,6 +83,8 @@ def animate(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Move the person of SOURCE like the person of DRIVER. Frame times and sound of the driver are kept."""
+    from dataclasses import replace
+
     from megaportraits.pipeline import (
         AnimateOptions,
         Avatar,
@@ -93,13 +103,16 @@ def animate(
         background=Background(background),
         color=parse_color(color),
         crop=crop,
-        size=size,
+        size=256 if size is None else size,
         max_side=max_side,
         max_seconds=max_seconds,
         face=face,
     )
     output = plan_output(source, driver, output, options, side_by_side=side_by_side, overwrite=overwrite)
-    avatar = Avatar.from_pretrained(weights, device=device, pose_from=PoseFrom(pose))
+    chosen = enhancer or (weights if hr else None)
+    avatar = Avatar.from_pretrained(weights, device=device, pose_from=PoseFrom(pose), enhancer=chosen)
+    if size is None:
+        options = replace(options, size=max(options.size, avatar.output_size))
     with frame_progress("Animating") as advance:
         report = animate_file(
             avatar,

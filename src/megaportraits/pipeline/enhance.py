@@ -15,6 +15,10 @@ from megaportraits.models.source_skip import SourceView, transfer_detail
 _PIXELS = 4 * 256 * 256
 """Pixels of the result that go through the enhancer at once: memory does not grow with the batch."""
 
+_WORTH = 1.5
+"""How many times finer than the enhancer's result a photograph must be for its finest detail to be added on top: what
+lies just beyond is there already, and would be sharpened twice."""
+
 
 def enhance(enhancer: Enhancer, output: Output, source: Tensor) -> Tensor:
     """A base model's output as enhanced pictures.
@@ -27,8 +31,8 @@ def enhance(enhancer: Enhancer, output: Output, source: Tensor) -> Tensor:
         source: (1, 4, L, L) in [0, 1], the person's straight colours and alpha; L of any size.
 
     Returns:
-        (B, 4 or 3, N, N) in [0, 1], premultiplied where the output has an alpha; N is 2 S, or L where that is more and
-        the base model copies its source.
+        (B, 4 or 3, N, N) in [0, 1], premultiplied where the output has an alpha; N is 2 S, or L where that is much more
+        and the base model copies its source.
     """
     picture = picture_of(output)
     size = 2 * picture.shape[-1]
@@ -38,7 +42,7 @@ def enhance(enhancer: Enhancer, output: Output, source: Tensor) -> Tensor:
     parts = [slice(start, start + step) for start in range(0, len(picture), step)]
     enhanced = torch.cat([enhancer(picture[part], None if fine is None else fine[part]) for part in parts])
     enhanced = _valid(enhanced)
-    if output.view is None or source.shape[-1] <= size:
+    if output.view is None or source.shape[-1] < _WORTH * size:
         return enhanced
     view = _grown(output.view, size)
     if enhanced.shape[1] == 3:

@@ -1,0 +1,50 @@
+"""`megaportraits evaluate-hr`: what an enhancer adds to a base model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from megaportraits.commands.progress import frame_progress
+
+
+def evaluate_hr(
+    photos: Annotated[Path, typer.Option(help="Folder of portraits not trained on: pictures, or shards of `prepare`.")],
+    out: Annotated[Path, typer.Option(help="Folder for hr.json, hr.md and hr.png.")],
+    weights: Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")] = "nano",
+    enhancer: Annotated[
+        str | None, typer.Option(help="A file of `train enhancer`. Default: what ships with --weights.")
+    ] = None,
+    driver: Annotated[Path | None, typer.Option(help="The clip that drives them; default: the demo's.")] = None,
+    frames: Annotated[int, typer.Option(min=0, help="Its frames, from the first; 0 leaves cross-driving out.")] = 24,
+    limit: Annotated[int, typer.Option(min=1, help="Photographs, at most.")] = 16,
+    pose: Annotated[Literal["landmarks", "network"], typer.Option(help="As for `animate`.")] = "landmarks",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Compare enhanced images with bicubically enlarged ones: sharpness, likeness to the truth, identity, flicker."""
+    from megaportraits.evaluation.enhancement import as_it_is, bicubic_from, compare, find_photos, read_drivers
+    from megaportraits.faces import FaceAnalyzer
+    from megaportraits.pipeline import Avatar, PoseFrom
+    from megaportraits.pipeline.demo import demo_driver
+
+    chosen = PoseFrom(pose)
+    plain = Avatar.from_pretrained(weights, device=device, pose_from=chosen)
+    finer = Avatar.from_pretrained(weights, device=device, pose_from=chosen, enhancer=enhancer or weights)
+    size, analyzer = finer.output_size, FaceAnalyzer(reject_animals=False)
+    found, skipped = find_photos(photos, analyzer, size=size, limit=limit)
+    drivers = read_drivers(driver or demo_driver(), analyzer, size=size, frames=frames) if frames else []
+    animators = {"bicubic": (plain, bicubic_from(plain.size)), "enhanced": (finer, as_it_is)}
+    if plain.model.config.source_skip:
+        animators = {
+            "bicubic": animators["bicubic"],
+            "source's detail": (plain, as_it_is),
+            "enhanced": animators["enhanced"],
+        }
+    with frame_progress("Measuring") as advance:
+        report = compare(animators, found, drivers, size=size, analyzer=analyzer, progress=advance)
+    report.skipped |= skipped
+    for path in report.write(out):
+        typer.echo(str(path))
+    typer.echo((out / "hr.md").read_text(encoding="utf-8"))

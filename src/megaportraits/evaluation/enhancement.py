@@ -1,0 +1,312 @@
+"""What an enhancer is worth (4.5, Table 2): against the same images bicubically enlarged, on photographs not seen.
+
+`own`: each photograph drives itself, shifted and rolled by known amounts, so that the truth is known at full size.
+`cross`: a clip drives it; there is no truth, but a face that should stay the photograph's, and flicker.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from megaportraits.data.clips import ClipIndex, FrameLabels
+from megaportraits.data.photos import View
+from megaportraits.errors import DataError, FaceError, MediaError
+from megaportraits.evaluation.flicker import FLOW
+from megaportraits.evaluation.judges import IDENTITY, SHARPNESS, Judges, sharpness, ssim
+from megaportraits.evaluation.metrics import psnr
+from megaportraits.evaluation.pairs import Pair
+from megaportraits.evaluation.plan import find_media
+from megaportraits.evaluation.regions import face_regions
+from megaportraits.evaluation.scenes import TrueFrame, read_scene
+from megaportraits.evaluation.systems import Animator, P
+from megaportraits.faces.crop import Crop, extract, head_crop
+from megaportraits.faces.detector import Face, FaceAnalyzer
+from megaportraits.faces.matting import Matting
+from megaportraits.faces.pose import fit_pose
+from megaportraits.media import read_image
+from megaportraits.media.images import UInt8
+from megaportraits.ops.geometry import HeadPose
+
+GREY = 128
+"""Everybody stands before this."""
+_VIEWS = (View(np.array([0.04, -0.03]), 0.93, 7.0), View(np.array([-0.05, 0.02]), 0.9, -9.0))
+_SHOWN = 4
+
+Method = Callable[[npt.NDArray[np.float32], int], npt.NDArray[np.float32]]
+"""A premultiplied picture (n, n, 4) as an animator gave it, to the compared size."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A head crop to test with: name, picture (n, n, 3) and where the head is in it."""
+
+    name: str
+    image: UInt8
+    labels: FrameLabels
+
+
+@dataclass
+class Comparison:
+    """Numbers per method, and pictures.
+
+    Attributes:
+        size: side at which everything is compared, pixels.
+        photos: how many photographs count.
+        values: by method, then by metric, one number per picture.
+        rows: pictures for the eye, each a row of squares.
+        columns: what the squares of a row are.
+        skipped: photographs that could not be used, and why.
+    """
+
+    size: int
+    methods: tuple[str, ...]
+    photos: int = 0
+    values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    rows: list[UInt8] = field(default_factory=list)
+    columns: tuple[str, ...] = ()
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def add(self, method: str, metric: str, value: float) -> None:
+        """Note one number."""
+        self.values.setdefault(method, {}).setdefault(metric, []).append(float(value))
+
+    def means(self) -> dict[str, dict[str, float]]:
+        """The mean of every metric, without pictures on which it is not defined."""
+        return {
+            method: {metric: float(np.nanmean(v)) if np.isfinite(v).any() else float("nan") for metric, v in m.items()}
+            for method, m in self.values.items()
+        }
+
+    def write(self, out: Path) -> list[Path]:
+        """`hr.json`, `hr.md` and `hr.png` in a folder; files there are replaced."""
+        out.mkdir(parents=True, exist_ok=True)
+        means = self.means()
+        document = {"size": self.size, "photos": self.photos, "means": means, "skipped": self.skipped}
+        (out / "hr.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+        metrics = list(dict.fromkeys(metric for m in means.values() for metric in m))
+        lines = [
+            f"{self.photos} photographs at {self.size} px.\n",
+            f"| metric | {' | '.join(self.methods)} |",
+            f"|---|{'---:|' * len(self.methods)}",
+            *(f"| {x} | {' | '.join(f'{means[m].get(x, np.nan):.3f}' for m in self.methods)} |" for x in metrics),
+            f"\nColumns of `hr.png`: {', '.join(self.columns)}.",
+        ]
+        (out / "hr.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        paths = [out / "hr.json", out / "hr.md"]
+        if self.rows:
+            cv2.imwrite(str(out / "hr.png"), np.concatenate(self.rows)[..., ::-1])
+            paths.append(out / "hr.png")
+        return paths
+
+
+def find_photos(folder: Path, analyzer: FaceAnalyzer, *, size: int, limit: int) -> tuple[list[Photo], dict[str, str]]:
+    """Sharp photographs of a folder of pictures or of shards, and the others with the reason.
+
+    Raises:
+        DataError: none is usable.
+    """
+    photos: list[Photo] = []
+    skipped: dict[str, str] = {}
+    if any(folder.glob("clips-*.tar")):
+        index = ClipIndex(folder)
+        for clip in range(len(index)):
+            record = index.record(clip)
+            if record.size < 0.75 * size:
+                skipped[record.key] = f"{record.size} px"
+            elif len(photos) < limit:
+                photos.append(Photo(record.key, index.read_frame(clip, 0, coords=False).image, record.frames[0]))
+    else:
+        for path in find_media([folder], videos=False):
+            if len(photos) == limit:
+                break
+            try:
+                photos.append(_from_picture(path, analyzer, size))
+            except (FaceError, MediaError, DataError) as error:
+                skipped[path.name] = error.message
+    if not photos:
+        why = next(iter(skipped.items()), ("the folder", "is empty"))
+        raise DataError(
+            f"{folder}: no photograph is usable for {size} px ({why[0]}: {why[1]})",
+            fix="Give portraits whose heads are large enough, as pictures or as shards of `prepare`.",
+        )
+    return photos, skipped
+
+
+def compare(
+    animators: Mapping[str, tuple[Animator[P], Method]],
+    photos: Sequence[Photo],
+    drivers: Sequence[TrueFrame],
+    *,
+    size: int,
+    analyzer: FaceAnalyzer,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Comparison:
+    """Drive every photograph by itself and by a clip, with every method.
+
+    Args:
+        animators: by the method's name; the first is the baseline.
+        photos: of `find_photos`.
+        drivers: neighbouring frames of a clip, of `read_drivers`; none leaves `cross` out.
+        size: side of the result, pixels.
+        analyzer: finds faces in results.
+        progress: called with photographs done and in all.
+    """
+    report = Comparison(size, tuple(animators))
+    report.columns = ("photograph", *(f"{m}, own" for m in animators), "truth", *(f"{m}, cross" for m in animators))
+    bench = _Bench(report, animators, drivers, analyzer)
+    for number, photo in enumerate(photos):
+        if progress is not None:
+            progress(number, len(photos))
+        try:
+            row = bench.measure(photo)
+        except FaceError as error:
+            report.skipped[photo.name] = error.message
+            continue
+        report.photos += 1
+        if len(report.rows) < _SHOWN:
+            report.rows.append(row)
+    if not report.photos:
+        raise DataError("No face was found in any of the photographs' crops.", fix="Give other photographs.")
+    return report
+
+
+def read_drivers(clip: Path, analyzer: FaceAnalyzer, *, size: int, frames: int) -> list[TrueFrame]:
+    """The first frames of a clip as head crops, every one of them, because flicker is between neighbours.
+
+    Raises:
+        MediaError, FaceError: it cannot be read, or shows no face.
+    """
+    pair = Pair("driver", "cross", clip, 0, clip, first=0, step=1, frames=frames)
+    return read_scene(pair, analyzer, Matting(), size).frames
+
+
+def as_it_is(picture: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
+    """The animator's own pixels, brought to the size only where it differs."""
+    if picture.shape[0] == size:
+        return picture
+    how = cv2.INTER_AREA if picture.shape[0] > 1.5 * size else cv2.INTER_CUBIC  # averages of a pixel and a bit blur
+    return _valid(cv2.resize(picture, (size, size), interpolation=how))
+
+
+def bicubic_from(small: int) -> Method:
+    """The baseline: only what fits into the base model's `small` pixels, bicubically enlarged."""
+
+    def method(picture: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
+        reduced = cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA)
+        return _valid(cv2.resize(reduced, (size, size), interpolation=cv2.INTER_CUBIC))
+
+    return method
+
+
+class _Bench(Generic[P]):
+    """The networks that judge, and what they judge."""
+
+    def __init__(
+        self,
+        report: Comparison,
+        animators: Mapping[str, tuple[Animator[P], Method]],
+        drivers: Sequence[TrueFrame],
+        analyzer: FaceAnalyzer,
+    ) -> None:
+        self.report, self.animators, self.drivers, self.analyzer = report, animators, drivers, analyzer
+        self.judges, self.matting, self.size = Judges(), Matting(), report.size
+
+    def measure(self, photo: Photo) -> UInt8:
+        """All numbers of a photograph; a row of pictures."""
+        portraits = {name: animator.encode(photo.image) for name, (animator, _) in self.animators.items()}
+        row = [_over_grey(_person(photo.image, self.analyzer, self.matting), self.size)]
+        row += self._own(photo, portraits)
+        row += self._cross(photo, portraits)
+        return np.concatenate(row, axis=1)
+
+    def _draw(self, name: str, portrait: P, driver: UInt8, pose: HeadPose) -> UInt8:
+        animator, method = self.animators[name]
+        return _over_grey(method(animator.drive(portrait, driver, pose=pose).premultiplied, self.size), self.size)
+
+    def _own(self, photo: Photo, portraits: Mapping[str, P]) -> list[UInt8]:
+        size, judges, shown = self.size, self.judges, []
+        for view in _VIEWS:
+            driver, pose = view.extract(photo.image, size), view.moved(photo.labels)
+            truth = _over_grey(_person(driver, self.analyzer, self.matting), size)
+            face = _face(truth, self.analyzer)
+            mask = face_regions(Crop(size / 2, size / 2, size).image_to_crop(face.landmarks[:, :2]), size).face
+            wanted = judges.embedder.embed(truth, face.landmarks)
+            pictures = {name: self._draw(name, portrait, driver, pose) for name, portrait in portraits.items()}
+            for name, image in pictures.items():
+                for metric, value in {
+                    "psnr": psnr(image, truth),
+                    "ssim": ssim(image, truth),
+                    judges.perceptual: judges.distance(image, truth),
+                    f"{SHARPNESS}_of_truth": sharpness(image, mask) / sharpness(truth, mask),
+                    IDENTITY: float(judges.embedder.embed(image, face.landmarks) @ wanted),
+                }.items():
+                    self.report.add(name, f"own/{metric}", value)
+            shown = [*pictures.values(), truth]
+        return shown
+
+    def _cross(self, photo: Photo, portraits: Mapping[str, P]) -> list[UInt8]:
+        if not self.drivers:
+            return []
+        judges, shown = self.judges, []
+        wanted = judges.embedder.embed(photo.image, _face(photo.image, self.analyzer).landmarks)
+        masks = [face_regions(true.points, self.size).face for true in self.drivers]
+        numbers = [true.number for true in self.drivers]
+        few = range(0, len(numbers), max(1, len(numbers) // 4))
+        for name, portrait in portraits.items():
+            images = [self._draw(name, portrait, true.square, true.pose) for true in self.drivers]
+            for i in few:
+                found = next(iter(self.analyzer.detect(images[i])), None)
+                if found is not None:
+                    likeness = float(judges.embedder.embed(images[i], found.landmarks) @ wanted)
+                    self.report.add(name, f"cross/{IDENTITY}", likeness)
+                self.report.add(name, f"cross/{SHARPNESS}", sharpness(images[i], masks[i]))
+            errors = judges.flow.of(images, masks, numbers)
+            if np.isfinite(errors).any():
+                self.report.add(name, f"cross/flicker_{FLOW}", float(np.nanmean(errors)))
+            shown.append(images[len(images) // 2])
+        return shown
+
+
+def _from_picture(path: Path, analyzer: FaceAnalyzer, size: int) -> Photo:
+    image = read_image(path)
+    face = analyzer.require(image, path.name)[0]
+    crop = head_crop(face)
+    if crop.side < 0.75 * size:
+        raise DataError(f"the head crop has {crop.side:.0f} px, {size} px are compared")
+    square = extract(image, crop, min(round(crop.side), 2 * size))
+    pose = fit_pose(face.landmarks).to_crop_pose(crop)
+    return Photo(path.stem, square, FrameLabels(pose.rotation, pose.translation, pose.scale))
+
+
+def _face(image: UInt8, analyzer: FaceAnalyzer) -> Face:
+    found = next(iter(analyzer.detect(image)), None)
+    if found is None:
+        raise FaceError("no face was found in its head crop")
+    return found
+
+
+def _person(image: UInt8, analyzer: FaceAnalyzer, matting: Matting) -> npt.NDArray[np.float32]:
+    """The person of a head crop, premultiplied (n, n, 4)."""
+    n = image.shape[0]
+    matte = matting.matte(image, _face(image, analyzer), Crop(n / 2, n / 2, n), n)[..., None]
+    return np.concatenate([image.astype(np.float32) / 255 * matte, matte], axis=-1).astype(np.float32)
+
+
+def _over_grey(picture: npt.NDArray[np.float32], size: int) -> UInt8:
+    if picture.shape[0] != size:
+        picture = as_it_is(picture, size)
+    mixed = picture[..., :3] * 255 + GREY * (1 - picture[..., 3:])
+    return np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
+
+
+def _valid(picture: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+    clipped = np.clip(picture.astype(np.float32), 0, 1)
+    return np.concatenate([np.minimum(clipped[..., :3], clipped[..., 3:]), clipped[..., 3:]], axis=-1)
