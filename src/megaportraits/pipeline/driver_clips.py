@@ -78,7 +78,7 @@ class Drivers:
             color = np.random.default_rng((self.seed, number)).uniform(0, 255, 3)
             alpha = frame.matte[..., None].astype(np.float64) / 255
             image = np.rint(image * alpha + color * (1 - alpha)).astype(np.uint8)
-        name = f"{index.shares[0].folder.name}/{record.key} frame {position}"
+        name = f"{Path(index.shares[0].folder).name}/{record.key} frame {position}"
         return DriverHead(resize(image, size), resize(frame.matte, size), frame.labels.pose, name)
 
     def named(self) -> list[str]:
