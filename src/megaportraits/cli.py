@@ -16,6 +16,7 @@ from megaportraits.commands.student import distill, student_app
 from megaportraits.errors import MegaPortraitsError
 from megaportraits.prepare.command import prepare
 from megaportraits.training.command import train_app
+from megaportraits.web.study_command import study_app
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 weights_app = typer.Typer(help="Get, list and verify weights.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
+app.add_typer(study_app, name="study")
 app.add_typer(student_app, name="student")
 app.add_typer(weights_app, name="weights")
 app.command()(prepare)

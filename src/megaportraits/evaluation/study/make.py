@@ -1,0 +1,227 @@
+"""From pairs and folders of results to a study folder: files of one size and codec under names that tell nothing."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from megaportraits.errors import DataError
+from megaportraits.evaluation.pairs import Pair
+from megaportraits.evaluation.study.plan import (
+    FILE,
+    Question,
+    Study,
+    StudySettings,
+    Triplet,
+    draw_gold,
+    draw_triplets,
+    question_id,
+)
+from megaportraits.media import VIDEO_SUFFIXES, Frame, VideoReader, VideoWriter, is_video, read_image, write_image
+from megaportraits.media.files import check_input
+from megaportraits.media.images import UInt8
+
+SUFFIXES = (*VIDEO_SUFFIXES, ".png", ".jpg", ".jpeg", ".webp")
+_TICKS = Fraction(1, 90_000)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is shown of a file.
+
+    Attributes:
+        path: an image or a video.
+        still: of a video only this frame, as a picture; None for all of it.
+        first, step, frames: of a video the frames that a pair uses.
+        without: of a video, a frame that is left out.
+        like: a result that has as many frames as this video shows is shown at its times.
+    """
+
+    path: Path
+    still: int | None = None
+    first: int = 0
+    step: int = 1
+    frames: int | None = None
+    without: int | None = None
+    like: Shown | None = None
+
+
+@dataclass
+class MediaFolder:
+    """Pictures and videos as voters see them; what is there already is not made again.
+
+    Attributes:
+        folder: where they lie, named by their content.
+        size: longest side, pixels.
+        seconds: longest video.
+    """
+
+    folder: Path
+    size: int
+    seconds: float
+    _names: dict[Shown, str] = field(default_factory=dict)
+
+    def add(self, shown: Shown) -> str:
+        """The name of the file that shows it."""
+        if shown not in self._names:
+            content = hashlib.sha256(check_input(shown.path).read_bytes()).hexdigest()
+            what = repr((content, self.size, self.seconds, replace(shown, path=Path(), like=None), _times(shown.like)))
+            stem = hashlib.sha256(what.encode()).hexdigest()[:24]
+            moving = is_video(shown.path) and shown.still is None
+            path = self.folder / f"{stem}{'.mp4' if moving else '.jpg'}"
+            if not path.exists() and moving:
+                self._video(shown, path)
+            elif not path.exists():
+                write_image(path, self._small(_picture(shown)))
+            self._names[shown] = path.name
+        return self._names[shown]
+
+    def _video(self, shown: Shown, path: Path) -> None:
+        times = _times(shown)
+        if shown.like is not None and len(wanted := _times(shown.like)) == len(times):
+            times = wanted
+        with VideoWriter(path, fps=25, time_base=_TICKS) as video:
+            for time, frame in zip(times, _frames(shown), strict=True):
+                if time > self.seconds:
+                    break
+                video.write(self._small(frame.image), round(time / _TICKS))
+
+    def _small(self, image: UInt8) -> UInt8:
+        scale = min(1.0, self.size / max(image.shape[:2]))
+        if scale == 1:
+            return image
+        height, width = (max(2, round(side * scale / 2) * 2) for side in image.shape[:2])
+        return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def make_study(
+    out: Path,
+    pairs: Sequence[Pair],
+    methods: Mapping[str, Path],
+    settings: StudySettings,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Study, dict[str, int]]:
+    """Make a study folder; an interrupted one goes on. Returns the study, and per method how many pairs it lacks.
+
+    Args:
+        out: gets `study.json` and `media/`.
+        pairs: what was animated.
+        methods: per name a folder with `PROTOCOL/PAIR.mp4` or `PAIR.mp4`; images are taken, too.
+        settings: see `StudySettings`.
+        progress: is told files done and files to do.
+
+    Raises:
+        DataError: fewer than two methods, a folder without results, nothing to compare; settings that do not fit.
+        MediaError: there is a study already; a file cannot be read.
+    """
+    _check(methods, settings)
+    if (out / FILE).exists():
+        raise DataError(f"{out} holds a study already.", fix="Choose another --out; its votes belong to its questions.")
+    results = {name: find_results(name, folder, pairs) for name, folder in methods.items()}
+    rng = np.random.default_rng(settings.seed)
+    by_name = {pair.name: pair for pair in pairs}
+    asked = draw_triplets(list(by_name), {name: found.keys() for name, found in results.items()}, settings, rng)
+    if not asked:
+        raise DataError("No pair has results of two methods.", fix="Give results of the same pairs, named after them.")
+    triplets = [*asked, *draw_gold(pairs, settings, rng)]
+    media = MediaFolder(out / "media", settings.size, settings.seconds)
+    wanted = [_shown(triplet, by_name, results) for triplet in triplets]
+    questions = []
+    for done, (triplet, shown) in enumerate(zip(triplets, wanted, strict=True)):
+        progress(done, len(triplets))
+        questions.append(Question(question_id(triplet, settings.seed), triplet, *(media.add(one) for one in shown)))
+    progress(len(triplets), len(triplets))
+    study = Study(tuple(methods), settings, tuple(questions))
+    study.write(out)
+    return study, {name: len(by_name) - len(found) for name, found in results.items()}
+
+
+def find_results(method: str, folder: Path, pairs: Sequence[Pair]) -> dict[str, Path]:
+    """A method's files by pair; raises DataError when it has none, or two of a pair."""
+    if not folder.is_dir():
+        raise DataError(f"{method}: expected a folder of results at {folder}, found none.", fix="Check the path.")
+    found: dict[str, Path] = {}
+    for pair in pairs:
+        for place in (folder / pair.protocol, folder):
+            files = [path for s in SUFFIXES if (path := place / f"{pair.key}{s}").is_file()]
+            if len(files) > 1:
+                raise DataError(f"{method} has {len(files)} results of {pair.name}: {', '.join(map(str, files))}.")
+            if files:
+                found.setdefault(pair.name, files[0])
+    if not found:
+        raise DataError(
+            f"{method}: no result of any pair in {folder}.",
+            fix=f"Name results after pairs, as {pairs[0].key}.mp4." if pairs else "Give pairs.",
+        )
+    return found
+
+
+def _check(methods: Mapping[str, Path], settings: StudySettings) -> None:
+    if len(methods) < 2:
+        raise DataError(f"A study compares at least two methods, got {len(methods)}.", fix="Give --method twice.")
+    if settings.gold_per_voter > 2 * settings.gold or settings.gold_per_voter >= settings.per_voter:
+        raise DataError(
+            f"{settings.gold_per_voter} gold questions a voter, of {settings.per_voter} in all, are more than fit: "
+            f"there are {2 * settings.gold}",
+            fix="Lower --gold-per-voter, or raise --gold or --per-voter.",
+        )
+
+
+def _shown(triplet: Triplet, pairs: Mapping[str, Pair], results: Mapping[str, Mapping[str, Path]]) -> list[Shown]:
+    """Reference, left and right."""
+    reference = driver_of if triplet.kind == "motion" else source_of
+    pair = pairs[triplet.pair]
+    if triplet.gold is not None:
+        return [reference(pairs[name]) for name in (triplet.pair, triplet.left, triplet.right)]
+    driver = driver_of(pair)
+    sides = [Shown(results[method][pair.name], like=driver) for method in (triplet.left, triplet.right)]
+    return [reference(pair), *sides]
+
+
+def source_of(pair: Pair) -> Shown:
+    """The photograph, or the source frame of a video."""
+    return Shown(pair.source, still=(pair.source_frame or 0) if is_video(pair.source) else None)
+
+
+def driver_of(pair: Pair) -> Shown:
+    """The frames of the driver that the pair uses."""
+    if not is_video(pair.driver):
+        return Shown(pair.driver)
+    itself = pair.source_frame if pair.driver.resolve() == pair.source.resolve() else None
+    return Shown(pair.driver, None, pair.first, pair.step, pair.frames, itself)
+
+
+def _frames(shown: Shown) -> Iterator[Frame]:
+    stop = None if shown.frames is None else shown.first + shown.step * (shown.frames + 1)
+    numbered = enumerate(itertools.islice(VideoReader(shown.path), stop))
+    chosen = (f for i, f in numbered if i >= shown.first and (i - shown.first) % shown.step == 0 and i != shown.without)
+    return itertools.islice(chosen, shown.frames)
+
+
+@functools.lru_cache(maxsize=1024)
+def _times(shown: Shown | None) -> tuple[float, ...]:
+    """Seconds of the shown frames, from 0; none for a picture."""
+    if shown is None or shown.still is not None or not is_video(shown.path):
+        return ()
+    times = [frame.time for frame in _frames(shown)]
+    if not times:
+        raise DataError(f"{shown.path} ends before frame {shown.first}.", fix="Correct the manifest.")
+    return tuple(time - times[0] for time in times)
+
+
+def _picture(shown: Shown) -> UInt8:
+    if shown.still is None:
+        return read_image(shown.path)
+    frame = next(itertools.islice(VideoReader(shown.path), shown.still, None), None)
+    if frame is None:
+        raise DataError(f"{shown.path} has no frame {shown.still}.", fix="Correct source_frame in the manifest.")
+    return frame.image

@@ -1,0 +1,194 @@
+"""What a study asks: random triplets of a reference and two methods' results, sides shuffled (4.3); gold questions.
+
+UMTN shows the driver and asks for motion, UAPP shows the source and asks for appearance. A gold question has a known
+answer: the reference itself beside somebody else's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from megaportraits.errors import DataError
+from megaportraits.evaluation.pairs import Pair
+from megaportraits.media.files import check_input, staged_output
+
+Kind = Literal["motion", "appearance"]
+Side = Literal["left", "right"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+SIDES: tuple[Side, ...] = get_args(Side)
+FORMAT = 1
+FILE = "study.json"
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """What a study depends on beside its files.
+
+    Attributes:
+        questions: of each kind, at most; fewer where pairs and methods give fewer.
+        gold: gold questions of each kind.
+        per_voter: questions that one voter answers, gold ones among them.
+        gold_per_voter: gold questions among these.
+        size: longest side of pictures and videos, pixels.
+        seconds: longest video.
+        seed: of everything random.
+    """
+
+    questions: int = 60
+    gold: int = 4
+    per_voter: int = 30
+    gold_per_voter: int = 4
+    size: int = 480
+    seconds: float = 6.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """A question before it has files.
+
+    Attributes:
+        kind: what is asked.
+        pair: whose driver or source is the reference.
+        left, right: methods; of a gold question the pairs whose driver or source is shown.
+        gold: the known answer, or None.
+    """
+
+    kind: Kind
+    pair: str
+    left: str
+    right: str
+    gold: Side | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question as it is served: the triplet, and names of files in the study's `media` folder."""
+
+    id: str
+    triplet: Triplet
+    reference: str
+    left: str
+    right: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything but the votes; `study.json`."""
+
+    methods: tuple[str, ...]
+    settings: StudySettings
+    questions: tuple[Question, ...]
+
+    def by_id(self) -> dict[str, Question]:
+        """Questions by their id."""
+        return {question.id: question for question in self.questions}
+
+    def write(self, folder: Path) -> Path:
+        """Write `study.json`; raises MediaError when there is one, since its votes belong to it."""
+        content = {"format": FORMAT, **asdict(self)}
+        with staged_output(folder / FILE, overwrite=False) as part:
+            part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        return folder / FILE
+
+    @staticmethod
+    def read(folder: Path) -> Study:
+        """The study of a folder; raises MediaError or DataError when there is none."""
+        path = check_input(folder / FILE)
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if content["format"] != FORMAT:
+                raise ValueError(f"format {content['format']!r}, this version reads {FORMAT}")
+            questions = tuple(Question(**{**q, "triplet": Triplet(**q["triplet"])}) for q in content["questions"])
+            return Study(tuple(content["methods"]), StudySettings(**content["settings"]), questions)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} is no study: {error}", fix="Make one with `megaportraits study make`.") from error
+
+
+def question_id(triplet: Triplet, seed: int) -> str:
+    """A name that tells a voter neither methods nor gold."""
+    return hashlib.sha256(json.dumps([seed, asdict(triplet)]).encode()).hexdigest()[:16]
+
+
+def draw_triplets(
+    pairs: Sequence[str], results: Mapping[str, Set[str]], settings: StudySettings, rng: np.random.Generator
+) -> list[Triplet]:
+    """Random triplets of both kinds, no two alike; every two methods meet equally often, as far as results allow.
+
+    Args:
+        pairs: names of pairs.
+        results: per method the names of the pairs it has results of.
+        settings: `questions` is the largest number of each kind.
+        rng: of all draws.
+    """
+    found: list[Triplet] = []
+    for kind in KINDS:
+        decks = []
+        for one, other in itertools.combinations(results, 2):
+            both = [name for name in pairs if name in results[one] and name in results[other]]
+            decks.append([(one, other, both[i]) for i in rng.permutation(len(both))])
+        order = rng.permutation(len(decks))  # who is met once more where the number does not divide
+        rounds = itertools.zip_longest(*(decks[i] for i in order))
+        cards = [card for cards in rounds for card in cards if card is not None][: settings.questions]
+        for one, other, name in cards:
+            left, right = (one, other) if rng.random() < 0.5 else (other, one)
+            found.append(Triplet(kind, name, left, right))
+    return found
+
+
+def draw_gold(pairs: Sequence[Pair], settings: StudySettings, rng: np.random.Generator) -> list[Triplet]:
+    """Gold questions: which is the reference itself, beside another pair's driver or source.
+
+    Raises:
+        DataError: all pairs have the same driver or the same source.
+    """
+    found: list[Triplet] = []
+    for kind in KINDS if settings.gold else ():
+        shown = {pair.name: str(pair.driver if kind == "motion" else pair.source) for pair in pairs}
+        cards = [(a, b) for a, b in itertools.permutations(shown, 2) if shown[a] != shown[b]]
+        if not cards:
+            raise DataError(
+                f"a gold question about {kind} needs two different {'drivers' if kind == 'motion' else 'sources'}",
+                fix="Add pairs, or make the study without gold questions: --gold 0.",
+            )
+        for i in rng.permutation(len(cards))[: settings.gold]:
+            true, other = cards[i]
+            side = SIDES[int(rng.integers(2))]
+            left, right = (true, other) if side == "left" else (other, true)
+            found.append(Triplet(kind, true, left, right, side))
+    return found
+
+
+def draw_session(study: Study, votes: Mapping[str, int], rng: np.random.Generator) -> list[str]:
+    """The questions of one voter, in order: those with the fewest votes, kind after kind, gold ones spread among them.
+
+    Args:
+        study: what there is to ask.
+        votes: how many votes each question has; missing ones have none.
+        rng: the voter's.
+    """
+    s = study.settings
+    gold = [q for q in study.questions if q.triplet.gold is not None]
+    asked = [q for q in study.questions if q.triplet.gold is None]
+    checks = [gold[i] for i in rng.permutation(len(gold))][: min(s.gold_per_voter, s.per_voter)]
+    shuffled = [asked[i] for i in rng.permutation(len(asked))]
+    shuffled.sort(key=lambda q: votes.get(q.id, 0))  # stable: chance decides between equals
+    chosen = shuffled[: s.per_voter - len(checks)]
+    order: list[str] = []
+    for kind in [KINDS[i] for i in rng.permutation(len(KINDS))]:
+        block = [q.id for q in chosen if q.triplet.kind == kind]
+        own = [q.id for q in checks if q.triplet.kind == kind]
+        for number, question in enumerate(own):
+            # One in each equal part of the block, so that inattention shows early and late.
+            low, high = (len(block) * (number + k) // max(len(own), 1) for k in (0, 1))
+            block.insert(int(rng.integers(low, high + 1)), question)
+        order += block
+    return order

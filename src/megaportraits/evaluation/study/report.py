@@ -1,0 +1,231 @@
+"""What the voters said: UMTN and UAPP of every method in per cent, with bootstrap intervals (4.3, Table 1)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from megaportraits.evaluation.study.plan import KINDS, Kind, Study, Triplet
+from megaportraits.evaluation.study.votes import Vote
+from megaportraits.media.files import staged_output
+
+NAMES: dict[Kind, str] = {"motion": "UMTN", "appearance": "UAPP"}
+RESAMPLES, LEVEL = 2000, 0.95
+GOLD_PASS = 0.75
+"""Share of gold questions that a voter has to answer right."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Per cent with a 95 % interval; NaN where nobody voted, or, for the ends, where one vote is all there is."""
+
+    percent: float
+    low: float
+    high: float
+    votes: int
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """The result of a study.
+
+    Attributes:
+        methods: in the study's order.
+        shares: per kind and method the share of all votes that it got (the paper's figure: they add up to 100).
+        wins: per kind and method the share of its own comparisons that it won; 50 is as good as the others.
+        duels: per kind, (winner, loser): votes.
+        voters: who answered anything.
+        failed: voters left out for failing gold questions.
+        unchecked: voters who answered no gold question, and count.
+        broken: questions that could not be played.
+        sharing: voters from an address used before.
+        median_seconds: per answer.
+    """
+
+    methods: tuple[str, ...]
+    shares: Mapping[Kind, Mapping[str, Share]]
+    wins: Mapping[Kind, Mapping[str, Share]]
+    duels: Mapping[Kind, Mapping[tuple[str, str], int]]
+    voters: int
+    failed: int
+    unchecked: int
+    broken: int
+    sharing: int
+    median_seconds: float
+
+    def to_json(self) -> str:
+        """JSON; what is not a number is null."""
+
+        def table(of: Mapping[Kind, Mapping[str, Share]]) -> dict[str, Any]:
+            return {NAMES[kind]: {m: _plain(share) for m, share in row.items()} for kind, row in of.items()}
+
+        content = {
+            "format": 1,
+            "methods": list(self.methods),
+            "percent_of_votes": table(self.shares),
+            "percent_of_comparisons_won": table(self.wins),
+            "duels": {
+                NAMES[kind]: [{"winner": a, "loser": b, "votes": n} for (a, b), n in sorted(row.items())]
+                for kind, row in self.duels.items()
+            },
+            "voters": {
+                "answered": self.voters,
+                "left_out_for_gold": self.failed,
+                "without_gold": self.unchecked,
+                "from_a_shared_address": self.sharing,
+            },
+            "not_playable": self.broken,
+            "median_seconds": None if math.isnan(self.median_seconds) else round(self.median_seconds, 2),
+        }
+        return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+    def to_markdown(self) -> str:
+        """The paper's table, and what stands behind it."""
+        head = [f"{NAMES[kind]} ↑" for kind in KINDS] + [f"won, {kind}" for kind in KINDS]
+        lines = ["# User study", "", _row("per cent (95 %)", *head), _row("---", *["---:"] * len(head))]
+        for method in self.methods:
+            cells = [_cell(of[kind][method]) for of in (self.shares, self.wins) for kind in KINDS]
+            lines.append(_row(method, *cells))
+        counts = ", ".join(f"{sum(self.duels[kind].values())} about {kind}" for kind in KINDS)
+        lines += [
+            "",
+            f"- {counts}; {self.voters - self.failed} voters count.",
+            f"- {self.failed} of {self.voters} voters are left out: they failed more than a quarter of their gold "
+            f"questions. {self.unchecked} met none and count.",
+            f"- {self.broken} questions could not be played; {self.sharing} voters share an address with another.",
+            f"- {'-' if math.isnan(self.median_seconds) else f'{self.median_seconds:.1f}'} s per answer (median).",
+            "",
+            "UMTN (motion) and UAPP (appearance): share of all votes, as the paper counts; they add up to 100. `won`: "
+            "share of the comparisons that the method took part in. Intervals resample voters and pairs at once.",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def write(self, out: Path) -> list[Path]:
+        """Write `study-report.json` and `study-report.md` into a folder; earlier ones are replaced."""
+        paths = [out / "study-report.json", out / "study-report.md"]
+        for path, text in zip(paths, (self.to_json(), self.to_markdown()), strict=True):
+            with staged_output(path, overwrite=True) as part:
+                part.write_text(text, encoding="utf-8")
+        return paths
+
+
+def report_study(study: Study, votes: Sequence[Vote], *, sharing: int = 0, seed: int = 0) -> StudyReport:
+    """Count votes. The same votes give the same figures.
+
+    Args:
+        study: what was asked.
+        votes: all answers.
+        sharing: voters who share an address, to be told.
+        seed: of the bootstrap.
+    """
+    questions = study.by_id()
+    known = [v for v in votes if v.question in questions]
+    right: dict[int, int] = defaultdict(int)
+    seen: dict[int, int] = defaultdict(int)
+    for vote in known:
+        gold = questions[vote.question].triplet.gold
+        if gold is not None and vote.choice != "broken":
+            seen[vote.voter] += 1
+            right[vote.voter] += vote.choice == gold
+    voters = {v.voter for v in known}
+    failed = {voter for voter in voters if right[voter] < GOLD_PASS * seen[voter]}
+    counted = [
+        v
+        for v in known
+        if v.voter not in failed and v.choice != "broken" and questions[v.question].triplet.gold is None
+    ]
+    shares: dict[Kind, dict[str, Share]] = {}
+    wins: dict[Kind, dict[str, Share]] = {}
+    duels: dict[Kind, dict[tuple[str, str], int]] = {}
+    for kind in KINDS:
+        mine = [v for v in counted if questions[v.question].triplet.kind == kind]
+        picks = [_winner_loser(questions[v.question].triplet, v) for v in mine]
+        duels[kind] = dict(sorted(Counter(picks).items()))
+        # Columns: a vote for the method, a comparison with the method; the last one counts all votes.
+        columns = [[[m == winner, m in (winner, loser)] for m in study.methods] for winner, loser in picks]
+        table = np.array(columns, np.float64).reshape(len(mine), 2 * len(study.methods))
+        table = np.concatenate([table, np.ones((len(mine), 1))], 1)
+        drawn = _resampled([v.voter for v in mine], [questions[v.question].triplet.pair for v in mine], table, seed)
+        total = table.sum(0)
+        shares[kind] = {m: _share(total, drawn, 2 * i, -1) for i, m in enumerate(study.methods)}
+        wins[kind] = {m: _share(total, drawn, 2 * i, 2 * i + 1) for i, m in enumerate(study.methods)}
+    return StudyReport(
+        study.methods,
+        shares,
+        wins,
+        duels,
+        voters=len(voters),
+        failed=len(failed),
+        unchecked=sum(not seen[voter] for voter in voters),
+        broken=sum(v.choice == "broken" for v in known),
+        sharing=sharing,
+        median_seconds=float(np.median([v.seconds for v in counted])) if counted else math.nan,
+    )
+
+
+def _winner_loser(triplet: Triplet, vote: Vote) -> tuple[str, str]:
+    return (triplet.left, triplet.right) if vote.choice == "left" else (triplet.right, triplet.left)
+
+
+def _resampled(
+    voters: Sequence[int], pairs: Sequence[str], table: npt.NDArray[np.float64], seed: int
+) -> npt.NDArray[np.float64]:
+    """(RESAMPLES, columns): the columns' sums when voters and pairs are drawn again, independently of each other.
+
+    Votes of one voter, and votes on one pair, are not independent; a vote's weight is the product of both counts
+    (the pigeonhole bootstrap: Owen, 2007, Annals of Applied Statistics).
+    """
+    rng = np.random.default_rng(seed)
+    groups = [np.unique(np.asarray(group), return_inverse=True)[1] for group in (voters, pairs)]
+    sums = np.zeros((RESAMPLES, table.shape[1]))
+    for draw in range(RESAMPLES if len(table) else 0):
+        weights = np.ones(len(table))
+        for index in groups:
+            count = int(index.max()) + 1
+            weights *= np.bincount(rng.integers(count, size=count), minlength=count)[index]
+        sums[draw] = weights @ table
+    return sums
+
+
+def _share(total: npt.NDArray[np.float64], drawn: npt.NDArray[np.float64], part: int, of: int) -> Share:
+    """Column `part` in per cent of column `of`."""
+    count = int(total[of])
+    if not count:
+        return Share(math.nan, math.nan, math.nan, 0)
+    percent = 100 * float(total[part] / total[of])
+    if count < 2:
+        return Share(percent, math.nan, math.nan, count)
+    some = drawn[drawn[:, of] > 0]
+    low, high = np.quantile(some[:, part] / some[:, of], [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) * 100
+    return Share(percent, float(low), float(high), count)
+
+
+def _plain(share: Share) -> dict[str, float | int | None]:
+    def number(x: float) -> float | None:
+        return None if math.isnan(x) else round(x, 2)
+
+    return {
+        "percent": number(share.percent),
+        "low": number(share.low),
+        "high": number(share.high),
+        "votes": share.votes,
+    }
+
+
+def _cell(share: Share) -> str:
+    if math.isnan(share.percent):
+        return "-"
+    interval = "" if math.isnan(share.low) else f" ({share.low:.1f}-{share.high:.1f})"
+    return f"{share.percent:.1f}{interval}"
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,117 @@
+"""`megaportraits study make|serve|report`: one typed function per command, heavy imports inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from megaportraits.errors import DataError
+
+study_app = typer.Typer(
+    help="The paper's user study: which of two methods keeps motion (UMTN), and which appearance (UAPP), better.",
+    no_args_is_help=True,
+)
+Folder = Annotated[Path, typer.Argument(help="A folder that `study make` wrote.")]
+
+
+@study_app.command("make")
+def make(
+    pairs: Annotated[Path, typer.Option(help="The manifest of pairs (`megaportraits pairs` writes one).")],
+    method: Annotated[
+        list[str], typer.Option(help="NAME=FOLDER with PAIR.mp4 or PROTOCOL/PAIR.mp4; two or more times.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for study.json and media/.")],
+    questions: Annotated[int, typer.Option(min=1, help="Questions of each kind, at most.")] = 60,
+    gold: Annotated[int, typer.Option(min=0, help="Gold questions of each kind; 0 makes none.")] = 4,
+    per_voter: Annotated[int, typer.Option(min=1, help="Questions that one voter answers.")] = 30,
+    gold_per_voter: Annotated[
+        int | None, typer.Option(min=0, help="Gold questions among them; 4 where --gold.")
+    ] = None,
+    size: Annotated[int, typer.Option(min=64, help="Longest side of what voters see, pixels.")] = 480,
+    seconds: Annotated[float, typer.Option(min=0.2, help="Longest video.")] = 6.0,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+) -> None:
+    """Draw random triplets of a reference and two methods' results, and prepare their files for any browser."""
+    from rich.progress import Progress
+
+    from megaportraits.evaluation.pairs import read_manifest
+    from megaportraits.evaluation.study.make import make_study
+    from megaportraits.evaluation.study.plan import StudySettings
+
+    checks = min(4, 2 * gold) if gold_per_voter is None else gold_per_voter
+    settings = StudySettings(questions, gold, per_voter, checks, size, seconds, seed)
+    methods = _methods(method)
+    with Progress(transient=True) as bar:
+        task = bar.add_task("Preparing questions", total=None)
+        study, missing = make_study(
+            out,
+            read_manifest(pairs),
+            methods,
+            settings,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    asked = [q.triplet for q in study.questions if q.triplet.gold is None]
+    counts = [sum(t.kind == kind for t in asked) for kind in ("motion", "appearance")]
+    typer.echo(f"{out}: {counts[0]} questions about motion, {counts[1]} about appearance, {2 * gold} gold")
+    for name, count in missing.items():
+        if count:
+            typer.secho(f"{name} has no result of {count} pairs", err=True)
+
+
+@study_app.command("serve")
+def serve(
+    study: Folder,
+    host: Annotated[str, typer.Option(help="127.0.0.1: this machine only. 0.0.0.0: everybody who reaches it.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    invites: Annotated[
+        int, typer.Option(min=0, help="Print this many new links, each for one voter; then only these get in.")
+    ] = 0,
+    address: Annotated[str | None, typer.Option(help="What links begin with, as https://study.example.org.")] = None,
+) -> None:
+    """Serve the page that voters see, until Ctrl-C; votes are kept in STUDY/votes.sqlite."""
+    from megaportraits.evaluation.study.plan import Study
+    from megaportraits.evaluation.study.votes import Ballot
+    from megaportraits.web.study import serve_study
+
+    codes = Ballot(study, Study.read(study)).invite(invites) if invites else []
+
+    def ready(found: str) -> None:
+        typer.echo(f"Study at {found} (Ctrl-C ends it)")
+        for code in codes:
+            typer.echo(f"{address or found}/?invite={code}")
+
+    serve_study(study, host=host, port=port, ready=ready)
+
+
+@study_app.command("report")
+def report(
+    study: Folder,
+    out: Annotated[Path | None, typer.Option(help="Also write study-report.md and .json into this folder.")] = None,
+) -> None:
+    """Print UMTN and UAPP of every method in per cent, with 95 % bootstrap intervals."""
+    from megaportraits.evaluation.study.plan import Study
+    from megaportraits.evaluation.study.report import report_study
+    from megaportraits.evaluation.study.votes import Ballot
+
+    content = Study.read(study)
+    ballot = Ballot(study, content)
+    found = report_study(content, ballot.votes(), sharing=ballot.shared_addresses())
+    typer.echo(found.to_markdown())
+    for path in found.write(out) if out else []:
+        typer.echo(str(path))
+
+
+def _methods(given: list[str]) -> dict[str, Path]:
+    methods: dict[str, Path] = {}
+    for one in given:
+        name, separator, folder = one.partition("=")
+        if not separator or not name or not folder or name in methods:
+            raise DataError(
+                f"--method {one!r}: expected NAME=FOLDER, each name once.", fix="As --method nano=results/nano"
+            )
+        methods[name] = Path(folder)
+    return methods
