@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from megaportraits.cli import app
 from megaportraits.config import ModelConfig
 from megaportraits.errors import WeightsError
 from megaportraits.faces.detector import FaceAnalyzer
+from megaportraits.media import VideoReader, write_image
 from megaportraits.models.base import BaseModel
 from megaportraits.models.enhancer import Enhancer, grow
 from megaportraits.models.storage import save_base, save_enhancer
@@ -18,7 +21,7 @@ from megaportraits.pipeline import AnimateOptions, Avatar, Background
 from megaportraits.pipeline.enhance import enhance as enhanced
 from tests.models.test_enhancer import tiny
 
-from .conftest import moved
+from .conftest import moved, write_video
 
 
 def avatar(config: ModelConfig, analyzer: FaceAnalyzer, *, hr: bool) -> Avatar:
@@ -90,3 +93,27 @@ def test_files_make_an_avatar_with_an_enhancer(tmp_path: Path, tiny_config: Mode
     save_enhancer(tmp_path / "other.safetensors", Enhancer(tiny(image_size=16)))
     with pytest.raises(WeightsError, match="does not fit the base model 'tiny'"):
         Avatar.from_pretrained(tmp_path / "base.safetensors", device="cpu", enhancer=tmp_path / "other.safetensors")
+
+
+def test_the_command_makes_videos_at_the_enhanced_size(
+    tmp_path: Path, tiny_config: ModelConfig, portrait: np.ndarray
+) -> None:
+    """A tiny base of 160 px, whose enhancer makes more than the usual 256."""
+    config = tiny_config.model_copy(update={"image_size": 160, "source_skip": False})
+    base, hr = tmp_path / "base.safetensors", tmp_path / "hr.safetensors"
+    save_base(base, BaseModel(config))
+    save_enhancer(hr, Enhancer(tiny(image_size=160)))
+    write_image(tmp_path / "photo.png", portrait)
+    write_video(tmp_path / "driver.mp4", [moved(portrait, 2.0 * i) for i in range(3)])
+    files = [str(tmp_path / "photo.png"), str(tmp_path / "driver.mp4"), "--crop", "--weights", str(base)]
+    for name, options, side in (
+        ("large", ["--enhancer", str(hr)], 320),
+        ("chosen", ["--enhancer", str(hr), "--size", "64"], 64),
+        ("plain", [], 256),
+    ):
+        output = tmp_path / f"{name}.mp4"
+        result = CliRunner().invoke(app, ["animate", *files, *options, "-o", str(output)])
+        assert result.exit_code == 0, result.output
+        assert [frame.image.shape for frame in VideoReader(output)] == [(side, side, 3)] * 3
+    missing = CliRunner().invoke(app, ["animate", *files, "--hr", "-o", str(tmp_path / "none.mp4")])
+    assert isinstance(missing.exception, WeightsError) and "expected an enhancer model" in str(missing.exception)
