@@ -39,7 +39,7 @@ def pairs(
     stills: Stills = None,
     protocol: Protocols = None,
     frames: Frames = 60,
-    limit: Limit = 16,
+    limit: Limit = 8,
     export: Annotated[
         Path | None, typer.Option(help="Also write sources and driver crops there, for systems outside this program.")
     ] = None,
@@ -74,7 +74,7 @@ def evaluate(
     protocol: Protocols = None,
     weights: Annotated[
         list[str] | None,
-        typer.Option(help="Shipped weights by name, or a .safetensors file; NAME=FILE names it. Several times: nano."),
+        typer.Option(help="[NAME=]BASE, BASE+ENHANCER or STUDENT: a shipped name or file; several times. [nano]"),
     ] = None,
     videos: Annotated[
         list[str] | None, typer.Option(help="NAME=FOLDER with another system's videos, PROTOCOL/PAIR.mp4.")
@@ -83,7 +83,7 @@ def evaluate(
     teacher: Annotated[str | None, typer.Option(help="Weights whose pictures are the truth in student.")] = None,
     floors: Annotated[bool, typer.Option(help="Measure the floors that need no learning, too.")] = True,
     frames: Frames = 60,
-    limit: Limit = 16,
+    limit: Limit = 8,
     size: Annotated[int | None, typer.Option(min=32, help="Side of head crops; default: the first model's.")] = None,
     pose: Pose = "landmarks",
     device: Device = "auto",
@@ -125,7 +125,7 @@ def ablate(
     protocol: Protocols = None,
     head: Head = None,
     frames: Frames = 60,
-    limit: Limit = 16,
+    limit: Limit = 8,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Override a config value of all: a.b=c.")] = None,
     device: Device = "auto",
 ) -> None:
@@ -198,19 +198,44 @@ def _make_pairs(
 
 
 def _model(text: str, pose: str, device: str, matting: Matting) -> tuple[System, int]:
-    """Weights, given as NAME=FILE, FILE or a shipped name, as a system, and the side of its pictures."""
+    """Weights as a system, and the side of its pictures.
+
+    `text` is [NAME=]BASE, [NAME=]BASE+ENHANCER or [NAME=]STUDENT: shipped names or .safetensors files.
+    """
+    from megaportraits.evaluation.avatars import StudentSystem
     from megaportraits.evaluation.systems import Animated
-    from megaportraits.models.storage import find_base
+    from megaportraits.models.storage import find_base, find_enhancer, load_student
     from megaportraits.pipeline import Avatar, PoseFrom
     from megaportraits.weights import sha256_of
 
     given, separator, value = text.partition("=")
-    value = value if separator else given
-    path = find_base(value)
-    name = given if separator else path.parent.name if path.stem == "base" else path.stem
-    avatar = Avatar.from_pretrained(value, device=device, pose_from=PoseFrom(pose))
-    settings = {"weights": path.name, "sha256": sha256_of(path), "pose": pose}
-    return Animated(name, avatar, settings, matting), avatar.size
+    base, _, enhancer = (value if separator else given).partition("+")
+    path = find_base(base)
+    settings = {"weights": path.name, "sha256": sha256_of(path)}
+    name = given if separator else _name(path) + ("+hr" if enhancer else "")
+    if _kind(path) == "student":
+        student = load_student(path)
+        return StudentSystem(name, student, settings, matting), student.config.image_size
+    avatar = Avatar.from_pretrained(base, device=device, pose_from=PoseFrom(pose), enhancer=enhancer or None)
+    settings |= {"pose": pose} | ({"enhancer": sha256_of(find_enhancer(enhancer))} if enhancer else {})
+    return Animated(name, avatar, settings, matting), avatar.output_size
+
+
+def _kind(path: Path) -> str:
+    """Which kind of model a file says it holds; "" for files that are told to be wrong when they are loaded."""
+    from safetensors import SafetensorError
+
+    from megaportraits.models.storage import read_notes
+
+    try:
+        return read_notes(path).get("kind", "")
+    except (SafetensorError, OSError):
+        return ""
+
+
+def _name(path: Path) -> str:
+    """Files of runs and shipped weights are all called `base`: they are told apart by their folders."""
+    return path.parent.name if path.stem in ("base", "student") else path.stem
 
 
 def _videos(text: str) -> System:

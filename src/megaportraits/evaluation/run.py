@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from megaportraits import __version__
-from megaportraits.errors import DataError, FaceError, MediaError
+from megaportraits.errors import DataError, FaceError, MediaError, WeightsError
 from megaportraits.evaluation.judges import Judges
 from megaportraits.evaluation.measure import THUMBNAIL, PairResult, measure
 from megaportraits.evaluation.pairs import Pair
@@ -110,7 +110,7 @@ class Evaluation:
                 result = measure(system, scene, judges, analyzer, truth=truth, progress=count.advance)
                 store.save(system, pair, scene.size, result, scene.fps)
                 row.results[system.name] = result
-            except (FaceError, MediaError, DataError) as error:
+            except (FaceError, MediaError, DataError, WeightsError) as error:
                 row.failed[system.name] = error.message
             count.skip(pair.frames - (count.done - done))
         ordered = {system.name: system for system in [TrueCrops(), *self.systems]}

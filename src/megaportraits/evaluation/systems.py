@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -44,7 +43,7 @@ class System(Protocol):
         """A picture (n, n, 3) for each of the scene's frames, in the coordinates of the driver's head crop.
 
         Raises:
-            FaceError, DataError, MediaError: this scene cannot be done; the report says why.
+            FaceError, DataError, MediaError, WeightsError: this scene cannot be done; the report says why.
         """
 
 
@@ -83,10 +82,7 @@ class Animated(Generic[P]):
         portrait = self._animator.encode(scene.photo)
         plate = scene.plate(self._matting)
         for true in scene.frames:
-            picture = self._animator.drive(portrait, true.square, pose=true.pose).premultiplied
-            under = resized(plate, picture.shape[0]).astype(np.float32)
-            mixed = picture[..., :3] * 255 + under * (1 - picture[..., 3:])
-            yield np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
+            yield over_plate(self._animator.drive(portrait, true.square, pose=true.pose).premultiplied, plate)
 
 
 class VideoFolder:
@@ -160,21 +156,11 @@ class TrueCrops:
         yield from (true.square for true in scene.frames)
 
 
-class Lazy:
-    """A system that is made when it is first asked, since loading it costs time that a finished report has not."""
-
-    def __init__(self, name: str, settings: Mapping[str, str], make: Callable[[], System]) -> None:
-        self.name = name
-        self.settings = settings
-        self._make = make
-
-    @cached_property
-    def _system(self) -> System:
-        return self._make()
-
-    def perform(self, scene: Scene, /) -> Iterator[UInt8]:
-        """See `System`."""
-        return self._system.perform(scene)
+def over_plate(picture: npt.NDArray[np.float32], plate: UInt8) -> UInt8:
+    """A premultiplied picture (n, n, 4) in [0, 1] over a background of any size."""
+    under = resized(plate, picture.shape[0]).astype(np.float32)
+    mixed = picture[..., :3] * 255 + under * (1 - picture[..., 3:])
+    return np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
 
 
 def resized(picture: UInt8, size: int) -> UInt8:

@@ -1,0 +1,49 @@
+"""A distilled student as a system: the source of a pair must be one of its avatars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+
+from megaportraits.evaluation.scenes import Scene
+from megaportraits.evaluation.systems import over_plate
+from megaportraits.faces.matting import Matting
+from megaportraits.media.images import UInt8
+from megaportraits.models.student import Student
+
+
+class StudentSystem:
+    """A student (3.3); avatars are found by the file name of the source, without its suffix.
+
+    Args:
+        name: as tables show it.
+        student: in evaluation mode, on the CPU.
+        settings: what its results depend on.
+        matting: for the background of students that predict mattes.
+    """
+
+    def __init__(self, name: str, student: Student, settings: Mapping[str, str], matting: Matting) -> None:
+        self.name = name
+        self.settings = dict(settings)
+        self._student = student
+        self._matting = matting
+
+    def perform(self, scene: Scene, /) -> Iterator[UInt8]:
+        """See `System`.
+
+        Raises:
+            WeightsError: the student has no such avatar.
+        """
+        index = self._student.find(scene.pair.source.stem)
+        plate = scene.plate(self._matting)
+        with torch.inference_mode():
+            identity = self._student.identity(torch.tensor([index]))
+        for true in scene.frames:
+            driver = torch.from_numpy(true.square).permute(2, 0, 1)[None] / 255
+            with torch.inference_mode():
+                made = self._student.render(driver, identity)
+            image = made.image[0].permute(1, 2, 0).numpy()
+            alpha = np.ones_like(image[..., :1]) if made.alpha is None else made.alpha[0].permute(1, 2, 0).numpy()
+            yield over_plate(np.concatenate([image * alpha, alpha], axis=2), plate)
