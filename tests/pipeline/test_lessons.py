@@ -11,6 +11,7 @@ import pytest
 import skimage.data
 import torch
 
+from megaportraits.data.clips import ClipIndex, ShardWriter
 from megaportraits.data.lessons import LessonIndex
 from megaportraits.errors import DataError, FaceError
 from megaportraits.faces.detector import FaceAnalyzer
@@ -63,7 +64,7 @@ def maker(teacher: Teacher[float], photos: dict[str, Path], **changes: int) -> L
 
 
 def drivers_of(clips: Path, work: Path) -> dict[str, Drivers]:
-    train, val = find_drivers(clips, work, count=20, size=32)
+    train, val = find_drivers([clips], work, count=20, size=32)
     return {"train": train, "val": val}
 
 
@@ -113,15 +114,28 @@ def test_lessons_of_another_kind_are_not_mixed_in(photos: dict[str, Path], clips
 
 
 def test_drivers_to_measure_with_are_others(clips: Path, tmp_path: Path) -> None:
-    train, val = find_drivers(clips, tmp_path / "work", count=1000, size=32)
+    train, val = find_drivers([clips], tmp_path / "work", count=1000, size=32)
     learned = {(folder, clip) for folder, clip, _ in train.frames}
     measured = {(folder, clip) for folder, clip, _ in val.frames}
     assert measured and not learned & measured
     assert len(set(train.frames)) == len(train.frames)
 
 
+def test_real_and_synthetic_drivers_come_in_turn(clips: Path, tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "real/train", 0) as shard:
+        record, frames = ClipIndex(clips).read_clip(0)
+        shard.write(replace(record, kind="real"), frames)
+    with ShardWriter(tmp_path / "real/val", 0) as shard:
+        shard.write(replace(record, key="other", kind="real"), frames)
+    train, val = find_drivers([clips, tmp_path / "real"], tmp_path / "work", count=8, size=32)
+    kinds = [train.indices[folder].record(clip).kind for folder, clip, _ in train.frames]
+    assert kinds == ["cg", "real"] * 4
+    held_out = {val.indices[folder].record(clip).key for folder, clip, _ in val.frames}
+    assert held_out == {"c5", "other"}, "the last of the folder without val, and all of val"
+
+
 def test_synthetic_drivers_stand_before_a_flat_colour_and_real_ones_as_they_are(clips: Path, tmp_path: Path) -> None:
-    train, _ = find_drivers(clips, tmp_path / "work", count=3, size=32)
+    train, _ = find_drivers([clips], tmp_path / "work", count=3, size=32)
     folder, clip, position = train.frames[1]
     frame, head = train.indices[folder].read_frame(clip, position), train.read(1, 32)
     solid, open_ = head.matte == 255, head.matte == 0
@@ -133,7 +147,7 @@ def test_synthetic_drivers_stand_before_a_flat_colour_and_real_ones_as_they_are(
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing")
     with pytest.raises(DataError, match="No drivers"):
-        find_drivers(tmp_path, tmp_path / "work", count=5, size=32)
+        find_drivers([tmp_path], tmp_path / "work", count=5, size=32)
     with pytest.raises(DataError, match="no photographs"):
         find_avatars(tmp_path)
 
@@ -145,7 +159,7 @@ def test_a_video_is_followed_and_drawn_by_a_real_avatar(
     folder = tmp_path / "drivers"
     folder.mkdir()
     write_video(folder / "v.mp4", [moved(portrait, 1.5 * i, i) for i in range(9)])
-    train, val = find_drivers(folder, folder / "work", count=50, size=SIZE, every=2)
+    train, val = find_drivers([folder], folder / "work", count=50, size=SIZE, every=2)
     assert (len(train), len(val)) == (4, 1)  # two clips of two frames, and the video's end
     (tmp_path / "avatars").mkdir()
     write_image(tmp_path / "avatars/eileen.png", portrait)
@@ -157,7 +171,7 @@ def test_a_video_is_followed_and_drawn_by_a_real_avatar(
     assert np.abs(lesson.pictures[0][..., :3].astype(int) - lesson.driver).mean() < 3
     center = lesson.matte[SIZE // 4 : -SIZE // 4, SIZE // 4 : -SIZE // 4]
     assert center.mean() > 200 > lesson.matte[:8, :8].mean()
-    again, _ = find_drivers(folder, folder / "work", count=50, size=SIZE, every=2)
+    again, _ = find_drivers([folder], folder / "work", count=50, size=SIZE, every=2)
     assert again.named() == train.named()
 
 

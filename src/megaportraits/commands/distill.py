@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Distillation:
     """What a student learns from, and where everything goes.
 
     Attributes:
-        drivers: folder of videos or shards.
+        drivers: folders of videos or shards.
         teacher: weights of the base model, by name or file.
         out: the student's file.
         run: the run folder: drivers cut from videos, lessons, and the training run.
@@ -38,7 +38,7 @@ class Distillation:
         device: the teacher's.
     """
 
-    drivers: Path
+    drivers: Sequence[Path]
     teacher: str
     out: Path
     run: Path

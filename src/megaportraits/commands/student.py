@@ -9,7 +9,10 @@ import typer
 
 student_app = typer.Typer(help="Students: fast avatars of fixed people, made by `distill`.", no_args_is_help=True)
 
-Drivers = Annotated[Path, typer.Option(help="Folder of driving videos, or of shards of `synth` or `prepare`.")]
+Drivers = Annotated[
+    list[Path],
+    typer.Option(help="Folder of driving videos, or of shards of `synth` or `prepare`; may be given several times."),
+]
 Teacher = Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="The student to write, a .safetensors file.")]
 Run = Annotated[

@@ -87,7 +87,7 @@ class Drivers:
 
 
 def find_drivers(
-    folder: Path,
+    places: Sequence[Path],
     work: Path,
     *,
     count: int,
@@ -96,12 +96,12 @@ def find_drivers(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[Drivers, Drivers]:
-    """Drivers to learn from and others to measure with, of all shards and videos in a folder and its subfolders.
+    """Drivers to learn from and others to measure with, of all shards and videos in folders and their subfolders.
 
     Frames are shuffled; synthetic and real ones come in turn as long as there are both.
 
     Args:
-        folder: holds `clips-*.tar` shards, videos, or both.
+        places: hold `clips-*.tar` shards, videos, or both.
         work: where the clips that are cut from videos are kept; what is there already is not made again.
         count: learn from so many frames, at most; a tenth of that is for measuring.
         size: side of the head crops cut from videos, pixels.
@@ -109,12 +109,14 @@ def find_drivers(
         seed: of the order.
 
     Raises:
-        DataError: neither shards nor videos.
+        DataError: a folder is missing, or there are neither shards nor videos with a face.
     """
-    if not folder.is_dir():
-        raise DataError(f"the folder of drivers {folder} does not exist", fix="Give a folder of videos or shards.")
-    folders = sorted({shard.parent for shard in folder.rglob("clips-*.tar") if work not in shard.parents})
-    videos = [path for path in sorted(folder.rglob("*")) if work not in path.parents and _is_video(path)]
+    for place in places:
+        if not place.is_dir():
+            raise DataError(f"the folder of drivers {place} does not exist", fix="Give a folder of videos or shards.")
+    files = [path for place in places for path in sorted(place.rglob("*")) if work not in path.parents]
+    folders = list(dict.fromkeys(path.parent for path in files if path.match("clips-*.tar")))
+    videos = [path for path in files if _is_video(path)]
     for done, video in enumerate(videos):
         if progress is not None:
             progress("videos", done, len(videos))
@@ -123,15 +125,14 @@ def find_drivers(
             folders.append(target)
     if not folders:
         raise DataError(
-            f"No drivers in {folder}: neither shards clips-*.tar nor videos with a face.",
+            f"No drivers in {', '.join(map(str, places))}: neither shards clips-*.tar nor videos with a face.",
             fix="Give a folder of videos, or one that `megaportraits synth` or `prepare` filled.",
         )
     indices = [ClipIndex(path) for path in folders]
     parts = [_split(index, path, folders) for index, path in zip(indices, folders, strict=True)]
-    return tuple(  # type: ignore[return-value]
-        Drivers(indices, _in_turn(indices, [part[side] for part in parts], most, seed), seed)
-        for side, most in ((0, count), (1, max(count // 10, 16)))
-    )
+    learned = _in_turn(indices, [part for part, _ in parts], count, seed)
+    measured = _in_turn(indices, [part for _, part in parts], max(count // 10, 16), seed)
+    return Drivers(indices, learned, seed), Drivers(indices, measured, seed + 1)
 
 
 def _split(index: ClipIndex, folder: Path, folders: Sequence[Path]) -> tuple[range, range]:
