@@ -6,9 +6,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic
 
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from megaportraits.data.clips import ClipIndex, FrameLabels
 from megaportraits.data.photos import View
 from megaportraits.errors import DataError, FaceError, MediaError
+from megaportraits.evaluation.comparison import Comparison
 from megaportraits.evaluation.flicker import FLOW
 from megaportraits.evaluation.judges import IDENTITY, SHARPNESS, Judges, sharpness, ssim
 from megaportraits.evaluation.metrics import psnr
@@ -51,60 +51,6 @@ class Photo:
     name: str
     image: UInt8
     labels: FrameLabels
-
-
-@dataclass
-class Comparison:
-    """Numbers per method, and pictures.
-
-    Attributes:
-        size: side at which everything is compared, pixels.
-        photos: how many photographs count.
-        values: by method, then by metric, one number per picture.
-        rows: pictures for the eye, each a row of squares.
-        columns: what the squares of a row are.
-        skipped: photographs that could not be used, and why.
-    """
-
-    size: int
-    methods: tuple[str, ...]
-    photos: int = 0
-    values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    rows: list[UInt8] = field(default_factory=list)
-    columns: tuple[str, ...] = ()
-    skipped: dict[str, str] = field(default_factory=dict)
-
-    def add(self, method: str, metric: str, value: float) -> None:
-        """Note one number."""
-        self.values.setdefault(method, {}).setdefault(metric, []).append(float(value))
-
-    def means(self) -> dict[str, dict[str, float]]:
-        """The mean of every metric, without pictures on which it is not defined."""
-        return {
-            method: {metric: float(np.nanmean(v)) if np.isfinite(v).any() else float("nan") for metric, v in m.items()}
-            for method, m in self.values.items()
-        }
-
-    def write(self, out: Path) -> list[Path]:
-        """`hr.json`, `hr.md` and `hr.png` in a folder; files there are replaced."""
-        out.mkdir(parents=True, exist_ok=True)
-        means = self.means()
-        document = {"size": self.size, "photos": self.photos, "means": means, "skipped": self.skipped}
-        (out / "hr.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
-        metrics = list(dict.fromkeys(metric for m in means.values() for metric in m))
-        lines = [
-            f"{self.photos} photographs at {self.size} px.\n",
-            f"| metric | {' | '.join(self.methods)} |",
-            f"|---|{'---:|' * len(self.methods)}",
-            *(f"| {x} | {' | '.join(f'{means[m].get(x, np.nan):.3f}' for m in self.methods)} |" for x in metrics),
-            f"\nColumns of `hr.png`: {', '.join(self.columns)}.",
-        ]
-        (out / "hr.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        paths = [out / "hr.json", out / "hr.md"]
-        if self.rows:
-            cv2.imwrite(str(out / "hr.png"), np.concatenate(self.rows)[..., ::-1])
-            paths.append(out / "hr.png")
-        return paths
 
 
 def find_photos(folder: Path, analyzer: FaceAnalyzer, *, size: int, limit: int) -> tuple[list[Photo], dict[str, str]]:
