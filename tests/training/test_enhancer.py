@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,12 @@ from megaportraits.config import (
 from megaportraits.data.photos import PhotoDataset
 from megaportraits.errors import DataError, TrainingError
 from megaportraits.models.base import BaseModel
-from megaportraits.models.enhancer import grow, picture_of
+from megaportraits.models.enhancer import grow, move_source, picture_of
 from megaportraits.models.storage import load_enhancer, save_base
 from megaportraits.training import checkpoint
 from megaportraits.training.enhancer import EnhancerStage, train_enhancer
 from megaportraits.training.loop import phase_parameters
-from megaportraits.training.photos import drive_base, driven_pictures, photo_views
+from megaportraits.training.photos import aligned_views, drive_base, driven_pictures, photo_views
 from tests.models.test_enhancer import TINY_HR
 
 FULL = {
@@ -45,7 +46,14 @@ def tiny_run(clips: Path, base: Path, steps: int = 4, *, skip: bool = True, **lo
             "base": str(base),
             "model": TINY_HR | {"source_skip": skip},
             "discriminator": {"widths": [4, 6, 8], "strides": [2, 2, 1], "scales": 2},
-            "data": {"path": str(clips), "validation": str(clips), "workers": 0, "min_size": 32, "source_drop": 0.5},
+            "data": {
+                "path": str(clips),
+                "validation": str(clips),
+                "workers": 0,
+                "min_size": 32,
+                "source_drop": 0.5,
+                "aligned_truth": skip,
+            },
             "loss": {"matte": 1, **loss},
             "optim": {"steps": steps, "batch_size": 3, "learning_rate": 1e-3, "spectral_norm": False},
             "run": {
@@ -160,6 +168,29 @@ def test_only_moved_detail_is_dropped(clips: Path, tiny_config: ModelConfig) -> 
     between = (dropped - plain).abs() <= (whole - plain).abs() + 0.02
     assert between.float().mean() > 0.97  # straight colours are clipped, so a few pixels may differ
     assert (dropped - whole).abs().max() > 0.01
+
+
+@torch.no_grad()
+def test_aligned_truth_is_the_source_as_the_base_moved_it(clips: Path, tiny_config: ModelConfig) -> None:
+    stage, batch = stage_and_batch(clips, tiny_config)
+    (frozen,) = stage._base
+    views = photo_views(batch, stage.config.data, True, torch.Generator().manual_seed(0))
+    output = drive_base(frozen, batch, views, cross=True)
+    assert output.view is not None
+    aligned = aligned_views(output, views)
+    assert aligned.target.shape == views.target.shape and not torch.equal(aligned.target, views.target)
+    assert torch.equal(aligned.image["source"], views.image["source"])
+    still = replace(output, view=replace(output.view, flow=torch.zeros_like(output.view.flow)))
+    back = aligned_views(still, views).image["target"] - views.image["source"]
+    assert back.abs().mean() < 0.04  # noise of single pixels, resampled: the worst case
+
+
+def test_a_whole_shift_moves_the_source_without_loss() -> None:
+    source = torch.rand(1, 3, 64, 64)
+    flow = torch.zeros(1, 2, 16, 16)
+    flow[:, 1] = 2 * 3 / 15  # three of the flow's pixels down, twelve of the source's
+    soft = torch.nn.functional.avg_pool2d(grow(source, 128), 2)  # what growing and shrinking alone costs
+    assert torch.allclose(move_source(source, flow)[:, :, 4:-16], soft.clamp(0, 1)[:, :, 16:-4], atol=1e-4)
 
 
 def test_resume_is_exact_and_the_file_is_what_animate_takes(

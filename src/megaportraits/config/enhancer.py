@@ -85,6 +85,9 @@ class EnhancerDataConfig(Config):
     source_drop: float = Field(default=0.0, ge=0, le=1)
     """Share of samples whose moved detail is taken away in random regions, where it has to be made up (with
     source_skip): a photograph that drives itself shows all of its own detail, a stranger's mouth does not."""
+    aligned_truth: bool = False
+    """Ours: the truth of the supervised part is the photograph moved along the base model's flow, not its second view.
+    A base model misses that view by a pixel or so, and where truth and image do not meet L_MAE teaches blur."""
 
 
 class EnhancerLossConfig(Config):

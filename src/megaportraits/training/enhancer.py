@@ -23,7 +23,7 @@ from megaportraits.nn.blocks import fold_weight_standardization
 from megaportraits.nn.spectral import add_spectral_norm
 from megaportraits.training.loop import fit
 from megaportraits.training.perceptual import PerceptualTerms
-from megaportraits.training.photos import PhotoViews, drive_base, driven_pictures, photo_views
+from megaportraits.training.photos import PhotoViews, aligned_views, drive_base, driven_pictures, photo_views
 from megaportraits.training.views import label_pose
 
 Batch = dict[str, Tensor]
@@ -48,7 +48,10 @@ class EnhancerStage(nn.Module):
 
     def __init__(self, config: TrainEnhancerConfig, base: BaseModel) -> None:
         super().__init__()
-        if problem := enhancer_problem(config.model, base.config):
+        problem = enhancer_problem(config.model, base.config)
+        if config.data.aligned_truth and not base.config.source_skip:
+            problem = "data.aligned_truth needs a base with source_skip"
+        if problem:
             raise ConfigError(f"the enhancer {config.model.name!r} and the base {base.config.name!r}: {problem}")
         self.config = config
         self.model = Enhancer(config.model)
@@ -97,6 +100,8 @@ class EnhancerStage(nn.Module):
         driven = driven_pictures(
             output, views, skip=config.model.source_skip, drop=config.data.source_drop, generator=generator
         )
+        photograph = views.target
+        views = aligned_views(output, views) if config.data.aligned_truth else views
         enhanced = self.model(driven.picture, driven.fine)
         count = len(views.color)
         own, strange = slice(0, count), slice(count, None)
@@ -106,7 +111,7 @@ class EnhancerStage(nn.Module):
         if cross and w.cycle:
             losses["cycle"] = low_resolution_cycle(driven.picture[strange], enhanced[strange], factor=w.cycle_factor)
         if self.discriminator is not None:
-            losses |= self._adversarial(prediction, crossed, views.target)
+            losses |= self._adversarial(prediction, crossed, views.target, photograph)
         return {name: loss for name, loss in losses.items() if name in self.weights()}
 
     def sample(self, model: Enhancer, batch: Batch) -> tuple[Tensor, dict[str, float]]:
@@ -115,6 +120,7 @@ class EnhancerStage(nn.Module):
         views = photo_views(batch, self.config.data, self.config.model.matte, generator)
         output = drive_base(self._base_on(views.color.device), batch, views, cross=True)
         driven = driven_pictures(output, views, skip=self.config.model.source_skip)
+        views = aligned_views(output, views) if self.config.data.aligned_truth else views
         enhanced = model(driven.picture, driven.fine).float()
         plain = grow(driven.picture, enhanced.shape[-1])
         colors = views.color.repeat(2, 1, 1, 1)
@@ -144,10 +150,13 @@ class EnhancerStage(nn.Module):
             losses["matte"] = F.l1_loss(picture[:, 3:].float(), views.matte["target"])
         return losses | self.perceptual(prediction, views.target, label_pose(batch, "target"))
 
-    def _adversarial(self, prediction: Tensor, crossed: Tensor, target: Tensor) -> Losses:
-        """The generator's side of both parts; gradient goes through the discriminator into the images."""
+    def _adversarial(self, prediction: Tensor, crossed: Tensor, target: Tensor, photograph: Tensor) -> Losses:
+        """The generator's side of both parts; gradient goes through the discriminator into the images.
+
+        Features are matched with the target, but what counts as real is a photograph as it was taken.
+        """
         assert self.discriminator is not None
-        self._shown = torch.cat([prediction, crossed]).detach(), target
+        self._shown = torch.cat([prediction, crossed]).detach(), photograph
         count = len(prediction)
         with torch.no_grad():
             real = self.discriminator(target)

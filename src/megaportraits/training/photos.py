@@ -13,7 +13,7 @@ from megaportraits.data.augment import color_jitter
 from megaportraits.data.photos import ROLES
 from megaportraits.losses.foreground import composite
 from megaportraits.models.base import BaseModel, Output
-from megaportraits.models.enhancer import fine_picture, picture_of
+from megaportraits.models.enhancer import fine_picture, move_source, picture_of
 from megaportraits.models.motion import Motion
 from megaportraits.ops.color import random_colors
 from megaportraits.ops.warping import Pose
@@ -114,6 +114,15 @@ def driven_pictures(
         kept = output.view.copied * _random_regions(output.view.copied, drop, generator)
         output = replace(output, view=replace(output.view, copied=kept))
     return Driven(picture, fine_picture(output, source.repeat(len(picture) // len(source), 1, 1, 1)))
+
+
+def aligned_views(output: Output, views: PhotoViews) -> PhotoViews:
+    """The same views, but as target the source moved as the base model moved it: it meets the images to the pixel."""
+    assert output.view is not None, "checked against the base model's config"
+    source = torch.cat([views.image["source"], views.matte["source"]], 1)
+    moved = move_source(source, output.view.flow[: len(source)])
+    image, matte = {**views.image, "target": moved[:, :3]}, {**views.matte, "target": moved[:, 3:]}
+    return replace(views, image=image, matte=matte)
 
 
 def _random_regions(like: Tensor, share: float, generator: torch.Generator) -> Tensor:
