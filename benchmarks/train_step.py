@@ -3,6 +3,9 @@
     python benchmarks/train_step.py                             # nano, every loss
     python benchmarks/train_step.py --config base-512 --batch 2 --repeat 1 --settings bf16-mixed+checkpoint
 
+A setting is a precision, and any of +channels-last (how images lie in memory), +compile (`torch.compile` of the heavy
+parts) and +checkpoint (the 3D parts are computed again in the backward pass).
+
 Every setting is a fresh process, so that its peak is its own. Batches are random pixels, and networks whose weights
 are not here (VGG19, VGGFace, a trained gaze network) have random ones: they cost what the real ones cost. The
 adversarial losses are on whatever the config says. Compare ratios, and on an idle machine only.
@@ -37,7 +40,8 @@ from megaportraits.training import perceptual
 from megaportraits.training.base import BaseStage
 from megaportraits.training.loop import Job
 
-SETTINGS = ("32-true", "32-true+checkpoint", "bf16-mixed", "bf16-mixed+checkpoint")
+OPTIONS = {"channels-last": "run.channels_last", "compile": "run.compile", "checkpoint": "run.checkpoint_3d"}
+SETTINGS = tuple(p + o for p in ("32-true", "bf16-mixed") for o in ("", *(f"+{name}" for name in OPTIONS)))
 NAMES = ("jawOpen", "eyeBlink_L", "eyeBlink_R")
 
 
@@ -70,16 +74,16 @@ def random_batch(size: int, count: int) -> dict[str, Tensor]:
     return batch
 
 
-def measure(config: str, batch: int, repeat: int, setting: str) -> dict[str, Any]:
-    """Seconds a step (the fastest) and peak memory (GB) of this process."""
-    precision, _, checkpoint = setting.partition("+")
+def measure(config: str, batch: int, repeat: int, name: str) -> dict[str, Any]:
+    """Seconds a step (the fastest, and the first), peak memory (GB) of this process, losses of the last step."""
+    precision, *options = name.split("+")
     with tempfile.TemporaryDirectory() as folder:
         files = stand_ins(Path(folder))
         perceptual.weights.fetch = files.__getitem__  # type: ignore[assignment]
         overrides = [
             f"optim.batch_size={batch}",
             f"run.precision={precision}",
-            f"run.checkpoint_3d={bool(checkpoint)}",
+            *(f"{OPTIONS[option]}=true" for option in options),
             f"loss.gaze_network={files['gaze.safetensors']}",
             "loss.adversarial=1",
             "loss.feature_matching=40",
@@ -98,7 +102,15 @@ def measure(config: str, batch: int, repeat: int, setting: str) -> dict[str, Any
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated() / 1e9
-    return {"seconds": min(seconds), "gigabytes": peak, "losses": losses}
+    return {"seconds": min(seconds), "first": seconds[0], "gigabytes": peak, "losses": losses}
+
+
+def setting(text: str) -> str:
+    """A setting of the command line, checked."""
+    precision, *options = text.split("+")
+    if precision not in ("32-true", "bf16-mixed", "16-mixed") or set(options) - set(OPTIONS):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a precision with any of {', '.join(OPTIONS)}")
+    return text
 
 
 def main() -> None:
@@ -107,24 +119,25 @@ def main() -> None:
     parser.add_argument("--config", default="nano")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repeat", type=int, default=3, help="steps; the fastest counts")
-    parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=SETTINGS)
+    parser.add_argument("--settings", nargs="+", default=list(SETTINGS), type=setting)
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.inside:
         print(json.dumps(measure(chosen.config, chosen.batch, chosen.repeat, chosen.settings[0])))
         return
-    table = Table("setting", "samples/s", "ratio", "peak GB", "ratio", title=f"{chosen.config}, batch {chosen.batch}")
+    columns = ("setting", "samples/s", "ratio", "peak GB", "ratio", "first step, s")
+    table = Table(*columns, title=f"{chosen.config}, batch {chosen.batch}")
     first: dict[str, Any] = {}
-    for setting in chosen.settings:
+    for name in chosen.settings:
         same = ["--config", chosen.config, "--batch", str(chosen.batch), "--repeat", str(chosen.repeat)]
-        command = [sys.executable, __file__, *same, "--settings", setting, "--inside"]
+        command = [sys.executable, __file__, *same, "--settings", name, "--inside"]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         result = json.loads(done.stdout.splitlines()[-1])
         first = first or result
         speed, memory = first["seconds"] / result["seconds"], result["gigabytes"] / first["gigabytes"]
         speeds = f"{chosen.batch / result['seconds']:.3f}", f"{speed:.2f}"
-        table.add_row(setting, *speeds, f"{result['gigabytes']:.2f}", f"{memory:.2f}")
-        Console(stderr=True).print(setting, {k: round(v, 4) for k, v in result["losses"].items()})
+        table.add_row(name, *speeds, f"{result['gigabytes']:.2f}", f"{memory:.2f}", f"{result['first']:.1f}")
+        Console(stderr=True).print(name, {k: round(v, 4) for k, v in result["losses"].items()})
     Console().print(table)
 
 

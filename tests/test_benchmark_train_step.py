@@ -23,7 +23,10 @@ def test_a_step_with_every_loss_of_the_paper_is_measured(tmp_path: Path, monkeyp
     spec.loader.exec_module(benchmark)
     config = {"extends": "base-256", "model": TINY | {"predict_matte": False}, "discriminator": {"scales": 2}}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config | {"loss": {"perceptual_scales": 2}}))
-    result = benchmark.measure(str(tmp_path / "tiny.yaml"), 2, 1, "32-true+checkpoint")
+    assert len(benchmark.SETTINGS) == 8 and all(benchmark.setting(name) == name for name in benchmark.SETTINGS)
+    with pytest.raises(benchmark.argparse.ArgumentTypeError, match="not a precision"):
+        benchmark.setting("32-true+magic")
+    result = benchmark.measure(str(tmp_path / "tiny.yaml"), 2, 1, "32-true+checkpoint+channels-last")
     papers = {"perceptual_vgg19", "face", "gaze", "adversarial", "feature_matching", "contrastive", "discriminator"}
     assert papers <= set(result["losses"]) and all(math.isfinite(v) for v in result["losses"].values())
-    assert result["seconds"] > 0 and result["gigabytes"] > 0.1
+    assert result["first"] >= result["seconds"] > 0 and result["gigabytes"] > 0.1

@@ -100,8 +100,16 @@ class RunConfig(Config):
     seed: int = 0
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: str = "auto"
-    devices: int = 1
-    strategy: Literal["auto", "ddp"] = "auto"
+    devices: int = Field(default=1, ge=1)
+    """Processes on each machine."""
+    nodes: int = Field(default=1, ge=1)
+    """Machines, each started by torchrun."""
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    """fsdp: parameters, averages and optimizer states are cut into as many pieces as there are processes."""
+    compile: bool = False
+    """`torch.compile` for the heavy parts: minutes at the start; see `benchmarks/train_step.py`."""
+    channels_last: bool = False
+    """Images lie in memory pixel by pixel: faster on some machines in 32-true, the same numbers but for rounding."""
     checkpoint_3d: bool = False
     """Recompute the 3D parts in the backward pass: less memory, more time, the same gradients."""
     tensorboard: bool = True

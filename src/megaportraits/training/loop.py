@@ -7,6 +7,7 @@ the gradients of one process that accumulates two parts.
 
 from __future__ import annotations
 
+import copy
 import math
 import signal
 import time
@@ -19,19 +20,27 @@ from typing import Any, Protocol
 import cv2
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
 from rich.console import Console
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from megaportraits.config import OptimConfig, RunConfig
+from megaportraits.config import OptimConfig
 from megaportraits.data.stream import Layout
 from megaportraits.errors import TrainingError
 from megaportraits.training import checkpoint
 from megaportraits.training.run import Meter, Run
 from megaportraits.training.schedule import learning_rate, warmed_ema
 from megaportraits.training.signals import stop_on_signals
+from megaportraits.training.strategy import (
+    compile_blocks,
+    lay_channels_last,
+    load_optimizer,
+    make_fabric,
+    mesh_of,
+    shard,
+    whole,
+)
 
 Batch = dict[str, Tensor]
 
@@ -91,7 +100,7 @@ def fit(
     """
     optim, settings = config.optim, config.run
     run = Run(folder, settings.tensorboard)
-    fabric = _fabric(settings)
+    fabric = make_fabric(settings)
     run.check(resume=resume)
     job = Job.prepare(fabric, stage, config, checkpoint.latest(folder / "checkpoints") if resume else None)
     fabric.barrier()  # every process has read the folder before one changes it
@@ -104,22 +113,27 @@ def fit(
     with stop_on_signals() as signalled:
         while job.step < optim.steps:
             losses = job.advance(batches, dataset)
-            meter.add(losses)
-            step, last, stopped = job.step, job.step == optim.steps, _anywhere(fabric, signalled())
-            if not fabric.is_global_zero:
-                if stopped:
-                    break
-                continue
-            if step % settings.log_every == 0:
-                run.log(meter.flush(step))
-            if fixed is not None and (step % settings.sample_every == 0 or last):
-                _sample(fabric, stage, job.average.module, fixed, run, step)
-            if stopped or last or time.monotonic() - last_save > settings.checkpoint_minutes * 60:
-                checkpoint.save(folder / "checkpoints", job.state(), keep=settings.keep_checkpoints)
-                stage.save(folder / stage.file_name, job.average.module, step=step)
-                last_save = time.monotonic()
+            step, last, mine = job.step, job.step == optim.steps, fabric.is_global_zero
+            late = mine and time.monotonic() - last_save > settings.checkpoint_minutes * 60
+            stopped, due = _anywhere(fabric, signalled(), late)
+            saves = stopped or last or due
+            samples = fixed is not None and (step % settings.sample_every == 0 or last)
+            model = job.averaged() if saves or samples else None  # all processes put it together
+            state = job.state() if saves else None
+            if mine:
+                meter.add(losses)
+                if step % settings.log_every == 0:
+                    run.log(meter.flush(step))
+                if samples and fixed is not None and model is not None:
+                    _sample(fabric, stage, model, fixed, run, step)
+                if state is not None:
+                    checkpoint.save(folder / "checkpoints", state, keep=settings.keep_checkpoints)
+                    stage.save(folder / stage.file_name, model, step=step)
+                    last_save = time.monotonic()
+            del model, state
             if stopped:
-                Console(stderr=True).print(f"Stopped at step {step}; go on with --resume.")
+                if mine:
+                    Console(stderr=True).print(f"Stopped at step {step}; go on with --resume.")
                 break
     run.close()
     return job.step
@@ -139,11 +153,26 @@ class Job:
     own: dict[str, list[nn.Parameter]]
     optimizers: dict[str, Any]
     average: AveragedModel
+    spare: nn.Module | None = None
     step: int = 0
 
     @staticmethod
     def prepare(fabric: Fabric, stage: Any, config: Any, state: dict[str, Any] | None) -> Job:
         optim: OptimConfig = config.optim
+        # Buffers (the vectors of spectral norms) are copied, not averaged.
+        average = AveragedModel(stage.model, multi_avg_fn=warmed_ema(optim.ema_decay))
+        with _told_if_it_does_not_fit():
+            step = 0 if state is None else _restore(state, stage, average)
+        mesh = mesh_of(fabric)
+        spare = None if mesh is None else copy.deepcopy(average.module)
+        if config.run.channels_last:
+            lay_channels_last(stage)
+        if config.run.compile:
+            compile_blocks(stage)
+        module = fabric.setup_module(stage)
+        average.to(fabric.device)
+        if mesh is not None:
+            shard(average.module, mesh)
         own = phase_parameters(stage)
         optimizers = {
             phase: torch.optim.AdamW(
@@ -155,12 +184,11 @@ class Job:
             )
             for phase, parameters in own.items()
         }
-        # Buffers (the vectors of spectral norms) are copied, not averaged.
-        average = AveragedModel(stage.model, multi_avg_fn=warmed_ema(optim.ema_decay))
-        step = 0 if state is None else _restore(state, stage, average, optimizers)
-        module, *wrapped = fabric.setup(stage, *optimizers.values())
-        average.to(fabric.device)
-        return Job(fabric, stage, config, module, own, dict(zip(own, wrapped, strict=True)), average, step)
+        with _told_if_it_does_not_fit():
+            for phase, saved in {} if state is None else _saved_optimizers(state, stage.phases[0]).items():
+                load_optimizer(optimizers[phase], saved)
+        wrapped = {phase: fabric.setup_optimizers(optimizer) for phase, optimizer in optimizers.items()}
+        return Job(fabric, stage, config, module, own, wrapped, average, spare, step)
 
     def advance(self, batches: Iterator[Batch], dataset: Any) -> dict[str, float]:
         """One step; the losses, averaged over micro-batches and processes."""
@@ -194,12 +222,23 @@ class Job:
         return dict(zip(means, values.tolist(), strict=True))
 
     def state(self) -> dict[str, Any]:
-        return {
+        """The next checkpoint: whole, however the run is spread. All processes call it, process 0 gets it."""
+        pieces = {
             "step": self.step,
-            "stage": self.stage.state_dict(),
-            "average": self.average.state_dict(),
+            "stage": dict(self.stage.state_dict()),
+            "average": dict(self.average.state_dict()),
             "optimizers": {phase: optimizer.state_dict() for phase, optimizer in self.optimizers.items()},
         }
+        return dict(whole(pieces, keep=self.fabric.is_global_zero))
+
+    def averaged(self) -> nn.Module:
+        """The averaged model, whole. All processes call it, process 0 gets it."""
+        if self.spare is None:
+            return self.average.module
+        values = whole(dict(self.average.module.state_dict()), keep=self.fabric.is_global_zero)
+        if self.fabric.is_global_zero:
+            self.spare.load_state_dict(values)
+        return self.spare.to(self.fabric.device)
 
     def _generator(self, phase: int, part: int) -> torch.Generator:
         micro_batch = self.fabric.global_rank * self.config.optim.accumulate + part
@@ -242,17 +281,6 @@ class Job:
             yield
 
 
-def _fabric(settings: RunConfig) -> Fabric:
-    # A phase leaves the other phases' parameters without gradient, which DDP has to be told.
-    several = settings.devices > 1 or settings.strategy == "ddp"
-    strategy = DDPStrategy(find_unused_parameters=True) if several else "auto"
-    fabric = Fabric(
-        accelerator=settings.accelerator, devices=settings.devices, precision=settings.precision, strategy=strategy
-    )
-    fabric.launch()
-    return fabric
-
-
 def _tell_unreadable(run: Run, dataset: Any, step: int) -> None:
     """Shards that were left out are counted in the statistics and named on the console."""
     shards = dataset.index.unreadable if hasattr(dataset, "index") else []
@@ -262,11 +290,12 @@ def _tell_unreadable(run: Run, dataset: Any, step: int) -> None:
             Console(stderr=True).print(f"Left out: {message}", highlight=False, soft_wrap=True)
 
 
-def _anywhere(fabric: Fabric, flag: bool) -> bool:
-    """Whether the flag is set in any process."""
+def _anywhere(fabric: Fabric, *flags: bool) -> list[bool]:
+    """Whether each flag is set in any process."""
     if fabric.world_size == 1:
-        return flag
-    return bool(fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum") > 0)
+        return list(flags)
+    values = fabric.all_reduce(torch.tensor(flags, dtype=torch.float32, device=fabric.device), reduce_op="sum")
+    return [bool(value > 0) for value in values]
 
 
 class _Share(Sampler[int]):
@@ -326,21 +355,28 @@ def _sample(fabric: Fabric, stage: Stage, model: nn.Module, batch: Batch, run: R
     run.log({"step": step, "validation": numbers})
 
 
-def _restore(state: dict[str, Any], stage: Any, average: AveragedModel, optimizers: dict[str, Any]) -> int:
-    """Load a checkpoint; a phase that it does not know starts afresh."""
+def _restore(state: dict[str, Any], stage: Any, average: AveragedModel) -> int:
+    """Load a checkpoint's networks; a phase that it does not know starts afresh. Returns the step."""
     first, *later = stage.phases
-    # Checkpoints of version 0.1 held the one optimizer of the one phase there was.
-    saved = state["optimizers"] if "optimizers" in state else {first: state.get("optimizer")}
+    saved = _saved_optimizers(state, first)
     new = tuple(f"{phase}." for phase in later if phase not in saved)
     fresh = {k: v for k, v in stage.state_dict().items() if k.startswith(new)} if new else {}
+    stage.load_state_dict({**fresh, **state["stage"]})
+    average.load_state_dict(state["average"])
+    return int(state["step"])
+
+
+def _saved_optimizers(state: dict[str, Any], first: str) -> dict[str, Any]:
+    # Checkpoints of version 0.1 held the one optimizer of the one phase there was.
+    return dict(state["optimizers"]) if "optimizers" in state else {first: state.get("optimizer")}
+
+
+@contextmanager
+def _told_if_it_does_not_fit() -> Iterator[None]:
     try:
-        stage.load_state_dict({**fresh, **state["stage"]})
-        average.load_state_dict(state["average"])
-        for phase, optimizer_state in saved.items():
-            optimizers[phase].load_state_dict(optimizer_state)
+        yield
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(
             f"the checkpoint does not fit this configuration: {error}",
             fix="Resume with the config the run was started with.",
         ) from error
-    return int(state["step"])

@@ -1,0 +1,141 @@
+"""How a run is spread over processes, and what is compiled: Lightning Fabric's strategies.
+
+Fully sharded means FSDP2 (`torch.distributed.fsdp.fully_shard`) by Fabric's `ModelParallelStrategy`: parameters,
+gradients, averages and the optimizers' states are cut into as many pieces as there are processes. (Fabric's
+`FSDPStrategy` is FSDP1, which cannot freeze the other phases' parameters step by step, nor run without a GPU.)
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from megaportraits.config import RunConfig
+from megaportraits.errors import TrainingError
+from megaportraits.models.appearance import DescriptorEncoder, VolumeEncoder
+from megaportraits.models.discriminator import Discriminator
+from megaportraits.models.generators import Generator2D, Generator3D
+from megaportraits.models.warp_generator import WarpGenerator
+from megaportraits.nn.backbones import ResNet
+
+BLOCKS = (VolumeEncoder, DescriptorEncoder, WarpGenerator, Generator3D, Generator2D, ResNet, Discriminator)
+"""Parts that are gathered, and compiled, one by one; the rest of a stage is one part. All are called as modules."""
+_MESH = "data_parallel"
+
+
+def make_fabric(settings: RunConfig) -> Fabric:
+    """The launched Fabric of a run.
+
+    Raises:
+        TrainingError: settings that do not go together.
+    """
+    processes = settings.devices * settings.nodes
+    strategy: Any = "auto"
+    if settings.strategy == "fsdp":
+        if settings.precision == "16-mixed":
+            raise TrainingError(
+                "fully sharded training runs in 32-true or bf16-mixed, got 16-mixed",
+                fix="Set run.precision=bf16-mixed.",
+            )
+        strategy = ModelParallelStrategy(
+            lambda module, mesh: shard(module, mesh[_MESH]), data_parallel_size=processes, tensor_parallel_size=1
+        )
+    elif settings.strategy == "ddp" or processes > 1:
+        # A phase leaves the other phases' parameters without gradient, which DDP has to be told.
+        strategy = DDPStrategy(find_unused_parameters=True)
+    fabric = Fabric(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        num_nodes=settings.nodes,
+        precision=settings.precision,
+        strategy=strategy,
+    )
+    fabric.launch()
+    return fabric
+
+
+def mesh_of(fabric: Fabric) -> DeviceMesh | None:
+    """The processes that a run is sharded over; None when it is not."""
+    strategy = fabric.strategy
+    return strategy.device_mesh[_MESH] if isinstance(strategy, ModelParallelStrategy) else None
+
+
+def shard(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
+    """Cut all parameters into pieces, in place; each block is gathered while it runs, the rest with the whole."""
+    for block in reversed(list(_blocks(module))):  # inner ones first
+        if block is not module:
+            fully_shard(block, mesh=mesh)
+    fully_shard(module, mesh=mesh)
+    return module
+
+
+def compile_blocks(module: nn.Module, *, backend: str = "inductor") -> int:
+    """`torch.compile` every block in place, keeping names and state dicts; returns how many.
+
+    Raises:
+        TrainingError: there is no C++ compiler, which compiling for the CPU needs.
+    """
+    if backend == "inductor" and not torch.cuda.is_available() and not (shutil.which("g++") or shutil.which("clang++")):
+        raise TrainingError("run.compile needs a C++ compiler and none is found", fix="Install g++ or set it to false.")
+    blocks = list(_blocks(module))
+    for block in blocks:
+        block.compile(backend=backend)
+    return len(blocks)
+
+
+def lay_channels_last(module: nn.Module) -> None:
+    """Lay out the weights of 2D convolutions pixel by pixel, in place; their images follow them."""
+    for parameter in module.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+def whole(value: Any, *, keep: bool = True) -> Any:
+    """A state with all its pieces put together, on the CPU; what is not cut stays as it is.
+
+    All processes must call it; those with `keep` False take part and get None for tensors that are cut.
+    """
+    if isinstance(value, DTensor):
+        full = value.full_tensor()
+        return full.cpu() if keep else None
+    if isinstance(value, dict):
+        return {key: whole(entry, keep=keep) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [whole(entry, keep=keep) for entry in value]
+    return value
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load a whole state into an optimizer, cut as its parameters are.
+
+    Raises:
+        ValueError, KeyError: it is the state of other parameters.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def cut(value: Any, parameter: Tensor) -> Any:
+        if isinstance(parameter, DTensor) and isinstance(value, Tensor) and value.shape == parameter.shape:
+            return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
+        return value
+
+    if any(isinstance(parameter, DTensor) for parameter in parameters):
+        if len(parameters) != sum(len(group["params"]) for group in state["param_groups"]):
+            raise ValueError("the optimizer's state is of another number of parameters")
+        pieces = {
+            i: {name: cut(value, parameters[i]) for name, value in entry.items()} for i, entry in state["state"].items()
+        }
+        state = {**state, "state": pieces}
+    optimizer.load_state_dict(state)
+
+
+def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+    return (part for part in module.modules() if isinstance(part, BLOCKS))

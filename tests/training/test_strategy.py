@@ -1,0 +1,135 @@
+"""Fully sharded runs with real processes, and compiled parts."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from megaportraits.config import RunConfig
+from megaportraits.errors import TrainingError
+from megaportraits.models.storage import load_base
+from megaportraits.training import checkpoint
+from megaportraits.training.base import train_base
+from megaportraits.training.strategy import compile_blocks, lay_channels_last, make_fabric, whole
+from tests.training.test_adversarial import ON
+from tests.training.test_scale import ENVIRONMENT, command, written
+from tests.training.test_training import stage_and_batch, tiny_run
+
+LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+
+
+def flat(state: Any, name: str = "") -> dict[str, Any]:
+    """Every leaf of a checkpoint by its path."""
+    if isinstance(state, dict | list):
+        entries = state.items() if isinstance(state, dict) else enumerate(state)
+        return {k: v for key, value in entries for k, v in flat(value, f"{name}.{key}").items()}
+    return {name: state}
+
+
+def close(one: Path, other: Path) -> None:
+    """Two runs' last checkpoints hold the same: networks, averages, optimizers."""
+    a, b = (checkpoint.latest(run / "checkpoints") for run in (one, other))
+    assert a is not None and b is not None
+    left, right = flat(a), flat(b)
+    assert left.keys() == right.keys()
+    for key, value in left.items():
+        if isinstance(value, torch.Tensor):
+            assert type(right[key]) is type(value)  # whole tensors, not pieces
+            torch.testing.assert_close(right[key], value, atol=5e-5, rtol=1e-3, msg=key)
+        else:
+            assert right[key] == value, key
+
+
+def near(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """Gradients that differ by rounding only, as norms measure it."""
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert (found[name] - gradient).norm() <= 1e-3 * gradient.norm() + 1e-5, name
+
+
+def sharded(config: Path, clips: Path, out: Path, *more: str) -> None:
+    done = subprocess.run(
+        [sys.executable, *LAUNCHER, *command(config, clips, out, *more)],
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=400, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_sharded_processes_train_what_one_process_trains_and_share_its_checkpoints(clips: Path, tmp_path: Path) -> None:
+    """Two gloo processes on the CPU: adversarial phases, recomputation, clipping; whole files that any run resumes."""
+    # Biases before an instance norm have no gradient but rounding, which Adam without a real eps would make steps of.
+    optim = {"batch_size": 4, "clip_grad_norm": 1.0, "eps": 1e-4}
+    config = tiny_run(clips, steps=3, optim=optim, **ON, contrastive=0)
+    run = config.run.model_copy(update={"keep_checkpoints": 9})
+    alone = config.model_copy(update={"optim": config.optim.model_copy(update={"accumulate": 2}), "run": run})
+    path = written(config, tmp_path / "fsdp.yaml", devices=2, strategy="fsdp", checkpoint_3d=True, keep_checkpoints=9)
+    sharded(path, clips, tmp_path / "fsdp")
+    train_base(alone, tmp_path / "one")
+    close(tmp_path / "one", tmp_path / "fsdp")
+    image = torch.rand(1, 3, 32, 32)
+    models = [load_base(tmp_path / name / "base.safetensors") for name in ("one", "fsdp")]
+    torch.testing.assert_close(*(model(image, image).image for model in models), atol=1e-3, rtol=1e-2)
+    assert len(list((tmp_path / "fsdp/samples").iterdir())) == 2
+    for name in ("back", "again"):  # the last step once more: by one process, and sharded again
+        shutil.copytree(tmp_path / "fsdp", tmp_path / name)
+        (tmp_path / name / "checkpoints/step-00000003.pt").unlink()
+    train_base(alone, tmp_path / "back", resume=True)
+    close(tmp_path / "one", tmp_path / "back")
+    sharded(path, clips, tmp_path / "again", "--resume")
+    close(tmp_path / "fsdp", tmp_path / "again")
+
+
+def test_half_precision_with_a_scaler_is_refused_where_it_cannot_be_sharded() -> None:
+    with pytest.raises(TrainingError, match="got 16-mixed"):
+        make_fabric(RunConfig(strategy="fsdp", precision="16-mixed"))
+
+
+def test_what_is_not_cut_stays_itself() -> None:
+    state = {"a": torch.ones(2), "b": [{"c": 1}]}
+    assert whole(state)["a"] is state["a"] and whole(state, keep=False) == state
+
+
+def test_compiled_parts_give_the_same_losses_and_gradients_under_the_same_names(clips: Path) -> None:
+    """By torch's tracing alone; what its code generator makes of the trace is torch's own test."""
+    found = []
+    for compiles in (False, True):
+        torch._dynamo.reset()
+        stage, batch = stage_and_batch(clips, **ON)
+        names = list(stage.state_dict())
+        if compiles:
+            assert compile_blocks(stage, backend="eager") >= 7
+        losses = stage("generator", batch, 2, torch.Generator().manual_seed(0))
+        torch.stack(list(losses.values())).sum().backward()
+        assert list(stage.state_dict()) == names
+        found.append((losses, {n: p.grad for n, p in stage.named_parameters() if p.grad is not None}))
+    (plain, gradients), (compiled, others) = found
+    torch.testing.assert_close(compiled, plain)
+    near(others, gradients)
+
+
+def test_channels_last_changes_no_loss_and_no_gradient(clips: Path) -> None:
+    found = []
+    for lays in (False, True):
+        stage, batch = stage_and_batch(clips, **ON)
+        if lays:
+            lay_channels_last(stage)
+        losses = stage("generator", batch, 2, torch.Generator().manual_seed(0))
+        torch.stack(list(losses.values())).sum().backward()
+        found.append((losses, {n: p.grad for n, p in stage.named_parameters() if p.grad is not None}))
+    assert stage.model.generator_2d.output.conv.weight.is_contiguous(memory_format=torch.channels_last)
+    (plain, gradients), (laid, others) = found
+    torch.testing.assert_close(laid, plain)
+    near(others, gradients)
+
+
+def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("megaportraits.training.strategy.shutil.which", lambda name: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(TrainingError, match="needs a C\\+\\+ compiler"):
+        compile_blocks(torch.nn.Linear(1, 1))
