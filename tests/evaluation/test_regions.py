@@ -5,8 +5,8 @@ import pytest
 from skimage.draw import polygon2mask
 
 from megaportraits.errors import ShapeError
-from megaportraits.evaluation.scenes import Scene
 from megaportraits.evaluation.regions import FACE_OVAL, LEFT_EYE, LIPS, RIGHT_EYE, box_mask, face_regions, hull_mask
+from megaportraits.evaluation.scenes import Scene
 
 
 def test_a_box_holds_the_pixels_whose_centres_are_inside() -> None:

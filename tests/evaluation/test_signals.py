@@ -40,7 +40,7 @@ def test_signals_are_the_heads_own_whatever_its_size_and_pose(
     changed[14, 1] -= 1.5  # the lower lip
     changed[[380, 374, 373], 1] += 0.4  # the left lower lid
     changed[[300, 293, 334, 296, 336], 1] += 0.6  # the left brow
-    changed[[468, 473], :2] = (rest_eyes(vertices) + (0.3, -0.2))[:, :2]  # both irises
+    changed[[468, 473], :2] = rest_eyes(vertices) + np.array([0.3, -0.2])  # both irises
     rest = motion_signals(face_of(vertices, np.eye(3), 10))
     found = motion_signals(face_of(changed, euler_to_matrix(*angles), px_per_cm))
     difference = dict(zip(NAMES, found - rest, strict=True))

@@ -72,7 +72,7 @@ class Store:
             return None
         meta, arrays = found
         return PairResult(
-            {name: float("nan") if value is None else value for name, value in meta["metrics"].items()},
+            meta["metrics"],
             meta["reasons"],
             arrays["features"],
             arrays["curves"],
@@ -86,8 +86,7 @@ class Store:
         with VideoWriter(path.with_suffix(".mp4"), fps=rate, overwrite=True) as writer:
             for picture in result.pictures:
                 writer.write(picture)
-        metrics = {name: None if np.isnan(value) else value for name, value in result.metrics.items()}
-        meta = {"metrics": metrics, "reasons": result.reasons}
+        meta = {"metrics": result.metrics, "reasons": result.reasons}
         arrays: Arrays = {
             "features": result.features,
             "curves": result.curves,
@@ -135,7 +134,7 @@ def _size(path: Path) -> int:
 
 
 def _write(path: Path, digest: str, meta: Mapping[str, Any], arrays: Arrays) -> None:
-    text = json.dumps({"digest": digest, **meta}, allow_nan=False)
+    text = json.dumps({"digest": digest, **meta})  # with NaN and Infinity, which Python reads back
     with staged_output(path, overwrite=True) as part, part.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, meta=np.array(text), **arrays)
 

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from megaportraits.commands.ablation import train_trials
+from megaportraits.errors import ConfigError, TrainingError
+from megaportraits.models.storage import load_base
+from tests.conftest import TINY
+
+LOSS = {"perceptual": 0, "face": 0, "gaze": 0, "adversarial": 0, "feature_matching": 0, "reconstruction": 1}
+RUN = {"accelerator": "cpu", "tensorboard": False, "teacher_pose": True}
+
+
+@pytest.fixture
+def configs(tmp_path: Path) -> list[str]:
+    """A tiny config, and the same without the contrastive loss."""
+    whole = {"model": TINY, "data": {"workers": 0}, "optim": {"batch_size": 3}, "loss": LOSS, "run": RUN}
+    (tmp_path / "whole.yaml").write_text(yaml.safe_dump(whole))
+    (tmp_path / "without.yaml").write_text("extends: whole.yaml\nloss: {contrastive: 0}\n")
+    return [str(tmp_path / "whole.yaml"), str(tmp_path / "without.yaml")]
+
+
+def test_every_config_gets_the_same_budget_and_finished_runs_are_kept(
+    configs: list[str], clips: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    trials = train_trials(configs, clips, out, samples=4, overrides=["run.seed=3"])
+    assert list(trials) == ["whole", "without"]
+    noted = [yaml.safe_load((out / "runs" / name / "config.yaml").read_text()) for name in trials]
+    assert [config["optim"]["steps"] for config in noted] == [2, 2]  # 4 samples in batches of 3
+    assert [config["loss"]["contrastive"] for config in noted] == [2.0, 0.0]
+    assert load_base(trials["without"]).config.name == "tiny"
+    before = {path: path.stat().st_mtime_ns for path in trials.values()}
+    assert train_trials(configs, clips, out, samples=4, overrides=["run.seed=3"]) == trials
+    assert {path: path.stat().st_mtime_ns for path in trials.values()} == before
+    with pytest.raises(TrainingError, match="another config, budget or data"):
+        train_trials(configs, clips, out, samples=40, overrides=["run.seed=3"])
+
+
+def test_a_stopped_trial_goes_on(configs: list[str], clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = train_trials(configs[:1], clips, out, samples=6, overrides=[])["whole"].read_bytes()
+    (out / "runs" / "whole" / "trained").unlink()
+    assert train_trials(configs[:1], clips, out, samples=6, overrides=[])["whole"].read_bytes() == first
+
+
+def test_mistakes_are_told_before_anything_is_trained(configs: list[str], clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="different configs"):
+        train_trials([configs[0], configs[0]], clips, tmp_path / "out", samples=4, overrides=[])
+    with pytest.raises(ConfigError, match="no config named 'nothing'"):
+        train_trials([configs[0], "nothing"], clips, tmp_path / "out", samples=4, overrides=[])
+    assert not (tmp_path / "out").exists()
