@@ -10,16 +10,16 @@ import megaportraits
 ROOT = Path(megaportraits.__file__).parent
 FLOORS = [
     {"cli", "commands", "web", "__main__"},
-    {"training", "pipeline", "export"},
+    {"training", "pipeline", "export", "live"},
     {"prepare"},
     {"evaluation"},
     {"models", "losses", "faces", "synth", "data"},
     {"nn"},
-    {"ops", "media", "weights", "weights_registry"},
+    {"ops", "media", "runtimes", "weights", "weights_registry"},
     {"config", "errors"},
 ]
 LEVEL = {room: len(FLOORS) - i for i, rooms in enumerate(FLOORS) for room in rooms}
-SEPARATE = {"training": {"pipeline", "export"}, "pipeline": {"training"}, "export": {"training"}}
+SEPARATE = {"training": {"pipeline", "export"}, "pipeline": {"training"}, "export": {"training"}, "live": {"training"}}
 for learned in ("models", "losses"):
     SEPARATE[learned] = {"faces", "synth", "data"}
 

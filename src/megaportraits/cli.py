@@ -14,6 +14,8 @@ from megaportraits.commands.evaluation import ablate, evaluate, pairs
 from megaportraits.commands.progress import frame_progress
 from megaportraits.commands.student import distill, student_app
 from megaportraits.errors import MegaPortraitsError
+from megaportraits.export.command import export_app
+from megaportraits.live.command import live
 from megaportraits.prepare.command import prepare
 from megaportraits.training.command import train_app
 from megaportraits.web.study_command import study_app
@@ -29,10 +31,12 @@ app = typer.Typer(
 )
 weights_app = typer.Typer(help="Get, list and verify weights.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
+app.add_typer(export_app, name="export")
 app.add_typer(study_app, name="study")
 app.add_typer(student_app, name="student")
 app.add_typer(weights_app, name="weights")
 app.command()(prepare)
+app.command()(live)
 app.command()(pairs)
 app.command()(evaluate)
 app.command()(ablate)

@@ -43,3 +43,7 @@ class ShapeError(MegaPortraitsError, ValueError):
 
 class TrainingError(MegaPortraitsError):
     """A training run cannot start or go on (wrong resume, NaN, no space)."""
+
+
+class ExportError(MegaPortraitsError):
+    """A network cannot leave as a file for another runtime, or does not compute there what it computes here."""

@@ -1,0 +1,161 @@
+"""The base model as two ONNX graphs: `encode.onnx`, once per source, and `drive.onnx`, once per frame."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from megaportraits import __version__
+from megaportraits.errors import ExportError
+from megaportraits.export.calibration import HeadCrop, SourceCrop, driver_crops, source_crop
+from megaportraits.export.graphs import POSE_INPUTS, DriveGraph, EncodeGraph
+from megaportraits.export.report import Case, ExportReport, Precision, write_precisions
+from megaportraits.export.tensors import flatten, rebuild
+from megaportraits.export.write import Volumes, drop_unused_inputs, trace, used_inputs
+from megaportraits.models.base import BaseModel
+from megaportraits.models.storage import load_base
+from megaportraits.nn.blocks import fold_weight_standardization
+from megaportraits.pipeline.demo import demo_driver, demo_portrait
+from megaportraits.pipeline.driver import Driver
+from megaportraits.pipeline.portrait import Source
+from megaportraits.runtimes import GraphInfo
+from megaportraits.runtimes.arrays import image_array, pose_arrays
+
+PoseInputs = Literal["network", "landmarks"]
+KEPT_IN_INT8 = ("model.motion", "model.embed_z", "model.warp_driver")
+"""Where a head is and how the volume bends: coordinates, which eight bits are too few for."""
+
+
+@dataclass(frozen=True)
+class BaseExport:
+    """What to export, and what to measure it on.
+
+    Attributes:
+        precisions: "float32" is always written; others are compared with it.
+        pose: whether the graphs find head poses themselves, or take a landmark fit's as inputs.
+        size: side of the picture; larger than the model's own where the model copies its source (0: twice its own
+            there, its own elsewhere).
+        volumes: see `write.Volumes`.
+        source, driver: faces to calibrate and measure on.
+        frames: so many driver frames.
+        overwrite: whether existing files may be replaced.
+    """
+
+    precisions: tuple[Precision, ...] = ("float32",)
+    pose: PoseInputs = "network"
+    size: int = 0
+    volumes: Volumes = "gathers"
+    source: Source = field(default_factory=demo_portrait)
+    driver: Driver = field(default_factory=demo_driver)
+    frames: int = 24
+    overwrite: bool = False
+
+
+def export_base(weights: str | Path, out: Path, options: BaseExport | None = None) -> ExportReport:
+    """Write `encode.onnx` and `drive.onnx` (and `drive-float16.onnx`, ...) to a folder, and measure them.
+
+    Args:
+        weights: see `models.storage.load_base`.
+        out: the folder; made when it is missing.
+        options: see `BaseExport`.
+
+    Raises:
+        WeightsError: no such weights.
+        ExportError: the graph cannot be made, or computes something else than torch.
+        MediaError: a file exists, or cannot be read or written.
+    """
+    options = options or BaseExport()
+    model = load_base(weights)
+    source = source_crop(model, options.source)
+    drivers = driver_crops(options.driver, model.config.image_size, options.frames)
+    return export_base_model(model, out, options, source, drivers)
+
+
+def export_base_model(
+    model: BaseModel, out: Path, options: BaseExport, source: SourceCrop, drivers: list[HeadCrop]
+) -> ExportReport:
+    """`export_base` of a model in memory, with faces already found."""
+    size = _picture_size(model, options.size)
+    model = deepcopy(model)
+    fold_weight_standardization(model)
+    given = POSE_INPUTS if options.pose == "landmarks" else ()
+    poses = {name: torch.from_numpy(array) for name, array in pose_arrays(source.pose).items() if name in given}
+    seen = {"photo": torch.from_numpy(image_array(source.image)), **poses}
+    everything = EncodeGraph(model).eval()
+    with torch.no_grad():
+        identity = model.encode(seen["photo"])  # its structure; what it holds is computed by the graph itself
+        tensors = dict(zip(flatten(identity), everything(*seen.values()), strict=True))
+    fine = {"fine": _resized(source.fine, size)} if model.config.source_skip else {}
+
+    drive = DriveGraph(model, rebuild(identity, tensors))
+    driven = {"driver": torch.from_numpy(image_array(drivers[0].image)), **tensors, **fine, **poses}
+    picture = ("image", "alpha") if model.config.predict_matte else ("image",)
+    proto = trace(drive, driven, (*picture, *(f"rendered_{name}" for name in POSE_INPUTS)), options.volumes)
+    # What the frame graph reads, and where the head is, which who pastes it back wants to know.
+    read = used_inputs(proto)
+    kept = [name for name in tensors if name in read or name.startswith("motion.pose.")]
+    drop_unused_inputs(proto)
+    encode = EncodeGraph(model, kept)
+    encode_proto = trace(encode, seen, kept, options.volumes)
+
+    frame = GraphInfo(
+        "base-drive",
+        size,
+        pose=options.pose,
+        matte=model.config.predict_matte,
+        model=model.config.model_dump_json(),
+        version=__version__,
+    )
+    once = replace(frame, kind="base-encode", image_size=model.config.image_size)
+    report = ExportReport(out)
+    with_weights: tuple[Precision, ...] = tuple(p for p in options.precisions if p != "int8")
+    write_precisions(
+        report, "encode", encode_proto, once, encode, [_case(seen)], with_weights, overwrite=options.overwrite
+    )
+    cases = [_case(_frame(driven, crop, given)) for crop in drivers]
+    write_precisions(
+        report,
+        "drive",
+        proto,
+        frame,
+        drive,
+        cases,
+        options.precisions,
+        keep_in_int8=KEPT_IN_INT8,
+        overwrite=options.overwrite,
+    )
+    report.save()
+    return report
+
+
+def _picture_size(model: BaseModel, wanted: int) -> int:
+    own = model.config.image_size
+    if not wanted:
+        return 2 * own if model.config.source_skip else own
+    if wanted == own or (model.config.source_skip and own < wanted <= 4 * own):
+        return wanted
+    allowed = f"{own} to {4 * own}" if model.config.source_skip else f"{own}, the model's own"
+    raise ExportError(f"size: expected {allowed}, got {wanted}", fix="Leave --size out.")
+
+
+def _resized(fine: np.ndarray, size: int) -> Tensor:
+    """The person's straight colours and alpha (1, 4, n, n) at another size."""
+    how = cv2.INTER_AREA if size < fine.shape[-1] else cv2.INTER_CUBIC
+    resized = cv2.resize(np.ascontiguousarray(fine[0].transpose(1, 2, 0)), (size, size), interpolation=how)
+    return torch.from_numpy(np.clip(resized, 0, 1).transpose(2, 0, 1)[None].astype(np.float32))
+
+
+def _frame(driven: dict[str, Tensor], crop: HeadCrop, given: tuple[str, ...]) -> dict[str, Tensor]:
+    poses = {name: torch.from_numpy(array) for name, array in pose_arrays(crop.pose).items() if name in given}
+    return {**driven, "driver": torch.from_numpy(image_array(crop.image)), **poses}
+
+
+def _case(inputs: dict[str, Tensor]) -> Case:
+    return {name: tensor.numpy() for name, tensor in inputs.items()}

@@ -1,0 +1,76 @@
+"""Real faces for an export: what quantisation is calibrated on, and what parity and quality are measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import cv2
+import numpy as np
+
+from megaportraits.errors import FaceError
+from megaportraits.faces.detector import FaceAnalyzer
+from megaportraits.faces.pose import fit_pose
+from megaportraits.media.images import UInt8
+from megaportraits.models.base import BaseModel
+from megaportraits.ops.geometry import HeadPose
+from megaportraits.pipeline import Avatar
+from megaportraits.pipeline.driver import Driver, FrameSource, HeadFollower
+from megaportraits.pipeline.portrait import Source, flatten, key_color
+
+
+@dataclass(frozen=True)
+class HeadCrop:
+    """A head crop, (S, S, 3) uint8, and the head's pose by landmarks, crop coordinates."""
+
+    image: UInt8
+    pose: HeadPose
+
+
+@dataclass(frozen=True)
+class SourceCrop(HeadCrop):
+    """A source as the base model sees it, flattened, and with `fine` (1, 4, n, n) in [0, 1]: see `Portrait.fine`."""
+
+    fine: np.ndarray
+
+
+def driver_crops(driver: Driver, size: int, count: int) -> list[HeadCrop]:
+    """Up to `count` head crops, spread evenly over a driver.
+
+    Raises:
+        MediaError: the file cannot be read.
+        FaceError: no face in it.
+    """
+    source = FrameSource(driver)
+    step = max(1, (source.count() or count) // count)
+    crops = list(islice(_crops(source, size, step), count))
+    if not crops:
+        raise FaceError(f"Expected a face in {source.name}, found none.", fix="Give a video that shows a face.")
+    return crops
+
+
+def source_crop(model: BaseModel, source: Source) -> SourceCrop:
+    """A photograph as `pipeline.Avatar.encode` shows it to the network: cut out, over a flat colour.
+
+    Raises:
+        MediaError: the file cannot be read.
+        FaceError: no face in it.
+    """
+    avatar = Avatar(model)
+    portrait = avatar.encode(source)
+    fine = portrait.fine.cpu().numpy()
+    person = np.rint(fine[0, :3].transpose(1, 2, 0) * 255).astype(np.uint8)
+    color = key_color(person, portrait.matte) if model.config.predict_matte else np.zeros(3)
+    seen = flatten(person, portrait.matte, color)
+    small = cv2.resize(seen, (avatar.size, avatar.size), interpolation=cv2.INTER_AREA)
+    pose = fit_pose(portrait.head.face.landmarks).to_crop_pose(portrait.head.crop)
+    return SourceCrop(np.asarray(small, np.uint8), pose, fine)
+
+
+def _crops(source: FrameSource, size: int, step: int) -> Iterator[HeadCrop]:
+    follower = HeadFollower(FaceAnalyzer(), size)
+    for frame in islice(source.frames(), 0, None, step):
+        head = follower.look(frame).head
+        if head is not None:
+            yield HeadCrop(head.image, head.pose.to_crop_pose(head.crop))

@@ -1,0 +1,118 @@
+"""`megaportraits export ...`: one typed function per command, heavy imports inside the functions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from megaportraits.export.report import ExportReport
+
+export_app = typer.Typer(
+    help="Write networks as ONNX files for onnxruntime and OpenVINO; measure what each precision costs.",
+    no_args_is_help=True,
+)
+
+Out = Annotated[Path, typer.Option(help="Folder for the .onnx files and report.json.")]
+Precisions = Annotated[
+    list[Literal["float16", "int8"]] | None,
+    typer.Option("--precision", help="Also write this form; may be given twice. float32 is always written."),
+]
+Driver = Annotated[
+    Path | None, typer.Option(help="Video to calibrate int8 and to measure on; default: the demo's driver.")
+]
+Frames = Annotated[int, typer.Option(min=2, help="So many frames of it.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+
+
+@export_app.command("base")
+def export_base(
+    out: Out,
+    weights: Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")] = "nano",
+    precision: Precisions = None,
+    pose: Annotated[
+        Literal["network", "landmarks"],
+        typer.Option(help="network: head poses are found inside the graph. landmarks: they are inputs."),
+    ] = "network",
+    size: Annotated[
+        int, typer.Option(help="Side of the picture; 0: twice the model's where it copies its source, else its own.")
+    ] = 0,
+    volumes: Annotated[
+        Literal["gathers", "grid-sample"], typer.Option(help="How volumes are sampled; OpenVINO needs gathers.")
+    ] = "gathers",
+    source: Annotated[
+        Path | None, typer.Option(help="Photograph to calibrate and measure with; default: the demo's.")
+    ] = None,
+    driver: Driver = None,
+    frames: Frames = 24,
+    overwrite: Overwrite = False,
+) -> None:
+    """The base model as two graphs: encode.onnx, once per source, and drive.onnx, once per frame."""
+    from megaportraits.export.base import BaseExport
+    from megaportraits.export.base import export_base as export
+    from megaportraits.pipeline.demo import demo_driver, demo_portrait
+
+    options = BaseExport(
+        precisions=("float32", *(precision or ())),
+        pose=pose,
+        size=size,
+        volumes=volumes,
+        source=source or demo_portrait(),
+        driver=driver or demo_driver(),
+        frames=frames,
+        overwrite=overwrite,
+    )
+    _show(export(weights, out, options))
+
+
+@export_app.command("student")
+def export_student(
+    student: Annotated[Path, typer.Option(help="The .safetensors file that `megaportraits distill` wrote.")],
+    out: Out,
+    avatar: Annotated[
+        str | None, typer.Option(help="Bake this avatar in; default: all of them, chosen by an index input.")
+    ] = None,
+    precision: Precisions = None,
+    driver: Driver = None,
+    frames: Frames = 24,
+    overwrite: Overwrite = False,
+) -> None:
+    """A student as one graph, student.onnx."""
+    from megaportraits.export.student import StudentExport
+    from megaportraits.export.student import export_student as export
+    from megaportraits.pipeline.demo import demo_driver
+
+    options = StudentExport(
+        avatar=avatar,
+        precisions=("float32", *(precision or ())),
+        driver=driver or demo_driver(),
+        frames=frames,
+        overwrite=overwrite,
+    )
+    _show(export(student, out, options))
+
+
+def _show(report: ExportReport) -> None:
+    """Print a report as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    runtimes = list(report.rows[0].milliseconds)
+    table = Table()
+    for name in ("file", "MB", "PSNR, dB", "difference", *(f"{name}, ms" for name in runtimes)):
+        table.add_column(name, no_wrap=name == "file", justify="left" if name == "file" else "right")
+    for row in report.rows:
+        times = [row.milliseconds[name] for name in runtimes]
+        table.add_row(
+            row.file,
+            f"{row.megabytes:.1f}",
+            "" if row.psnr is None else f"{row.psnr:.1f}",
+            f"{row.difference:.1e}",
+            *("refused" if time is None else f"{time:.1f}" for time in times),
+        )
+    console = Console()
+    console.print(table)
+    console.print("PSNR and largest difference: against torch in float32. Times: one thread.")
+    console.print(f"{report.path}: the same as JSON", soft_wrap=True)

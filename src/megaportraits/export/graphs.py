@@ -1,0 +1,113 @@
+"""What the exported graphs compute, as modules with tensors in and named tensors out.
+
+The base model leaves as two graphs, as Figure 2 is cut: what depends on the source alone runs once per source, the
+rest once per frame. The student is one graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from megaportraits.export.tensors import flatten, rebuild
+from megaportraits.models.base import BaseModel, Identity
+from megaportraits.models.motion import Motion
+from megaportraits.models.source_skip import copy_large
+from megaportraits.models.student import Student
+from megaportraits.ops.warping import Pose
+from megaportraits.pipeline.motion import edit_motion
+
+POSE_INPUTS = ("rotation", "translation", "scale")
+"""(1, 3, 3), (1, 2), (1,): a head pose in crop coordinates (docs/conventions.md)."""
+
+
+def find_motion(model: BaseModel, image: Tensor, pose: Sequence[Tensor]) -> Motion:
+    """E_mtn of a head crop: all of it, or its expression half under a given pose."""
+    if not pose:
+        motion: Motion = model.motion(image)
+        return motion
+    given = Pose(*pose)
+    return Motion(given, model.motion.encode_expression(image, given))
+
+
+class EncodeGraph(nn.Module):
+    """Once per source: the flattened head crop to the tensors of an `Identity`.
+
+    Args:
+        model: the base model.
+        names: which of the identity's tensors to give; None gives all.
+    """
+
+    def __init__(self, model: BaseModel, names: Sequence[str] | None = None) -> None:
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, photo: Tensor, *pose: Tensor) -> tuple[Tensor, ...]:
+        """Args: photo (1, 3, S, S) in [0, 1]; then `POSE_INPUTS` or nothing."""
+        tensors = flatten(self.model.encode(photo, find_motion(self.model, photo, pose)))
+        # A tensor may be an input itself (the source): a graph's output has to be computed.
+        return tuple(tensors[name] * 1 for name in self.names or tensors)
+
+
+class DriveGraph(nn.Module):
+    """Once per frame: driver head crop and identity to the picture, as `pipeline.Avatar.drive`.
+
+    Args:
+        model: the base model.
+        example: an identity, for the structure.
+    """
+
+    def __init__(self, model: BaseModel, example: Identity) -> None:
+        super().__init__()
+        self.model, self.example = model, example
+        self.names = tuple(flatten(example))
+
+    def forward(self, driver: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        """Args: driver (1, 3, S, S) in [0, 1]; the identity's tensors; `fine`; `POSE_INPUTS` or nothing.
+
+        `fine` (1, 4, L, L) in [0, 1] is `Portrait.fine`, with a source skip only: the picture becomes as large.
+
+        Returns:
+            image (1, 3, L, L) in [0, 1]; alpha (1, 1, L, L), if the model predicts a matte; the pose rendered.
+        """
+        count = len(self.names)
+        identity = rebuild(self.example, dict(zip(self.names, rest[:count], strict=True)))
+        pose = rest[count + self.model.config.source_skip :]
+        motion = edit_motion(identity.motion, find_motion(self.model, driver, pose))
+        output = self.model.render(identity, motion)
+        picture = output.image if output.alpha is None else torch.cat([output.image, output.alpha], 1)
+        if output.view is not None:
+            picture = copy_large(picture, rest[count][:, : picture.shape[1]], output.view)
+        parts = (picture[:, :3],) if output.alpha is None else (picture[:, :3], picture[:, 3:])
+        return (*parts, motion.pose.rotation * 1, motion.pose.translation * 1, motion.pose.scale * 1)
+
+
+class StudentGraph(nn.Module):
+    """Once per frame: driver head crop, and which avatar, to that avatar's picture."""
+
+    def __init__(self, student: Student) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, driver: Tensor, avatar: Tensor) -> tuple[Tensor, ...]:
+        """Args: driver (1, 3, S, S) in [0, 1]; avatar (1,) int64."""
+        return _picture(self.student, driver, avatar)
+
+
+class BakedStudentGraph(nn.Module):
+    """`StudentGraph` of a student of one avatar, whose identity is a constant."""
+
+    def __init__(self, student: Student) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, driver: Tensor) -> tuple[Tensor, ...]:
+        """Args: driver (1, 3, S, S) in [0, 1]."""
+        return _picture(self.student, driver, torch.zeros(1, dtype=torch.int64, device=driver.device))
+
+
+def _picture(student: Student, driver: Tensor, avatar: Tensor) -> tuple[Tensor, ...]:
+    output = student(driver, avatar)
+    return (output.image,) if output.alpha is None else (output.image, output.alpha)

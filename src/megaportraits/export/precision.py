@@ -1,0 +1,98 @@
+"""Smaller numbers: float16 and int8 forms of a graph.
+
+What is left in float32 was chosen by measuring nano (docs/export.md): coordinates lose pixels in float16, and the
+warp generators lose the face in int8, while G_2D, where the time goes, barely notices either.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from megaportraits.runtimes.graph import require
+
+Feed = Mapping[str, npt.NDArray[Any]]
+_HEAVY = ("Conv", "Gemm", "MatMul")
+
+
+def to_float16(proto: Any) -> Any:
+    """A copy whose weights are stored as float16 and computed with as float32: half the file, the same speed.
+
+    CPUs have no float16 arithmetic worth the name (onnxruntime casts around every operator), so nothing would be
+    gained by computing in it; runtimes fold the casts away when they load the file.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    result = onnx.ModelProto()
+    result.CopyFrom(proto)
+    weights = {name for node in proto.graph.node if node.op_type in _HEAVY for name in node.input}
+    casts = []
+    for index, tensor in enumerate(list(result.graph.initializer)):
+        if tensor.data_type != TensorProto.FLOAT or tensor.name not in weights:
+            continue
+        half = numpy_helper.to_array(tensor).astype(np.float16)
+        if not np.isfinite(half).all():
+            continue
+        name = tensor.name
+        result.graph.initializer[index].CopyFrom(numpy_helper.from_array(half, f"{name}.float16"))
+        casts.append(helper.make_node("Cast", [f"{name}.float16"], [name], f"{name}.cast", to=TensorProto.FLOAT))
+    nodes = [*casts, *result.graph.node]
+    del result.graph.node[:]
+    result.graph.node.extend(nodes)
+    return result
+
+
+def to_int8(proto: Any, feeds: Sequence[Feed], keep: Sequence[str] = ()) -> Any:
+    """A copy whose convolutions and matrix products run in int8 (static, QDQ, weights per channel).
+
+    What stays in float32 is stored as float16.
+
+    Args:
+        proto: a float32 graph.
+        feeds: inputs of real frames, on which the ranges of activations are found.
+        keep: prefixes of nodes that stay in float32.
+    """
+    require("onnxruntime")
+    import onnx
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    kept = [node.name for node in proto.graph.node if node.op_type in _HEAVY and is_kept(node, keep)]
+    with tempfile.TemporaryDirectory() as folder:
+        before, ready, after = (Path(folder) / f"{name}.onnx" for name in ("before", "ready", "after"))
+        onnx.save(proto, str(before))
+        quant_pre_process(str(before), str(ready), skip_symbolic_shape=True)
+        quantize_static(
+            str(ready),
+            str(after),
+            _Feeds(feeds),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+            op_types_to_quantize=list(_HEAVY),
+            nodes_to_exclude=kept,
+        )
+        return to_float16(onnx.load(str(after)))
+
+
+def is_kept(node: Any, keep: Sequence[str]) -> bool:
+    """Whether a node belongs to a part that stays in float32: one of its weights is named so."""
+    return any(name.startswith(tuple(keep)) for name in node.input) if keep else False
+
+
+class _Feeds:
+    """onnxruntime's calibration data reader."""
+
+    def __init__(self, feeds: Sequence[Feed]) -> None:
+        self._feeds: Iterator[Feed] = iter(feeds)
+
+    def get_next(self) -> Feed | None:
+        return next(self._feeds, None)

@@ -1,0 +1,101 @@
+"""A student as ONNX: one graph, its avatar chosen by an index or baked in."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from megaportraits import __version__
+from megaportraits.export.calibration import HeadCrop, driver_crops
+from megaportraits.export.graphs import BakedStudentGraph, StudentGraph
+from megaportraits.export.report import Case, ExportReport, Precision, write_precisions
+from megaportraits.export.write import trace
+from megaportraits.models.storage import load_student
+from megaportraits.models.student import Student
+from megaportraits.nn.blocks import fold_weight_standardization
+from megaportraits.pipeline.demo import demo_driver
+from megaportraits.pipeline.driver import Driver
+from megaportraits.runtimes import GraphInfo
+from megaportraits.runtimes.arrays import image_array
+
+
+@dataclass(frozen=True)
+class StudentExport:
+    """What to export, and what to measure it on.
+
+    Attributes:
+        avatar: bake this one in; None keeps all, chosen by the input `avatar`.
+        precisions: "float32" is always written; others are compared with it.
+        driver: a face to calibrate and measure on.
+        frames: so many driver frames.
+        overwrite: whether existing files may be replaced.
+    """
+
+    avatar: str | None = None
+    precisions: tuple[Precision, ...] = ("float32",)
+    driver: Driver = field(default_factory=demo_driver)
+    frames: int = 24
+    overwrite: bool = False
+
+
+def export_student(weights: Path, out: Path, options: StudentExport | None = None) -> ExportReport:
+    """Write `student.onnx` (and `student-int8.onnx`, ...) to a folder, and measure them.
+
+    Args:
+        weights: the file that `megaportraits distill` wrote.
+        out: the folder; made when it is missing.
+        options: see `StudentExport`.
+
+    Raises:
+        WeightsError: no such weights, or no such avatar.
+        ExportError: the graph cannot be made, or computes something else than torch.
+        MediaError: a file exists, or cannot be read or written.
+    """
+    options = options or StudentExport()
+    student = load_student(weights)
+    drivers = driver_crops(options.driver, student.config.input_size, options.frames)
+    return export_student_model(student, out, options, drivers)
+
+
+def export_student_model(student: Student, out: Path, options: StudentExport, drivers: list[HeadCrop]) -> ExportReport:
+    """`export_student` of a model in memory, with faces already found."""
+    student = deepcopy(student)
+    fold_weight_standardization(student)
+    graph: nn.Module
+    if options.avatar is None:
+        graph, avatars = StudentGraph(student), student.avatars
+    else:
+        graph, avatars = BakedStudentGraph(alone(student, student.find(options.avatar))), (options.avatar,)
+    cases = [_inputs(crop, index % len(avatars), options.avatar is None) for index, crop in enumerate(drivers)]
+    outputs = ("image", "alpha") if student.config.predict_matte else ("image",)
+    proto = trace(graph, cases[0], outputs, "gathers")
+    info = GraphInfo(
+        "student",
+        student.config.image_size,
+        matte=student.config.predict_matte,
+        avatars=avatars,
+        model=student.config.model_dump_json(),
+        version=__version__,
+    )
+    report = ExportReport(out)
+    arrays: list[Case] = [{name: tensor.numpy() for name, tensor in case.items()} for case in cases]
+    write_precisions(report, "student", proto, info, graph, arrays, options.precisions, overwrite=options.overwrite)
+    report.save()
+    return report
+
+
+def alone(student: Student, index: int) -> Student:
+    """A student of one avatar of another student's, sharing nothing with it."""
+    single = deepcopy(student)
+    single.avatars = (student.avatars[index],)
+    single.tensors = nn.ParameterList(rows[index : index + 1].clone() for rows in student.tensors)
+    return single
+
+
+def _inputs(crop: HeadCrop, avatar: int, by_index: bool) -> dict[str, Tensor]:
+    driver = {"driver": torch.from_numpy(image_array(crop.image))}
+    return {**driver, "avatar": torch.tensor([avatar])} if by_index else driver

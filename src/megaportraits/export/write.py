@@ -1,0 +1,122 @@
+"""A module as an ONNX file: traced once, named, described, checked."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from megaportraits.errors import ExportError
+from megaportraits.media import check_output
+from megaportraits.media.files import staged_output
+from megaportraits.ops.warping import volumes_by_gathers
+from megaportraits.runtimes import GraphInfo
+from megaportraits.runtimes.graph import require
+
+OPSET = 20
+"""The first with a 5-D GridSample."""
+Volumes = Literal["gathers", "grid-sample"]
+"""How volumes are sampled: by gathers (every runtime, faster), or by the operator (opset 20; not OpenVINO)."""
+
+
+def trace(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], volumes: Volumes) -> Any:
+    """A module as an `onnx.ModelProto`, with static shapes.
+
+    Args:
+        module: takes the inputs in their order, gives a tuple.
+        inputs: examples by name.
+        outputs: names.
+        volumes: see `Volumes`.
+
+    Raises:
+        ConfigError: onnx or onnxscript is not installed.
+        ExportError: torch cannot express the module in ONNX.
+    """
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        require(package)
+    module = module.eval().requires_grad_(False)
+    try:
+        with _quiet(), volumes_by_gathers() if volumes == "gathers" else nullcontext():
+            program = torch.onnx.export(
+                module,
+                tuple(inputs.values()),
+                dynamo=True,
+                opset_version=OPSET,
+                external_data=False,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise ExportError(
+            f"torch {torch.__version__} cannot export {type(module).__name__}: {str(error).strip().splitlines()[0]}",
+            fix="Update torch and onnxscript.",
+        ) from error
+    assert program is not None
+    proto = program.model_proto
+    got = [value.name for value in proto.graph.output]
+    if got != list(outputs):
+        raise ExportError(f"{type(module).__name__}: expected the outputs {list(outputs)}, got {got}")
+    return proto
+
+
+def used_inputs(proto: Any) -> list[str]:
+    """Inputs of a graph that some node reads."""
+    read = {name for node in proto.graph.node for name in node.input}
+    return [value.name for value in proto.graph.input if value.name in read]
+
+
+def drop_unused_inputs(proto: Any) -> None:
+    """Take inputs that no node reads out of a graph, in place."""
+    used = set(used_inputs(proto))
+    for value in [value for value in proto.graph.input if value.name not in used]:
+        proto.graph.input.remove(value)
+
+
+def write_graph(proto: Any, path: Path, info: GraphInfo, *, overwrite: bool = False) -> None:
+    """Write a graph with its description; the file is whole or not there.
+
+    Raises:
+        MediaError: the file exists, or its folder cannot be written.
+    """
+    import onnx
+
+    check_output(path, overwrite=overwrite)
+    described = onnx.ModelProto()
+    described.CopyFrom(proto)
+    del described.metadata_props[:]
+    onnx.helper.set_model_props(described, info.to_metadata())
+    described.producer_name, described.producer_version = "megaportraits", info.version
+    _forget_sources(described.graph)
+    with staged_output(path, overwrite=overwrite) as part:
+        onnx.save(described, str(part))
+
+
+def _forget_sources(graph: Any) -> None:
+    """Take out the Python lines that the exporter notes behind every node: this machine's paths, megabytes of them."""
+    for holder in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        if hasattr(holder, "metadata_props"):
+            del holder.metadata_props[:]
+        if hasattr(holder, "doc_string"):
+            holder.ClearField("doc_string")
+    del graph.metadata_props[:]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter talks about its own deprecations; nothing of that helps a user."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,37 @@
+"""What stands behind a live person."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from megaportraits.faces.matting import Matting
+from megaportraits.live.loop import Compose
+from megaportraits.media.images import UInt8
+from megaportraits.pipeline import AnimateOptions, Background, Portrait, Rendering
+from megaportraits.pipeline.avatar import head_pose
+from megaportraits.pipeline.compose import over
+from megaportraits.pipeline.driver import DriverFrame
+from megaportraits.pipeline.options import Color
+from megaportraits.pipeline.scene import Scene
+
+
+def flat(color: Color, size: int) -> Compose:
+    """A colour, the picture `size` pixels wide."""
+    background = np.array(color, np.uint8)
+
+    def compose(rendering: Rendering, view: DriverFrame) -> UInt8:
+        del view
+        return over(rendering.resized(size), background)
+
+    return compose
+
+
+def photo(portrait: Portrait, matting: Matting, size: int, *, whole: bool) -> Compose:
+    """The photograph's own background: its head crop, or the whole picture."""
+    options = AnimateOptions(background=Background.SOURCE, crop=not whole, size=size)
+    scene = Scene(portrait, options, matting, head_pose(portrait.motion.pose))
+
+    def compose(rendering: Rendering, view: DriverFrame) -> UInt8:
+        return scene.compose(rendering, view)[0]
+
+    return compose

@@ -1,0 +1,209 @@
+"""From what a user names to an engine: candidates for every way to run it, and the fastest of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from megaportraits.errors import ConfigError, WeightsError
+from megaportraits.faces.detector import FaceAnalyzer
+from megaportraits.faces.matting import Matting
+from megaportraits.live.engines import (
+    Engine,
+    GraphBase,
+    GraphStudent,
+    Setting,
+    TorchBase,
+    TorchStudent,
+    load_graph_avatar,
+    load_torch_avatar,
+)
+from megaportraits.live.tuning import Candidate, Trial, question, remember, remembered, thread_counts, tune
+from megaportraits.models.storage import find_base
+from megaportraits.pipeline import Avatar, Portrait
+from megaportraits.pipeline.demo import demo_driver
+from megaportraits.pipeline.driver import FrameSource, HeadFollower
+from megaportraits.runtimes import available_runtimes, read_info
+from megaportraits.weights import cache_dir
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user insists on; "auto" and 0 leave it to measurement.
+
+    Attributes:
+        runtime, precision, threads: see `Setting`.
+        retune: forget what was measured before.
+    """
+
+    runtime: str = "auto"
+    precision: str = "auto"
+    threads: int = 0
+    retune: bool = False
+
+    def allows(self, setting: Setting) -> bool:
+        """Whether a setting is as wished."""
+        return self.runtime in ("auto", setting.runtime) and self.precision in ("auto", setting.precision)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An engine, and what else the loop needs.
+
+    Attributes:
+        engine: draws the person.
+        analyzer: for following the camera's head.
+        portrait: of the photograph; None for students.
+        matting: for the photograph's background.
+        trials: what was measured, the chosen one first; empty when it was remembered.
+    """
+
+    engine: Engine
+    analyzer: FaceAnalyzer
+    portrait: Portrait | None
+    matting: Matting
+    trials: tuple[Trial, ...] = ()
+
+
+def choose_engine(
+    student: Path | None, avatar: str | None, source: Path | None, weights: str, wish: Wish, *, say: Say
+) -> Chosen:
+    """The fastest engine for a student, or for a photograph with the base model.
+
+    Args:
+        student: .safetensors or .onnx; None: the base model.
+        avatar: which of the student's.
+        source: the photograph for the base model.
+        weights: of the base model: a name, a file, or the folder of an export.
+        wish: see `Wish`.
+        say: told what is going on.
+
+    Raises:
+        ConfigError: not exactly one of student and source; nothing can run as wished.
+        WeightsError: the files are missing or of another kind.
+        FaceError: no face in the photograph.
+    """
+    if (student is None) == (source is None):
+        raise ConfigError(
+            f"live: expected a student or a photograph, got {'neither' if student is None else 'both'}",
+            fix="Give --student FILE, or --source PHOTO (and --weights).",
+        )
+    avatars: Avatar | None = None
+    portrait: Portrait | None = None
+    if student is not None:
+        files, candidates = _student_candidates(student, avatar, wish)
+    else:
+        assert source is not None
+        avatars = _photographer(weights)
+        portrait = avatars.encode(source)
+        files, candidates = _base_candidates(weights, avatars, portrait, wish)
+    analyzer = FaceAnalyzer() if avatars is None else avatars.analyzer
+    best, trials = _best(files, candidates, analyzer, wish, say)
+    say(f"Running with {best.setting}.")
+    return Chosen(best.build(), analyzer, portrait, Matting() if avatars is None else avatars.matting, trials)
+
+
+def _best(
+    files: Sequence[Path], candidates: Sequence[Candidate], analyzer: FaceAnalyzer, wish: Wish, say: Say
+) -> tuple[Candidate, tuple[Trial, ...]]:
+    """The candidate that was or is found fastest."""
+    if len(candidates) == 1:
+        return candidates[0], ()
+    key, notes = question(files, candidates), cache_dir().parent / "live.json"
+    known = None if wish.retune else remembered(notes, key, candidates)
+    if known is not None:
+        return known, ()
+    say(f"Measuring {len(candidates)} ways to run this; the answer is remembered.")
+    trials = _measured(candidates, analyzer)
+    for trial in trials:
+        say(f"  {trial.setting}: {trial.problem or f'{trial.milliseconds:.1f} ms'}")
+    best = next(candidate for candidate in candidates if candidate.setting == trials[0].setting)
+    remember(notes, key, best.setting)
+    return best, tuple(trials)
+
+
+def _measured(candidates: Sequence[Candidate], analyzer: FaceAnalyzer) -> list[Trial]:
+    """Try all on a frame of the demo's driver, with face tracking beside them, as it will be."""
+    frame = next(FrameSource(demo_driver()).frames())
+    size = candidates[0].build().size
+    head = HeadFollower(analyzer, size).look(frame).head
+    assert head is not None, "the demo's driver shows a face"
+    follower = HeadFollower(analyzer, size)
+    sample = (head.image, head.pose.to_crop_pose(head.crop))
+    return tune(candidates, sample, beside=lambda: follower.look(frame))
+
+
+def _student_candidates(path: Path, avatar: str | None, wish: Wish) -> tuple[list[Path], list[Candidate]]:
+    """Every way to run a student's file."""
+    if not path.is_file():
+        raise WeightsError(f"the student {path} does not exist", fix="Make one with `megaportraits distill`.")
+    if path.suffix == ".onnx":
+        files = {read_info(p).precision: p for p in _with_variants(path)}
+        return _graphs(files, lambda p, setting: GraphStudent(p, avatar, setting), wish)
+    candidates = _torch(lambda setting: TorchStudent(path, avatar, setting), wish)
+    return [path], candidates
+
+
+def _base_candidates(
+    weights: str, avatars: Avatar, portrait: Portrait, wish: Wish
+) -> tuple[list[Path], list[Candidate]]:
+    """Every way to run the base model with an encoded photograph."""
+    drive = Path(weights) / "drive.onnx"
+    if drive.is_file():
+        files = {read_info(p).precision: p for p in _with_variants(drive)}
+        return _graphs(files, lambda p, setting: GraphBase(p, portrait, setting), wish)
+    return [find_base(weights)], _torch(lambda setting: TorchBase(avatars, portrait, setting), wish)
+
+
+def _photographer(weights: str) -> Avatar:
+    """What encodes the photograph."""
+    if Path(weights).is_dir():
+        return load_graph_avatar(Path(weights) / "encode.onnx")
+    return load_torch_avatar(weights)
+
+
+def _with_variants(path: Path) -> list[Path]:
+    """A graph, and its int8 form if that lies beside it; float16 is the same as float32 at run time."""
+    beside = path.with_name(f"{path.stem}-int8.onnx")
+    return [path, beside] if beside.is_file() else [path]
+
+
+def _graphs(
+    files: dict[str, Path], build: Callable[[Path, Setting], Engine], wish: Wish
+) -> tuple[list[Path], list[Candidate]]:
+    candidates: list[Candidate] = []
+    full = next((file for precision, file in files.items() if precision != "int8"), None)
+    for runtime in available_runtimes():
+        for precision in ("float32", "bfloat16", "int8"):
+            if precision == "bfloat16" and runtime != "openvino":
+                continue
+            file = files.get("int8") if precision == "int8" else full
+            if file is not None:
+                candidates += _settings(runtime, precision, partial(build, file), wish)
+    return list(files.values()), _checked(candidates, wish)
+
+
+def _torch(build: Callable[[Setting], Engine], wish: Wish) -> list[Candidate]:
+    candidates = [c for name in ("float32", "bfloat16") for c in _settings("torch", name, build, wish)]
+    return _checked(candidates, wish)
+
+
+def _settings(runtime: str, precision: str, build: Callable[[Setting], Engine], wish: Wish) -> list[Candidate]:
+    """One candidate for every number of threads, as far as the user allows."""
+    counts = [wish.threads] if wish.threads else thread_counts()
+    settings = [Setting(runtime, precision, threads) for threads in counts]
+    return [Candidate(setting, partial(build, setting)) for setting in settings if wish.allows(setting)]
+
+
+def _checked(candidates: list[Candidate], wish: Wish) -> list[Candidate]:
+    if candidates:
+        return candidates
+    raise ConfigError(
+        f"this file cannot be run as wished (runtime {wish.runtime}, precision {wish.precision})",
+        fix="torch runs .safetensors; onnxruntime and OpenVINO run what `megaportraits export` wrote; "
+        "int8 needs `--precision int8` there, bfloat16 needs torch or OpenVINO.",
+    )

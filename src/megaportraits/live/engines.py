@@ -1,0 +1,215 @@
+"""Whatever draws one frame: the base model or a student, in torch or as exported graphs, behind one call."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from megaportraits.config import ModelConfig, parse_config
+from megaportraits.errors import ConfigError, WeightsError
+from megaportraits.export.tensors import flatten
+from megaportraits.media.images import UInt8
+from megaportraits.models.base import BaseModel, Identity
+from megaportraits.models.motion import Motion
+from megaportraits.models.storage import load_base, load_student
+from megaportraits.nn.blocks import fold_weight_standardization
+from megaportraits.ops.geometry import HeadPose
+from megaportraits.ops.warping import Pose
+from megaportraits.pipeline import Avatar, Portrait, PoseFrom, Rendering
+from megaportraits.runtimes import Graph, open_graph
+from megaportraits.runtimes.arrays import image_array, pose_arrays
+from megaportraits.runtimes.graph import RuntimeName
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How networks are run.
+
+    Attributes:
+        runtime: "torch", "onnxruntime" or "openvino".
+        precision: "float32", "bfloat16", or "int8" (an exported file of that kind).
+        threads: threads the network may use.
+    """
+
+    runtime: str
+    precision: str
+    threads: int
+
+    def __str__(self) -> str:
+        return f"{self.runtime} {self.precision}, {self.threads} thread{'s' * (self.threads != 1)}"
+
+
+class Engine(Protocol):
+    """Draws the person. Not for two threads at once.
+
+    Attributes:
+        size: side of the head crops that it takes, pixels.
+    """
+
+    size: int
+
+    def draw(self, head: UInt8, pose: HeadPose) -> Rendering:
+        """The person moving like a driver.
+
+        Args:
+            head: (size, size, 3) uint8, the driver's head crop.
+            pose: of that head by its landmarks, crop coordinates.
+        """
+        ...
+
+
+class TorchBase:
+    """The base model in torch."""
+
+    def __init__(self, avatar: Avatar, portrait: Portrait, setting: Setting) -> None:
+        self.size, self._avatar, self._portrait = avatar.size, avatar, portrait
+        self._precision = setting.precision
+        torch.set_num_threads(setting.threads)
+
+    def draw(self, head: UInt8, pose: HeadPose) -> Rendering:
+        with _precision(self._precision):
+            return self._avatar.drive(self._portrait, head, pose=pose)
+
+
+class TorchStudent:
+    """A student in torch; what depends on the avatar alone is computed once."""
+
+    def __init__(self, weights: Path, avatar: str | None, setting: Setting) -> None:
+        student = load_student(weights)
+        index = student.find(avatar) if avatar is not None else 0
+        fold_weight_standardization(student)
+        torch.set_num_threads(setting.threads)
+        self.size, self.student, self._precision = student.config.input_size, student, setting.precision
+        with torch.inference_mode():
+            self._identity = student.identity(torch.tensor([index]))
+
+    def draw(self, head: UInt8, pose: HeadPose) -> Rendering:
+        with torch.inference_mode(), _precision(self._precision):
+            output = self.student.render(torch.from_numpy(image_array(head)), self._identity)
+        alpha = None if output.alpha is None else output.alpha.float().numpy()
+        return _rendering(output.image.float().numpy(), alpha, pose)
+
+
+class GraphBase:
+    """The exported per-frame graph of the base model, with a person that `GraphModel` encoded."""
+
+    def __init__(self, path: Path, portrait: Portrait, setting: Setting) -> None:
+        self._graph = open_as(path, setting)
+        self.size = self._graph.inputs["driver"][-1]
+        self._inputs = {name: tensor.numpy() for name, tensor in flatten(portrait.identity).items()}
+        if "fine" in self._graph.inputs:
+            side = self._graph.inputs["fine"][-1]
+            fine = portrait.fine[0].permute(1, 2, 0).numpy()
+            how = cv2.INTER_AREA if side < fine.shape[0] else cv2.INTER_CUBIC
+            resized = np.clip(cv2.resize(fine, (side, side), interpolation=how), 0, 1)
+            self._inputs["fine"] = np.ascontiguousarray(resized.transpose(2, 0, 1)[None], np.float32)
+
+    def draw(self, head: UInt8, pose: HeadPose) -> Rendering:
+        got = self._graph({"driver": image_array(head), **self._inputs, **pose_arrays(pose)})
+        rendered = HeadPose(
+            got["rendered_rotation"][0].astype(np.float64),
+            got["rendered_translation"][0].astype(np.float64),
+            float(got["rendered_scale"][0]),
+        )
+        return _rendering(got["image"], got.get("alpha"), rendered)
+
+
+class GraphStudent:
+    """An exported student."""
+
+    def __init__(self, path: Path, avatar: str | None, setting: Setting) -> None:
+        self._graph = open_as(path, setting)
+        info = self._graph.info
+        if info.kind != "student":
+            raise WeightsError(f"{path}: expected a student, got {info.kind}", fix="Use --source and --weights FOLDER.")
+        names = info.avatars
+        if avatar is not None and avatar not in names:
+            raise WeightsError(f"{path} has no avatar {avatar!r}", fix="It has: " + ", ".join(names) + ".")
+        self._avatar = np.array([names.index(avatar) if avatar is not None else 0], np.int64)
+        self.size = self._graph.inputs["driver"][-1]
+
+    def draw(self, head: UInt8, pose: HeadPose) -> Rendering:
+        got = self._graph({"driver": image_array(head), "avatar": self._avatar})
+        return _rendering(got["image"], got.get("alpha"), pose)
+
+
+class GraphModel(nn.Module):
+    """`encode.onnx` in the place of a `BaseModel`, so that `Avatar.encode` can look at photographs for it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._graph = open_graph(path)
+        info = self._graph.info
+        if info.kind != "base-encode":
+            raise WeightsError(f"{path}: expected an encode graph, got {info.kind}", fix="Name the export's folder.")
+        self.config = parse_config(ModelConfig, json.loads(info.model), str(path))
+        self.motion = _PoseOnly()
+        self.pose_from = PoseFrom.LANDMARKS if info.pose == "landmarks" else PoseFrom.NETWORK
+
+    def encode(self, source: Tensor, motion: Motion) -> Identity:
+        """The tensors that the frame graph needs; the others are None."""
+        pose = motion.pose
+        got = self._graph(
+            {
+                "photo": source.numpy(),
+                "rotation": pose.rotation.numpy(),
+                "translation": pose.translation.numpy(),
+                "scale": pose.scale.numpy(),
+            }
+        )
+        tensors = {name: torch.from_numpy(np.asarray(array)) for name, array in got.items()}
+        found = Pose(*(tensors[f"motion.pose.{name}"] for name in ("rotation", "translation", "scale")))
+        # The graph gives what the frame graph reads; the other fields are nobody's business here.
+        values: dict[str, Any] = {field.name: tensors.get(field.name) for field in fields(Identity)}
+        return Identity(**{**values, "motion": Motion(found, torch.zeros(1, 0))})
+
+
+class _PoseOnly(nn.Module):
+    """E_mtn of a `GraphModel`: its graphs find expressions themselves."""
+
+    def forward(self, image: Tensor) -> Motion:
+        count = len(image)
+        pose = Pose(torch.eye(3).repeat(count, 1, 1), torch.zeros(count, 2), torch.ones(count))
+        return Motion(pose, torch.zeros(count, 0))
+
+    def encode_expression(self, image: Tensor, pose: Pose) -> Tensor:
+        del pose
+        return torch.zeros(len(image), 0)
+
+
+def open_as(path: Path, setting: Setting) -> Graph:
+    """A graph under a setting; "int8" is a property of the file, computed as it says."""
+    precision = "bfloat16" if setting.precision == "bfloat16" else "float32"
+    return open_graph(path, cast(RuntimeName, setting.runtime), threads=setting.threads, precision=precision)
+
+
+def load_torch_avatar(weights: str) -> Avatar:
+    """An avatar on the CPU, with the landmarks' poses."""
+    model = load_base(weights)
+    fold_weight_standardization(model)
+    return Avatar(model, pose_from=PoseFrom.LANDMARKS)
+
+
+def load_graph_avatar(encode: Path) -> Avatar:
+    """An avatar that can encode portraits and nothing else."""
+    model = GraphModel(encode)
+    return Avatar(cast(BaseModel, model), pose_from=model.pose_from)
+
+
+def _rendering(image: np.ndarray, alpha: np.ndarray | None, pose: HeadPose) -> Rendering:
+    colors = np.clip(image[0].transpose(1, 2, 0), 0, 1).astype(np.float32)
+    matte = np.ones((*colors.shape[:2], 1), np.float32) if alpha is None else np.clip(alpha[0, 0, ..., None], 0, 1)
+    return Rendering(np.concatenate([colors * matte, matte.astype(np.float32)], axis=-1), pose)
+
+
+def _precision(name: str) -> Any:
+    if name not in ("float32", "bfloat16"):
+        raise ConfigError(f"precision: torch runs live in float32 or bfloat16, got {name!r}", fix="Export for int8.")
+    return torch.autocast("cpu", torch.bfloat16, enabled=name == "bfloat16")

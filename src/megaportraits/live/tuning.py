@@ -1,0 +1,184 @@
+"""Which runtime, precision and number of threads is fastest here: measured once, remembered in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from megaportraits.errors import ConfigError, MegaPortraitsError
+from megaportraits.live.engines import Engine, Setting
+from megaportraits.media.files import staged_output
+from megaportraits.media.images import UInt8
+from megaportraits.ops.geometry import HeadPose
+from megaportraits.pipeline import Rendering
+
+MIN_PSNR = 32.0
+"""A faster way to run a network must give the same picture to this many dB."""
+_RUNS = 7
+_PACKAGES = ("megaportraits", "torch", "onnxruntime", "openvino")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way to run a network, and how to get an engine that does so."""
+
+    setting: Setting
+    build: Callable[[], Engine]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a candidate did.
+
+    Attributes:
+        setting: the candidate's.
+        milliseconds: of one frame, median; None when it could not run.
+        psnr: its picture against the first candidate's, dB; None when it could not run or is the first.
+        problem: why it could not run, or was not good enough; "" if it may be chosen.
+    """
+
+    setting: Setting
+    milliseconds: float | None
+    psnr: float | None = None
+    problem: str = ""
+
+
+def thread_counts() -> list[int]:
+    """Numbers of threads worth a try: half of the cores, and all."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return sorted({max(1, cores // 2), cores})
+
+
+def tune(
+    candidates: Sequence[Candidate],
+    sample: tuple[UInt8, HeadPose],
+    *,
+    beside: Callable[[], object] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[Trial]:
+    """Run every candidate on a head crop; the fastest that may be chosen comes first.
+
+    Args:
+        candidates: the first is the reference for the picture.
+        sample: a head crop of the engines' size, and its pose.
+        beside: called over and over in another thread meanwhile, as face tracking will be.
+        clock: seconds.
+
+    Raises:
+        ConfigError: none can run.
+    """
+    trials: list[Trial] = []
+    reference: Rendering | None = None
+    with _busy(beside):
+        for candidate in candidates:
+            trial, picture = _try(candidate, sample, reference, clock)
+            reference = reference or picture
+            trials.append(trial)
+    usable = [trial for trial in trials if not trial.problem]
+    if not usable:
+        raise ConfigError(
+            f"no way to run the network works here: {trials[0].setting}: {trials[0].problem}"
+            if trials
+            else "no runtime fits what was asked for",
+            fix="Leave --runtime, --precision and --threads out.",
+        )
+    return sorted(trials, key=lambda trial: (bool(trial.problem), trial.milliseconds or 0.0))
+
+
+def remembered(path: Path, key: str, candidates: Sequence[Candidate]) -> Candidate | None:
+    """The candidate that was fastest the last time, if the same question was asked before."""
+    try:
+        entry = json.loads(path.read_text(encoding="utf-8")).get(key)
+        setting = Setting(**entry) if entry else None
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None  # a cache that is missing or damaged is measured anew
+    return next((candidate for candidate in candidates if candidate.setting == setting), None)
+
+
+def remember(path: Path, key: str, setting: Setting) -> None:
+    """Note which was fastest, for `remembered`."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    with staged_output(path, overwrite=True) as part:
+        part.write_text(json.dumps({**known, key: asdict(setting)}, indent=1) + "\n", encoding="utf-8")
+
+
+def question(files: Sequence[Path], candidates: Sequence[Candidate]) -> str:
+    """What an answer depends on: weights, processor, versions, and what there was to choose from."""
+    versions = {name: metadata.version(name) for name in _PACKAGES if _installed(name)}
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    about = [digest.hexdigest(), platform.processor(), platform.machine(), str(thread_counts()), str(versions)]
+    about += [str(candidate.setting) for candidate in candidates]
+    return hashlib.sha256("\n".join(about).encode()).hexdigest()[:32]
+
+
+def _try(
+    candidate: Candidate, sample: tuple[UInt8, HeadPose], reference: Rendering | None, clock: Callable[[], float]
+) -> tuple[Trial, Rendering | None]:
+    try:
+        engine = candidate.build()
+        picture = engine.draw(*sample)
+        times = []
+        for _ in range(_RUNS):
+            start = clock()
+            engine.draw(*sample)
+            times.append((clock() - start) * 1e3)
+    except MegaPortraitsError as error:
+        return Trial(candidate.setting, None, problem=error.message), None
+    taken = statistics.median(times[1:])
+    if reference is None:
+        return Trial(candidate.setting, taken), picture
+    psnr = _psnr(picture, reference)
+    problem = "" if psnr >= MIN_PSNR else f"its picture differs too much ({psnr:.0f} dB, wanted {MIN_PSNR:.0f})"
+    return Trial(candidate.setting, taken, psnr, problem), picture
+
+
+def _psnr(a: Rendering, b: Rendering) -> float:
+    """Between two pictures, at the smaller one's size, dB."""
+    size = min(a.size, b.size)
+    error = float(np.square(a.resized(size) - b.resized(size), dtype=np.float64).mean())
+    return float("inf") if error == 0 else -10 * float(np.log10(error))
+
+
+@contextmanager
+def _busy(work: Callable[[], object] | None) -> Iterator[None]:
+    if work is None:
+        yield
+        return
+    stop = threading.Event()
+
+    def repeat() -> None:
+        while not stop.is_set():
+            work()
+
+    thread = threading.Thread(target=repeat, name="beside", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

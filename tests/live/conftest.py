@@ -1,0 +1,78 @@
+"""A camera, a tracker, an engine and a screen whose every step a test decides."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+
+from megaportraits.faces.crop import Crop
+from megaportraits.faces.detector import Face
+from megaportraits.faces.pose import FacePose
+from megaportraits.media import Frame
+from megaportraits.media.images import UInt8
+from megaportraits.ops.geometry import HeadPose
+from megaportraits.pipeline import Rendering
+from megaportraits.pipeline.driver import DriverFrame, HeadView
+
+SIZE = 8
+
+
+def frame(number: int) -> Frame:
+    """A frame that carries its number as its grey level and its time."""
+    return Frame(np.full((SIZE, SIZE, 3), number, np.uint8), number, Fraction(1))
+
+
+def look(seen: Frame) -> DriverFrame:
+    """A head that is the whole frame; none in black ones."""
+    if not seen.image.any():
+        return DriverFrame(seen, None)
+    face = Face(np.zeros(4, np.float32), np.zeros((478, 3), np.float32), 1.0, np.zeros(52, np.float32))
+    pose = FacePose(np.eye(3), 1.0, np.zeros(2))
+    return DriverFrame(seen, HeadView(seen.image, Crop(4, 4, 8), pose, face))
+
+
+def number_of(picture: UInt8) -> int:
+    return int(picture[0, 0, 0])
+
+
+class Mirror:
+    """An engine that shows the driver's crop itself, and lets a test hold it back."""
+
+    size = SIZE
+
+    def __init__(self) -> None:
+        self.started, self.allowed = threading.Semaphore(0), threading.Semaphore(0)
+        self.held = False
+
+    def draw(self, head: UInt8, pose: HeadPose) -> Rendering:
+        if self.held:
+            self.started.release()
+            assert self.allowed.acquire(timeout=20)
+        opaque = np.ones((*head.shape[:2], 1), np.float32)
+        return Rendering(np.dstack([head.astype(np.float32) / 255, opaque]), pose)
+
+
+def compose(rendering: Rendering, view: DriverFrame) -> UInt8:
+    return np.rint(rendering.premultiplied[..., :3] * 255).astype(np.uint8)
+
+
+class Wall:
+    """A screen that keeps what it was shown."""
+
+    def __init__(self, most: int = 10**6) -> None:
+        self.shown: list[int] = []
+        self.second = threading.Event()
+        self._most = most
+
+    def show(self, image: UInt8, moment: float, status: str) -> bool:
+        self.shown.append(number_of(image))
+        if len(self.shown) == 2:
+            self.second.set()
+        return len(self.shown) < self._most
+
+
+def numbers(*values: int) -> Iterator[Frame]:
+    return map(frame, values)
