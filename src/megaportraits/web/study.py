@@ -164,7 +164,7 @@ def serve_study(folder: Path, *, host: str, port: int, ready: Callable[[str], No
             "the study's page needs uvicorn", fix='Install it with: pip install "megaportraits[study]"'
         ) from error
     listening = _listen(host, port)
-    name = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host
+    name = {"127.0.0.1": "localhost", "0.0.0.0": _own_address()}.get(host, host)
     ready(f"http://{name}:{listening.getsockname()[1]}")
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)
     with listening:
@@ -179,3 +179,13 @@ def _listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}:{port}: {error.strerror or error}",
             fix="Choose another --port, or end the program that uses it.",
         ) from error
+
+
+def _own_address() -> str:
+    """The address under which other machines of the network reach this one; nothing is sent to find it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an address that documents use; only the route to it is asked for
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "localhost"

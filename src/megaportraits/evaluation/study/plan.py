@@ -18,7 +18,7 @@ import numpy as np
 
 from megaportraits.errors import DataError
 from megaportraits.evaluation.pairs import Pair
-from megaportraits.media.files import check_input, staged_output
+from megaportraits.media.files import staged_output
 
 Kind = Literal["motion", "appearance"]
 Side = Literal["left", "right"]
@@ -101,8 +101,10 @@ class Study:
 
     @staticmethod
     def read(folder: Path) -> Study:
-        """The study of a folder; raises MediaError or DataError when there is none."""
-        path = check_input(folder / FILE)
+        """The study of a folder; raises DataError when there is none."""
+        path = folder / FILE
+        if not path.is_file():
+            raise DataError(f"{folder} holds no study.", fix="Make one with `megaportraits study make`.")
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if content["format"] != FORMAT:
