@@ -180,7 +180,10 @@ def draw_session(study: Study, votes: Mapping[str, int], rng: np.random.Generato
     s = study.settings
     gold = [q for q in study.questions if q.triplet.gold is not None]
     asked = [q for q in study.questions if q.triplet.gold is None]
-    checks = [gold[i] for i in rng.permutation(len(gold))][: min(s.gold_per_voter, s.per_voter)]
+    drawn = [gold[i] for i in rng.permutation(len(gold))]
+    kinds = ([q for q in drawn if q.triplet.kind == kind] for kind in KINDS)
+    alternating = [q for both in itertools.zip_longest(*kinds) for q in both if q is not None]
+    checks = alternating[: min(s.gold_per_voter, s.per_voter)]
     shuffled = [asked[i] for i in rng.permutation(len(asked))]
     shuffled.sort(key=lambda q: votes.get(q.id, 0))  # stable: chance decides between equals
     chosen = shuffled[: s.per_voter - len(checks)]
