@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from megaportraits.errors import ConfigError
+
 if TYPE_CHECKING:
-    from megaportraits.export.report import ExportReport
+    from megaportraits.export.report import ExportReport, Precision
 
 export_app = typer.Typer(
     help="Write networks as ONNX files for onnxruntime and OpenVINO; measure what each precision costs.",
@@ -17,8 +19,8 @@ export_app = typer.Typer(
 
 Out = Annotated[Path, typer.Option(help="Folder for the .onnx files and report.json.")]
 Precisions = Annotated[
-    list[Literal["float16", "int8"]] | None,
-    typer.Option("--precision", help="Also write this form; may be given twice. float32 is always written."),
+    list[str] | None,  # a list of Literals is more than every Typer understands
+    typer.Option("--precision", help="Also write float16 or int8; may be given twice. float32 is always written."),
 ]
 Driver = Annotated[
     Path | None, typer.Option(help="Video to calibrate int8 and to measure on; default: the demo's driver.")
@@ -55,7 +57,7 @@ def export_base(
     from megaportraits.pipeline.demo import demo_driver, demo_portrait
 
     options = BaseExport(
-        precisions=("float32", *(precision or ())),
+        precisions=_precisions(precision or []),
         pose=pose,
         size=size,
         volumes=volumes,
@@ -86,7 +88,7 @@ def export_student(
 
     options = StudentExport(
         avatar=avatar,
-        precisions=("float32", *(precision or ())),
+        precisions=_precisions(precision or []),
         driver=driver or demo_driver(),
         frames=frames,
         overwrite=overwrite,
@@ -116,3 +118,11 @@ def _show(report: ExportReport) -> None:
     console.print(table)
     console.print("PSNR and largest difference: against torch in float32. Times: one thread.")
     console.print(f"{report.path}: the same as JSON", soft_wrap=True)
+
+
+def _precisions(chosen: list[str]) -> tuple[Precision, ...]:
+    known: dict[str, Precision] = {"float16": "float16", "int8": "int8"}
+    for name in chosen:
+        if name not in known:
+            raise ConfigError(f"precision: expected float16 or int8, got {name!r}", fix="For example --precision int8.")
+    return ("float32", *(known[name] for name in chosen))
