@@ -11,6 +11,7 @@ import torch
 from megaportraits.data import remote
 from megaportraits.training import checkpoint
 from megaportraits.training.base import train_base
+from megaportraits.training.command import data_paths
 from tests.data.test_stream import Server, fetched, running
 from tests.training.test_training import tiny_run
 
@@ -44,3 +45,12 @@ def test_a_streamed_run_resumes_in_the_middle_of_an_epoch_bit_for_bit(
     assert straight is not None and stopped is not None and stopped["step"] == 6
     assert all(torch.equal(stopped["stage"][key], value) for key, value in straight["stage"].items())
     assert not list((tmp_path / "cache/streams").glob("*/*.tar"))  # loading processes leave nothing behind
+
+
+def test_an_address_on_the_command_line_is_taken_as_it_is(tmp_path: Path) -> None:
+    for line in ("https://host/data/train", "s3://bucket/real * 0.3 + /disk/lifted/train * 0.7"):
+        assert data_paths(line) == [f"data.path={line}"]
+    assert data_paths(str(tmp_path)) == [f"data.path={tmp_path}"]
+    (tmp_path / "train").mkdir()
+    (tmp_path / "val").mkdir()
+    assert data_paths(str(tmp_path)) == [f"data.path={tmp_path / 'train'}", f"data.validation={tmp_path / 'val'}"]
