@@ -225,6 +225,9 @@ def test_a_base_without_a_source_skip_trains_the_plain_form(
     config = tiny_run(clips, tmp_path / "plain.safetensors", steps=1, skip=False)
     with pytest.raises(ConfigError, match="needs alpha"):
         train_enhancer(config, tmp_path / "run")
+    unaligned = {"data": config.data.model_copy(update={"aligned_truth": True})}
+    with pytest.raises(ConfigError, match="follows the base's flow"):
+        train_enhancer(config.model_copy(update=unaligned), tmp_path / "run")
     paper = config.model.model_copy(update={"matte": False, "residual": False})
     assert train_enhancer(config.model_copy(update={"model": paper}), tmp_path / "run") == 1
 

@@ -50,9 +50,12 @@ class EnhancerStage(nn.Module):
         super().__init__()
         problem = enhancer_problem(config.model, base.config)
         if config.data.aligned_truth and not base.config.source_skip:
-            problem = "data.aligned_truth needs a base with source_skip"
+            problem = "data.aligned_truth follows the base's flow, and it has none (model.source_skip)"
         if problem:
-            raise ConfigError(f"the enhancer {config.model.name!r} and the base {base.config.name!r}: {problem}")
+            raise ConfigError(
+                f"the enhancer {config.model.name!r} does not fit the base {base.config.name!r}: {problem}",
+                fix="Take another --base, or --set what is named here.",
+            )
         self.config = config
         self.model = Enhancer(config.model)
         if config.optim.spectral_norm:
