@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from megaportraits.losses.contrastive import contrastive_loss
-from megaportraits.losses.correspondence import warp_loss
+from megaportraits.losses.correspondence import EYES_FACTOR, MOUTH_FACTOR, warp_loss
 from megaportraits.losses.foreground import composite, feature_weight, masked_l1
 from megaportraits.losses.perceptual import perceptual_loss
-from megaportraits.ops.geometry import euler_to_matrix
+from megaportraits.ops.geometry import HEAD_HALF_CM, euler_to_matrix
 from megaportraits.ops.warping import Pose, image_to_canonical, to_grid_units
 
 
@@ -105,3 +105,23 @@ def test_mouth_and_eyes_count_more_and_nothing_else() -> None:
     weight = feature_weight(coords, torch.ones(1, 64, 64, dtype=torch.bool), 64, emphasis=3.0)[0, 0]
     assert weight[10, 10] == 4 and weight[40, 40] == 4
     assert weight.sum() == 64 * 64 + 6
+
+
+@pytest.mark.parametrize(("place", "factor"), [((3.0, 4.0, 8.0), EYES_FACTOR), ((0.0, -4.0, 8.0), MOUTH_FACTOR)])
+def test_lids_and_lips_count_more_in_the_warp_loss(place: tuple[float, float, float], factor: float) -> None:
+    cheek = (6.0, 0.0, 8.0)
+    pose, size, field = (
+        Pose(torch.eye(3)[None], torch.zeros(1, 2), torch.ones(1)),
+        (4, 4, 4),
+        torch.zeros(1, 3, 4, 4, 4),
+    )
+    coords = torch.zeros(1, 1, 2, 4)
+    for index, point in enumerate((cheek, place)):
+        coords[0, 0, index, :3] = torch.tensor(point) * torch.tensor([1.0, -1.0, 1.0]) / HEAD_HALF_CM
+
+    def loss(*valid: bool) -> float:
+        return warp_loss(field, pose, coords, torch.tensor([[valid]]), size, side="source", emphasis=0).item()
+
+    plain, other = loss(True, False), loss(False, True)
+    assert plain != pytest.approx(other)
+    assert loss(True, True) == pytest.approx((plain + factor * other) / (1 + factor), rel=1e-5)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from megaportraits.losses.foreground import EYES_CM, MOUTH_CM, in_box
 from megaportraits.ops.warping import (
     Pose,
     canonical_to_image,
@@ -19,6 +20,9 @@ from megaportraits.ops.warping import (
 )
 
 Size = tuple[int, int, int]
+
+MOUTH_FACTOR, EYES_FACTOR = 3.0, 15.0
+"""Without them 15,000 pairs taught nano two thirds of how mouths open and nothing of how lids close."""
 
 
 def driver_warp_error(displacement: Tensor, pose: Pose, image: Tensor, canonical: Tensor, size: Size) -> Tensor:
@@ -53,7 +57,8 @@ def warp_loss(
         valid: (B, h, w) bool.
         size: (D, H, W) of the volume.
         side: "source" or "driver".
-        emphasis: points that move by d count 1 + emphasis |d|: lips and lids are few but matter most.
+        emphasis: points that move by d count 1 + emphasis |d|, and those around the mouth `MOUTH_FACTOR`, around the
+            eyes `EYES_FACTOR` times as much: lips and lids are few but matter most.
 
     Returns:
         Scalar, grid units; 0 with gradient where nothing is valid.
@@ -72,6 +77,9 @@ def warp_loss(
     with torch.no_grad():
         needed = (image_to_canonical(image, pose, size) - canonical).abs().sum(-1)
         weight = valid.flatten(1) * (1 + emphasis * needed)
+        points = coords.flatten(1, 2)
+        weight = weight * torch.where(in_box(points, MOUTH_CM), MOUTH_FACTOR, 1.0)
+        weight = weight * torch.where(in_box(points, EYES_CM), EYES_FACTOR, 1.0)
     return (error * weight).sum() / weight.sum().clamp_min(1)
 
 

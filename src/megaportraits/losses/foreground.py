@@ -8,8 +8,9 @@ from torch import Tensor
 
 from megaportraits.ops.geometry import HEAD_HALF_CM
 
-MOUTH_CM = ((-1.0, 3.6), (-6.2, -1.6), (4.0, 16.0))
-EYES_CM = ((1.2, 5.0), (2.2, 5.6), (5.0, 16.0))
+Box = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
+MOUTH_CM: Box = ((-1.0, 3.6), (-6.2, -1.6), (4.0, 16.0))
+EYES_CM: Box = ((1.2, 5.0), (2.2, 5.6), (5.0, 16.0))
 """Boxes of |x|, y and z on the neutral head, centimetres."""
 
 
@@ -27,6 +28,14 @@ def masked_l1(prediction: Tensor, target: Tensor, weight: Tensor | None = None) 
     return (error * weight).sum() / (weight.sum() * error.shape[1]).clamp_min(1e-6)
 
 
+def in_box(coords: Tensor, box: Box) -> Tensor:
+    """Which surface points (..., 3 or more: canonical X, Y, Z in crop units, y down) lie in a box: (...) bool."""
+    centimetres = coords[..., :3] * coords.new_tensor([HEAD_HALF_CM, -HEAD_HALF_CM, HEAD_HALF_CM])
+    centimetres = torch.cat([centimetres[..., :1].abs(), centimetres[..., 1:]], -1)
+    low, high = coords.new_tensor(box).unbind(1)
+    return ((centimetres > low) & (centimetres < high)).all(-1)
+
+
 def feature_weight(coords: Tensor, valid: Tensor, size: int, *, emphasis: float) -> Tensor:
     """A weight map that counts mouth and eyes 1 + emphasis, everything else 1. Ours: they are few pixels, and life.
 
@@ -38,11 +47,6 @@ def feature_weight(coords: Tensor, valid: Tensor, size: int, *, emphasis: float)
     Returns:
         (B, 1, size, size).
     """
-    centimetres = coords[..., :3] * coords.new_tensor([HEAD_HALF_CM, -HEAD_HALF_CM, HEAD_HALF_CM])
-    centimetres = torch.cat([centimetres[..., :1].abs(), centimetres[..., 1:]], -1)
-    inside = torch.zeros_like(valid)
-    for box in (MOUTH_CM, EYES_CM):
-        low, high = coords.new_tensor(box).unbind(1)
-        inside |= ((centimetres > low) & (centimetres < high)).all(-1)
+    inside = in_box(coords, MOUTH_CM) | in_box(coords, EYES_CM)
     weight = 1 + emphasis * (inside & valid).float()[:, None]
     return F.interpolate(weight, (size, size), mode="bilinear", antialias=True, align_corners=False)
