@@ -144,6 +144,13 @@ def test_synthetic_drivers_stand_before_a_flat_colour_and_real_ones_as_they_are(
     assert (head.image[open_] == head.image[open_][0]).all()
 
 
+def test_a_single_clip_is_refused_before_any_work(clips: Path, tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "one", 0) as shard:
+        shard.write(*ClipIndex(clips).read_clip(0))
+    with pytest.raises(DataError, match="nothing is left to measure with"):
+        find_drivers([tmp_path / "one"], tmp_path / "work", count=5, size=32)
+
+
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing")
     with pytest.raises(DataError, match="No drivers"):

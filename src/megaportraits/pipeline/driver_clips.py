@@ -132,6 +132,11 @@ def find_drivers(
     parts = [_split(index, path, folders) for index, path in zip(indices, folders, strict=True)]
     learned = _in_turn(indices, [part for part, _ in parts], count, seed)
     measured = _in_turn(indices, [part for _, part in parts], max(count // 10, 16), seed)
+    if not learned or not measured:
+        raise DataError(
+            f"The drivers in {', '.join(map(str, places))} are a single clip: nothing is left to measure with.",
+            fix=f"Give longer videos (a clip is {_CLIP} frames), or shards of several clips.",
+        )
     return Drivers(indices, learned, seed), Drivers(indices, measured, seed + 1)
 
 
