@@ -28,6 +28,7 @@ TINY = {
     "groups": 2,
     "predict_matte": True,
     "source_skip": True,
+    "expression_in_generator": True,
     "appearance": {
         "stem": 4,
         "widths": [6, 8],

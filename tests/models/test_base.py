@@ -57,7 +57,7 @@ def test_paper_512_has_the_papers_tensor_shapes() -> None:
         model = BaseModel(load_config(TrainBaseConfig, "paper-512").model)
         volume, descriptor = model.appearance(torch.zeros(1, 3, 512, 512))
         field = model.warp_driver(torch.zeros(1, 512, 4, 4))
-        image, _ = model.generator_2d(model.projection(torch.zeros(1, 96, 16, 64, 64)))
+        image, _ = model.generator_2d(model.projection(torch.zeros(1, 96, 16, 64, 64)), torch.zeros(1, 512))
     assert volume.shape == (1, 96, 16, 64, 64)
     assert descriptor is not None and descriptor.shape == (1, 512, 4, 4)
     assert field.shape == (1, 3, 16, 64, 64)
@@ -73,7 +73,10 @@ def test_every_shipped_config_builds_and_keeps_the_canonical_shape(name: str) ->
         assert model.generator_3d(v).shape == v.shape
         source, origins = torch.zeros(1, 3, *[config.image_size] * 2), torch.zeros(1, *v.shape[2:], 3)
         skip = (source, origins) if config.source_skip else ()
-        assert model.generator_2d(model.projection(v), *skip)[0].shape[-1] == config.image_size
+        assert (
+            model.generator_2d(model.projection(v), torch.zeros(1, config.motion.z), *skip)[0].shape[-1]
+            == config.image_size
+        )
 
 
 def test_every_parameter_learns(tiny_config: ModelConfig) -> None:
@@ -109,8 +112,9 @@ def test_depth_order_matters_to_g_2d(tiny_config: ModelConfig) -> None:
     volume = torch.randn(1, 4, 6, 8, 8)
     with torch.no_grad():
         skip = (torch.rand(len(volume), 3, 32, 32), torch.zeros(len(volume), *volume.shape[2:], 3))
-        front, _ = model.generator_2d(model.projection(volume), *skip)
-        back, _ = model.generator_2d(model.projection(volume.flip(2)), *skip)
+        z = torch.rand(len(volume), 12)
+        front, _ = model.generator_2d(model.projection(volume), z, *skip)
+        back, _ = model.generator_2d(model.projection(volume.flip(2)), z, *skip)
     assert (front - back).abs().max() > 1e-3
 
 

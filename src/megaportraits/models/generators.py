@@ -68,11 +68,27 @@ class Projection(nn.Module):
         return self.conv(volume.flatten(1, 2))
 
 
+class Modulation(nn.Module):
+    """Each channel scaled and shifted by a linear function of z; starts as the identity."""
+
+    def __init__(self, z: int, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(z, 2 * channels)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        """(B, C, H, W) and z (B, n) to (B, C, H, W)."""
+        scale, shift = self.linear(z)[:, :, None, None].chunk(2, 1)
+        return x * (1 + scale) + shift
+
+
 class Generator2D(nn.Module):
     """G_2D: 8 ResBlock2Ds at the volume's resolution, three upsampling blocks, 3x3 convolution, sigmoid.
 
-    With a source skip (ours, not the paper's) every upsampling block also sees the source's pixels moved to the
-    driver's view, and one more output says where they are copied.
+    Two options are ours. With `expression_in_generator` z reaches G_2D directly: a volume with cells of a centimetre
+    moves lips, but lids close within one cell. With `source_skip` every upsampling block also sees the source's pixels
+    moved to the driver's view, and one more output says where they are copied.
     """
 
     def __init__(self, config: ModelConfig, style: BlockStyle) -> None:
@@ -81,36 +97,48 @@ class Generator2D(nn.Module):
         self.blocks = nn.Sequential(*(ResBlock(2, g.channels, g.channels, style) for _ in range(g.blocks)))
         self.skip = SourceSkip(g.channels, config.volume_depth) if config.source_skip else None
         widths, extra = (g.channels, *g.widths), 3 if config.source_skip else 0
+        modulated = (*(g.channels for _ in range(g.blocks)), *widths[:-1])
+        self.modulations = (
+            nn.ModuleList(Modulation(config.motion.z, width) for width in modulated)
+            if config.expression_in_generator
+            else None
+        )
         self.up = nn.ModuleList(ResBlock(2, a + extra, b, style) for a, b in itertools.pairwise(widths))
         self.output = OutputHead(2, widths[-1], self.outputs + (1 if config.source_skip else 0), style)
 
     def forward(
-        self, features: Tensor, source: Tensor | None = None, origins: Tensor | None = None
+        self, features: Tensor, z: Tensor, source: Tensor | None = None, origins: Tensor | None = None
     ) -> tuple[Tensor, SourceView | None]:
         """Projected features to the image, and with a source skip what was copied.
 
         Args:
             features: (B, channels, H, W).
+            z: (B, n), the driver's expression; only read with `expression_in_generator`.
             source: (B, 3, 8 H, 8 W) in [0, 1]; with a source skip only, as `origins`.
             origins: (B, D, H, W, 3), where in the source's view each voxel comes from, grid units.
 
         Returns:
             (B, 3 or 4, 8 H, 8 W) in [0, 1]: RGB and, if configured, alpha.
         """
-        x = self.blocks(features)
+        x = features
+        for index, block in enumerate(self.blocks):
+            x = block(self._modulated(x, z, index))
         if self.skip is None:
-            return self._up(x, None), None
+            return self._up(x, z, None), None
         assert source is not None and origins is not None, "a source skip needs the source and its origins"
         moved, flow, depth = self.skip(x, source, origins)
-        x = self._up(x, moved)
+        x = self._up(x, z, moved)
         image, copied = x[:, : self.outputs], x[:, self.outputs :]
         image = torch.cat([copied * moved + (1 - copied) * image[:, :3], image[:, 3:]], 1)
         return image, SourceView(moved, flow, depth, copied)
 
-    def _up(self, x: Tensor, moved: Tensor | None) -> Tensor:
-        for block in self.up:
-            x = F.interpolate(x, scale_factor=2, mode="nearest")
+    def _up(self, x: Tensor, z: Tensor, moved: Tensor | None) -> Tensor:
+        for index, block in enumerate(self.up, len(self.blocks)):
+            x = F.interpolate(self._modulated(x, z, index), scale_factor=2, mode="nearest")
             if moved is not None:
                 x = torch.cat([x, F.interpolate(moved, x.shape[-2:], mode="area").to(x.dtype)], 1)
             x = block(x)
         return self.output(x).float().sigmoid()
+
+    def _modulated(self, x: Tensor, z: Tensor, index: int) -> Tensor:
+        return x if self.modulations is None else self.modulations[index](x, z)
