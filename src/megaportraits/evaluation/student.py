@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +43,8 @@ class Scores:
     Attributes:
         pictures: how many.
         psnr: student against teacher, dB.
-        floor: the same for the avatar's mean picture, which does not move: what a student must beat.
+        floor: the same for the mean of the avatar's other pictures, which does not move: what a student must beat. NaN
+            for a single picture.
         distance: perceptual, 0 is equal.
     """
 
@@ -88,7 +89,7 @@ class StudentReport:
         for name in ("bytes_shared", "bytes_per_avatar", "teacher_ms", "student_ms"):
             content[name] = getattr(self, name)
         content["speed_up"] = self.teacher_ms / self.student_ms
-        return json.dumps(content, indent=1) + "\n"
+        return json.dumps(_without_nan(content), indent=1) + "\n"
 
     def to_markdown(self) -> str:
         """A table and three sentences."""
@@ -197,16 +198,24 @@ def _compare(student: Student, index: LessonIndex, lesson: int, avatar: int, own
 
 
 def _score(rows: list[tuple[UInt8, UInt8, UInt8]], distance: Distance) -> Scores:
-    still = np.rint(np.mean([wanted for _, wanted, _ in rows], axis=0)).astype(np.uint8)
+    total, others = np.sum([wanted.astype(np.float64) for _, wanted, _ in rows], axis=0), len(rows) - 1
+    floors = [psnr((total - wanted) / others, wanted) for _, wanted, _ in rows] if others else [float("nan")]
     return Scores(
         len(rows),
         _mean(psnr(drawn, wanted) for _, wanted, drawn in rows),
-        _mean(psnr(still, wanted) for _, wanted, _ in rows),
+        _mean(floors),
         _mean(distance(drawn, wanted) for _, wanted, drawn in rows),
     )
 
 
-def _mean(values: Any) -> float:
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN; null says the same."""
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and value != value else value
+
+
+def _mean(values: Iterable[float]) -> float:
     return statistics.fmean(min(value, 99.0) for value in values)  # equal pictures are infinitely alike
 
 
