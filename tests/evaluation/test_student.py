@@ -78,7 +78,7 @@ def test_scores_say_how_far_a_student_is_from_its_teacher(
     assert numbers["avatars"]["bob"]["psnr"] == bob.psnr and numbers["perceptual"] == "levels"
     text = (tmp_path / "out/report.md").read_text()
     assert f"| bob | 3 | {bob.psnr:.2f} |" in text and "levels" in text
-    assert read_image(tmp_path / "out/pictures.png").shape == (2 * 3 * 128 + 4, 8 * 128, 3)
+    assert read_image(tmp_path / "out/pictures.png").shape == (2 * 3 * 128 + 4, 3 * 128, 3)
 
 
 def test_the_floor_is_a_picture_that_does_not_move(student: Path, lessons: Path, tiny_config: ModelConfig) -> None:

@@ -116,9 +116,9 @@ class StudentReport:
 
     def grid(self) -> UInt8:
         """Three rows for each avatar: driver, teacher, student."""
-        blocks = []
+        blocks, columns = [], max(map(len, self.rows.values()))
         for cells in self.rows.values():
-            padded = cells + [(np.zeros_like(cells[0][0]),) * 3] * (_COLUMNS - len(cells))
+            padded = cells + [(np.zeros_like(cells[0][0]),) * 3] * (columns - len(cells))
             blocks += [np.hstack([cell[row] for cell in padded]) for row in range(3)]
             blocks.append(np.full((4, blocks[-1].shape[1], 3), 255, np.uint8))
         return np.vstack(blocks[:-1])
