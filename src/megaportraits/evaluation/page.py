@@ -21,6 +21,8 @@ MAX_SHOWN = 24
 """Pairs of a protocol whose pictures and videos are embedded; all are in the folder."""
 _JPEG_QUALITY = 88
 _TILE = 128
+_OPEN = 2
+"""Pairs whose pictures are unfolded from the start."""
 _CSS = """
 :root { color-scheme: light dark; --line: #8884; --quiet: #888; --best: #2a7d4f22; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1180px; margin: 0 auto; padding: 16px; }
@@ -91,10 +93,10 @@ def _section(report: Report, protocol: str, videos: Path) -> Iterator[str]:
 
 def _pictures(report: Report, rows: Sequence[Row], videos: Path) -> Iterator[str]:
     yield "<h3>Videos and contact sheets</h3>"
-    for row in rows:
+    for number, row in enumerate(rows):
         made = ["driver" if name == TRUE else name for name in report.systems if name in row.results]
         path = videos / f"{row.pair.key}.mp4"
-        yield f"<details><summary>{escape(row.pair.key)}</summary>"
+        yield f"<details{' open' if number < _OPEN else ''}><summary>{escape(row.pair.key)}</summary>"
         if path.is_file():
             yield f"<figure><figcaption>{escape(' | '.join(['source', *made]))}</figcaption>"
             data = base64.b64encode(path.read_bytes()).decode()

@@ -36,7 +36,8 @@ _SHOWN_PAIRS = 4
 
 def summary_plot(report: Report, protocol: str) -> str:
     """Main metrics, one panel each: every system's mean with its interval."""
-    picture = ["psnr_masked" if protocol == "self" else "psnr", SSIM, report.perceptual]
+    masked = "_masked" if protocol == "self" else ""
+    picture = [f"{name}{masked}" for name in ("psnr", SSIM, report.perceptual)]
     metrics = (picture if protocol in ("self", "student") else []) + [report.frechet, IDENTITY, f"flicker_{FLOW}"]
     systems = [name for name in report.systems if name != TRUE]
     shown = [m for m in metrics if any(math.isfinite(report.estimate(protocol, s, m).value) for s in systems)]
@@ -47,7 +48,7 @@ def summary_plot(report: Report, protocol: str) -> str:
             for index, system in enumerate(systems):
                 estimate = report.estimate(protocol, system, metric)
                 _point(axis, estimate.value, estimate.low, estimate.high, -index, _color(report, system))
-            axis.set_title(metric)
+            axis.set_title(metric, fontsize=8)
             names = systems if axis is axes[0] else [""] * len(systems)
             axis.set_yticks([-i for i in range(len(systems))], names)
             axis.set_ylim(-len(systems) + 0.5, 0.5)
@@ -88,6 +89,8 @@ def curves_plot(report: Report, rows: Sequence[Row]) -> str:
             axes[0].set_ylabel(row.pair.key[:24], fontsize=8)
         for axis, signal in zip(grid[0], _CURVES, strict=True):
             axis.set_title(f"{signal.replace('_', ' ')}, {SIGNALS[signal][0]}")
+        for axis in grid[-1]:
+            axis.set_xlabel("driver frame", fontsize=8)
         handles, labels = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, frameon=False, ncols=len(labels), loc="outside upper center")
         return _svg(figure)

@@ -38,6 +38,7 @@ class Evaluation:
         teacher: whose pictures are the truth in `student`.
         settings: what else the numbers depend on, for the report.
         make_analyzer: `FaceAnalyzer`.
+        judges: the judging networks, where they are loaded already.
     """
 
     systems: Sequence[System]
@@ -47,6 +48,7 @@ class Evaluation:
     teacher: System | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     make_analyzer: Callable[..., FaceAnalyzer] = FaceAnalyzer
+    judges: Judges | None = None
 
     def run(self, progress: Progress = lambda done, expected: None) -> Report:
         """Measure what is not measured yet; a pair that cannot be used is named in the report.
@@ -58,7 +60,7 @@ class Evaluation:
             DataError: two systems of one name, or the protocol `student` without a teacher.
         """
         self._check()
-        judges, matting = Judges(), Matting()
+        judges, matting = self.judges or Judges(), Matting()
         videos, outputs = self.make_analyzer(), self.make_analyzer(reject_animals=False)
         store = Store(self.out / "results", judges)
         systems: list[System] = [TrueCrops(), *self.systems]

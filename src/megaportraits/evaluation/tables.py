@@ -185,16 +185,18 @@ def _distribution(report: Report) -> list[_Column]:
 def _over_time(report: Report, protocol: str) -> Table:
     columns = [
         _Column(f"{IDENTITY} ↑", (IDENTITY,), 3, 1),
-        _Column("worst 5 % of frames ↑", (f"{IDENTITY}_worst",), 3, 1),
-        _Column("neighbouring frames ↑", (f"{IDENTITY}_neighbours",), 3, 1),
+        _Column("worst 5 % ↑", (f"{IDENTITY}_worst",), 3, 1),
+        _Column("neighbours ↑", (f"{IDENTITY}_neighbours",), 3, 1),
         _Column(f"warp_error_{FLOW}", (f"warp_error_{FLOW}",), 2, 0),
         _Column(f"flicker_{FLOW}", (f"flicker_{FLOW}",), 2, 0),
-        _Column(SHARPNESS, (SHARPNESS,), 1, 0),
-        _Column("outputs with a face ↑", (f"detected_{NETWORK}",), 3, 1),
+        _Column("sharpness", (SHARPNESS,), 1, 0),
+        _Column("faces found ↑", (f"detected_{NETWORK}",), 3, 1),
     ]
     note = (
-        "Identity is likeness with the source. Warping errors are grey levels between neighbouring frames inside the "
-        "face, motion taken out; flicker is how much more they are than the driver's own: 0 is as steady as the driver."
+        "Identity is likeness with the source: its mean, its 5 % quantile over frames, and that of successive outputs. "
+        f"Sharpness is {SHARPNESS}, faces found the share of outputs in which one is. Warping errors are grey levels "
+        "between neighbouring frames inside the face, motion taken out; flicker is how much more they are than the "
+        "driver's own: 0 is as steady as the driver."
     )
     return _table(report, protocol, "Identity and steadiness over time", columns, note)
 
