@@ -6,10 +6,12 @@ import pytest
 import yaml
 
 from megaportraits.commands.ablation import train_trials
+from megaportraits.commands.evaluation import ablate
 from megaportraits.errors import ConfigError, TrainingError
 from megaportraits.models.storage import load_base
 from tests.conftest import TINY
 
+DRIVER = Path(__file__).parents[2] / "src/megaportraits/assets/demo/driver.mp4"
 LOSS = {"perceptual": 0, "face": 0, "gaze": 0, "adversarial": 0, "feature_matching": 0, "reconstruction": 1}
 RUN = {"accelerator": "cpu", "tensorboard": False, "teacher_pose": True}
 
@@ -53,3 +55,19 @@ def test_mistakes_are_told_before_anything_is_trained(configs: list[str], clips:
     with pytest.raises(ConfigError, match="no config named 'nothing'"):
         train_trials([configs[0], "nothing"], clips, tmp_path / "out", samples=4, overrides=[])
     assert not (tmp_path / "out").exists()
+
+
+def test_the_table_has_a_row_for_every_config_and_its_floor(
+    configs: list[str], clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    ablate(config=configs, data=clips, out=out, samples=3, clips=[DRIVER], protocol=["self"], frames=2, device="cpu")
+    table = (out / "ablation.md").read_text()
+    assert [line.split(" | ")[0] for line in table.splitlines() if line.startswith("| ")] == [
+        "| method",
+        "| whole",
+        "| without",
+        "| aligned copy",
+    ]
+    assert table in capsys.readouterr().out
+    assert (out / "pairs.csv").is_file() and (out / "report.html").is_file()
