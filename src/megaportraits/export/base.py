@@ -16,7 +16,7 @@ from megaportraits import __version__
 from megaportraits.errors import ExportError
 from megaportraits.export.calibration import HeadCrop, SourceCrop, driver_crops, source_crop
 from megaportraits.export.graphs import POSE_INPUTS, DriveGraph, EncodeGraph
-from megaportraits.export.report import Case, ExportReport, Precision, write_precisions
+from megaportraits.export.report import Case, ExportReport, Precision, plan_files, write_precisions
 from megaportraits.export.tensors import flatten, rebuild
 from megaportraits.export.write import Volumes, drop_unused_inputs, trace, used_inputs
 from megaportraits.models.base import BaseModel
@@ -83,6 +83,9 @@ def export_base_model(
 ) -> ExportReport:
     """`export_base` of a model in memory, with faces already found."""
     size = _picture_size(model, options.size)
+    with_weights: tuple[Precision, ...] = tuple(p for p in options.precisions if p != "int8")
+    plan_files(out, "encode", with_weights, overwrite=options.overwrite)
+    plan_files(out, "drive", options.precisions, overwrite=options.overwrite)
     model = deepcopy(model)
     fold_weight_standardization(model)
     given = POSE_INPUTS if options.pose == "landmarks" else ()
@@ -115,7 +118,6 @@ def export_base_model(
     )
     once = replace(frame, kind="base-encode", image_size=model.config.image_size)
     report = ExportReport(out)
-    with_weights: tuple[Precision, ...] = tuple(p for p in options.precisions if p != "int8")
     write_precisions(
         report, "encode", encode_proto, once, encode, [_case(seen)], with_weights, overwrite=options.overwrite
     )

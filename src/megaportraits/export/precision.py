@@ -1,7 +1,6 @@
 """Smaller numbers: float16 and int8 forms of a graph.
 
-What is left in float32 was chosen by measuring nano (docs/export.md): coordinates lose pixels in float16, and the
-warp generators lose the face in int8, while G_2D, where the time goes, barely notices either.
+Callers say what has to stay in floating point; what the result costs is measured on every export (`export.report`).
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _HEAVY = ("Conv", "Gemm", "MatMul")
 
 
 def to_float16(proto: Any) -> Any:
-    """A copy whose weights are stored as float16 and computed with as float32: half the file, the same speed.
+    """A copy whose weights are stored as float16 and computed with as float32: half the file, the same arithmetic.
 
     CPUs have no float16 arithmetic worth the name (onnxruntime casts around every operator), so nothing would be
     gained by computing in it; runtimes fold the casts away when they load the file.

@@ -78,6 +78,17 @@ class ExportReport:
             part.write_text(json.dumps({"torch": torch.__version__, "files": rows}, indent=1) + "\n", encoding="utf-8")
 
 
+def plan_files(folder: Path, stem: str, precisions: Sequence[Precision], *, overwrite: bool) -> dict[Precision, Path]:
+    """Where `write_precisions` will write, float32 first; asked before the work begins.
+
+    Raises:
+        MediaError: a file exists already.
+    """
+    wanted: list[Precision] = ["float32", *(p for p in precisions if p != "float32")]
+    names = {p: f"{stem}.onnx" if p == "float32" else f"{stem}-{p}.onnx" for p in wanted}
+    return {p: check_output(folder / name, overwrite=overwrite) for p, name in names.items()}
+
+
 def write_precisions(
     report: ExportReport,
     stem: str,
@@ -107,10 +118,7 @@ def write_precisions(
         ExportError: the float32 graph computes something else than torch.
         MediaError: a file exists, or cannot be written.
     """
-    wanted: list[Precision] = ["float32", *(p for p in precisions if p != "float32")]
-    paths = {p: report.folder / (f"{stem}.onnx" if p == "float32" else f"{stem}-{p}.onnx") for p in wanted}
-    for path in paths.values():
-        check_output(path, overwrite=overwrite)
+    paths = plan_files(report.folder, stem, precisions, overwrite=overwrite)
     with torch.no_grad():
         expected = [[t.numpy() for t in module(*map(torch.from_numpy, case.values()))] for case in cases]
     named = {value.name for value in proto.graph.input}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from megaportraits import __version__
 from megaportraits.export.calibration import HeadCrop, driver_crops
 from megaportraits.export.graphs import BakedStudentGraph, StudentGraph
-from megaportraits.export.report import Case, ExportReport, Precision, write_precisions
+from megaportraits.export.report import Case, ExportReport, Precision, plan_files, write_precisions
 from megaportraits.export.write import trace
 from megaportraits.models.storage import load_student
 from megaportraits.models.student import Student
@@ -63,6 +63,7 @@ def export_student(weights: Path, out: Path, options: StudentExport | None = Non
 
 def export_student_model(student: Student, out: Path, options: StudentExport, drivers: list[HeadCrop]) -> ExportReport:
     """`export_student` of a model in memory, with faces already found."""
+    plan_files(out, "student", options.precisions, overwrite=options.overwrite)
     student = deepcopy(student)
     fold_weight_standardization(student)
     graph: nn.Module

@@ -22,7 +22,7 @@ from megaportraits.runtimes.graph import require
 OPSET = 20
 """The first with a 5-D GridSample."""
 Volumes = Literal["gathers", "grid-sample"]
-"""How volumes are sampled: by gathers (every runtime, faster), or by the operator (opset 20; not OpenVINO)."""
+"""How volumes are sampled: by gathers (every runtime), or by the operator (opset 20; not OpenVINO)."""
 
 
 def trace(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], volumes: Volumes) -> Any:
@@ -110,13 +110,15 @@ def _forget_sources(graph: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter talks about its own deprecations; nothing of that helps a user."""
-    logger = logging.getLogger("torch.onnx")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    """The exporter talks about its own inner life; nothing of that helps a user."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

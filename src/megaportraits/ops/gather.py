@@ -1,7 +1,7 @@
 """Linear sampling by plain gathers: what `grid_sample` does, for runtimes that have no fast 5-D one.
 
-ONNX has a 5-D GridSample from opset 20 on. onnxruntime runs it, four times slower than these gathers (nano's volume,
-one thread); OpenVINO refuses the graph. Eager torch keeps its own kernel: `ops.warping.volumes_by_gathers` chooses.
+ONNX has a 5-D GridSample from opset 20 on. onnxruntime 1.32 runs it, OpenVINO 2026.4 refuses the graph.
+Eager torch keeps its own kernel: `ops.warping.volumes_by_gathers` chooses.
 """
 
 from __future__ import annotations

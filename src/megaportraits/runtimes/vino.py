@@ -1,4 +1,4 @@
-"""OpenVINO, on the CPU; the fastest of the runtimes on Intel's and AMD's processors, above all in bfloat16."""
+"""OpenVINO, on the CPU; it can compute a float32 file in bfloat16."""
 
 from __future__ import annotations
 
