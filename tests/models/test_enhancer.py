@@ -56,7 +56,7 @@ def millions(*modules: torch.nn.Module) -> float:
 def view_of(image: torch.Tensor, copied: float) -> SourceView:
     """A view in which nothing moved."""
     flow = torch.zeros(1, 2, *image.shape[2:])
-    return SourceView(image, flow, torch.zeros(1, 4, 4), torch.full_like(image[:, :1], copied))
+    return SourceView(image, flow, torch.zeros(1, 4, 4), torch.full_like(image[:, :1], copied), image)
 
 
 def test_paper_hr_is_e_app_and_g_2d_again_at_twice_the_size() -> None:

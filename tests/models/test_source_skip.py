@@ -97,10 +97,10 @@ def test_what_was_copied_is_exactly_the_large_source_and_what_was_painted_only_g
     flow[:, 0] = 2 * 2 / 15  # two small pixels to the right, eight large ones
     moved = warp_image(small, flow)
     everywhere, depth = torch.ones(1, 1, 16, 16), torch.zeros(1, 4, 4)
-    result = copy_large(moved, large, SourceView(moved[:, :3], flow, depth, everywhere))
+    result = copy_large(moved, large, SourceView(moved[:, :3], flow, depth, everywhere, 0 * moved[:, :3]))
     assert torch.allclose(result[..., 8:-16], large[..., 16:-8], atol=1e-5)
     grown = torch.nn.functional.interpolate(painted, (64, 64), mode="bicubic", align_corners=False).clamp(0, 1)
-    result = copy_large(painted, large, SourceView(moved[:, :3], flow, depth, 0 * everywhere))
+    result = copy_large(painted, large, SourceView(moved[:, :3], flow, depth, 0 * everywhere, painted[:, :3]))
     assert torch.equal(result, grown)
 
 
@@ -110,7 +110,8 @@ def test_the_flat_background_of_the_source_does_not_show_in_the_large_copy() -> 
     matte = ((0.6 - (x**2 + y**2).sqrt()) * 4 + 0.5).clamp(0, 1)[None, None]
     red, green = torch.tensor([0.8, 0.1, 0.1])[None, :, None, None], torch.tensor([0.0, 1.0, 0.0])[None, :, None, None]
     seen = red * matte + green * (1 - matte)
-    view = SourceView(seen, torch.zeros(1, 2, 16, 16), torch.zeros(1, 4, 4), torch.full((1, 1, 16, 16), 0.9))
+    nothing, mostly = torch.zeros(1, 2, 16, 16), torch.full((1, 1, 16, 16), 0.9)
+    view = SourceView(seen, nothing, torch.zeros(1, 4, 4), mostly, red.expand(-1, -1, 16, 16))
     straight = torch.cat([red.expand(-1, -1, 16, 16), matte], 1)
     output = torch.cat([0.9 * seen + 0.1 * red, torch.ones(1, 1, 16, 16)], 1)  # G_2D painted red, alpha 1 everywhere
     result = copy_large(output, straight, view)

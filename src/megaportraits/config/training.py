@@ -66,6 +66,8 @@ class LossConfig(Config):
     """Auxiliary supervision of both warps by known canonical coordinates (synthetic clips only)."""
     copied: float = 0.0
     """Of the source's moved pixels against the target's foreground (with model.source_skip)."""
+    painted: float = 0.0
+    """Of what G_2D paints beside the copy (with model.source_skip): where all is copied it would never learn to."""
     surface: float = 0.0
     """Of the visible surface's depth against the known one (with model.source_skip; synthetic clips only)."""
 

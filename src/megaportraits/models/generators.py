@@ -128,9 +128,9 @@ class Generator2D(nn.Module):
         assert source is not None and origins is not None, "a source skip needs the source and its origins"
         moved, flow, depth = self.skip(x, source, origins)
         x = self._up(x, z, moved)
-        image, copied = x[:, : self.outputs], x[:, self.outputs :]
-        image = torch.cat([copied * moved + (1 - copied) * image[:, :3], image[:, 3:]], 1)
-        return image, SourceView(moved, flow, depth, copied)
+        painted, alpha, copied = x[:, :3], x[:, 3 : self.outputs], x[:, self.outputs :]
+        image = torch.cat([copied * moved + (1 - copied) * painted, alpha], 1)
+        return image, SourceView(moved, flow, depth, copied, painted)
 
     def _up(self, x: Tensor, z: Tensor, moved: Tensor | None) -> Tensor:
         for index, block in enumerate(self.up, len(self.blocks)):

@@ -7,7 +7,7 @@ the source it comes from; a softmax along depth picks the visible voxel, which l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -26,15 +26,17 @@ class SourceView:
         flow: (B, 2, S, S), grid units, order (x, y): `image = warp_image(source, flow)`.
         depth: (B, H, W), depth of the visible surface at the volume's resolution, grid units.
         copied: (B, 1, S, S) in [0, 1], how much of `image` G_2D took over.
+        painted: (B, 3, S, S) in [0, 1], what it painted itself, for the rest.
     """
 
     image: Tensor
     flow: Tensor
     depth: Tensor
     copied: Tensor
+    painted: Tensor
 
     def __getitem__(self, index: slice) -> SourceView:
-        return SourceView(self.image[index], self.flow[index], self.depth[index], self.copied[index])
+        return SourceView(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
 class SourceSkip(nn.Module):

@@ -90,6 +90,7 @@ class BaseStage(nn.Module):
             "warp_driver": w.warp,
             "surface": w.surface,
             "copied": w.copied,
+            "painted": w.painted,
         }
         return {name: weight for name, weight in weights.items() if weight} | self.perceptual.weights
 
@@ -171,15 +172,11 @@ class BaseStage(nn.Module):
         prediction = output.over(views.target_color)
         if output.alpha is None:  # the paper's form: compare on the target's foreground
             prediction = prediction * views.target_matte
+        weight = None
+        if w.reconstruction_emphasis:
+            coords, valid, size = batch["target_coords"], batch["target_valid"], prediction.shape[-1]
+            weight = feature_weight(coords, valid, size, emphasis=w.reconstruction_emphasis)
         if w.reconstruction:
-            weight = None
-            if w.reconstruction_emphasis:
-                weight = feature_weight(
-                    batch["target_coords"],
-                    batch["target_valid"],
-                    prediction.shape[-1],
-                    emphasis=w.reconstruction_emphasis,
-                )
             losses["reconstruction"] = masked_l1(prediction, views.target, weight)
         if w.matte and output.alpha is not None:
             losses["matte"] = F.l1_loss(output.alpha, views.target_matte)
@@ -188,6 +185,9 @@ class BaseStage(nn.Module):
             losses |= self._adversarial(prediction, views.target)
         if w.copied and output.view is not None:
             losses["copied"] = masked_l1(output.view.image, views.target, views.target_matte)
+        if w.painted and output.view is not None:
+            shown = views.target_matte if weight is None else views.target_matte * weight
+            losses["painted"] = masked_l1(output.view.painted, views.target, shown)
         if w.surface and output.view is not None:
             losses["surface"] = surface_loss(output.view.depth, batch["target_coords"], batch["target_valid"])
         return losses
