@@ -1,0 +1,92 @@
+"""What `live` draws with: exported graphs show what torch shows, from a photograph to the last pixel."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from typer.testing import CliRunner
+
+from megaportraits.cli import app
+from megaportraits.errors import ConfigError, WeightsError
+from megaportraits.export.report import ExportReport
+from megaportraits.live.choice import Wish, choose_engine
+from megaportraits.live.engines import (
+    GraphBase,
+    GraphStudent,
+    Setting,
+    TorchBase,
+    TorchStudent,
+    load_graph_avatar,
+)
+from megaportraits.media import VideoReader
+from megaportraits.models.base import BaseModel
+from megaportraits.models.storage import save_student
+from megaportraits.models.student import Student
+from megaportraits.pipeline import Avatar
+from megaportraits.pipeline.demo import demo_driver
+from tests.export.conftest import heads
+
+ORT = Setting("onnxruntime", "float32", 1)
+TORCH = Setting("torch", "float32", 1)
+
+
+def test_graphs_draw_a_photograph_as_torch_does(base: BaseModel, base_export: ExportReport) -> None:
+    photo = np.ascontiguousarray(skimage.data.astronaut())
+    avatar = Avatar(base)
+    portrait = avatar.encode(photo)
+    small = torch.nn.functional.interpolate(portrait.fine, (64, 64), mode="area")
+    portrait = replace(portrait, fine=small)
+    by_graph = replace(load_graph_avatar(base_export.folder / "encode.onnx").encode(photo), fine=small)
+    (head,) = heads(1, 32, seed=4)
+    wanted = TorchBase(avatar, portrait, TORCH).draw(head.image, head.pose)
+    for encoded in (portrait, by_graph):
+        drawn = GraphBase(base_export.folder / "drive.onnx", encoded, ORT).draw(head.image, head.pose)
+        assert np.abs(drawn.premultiplied - wanted.premultiplied).max() < 5e-3
+        assert np.allclose(drawn.pose.rotation, wanted.pose.rotation, atol=1e-4)
+        assert drawn.pose.scale == pytest.approx(wanted.pose.scale, rel=1e-4)
+
+
+def test_a_student_is_the_same_avatar_in_torch_and_as_a_graph(
+    student: Student, student_export: ExportReport, tmp_path: Path
+) -> None:
+    save_student(tmp_path / "student.safetensors", student)
+    (head,) = heads(1, 64, seed=5)
+    drawn = {
+        name: TorchStudent(tmp_path / "student.safetensors", name, TORCH).draw(head.image, head.pose).premultiplied
+        for name in ("ada", "cy")
+    }
+    graph = GraphStudent(student_export.folder / "student.onnx", "cy", ORT).draw(head.image, head.pose).premultiplied
+    assert np.abs(graph - drawn["cy"]).max() < 0.02, "the file stores float16"
+    assert np.abs(graph - drawn["ada"]).max() > 0.05
+    with pytest.raises(WeightsError, match="no avatar 'zoe'"):
+        GraphStudent(student_export.folder / "student.onnx", "zoe", ORT)
+
+
+def test_live_records_a_student_driven_by_a_video(student_export: ExportReport, tmp_path: Path) -> None:
+    out = tmp_path / "live.mp4"
+    words = ["live", "--student", str(student_export.folder / "student.onnx"), "--input", str(demo_driver())]
+    words += ["-o", str(out), "--no-window", "--size", "64", "--threads", "1"]
+    result = CliRunner().invoke(app, [*words, "--runtime", "onnxruntime", "--precision", "float32"])
+    assert result.exit_code == 0, result.output
+    assert "Running with onnxruntime float32, 1 thread" in result.output and "latency" in result.output
+    frames = [frame.image for frame in VideoReader(out)]
+    assert len(frames) >= 2 and frames[0].shape == (64, 64, 3)
+
+
+def test_wishes_that_no_file_can_fulfil_are_refused_before_anything_runs(
+    student_export: ExportReport, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    with pytest.raises(ConfigError, match="neither"):
+        choose_engine(None, None, None, "nano", Wish(), say=said.append)
+    with pytest.raises(WeightsError, match="does not exist"):
+        choose_engine(tmp_path / "none.safetensors", None, None, "nano", Wish(), say=said.append)
+    with pytest.raises(ConfigError, match="cannot be run as wished"):
+        graph = student_export.folder / "student.onnx"
+        choose_engine(graph, None, None, "nano", Wish(runtime="torch"), say=said.append)
+    assert said == []
