@@ -24,6 +24,8 @@ class DataConfig(Config):
     """Of streamed data: pairs that it makes until it moves on by one shard."""
     cross_identity: float = Field(default=0.0, ge=0, le=1)
     """Share of pairs whose driver is another person with the same motion (exact target; synthetic clips only)."""
+    expressive: float = Field(default=0.0, ge=0, le=1)
+    """Share of pairs that prefer targets whose expression is not the source's (synthetic clips only)."""
     flip: bool = True
     """Mirror half of the pairs, source, target and driver together (B.1)."""
     driver_augmentation: bool = True

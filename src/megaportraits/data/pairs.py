@@ -25,7 +25,8 @@ ROLES = ("source", "target", "driver")
 class PairDataset(Dataset[dict[str, Tensor]]):
     """Item k is one training pair, drawn by a generator seeded with (seed, k).
 
-    - source: a frame of a random clip; target: another frame of the same clip.
+    - source: a frame of a random clip; target: another frame of the same clip, with probability `expressive` rather one
+      whose expression is another.
     - driver: the target itself, or with probability `cross_identity` another person of the same motion group
       making the target's motion, so that cross-driving has an exact answer.
 
@@ -35,6 +36,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         size: side of the images, pixels.
         seed: of all draws.
         cross_identity: see above; clips without a motion group are always driven by themselves.
+        expressive: see above; clips without expression labels draw all frames alike.
         expression_names: the read-out's coefficients; clips that do not know one give NaN for it. None: the data's.
         stream_shards, stream_draws: see `StreamIndex`.
     """
@@ -47,13 +49,14 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         size: int,
         seed: int = 0,
         cross_identity: float = 0.0,
+        expressive: float = 0.0,
         expression_names: tuple[str, ...] | None = (),
         stream_shards: int = 4,
         stream_draws: int = 256,
     ) -> None:
         self.index = open_clips(folder, seed=seed, shards=stream_shards, draws=stream_draws)
         self.length, self.size, self.seed = length, size, seed
-        self.cross_identity = cross_identity
+        self.cross_identity, self.expressive = cross_identity, expressive
         self.expression_names = self.index.expression_names() if expression_names is None else expression_names
         if cross_identity > 0 and isinstance(self.index, ClipIndex):
             _ = self.index.groups  # once, for all loading processes
@@ -79,6 +82,8 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         count = len(record.frames)
         first = int(rng.integers(count))
         second = int((first + 1 + rng.integers(max(count - 1, 1))) % count)
+        if rng.random() < self.expressive:
+            second = other_expression(record, first, second, rng)
         driver_clip = self._partner(clips, clip, rng)
         item: dict[str, Tensor] = {"identity": torch.tensor(clip), "cross": torch.tensor(driver_clip != clip)}
         frames = {"source": (clip, first), "target": (clip, second), "driver": (driver_clip, second)}
@@ -143,6 +148,16 @@ def resize(image: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
         return image
     how = cv2.INTER_AREA if image.shape[0] > size else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(image, (size, size), interpolation=how))
+
+
+def other_expression(record: ClipRecord, first: int, second: int, rng: np.random.Generator) -> int:
+    """A frame drawn by the squared distance of its coefficients to the first's; `second` where none are known."""
+    expressions = [labels.expression for labels in record.frames]
+    if any(e is None for e in expressions):
+        return second
+    known = np.stack([e for e in expressions if e is not None]).astype(np.float64)
+    distance = ((known - known[first]) ** 2).sum(1)
+    return int(rng.choice(len(distance), p=distance / distance.sum())) if distance.sum() > 0 else second
 
 
 def readout_labels(labels: Any, record: ClipRecord, names: tuple[str, ...]) -> npt.NDArray[np.float32]:

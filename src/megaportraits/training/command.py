@@ -60,7 +60,7 @@ def train_enhancer(
     data: Data,
     out: Out,
     config: Annotated[
-        str, typer.Option(help="nano-hr, nano-hr-no-cycle, nano-hr-no-source-skip, paper-hr or a YAML file.")
+        str, typer.Option(help="nano-hr, nano-hr-no-cycle, nano-hr-no-source-skip, paper-hr or a file.")
     ] = "nano-hr",
     base: Annotated[
         str | None, typer.Option(help="The frozen base model: a shipped name or a .safetensors file.")
@@ -109,6 +109,7 @@ def train_head_pose(
 
 
 def data_paths(data: str | Path) -> list[str]:
+    """Overrides that name a folder of shards, or its `train` and `val`."""
     if "://" in str(data):  # streamed: taken as it is given
         return [f"data.path={data}"]
     data = Path(data)

@@ -20,6 +20,7 @@ def _pairs(config: TrainBaseConfig, path: str, length: int, seed: int) -> PairDa
         size=config.model.image_size,
         seed=seed,
         cross_identity=config.data.cross_identity,
+        expressive=config.data.expressive,
         expression_names=None,
         stream_shards=config.data.stream_shards,
         stream_draws=config.data.stream_draws,

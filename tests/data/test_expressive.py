@@ -1,0 +1,35 @@
+"""Pairs that prefer another expression."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from megaportraits.data.clips import ClipRecord, FrameLabels
+from megaportraits.data.pairs import other_expression
+
+
+def record(expressions: list[list[float] | None]) -> ClipRecord:
+    frames = [
+        FrameLabels(
+            rotation=np.eye(3, dtype=np.float32),
+            translation=np.zeros(2, np.float32),
+            scale=1.0,
+            expression=None if e is None else np.array(e, np.float32),
+        )
+        for e in expressions
+    ]
+    return ClipRecord("clip", "lifted", "someone", None, 32, 25.0, ("jawOpen", "eyeBlink_L"), tuple(frames))
+
+
+def test_frames_are_drawn_by_the_squared_distance_of_their_expressions() -> None:
+    clip, rng = record([[0.0, 0.0], [0.0, 0.0], [0.2, 0.0], [0.0, 0.4]]), np.random.default_rng(0)
+    drawn = np.bincount([other_expression(clip, 0, 1, rng) for _ in range(5000)], minlength=4) / 5000
+    assert drawn[:2].sum() == 0
+    assert drawn[2] == pytest.approx(0.2, abs=0.03) and drawn[3] == pytest.approx(0.8, abs=0.03)
+
+
+def test_without_labels_or_differences_the_other_frame_stays() -> None:
+    rng = np.random.default_rng(0)
+    assert other_expression(record([[0.0, 0.0], None]), 0, 1, rng) == 1
+    assert other_expression(record([[0.5, 0.1], [0.5, 0.1]]), 0, 1, rng) == 1
