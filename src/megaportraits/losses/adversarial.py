@@ -5,7 +5,7 @@ Every function takes what `models.discriminator.Discriminator` gives: per scale 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -43,3 +43,19 @@ def feature_matching(real: Judgements, fake: Judgements) -> Tensor:
         for r, f in zip(wanted, got, strict=True)
     ]
     return torch.stack(terms).mean()
+
+
+def judge(discriminator: Callable[[Tensor], Judgements], real: Tensor, fake: Tensor) -> Tensor:
+    """The discriminator's hinge loss on images (B, 3, S, S) and (C, 3, S, S), which go through it as one batch."""
+    count, both = len(real), discriminator(torch.cat([real, fake]))
+    return discriminator_hinge([(s[:count], []) for s, _ in both], [(s[count:], []) for s, _ in both])
+
+
+def generator_terms(
+    discriminator: Callable[[Tensor], Judgements], prediction: Tensor, target: Tensor
+) -> dict[str, Tensor]:
+    """`adversarial` and `feature_matching`; gradient goes through the discriminator into the prediction."""
+    with torch.no_grad():
+        real = discriminator(target)
+    fake = discriminator(prediction)
+    return {"adversarial": generator_hinge(fake), "feature_matching": feature_matching(real, fake)}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from megaportraits.config import TrainBaseConfig
 from megaportraits.data.augment import flip
 from megaportraits.errors import TrainingError
-from megaportraits.losses.adversarial import discriminator_hinge, feature_matching, generator_hinge
+from megaportraits.losses.adversarial import generator_terms, judge
 from megaportraits.losses.contrastive import contrastive_loss
 from megaportraits.losses.correspondence import surface_loss, warp_loss
 from megaportraits.losses.foreground import feature_weight, masked_l1
@@ -196,22 +196,14 @@ class BaseStage(nn.Module):
         """The generator's side; gradient goes through the discriminator into the prediction."""
         assert self.discriminator is not None
         self._shown = prediction.detach(), target
-        with torch.no_grad():
-            real = self.discriminator(target)
-        fake = self.discriminator(prediction)
-        losses = {"adversarial": generator_hinge(fake), "feature_matching": feature_matching(real, fake)}
+        losses = generator_terms(self.discriminator, prediction, target)
         return {name: loss for name, loss in losses.items() if getattr(self.config.loss, name)}
 
     def _judge(self) -> Tensor:
         assert self.discriminator is not None and self._shown is not None, "the generator's phase comes first"
         fake, real = self._shown
         self._shown = None
-        both = self.discriminator(torch.cat([real, fake]))
-        halves = [
-            [(score[half], [f[half] for f in features]) for score, features in both]
-            for half in (slice(0, len(real)), slice(len(real), None))
-        ]
-        return discriminator_hinge(halves[0], halves[1])
+        return judge(self.discriminator, real, fake)
 
     def _label_losses(self, batch: Batch, fields: tuple[Tensor, Tensor], z: Tensor, pose_error: Tensor) -> Losses:
         """Against what synthetic clips know; `fields` are the displacements of W_s-> and W_->d."""

@@ -12,7 +12,7 @@ from megaportraits.config import LossConfig, TrainEnhancerConfig
 from megaportraits.data.augment import flip
 from megaportraits.data.photos import PhotoDataset
 from megaportraits.errors import ConfigError
-from megaportraits.losses.adversarial import discriminator_hinge, feature_matching, generator_hinge
+from megaportraits.losses.adversarial import feature_matching, generator_hinge, judge
 from megaportraits.losses.cycle import low_resolution_cycle
 from megaportraits.losses.foreground import masked_l1
 from megaportraits.models.base import BaseModel
@@ -174,9 +174,7 @@ class EnhancerStage(nn.Module):
         assert self.discriminator is not None and self._shown is not None, "the generator's phase comes first"
         fake, real = self._shown
         self._shown = None
-        both = self.discriminator(torch.cat([real, fake]))
-        count = len(real)
-        return discriminator_hinge([(s[:count], []) for s, _ in both], [(s[count:], []) for s, _ in both])
+        return judge(self.discriminator, real, fake)
 
 
 def train_enhancer(config: TrainEnhancerConfig, out: Path, *, resume: bool = False) -> int:

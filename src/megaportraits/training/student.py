@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from megaportraits.config import LossConfig, TrainStudentConfig
 from megaportraits.data.augment import FEATURES_CM, color_jitter, degrade
 from megaportraits.data.lesson_items import LessonDataset, LessonSample
-from megaportraits.losses.adversarial import discriminator_hinge, feature_matching, generator_hinge
+from megaportraits.losses.adversarial import generator_terms, judge
 from megaportraits.losses.foreground import composite, masked_l1
 from megaportraits.models.discriminator import Discriminator
 from megaportraits.models.storage import load_student, save_student
@@ -120,17 +120,14 @@ class StudentStage(nn.Module):
         self._shown = prediction.detach(), target
         if not speaks:
             return {}
-        with torch.no_grad():
-            real = self.discriminator(target)
-        fake = self.discriminator(prediction)
-        losses = {"adversarial": generator_hinge(fake), "feature_matching": feature_matching(real, fake)}
+        losses = generator_terms(self.discriminator, prediction, target)
         return {name: loss for name, loss in losses.items() if getattr(self.config.loss, name)}
 
     def _judge(self) -> Tensor:
         assert self.discriminator is not None and self._shown is not None, "the student's phase comes first"
         fake, real = self._shown
         self._shown = None
-        return discriminator_hinge(self.discriminator(real), self.discriminator(fake))
+        return judge(self.discriminator, real, fake)
 
 
 def see_driver(batch: Batch, generator: torch.Generator | None) -> Tensor:
