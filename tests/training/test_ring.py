@@ -82,7 +82,9 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("ring")
     clips = write_clips(folder / "clips")
     config = tiny_run(clips)
-    config = config.model_copy(update={"data": config.data.model_copy(update={"flip": False})})
+    # Without a copy of the source's pixels: their cells make the gradient jump where rounding differs.
+    model = config.model.model_copy(update={"source_skip": False})
+    config = config.model_copy(update={"data": config.data.model_copy(update={"flip": False}), "model": model})
     _, batch = stage_and_batch(clips)
     batch["identity"] = torch.arange(4)
     uneven = batch | {"identity": torch.tensor([0, 1, 1, 1])}  # the second half sees one other person, the first two
@@ -114,8 +116,7 @@ def test_contrast_over_two_processes_has_the_gradient_of_one_with_the_same_batch
         assert spread.keys() == alone.keys()
         for parameter, gradient in alone.items():
             error = (spread[parameter] - gradient).norm() / gradient.norm().clamp_min(1e-3)
-            # Rounding that differs with the batch's shape moves a few samples to the next cell of a grid.
-            assert error < 2e-2, (parameter, float(error), float(gradient.norm()))
+            assert error < 1e-3, (parameter, float(error), float(gradient.norm()))
 
 
 def test_shares_average_to_one_and_follow_the_counts(two_processes: Any) -> None:
