@@ -22,7 +22,7 @@ from megaportraits.ops.warping import (
 Size = tuple[int, int, int]
 
 MOUTH_FACTOR, EYES_FACTOR = 3.0, 15.0
-"""Without them 15,000 pairs taught nano two thirds of how mouths open and nothing of how lids close."""
+"""Surface points there are a small share of all."""
 
 
 def driver_warp_error(displacement: Tensor, pose: Pose, image: Tensor, canonical: Tensor, size: Size) -> Tensor:
