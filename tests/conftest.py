@@ -28,6 +28,7 @@ TINY = {
     "groups": 2,
     "predict_matte": True,
     "source_skip": True,
+    "refine_flow": True,
     "expression_in_generator": True,
     "appearance": {
         "stem": 4,

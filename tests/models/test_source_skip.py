@@ -11,7 +11,7 @@ from megaportraits.config import ModelConfig
 from megaportraits.losses.correspondence import surface_loss
 from megaportraits.models.base import BaseModel
 from megaportraits.models.motion import Motion
-from megaportraits.models.source_skip import SourceSkip, SourceView, copy_large
+from megaportraits.models.source_skip import FlowRefinement, SourceSkip, SourceView, copy_large
 from megaportraits.ops.geometry import euler_to_matrix
 from megaportraits.ops.warping import Pose, identity_grid, warp_image
 
@@ -76,6 +76,24 @@ def test_the_copy_teaches_the_warps_and_the_surface(model: BaseModel) -> None:
         assert part is not None and part.output.conv.weight.grad is not None and part.output.conv.weight.grad.any()
     skip = model.generator_2d.skip
     assert skip is not None and skip.surface.weight.grad is not None and skip.surface.weight.grad.any()
+
+
+def test_the_refinement_starts_from_the_composed_warps_and_learns_from_the_copy(model: BaseModel) -> None:
+    refinement = model.generator_2d.refinement
+    assert refinement is not None
+    source, motion = torch.rand(1, 3, 32, 32), Motion(pose(), torch.randn(1, 12))
+    identity = model.encode(source, motion)
+    before = model.render(identity, motion).view
+    assert before is not None and before.flow.abs().max() < 1e-5
+    (before.image - torch.rand(1, 3, 32, 32)).abs().mean().backward()
+    assert refinement.output.conv.weight.grad is not None and refinement.output.conv.weight.grad.any()
+    with torch.no_grad():
+        refinement.output.conv.bias.copy_(torch.tensor([0.5, -20.0]))
+    after = model.render(identity, motion).view
+    assert after is not None
+    wanted = FlowRefinement.reach * torch.tensor([0.5, -20.0]).tanh()
+    assert torch.allclose(after.flow[0].mean((1, 2)), wanted, atol=1e-5)
+    assert torch.allclose(after.image, warp_image(source, after.flow))
 
 
 def test_surface_loss_is_the_mean_error_over_valid_cells() -> None:

@@ -103,6 +103,8 @@ class ModelConfig(Config):
     """Ours: z scales and shifts the features of G_2D, for what a coarse warp cannot say: lids, gaze, teeth."""
     source_skip: bool = False
     """Ours: G_2D may copy the source's pixels along both warps, so that a small volume need not carry them."""
+    refine_flow: bool = False
+    """Ours: with the source skip, G_2D adds what the volume's cells are too large for: lids, corners of lips."""
     appearance: AppearanceConfig = AppearanceConfig()
     motion: MotionConfig = MotionConfig()
     warp: WarpConfig = WarpConfig()

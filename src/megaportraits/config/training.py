@@ -69,7 +69,9 @@ class LossConfig(Config):
     copied: float = 0.0
     """Of the source's moved pixels against the target's foreground (with model.source_skip)."""
     painted: float = 0.0
-    """Of what G_2D paints beside the copy (with model.source_skip): where all is copied it would never learn to."""
+    """Of what G_2D paints where the copy is wrong (with model.source_skip): else it would hardly learn to."""
+    flow: float = 0.0
+    """Of the flow along which pixels are copied against the known one (model.source_skip; synthetic clips only)."""
     surface: float = 0.0
     """Of the visible surface's depth against the known one (with model.source_skip; synthetic clips only)."""
 

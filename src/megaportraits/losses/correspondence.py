@@ -1,4 +1,4 @@
-"""Direct supervision of both warps by known surface coordinates. Ours: synthetic data knows where every point lies.
+"""Direct supervision of motion by known surface coordinates. Ours: synthetic data knows where every point lies.
 
 A frame's coordinate map holds, per visible surface point, its canonical position X (neutral expression, unrotated)
 and its camera depth. So the driver's warp must send the image point q to X, and the source's warp X back to q.
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from megaportraits.losses.foreground import EYES_CM, MOUTH_CM, in_box
+from megaportraits.ops.geometry import HEAD_HALF_CM
 from megaportraits.ops.warping import (
     Pose,
     canonical_to_image,
@@ -20,6 +21,8 @@ from megaportraits.ops.warping import (
 )
 
 Size = tuple[int, int, int]
+Surface = tuple[Tensor, Tensor]
+"""A coordinate map (B, h, w, 4) and where it holds, (B, h, w) bool."""
 
 MOUTH_FACTOR, EYES_FACTOR = 3.0, 15.0
 """Surface points there are a small share of all."""
@@ -63,13 +66,7 @@ def warp_loss(
     Returns:
         Scalar, grid units; 0 with gradient where nothing is valid.
     """
-    batch, height, width, _ = coords.shape
-    y, x = torch.meshgrid(
-        (torch.arange(height, device=coords.device) + 0.5) * (2 / height) - 1,
-        (torch.arange(width, device=coords.device) + 0.5) * (2 / width) - 1,
-        indexing="ij",
-    )
-    grid = torch.stack([x, y], -1)[None].expand(batch, -1, -1, -1)
+    grid = _cell_centres(coords)
     image = to_grid_units(torch.cat([grid, coords[..., 3:]], -1).flatten(1, 2), size[2])
     canonical = to_grid_units(coords[..., :3].flatten(1, 2), size[2])
     function = driver_warp_error if side == "driver" else source_warp_error
@@ -77,9 +74,7 @@ def warp_loss(
     with torch.no_grad():
         needed = (image_to_canonical(image, pose, size) - canonical).abs().sum(-1)
         weight = valid.flatten(1) * (1 + emphasis * needed)
-        points = coords.flatten(1, 2)
-        weight = weight * torch.where(in_box(points, MOUTH_CM), MOUTH_FACTOR, 1.0)
-        weight = weight * torch.where(in_box(points, EYES_CM), EYES_FACTOR, 1.0)
+        weight = weight * _feature_factor(coords.flatten(1, 2))
     return (error * weight).sum() / weight.sum().clamp_min(1)
 
 
@@ -98,3 +93,72 @@ def surface_loss(depth: Tensor, coords: Tensor, valid: Tensor) -> Tensor:
     depth = F.interpolate(depth[:, None], coords.shape[1:3], mode="bilinear", align_corners=False)[:, 0]
     error = (depth - to_grid_units(coords[..., 3], width)).abs()
     return (error * valid).sum() / valid.sum().clamp_min(1)
+
+
+@torch.no_grad()
+def origins(
+    source: Surface, points: Tensor, *, sigma_cm: float = 0.2, farthest_cm: float = 0.4
+) -> tuple[Tensor, Tensor]:
+    """Where surface points are seen in the source.
+
+    Args:
+        source: of the source.
+        points: (B, N, 3), canonical, crop units.
+        sigma_cm: of the Gaussian by which cells near a point count: the answer lies between cells.
+        farthest_cm: a point without a cell this near is hidden in the source.
+
+    Returns:
+        (B, N, 2), crop units, and (B, N) bool, whether the point is seen.
+    """
+    coords, valid = source
+    distance = torch.cdist(points, coords[..., :3].flatten(1, 2)) * HEAD_HALF_CM  # (B, N, h w)
+    distance = distance.masked_fill(~valid.flatten(1)[:, None], torch.inf)
+    nearest = distance.amin(-1)
+    seen = nearest < farthest_cm
+    weight = torch.softmax(-(distance.square() / (2 * sigma_cm**2)), -1).nan_to_num(0.0)
+    return weight @ _cell_centres(coords).flatten(1, 2), seen
+
+
+def flow_loss(
+    flow: Tensor, source: Surface, target: Surface, generator: torch.Generator, *, points: int = 640
+) -> Tensor:
+    """Mean error of a copying flow at random points of the visible surface, grid units.
+
+    Args:
+        flow: (B, 2, S, S), `models.source_skip.SourceView`'s.
+        source, target: of the same head.
+        generator: draws the points, mouths and eyes more densely, as `warp_loss` weighs them.
+        points: their number; each is compared with the whole source.
+
+    Returns:
+        Scalar; 0 with gradient where nothing is seen in both.
+    """
+    coords, valid = target[0].flatten(1, 2), target[1].flatten(1)
+    weight = _feature_factor(coords) * valid + 1e-9
+    chosen = torch.multinomial(weight.cpu(), points, replacement=True, generator=generator).to(coords.device)
+
+    def pick(values: Tensor) -> Tensor:
+        return values.gather(1, chosen[..., None].expand(-1, -1, values.shape[-1]))
+
+    origin, seen = origins(source, pick(coords[..., :3]))
+    seen = seen & valid.gather(1, chosen)
+    wanted = to_grid_units(origin - pick(_cell_centres(target[0]).flatten(1, 2)), flow.shape[-1])
+    got = pick(F.interpolate(flow, target[0].shape[1:3], mode="area").flatten(2).transpose(1, 2))
+    return ((got - wanted).abs().sum(-1) * seen).sum() / seen.sum().clamp_min(1)
+
+
+def _cell_centres(coords: Tensor) -> Tensor:
+    """Crop coordinates (B, h, w, 2) of a coordinate map's cells."""
+    batch, height, width, _ = coords.shape
+    y, x = torch.meshgrid(
+        (torch.arange(height, device=coords.device) + 0.5) * (2 / height) - 1,
+        (torch.arange(width, device=coords.device) + 0.5) * (2 / width) - 1,
+        indexing="ij",
+    )
+    return torch.stack([x, y], -1)[None].expand(batch, -1, -1, -1)
+
+
+def _feature_factor(points: Tensor) -> Tensor:
+    """How much more surface points (B, N, 3 or more) around mouth and eyes count, (B, N)."""
+    factor = torch.where(in_box(points, MOUTH_CM), MOUTH_FACTOR, 1.0)
+    return factor * torch.where(in_box(points, EYES_CM), EYES_FACTOR, 1.0)

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from megaportraits.config import ModelConfig
-from megaportraits.models.source_skip import SourceSkip, SourceView
+from megaportraits.models.source_skip import FlowRefinement, SourceSkip, SourceView
 from megaportraits.nn.blocks import BlockStyle, OutputHead, ResBlock, make_conv
 from megaportraits.ops.resample import downsample_volume, upsample_volume
+from megaportraits.ops.warping import warp_image
 
 
 def _resample(x: Tensor, stride: tuple[int, int, int]) -> Tensor:
@@ -86,9 +87,10 @@ class Modulation(nn.Module):
 class Generator2D(nn.Module):
     """G_2D: 8 ResBlock2Ds at the volume's resolution, three upsampling blocks, 3x3 convolution, sigmoid.
 
-    Two options are ours. With `expression_in_generator` z reaches G_2D directly: a volume with cells of a centimetre
+    Three options are ours. With `expression_in_generator` z reaches G_2D directly: a volume with cells of a centimetre
     moves lips, but lids close within one cell. With `source_skip` every upsampling block also sees the source's pixels
-    moved to the driver's view, and one more output says where they are copied.
+    moved to the driver's view, and one more output says where they are copied. With `refine_flow` the last block sees
+    them moved more finely than the volume can say.
     """
 
     def __init__(self, config: ModelConfig, style: BlockStyle) -> None:
@@ -103,6 +105,7 @@ class Generator2D(nn.Module):
             if config.expression_in_generator
             else None
         )
+        self.refinement = FlowRefinement(widths[-2], style) if config.source_skip and config.refine_flow else None
         self.up = nn.ModuleList(ResBlock(2, a + extra, b, style) for a, b in itertools.pairwise(widths))
         self.output = OutputHead(2, widths[-1], self.outputs + (1 if config.source_skip else 0), style)
 
@@ -123,22 +126,25 @@ class Generator2D(nn.Module):
         x = features
         for index, block in enumerate(self.blocks):
             x = block(self._modulated(x, z, index))
-        if self.skip is None:
-            return self._up(x, z, None), None
-        assert source is not None and origins is not None, "a source skip needs the source and its origins"
-        moved, flow, depth = self.skip(x, source, origins)
-        x = self._up(x, z, moved)
-        painted, alpha, copied = x[:, :3], x[:, 3 : self.outputs], x[:, self.outputs :]
-        image = torch.cat([copied * moved + (1 - copied) * painted, alpha], 1)
-        return image, SourceView(moved, flow, depth, copied, painted)
-
-    def _up(self, x: Tensor, z: Tensor, moved: Tensor | None) -> Tensor:
+        moved: Tensor | None = None
+        if self.skip is not None:
+            assert source is not None and origins is not None, "a source skip needs the source and its origins"
+            moved, flow, depth = self.skip(x, source, origins)
         for index, block in enumerate(self.up, len(self.blocks)):
-            x = F.interpolate(self._modulated(x, z, index), scale_factor=2, mode="nearest")
+            x = self._modulated(x, z, index)
+            if self.refinement is not None and source is not None and block is self.up[-1]:
+                flow = self.refinement(x, flow)
+                moved = warp_image(source, flow)
+            x = F.interpolate(x, scale_factor=2, mode="nearest")
             if moved is not None:
                 x = torch.cat([x, F.interpolate(moved, x.shape[-2:], mode="area").to(x.dtype)], 1)
             x = block(x)
-        return self.output(x).float().sigmoid()
+        x = self.output(x).float().sigmoid()
+        if moved is None:
+            return x, None
+        painted, alpha, copied = x[:, :3], x[:, 3 : self.outputs], x[:, self.outputs :]
+        image = torch.cat([copied * moved + (1 - copied) * painted, alpha], 1)
+        return image, SourceView(moved, flow, depth, copied, painted)
 
     def _modulated(self, x: Tensor, z: Tensor, index: int) -> Tensor:
         return x if self.modulations is None else self.modulations[index](x, z)

@@ -2,7 +2,8 @@
 
 The paper carries every pixel through the volume v_s. A volume small enough for a laptop cannot: it keeps what moves
 where, and the photograph itself keeps the skin. The composed warp says for each voxel of the driver's view where in
-the source it comes from; a softmax along depth picks the visible voxel, which leaves a 2D flow.
+the source it comes from; a softmax along depth picks the visible voxel, which leaves a 2D flow. What happens within
+one cell of the volume, lids and the corners of lips, a finer network adds to it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from megaportraits.nn.blocks import make_conv
+from megaportraits.nn.blocks import BlockStyle, OutputHead, ResBlock, make_conv
 from megaportraits.ops.warping import identity_grid, warp_image
 
 
@@ -58,6 +59,24 @@ class SourceSkip(nn.Module):
         unit = (width - 1) / width * size / (size - 1)
         flow = F.interpolate((origin - here) * unit, (size, size), mode="bilinear", align_corners=False)
         return warp_image(source, flow), flow, depth
+
+
+class FlowRefinement(nn.Module):
+    """A residual 2D flow from G_2D's finest features before its last block; none at the start of training."""
+
+    reach = 0.25
+    """The most it adds, grid units: 4 cm."""
+
+    def __init__(self, channels: int, style: BlockStyle) -> None:
+        super().__init__()
+        self.block = ResBlock(2, channels, channels // 2, style)
+        self.output = OutputHead(2, channels // 2, 2, style)
+        self.output.zero()
+
+    def forward(self, features: Tensor, flow: Tensor) -> Tensor:
+        """Features (B, C, h, w) and the composed warp's flow (B, 2, S, S) to the flow with what it lacks."""
+        residual = self.reach * torch.tanh(self.output(self.block(features)).float())
+        return flow + F.interpolate(residual, flow.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def copy_large(image: Tensor, source: Tensor, view: SourceView) -> Tensor:

@@ -103,8 +103,8 @@ def sample_expression(rng: Rng) -> Weights:
 
 
 def _mouth(rng: Rng, weights: Weights) -> None:
-    if rng.random() < 0.65:
-        weights["jawOpen"] = 0.85 * float(rng.beta(1.1, 2.6))
+    if rng.random() < 0.7:
+        weights["jawOpen"] = 0.9 * float(rng.beta(1.1, 1.6))
     kind, strength = rng.random(), float(rng.beta(1.5, 1.5))
     if kind < 0.33:
         _both(rng, weights, "mouthSmile", strength, one_sided=0.12)

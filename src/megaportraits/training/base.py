@@ -13,11 +13,12 @@ from megaportraits.data.augment import flip
 from megaportraits.errors import TrainingError
 from megaportraits.losses.adversarial import generator_terms, judge
 from megaportraits.losses.contrastive import contrastive_loss
-from megaportraits.losses.correspondence import surface_loss, warp_loss
+from megaportraits.losses.correspondence import flow_loss, surface_loss, warp_loss
 from megaportraits.losses.foreground import feature_weight, masked_l1
 from megaportraits.models.base import BaseModel, Identity, Output
 from megaportraits.models.discriminator import Discriminator
 from megaportraits.models.motion import Motion
+from megaportraits.models.source_skip import SourceView
 from megaportraits.models.storage import load_base, load_head_pose, load_motion, save_base
 from megaportraits.nn.spectral import add_spectral_norm
 from megaportraits.ops.geometry import geodesic_distance
@@ -38,6 +39,10 @@ SPECTRAL_PARTS = ("appearance", "embed_z", "warp_source", "generator_3d", "warp_
 
 LABEL_LOSSES = ("pose", "expression", "warp_source", "warp_driver")
 """What needs no image; with nothing else switched on, none is made, and motion and warps learn several times faster."""
+
+
+PAINTED_FLOOR = 0.05
+"""Painting counts by the copy's error, plus this: a perfect copy would leave nothing to learn from."""
 
 
 class BaseStage(nn.Module):
@@ -91,6 +96,7 @@ class BaseStage(nn.Module):
             "surface": w.surface,
             "copied": w.copied,
             "painted": w.painted,
+            "flow": w.flow,
         }
         return {name: weight for name, weight in weights.items() if weight} | self.perceptual.weights
 
@@ -115,7 +121,7 @@ class BaseStage(nn.Module):
                 fix="Raise optim.batch_size to two per part, or set loss.contrastive=0.",
             )
         output, crossed = self._generate(identity, Motion(driver_pose, z_driver), contrasts)
-        losses = self._image_losses(batch, output, views)
+        losses = self._image_losses(batch, output, views, generator)
         losses |= self._label_losses(batch, (identity.displacement, output.displacement), z, pose_error)
         if contrasts:
             losses["contrastive"] = self._contrastive(batch, output, crossed, driver_pose, z_driver, views)
@@ -167,7 +173,7 @@ class BaseStage(nn.Module):
         out = self.model.render(with_previous(identity), both)
         return out[:count], out[count:]
 
-    def _image_losses(self, batch: Batch, output: Output, views: Views) -> Losses:
+    def _image_losses(self, batch: Batch, output: Output, views: Views, generator: torch.Generator) -> Losses:
         w, losses = self.config.loss, {}
         prediction = output.over(views.target_color)
         if output.alpha is None:  # the paper's form: compare on the target's foreground
@@ -183,13 +189,26 @@ class BaseStage(nn.Module):
         losses |= self.perceptual(prediction, views.target, label_pose(batch, "target"))
         if self.discriminator is not None:
             losses |= self._adversarial(prediction, views.target)
-        if w.copied and output.view is not None:
-            losses["copied"] = masked_l1(output.view.image, views.target, views.target_matte)
-        if w.painted and output.view is not None:
-            shown = views.target_matte if weight is None else views.target_matte * weight
-            losses["painted"] = masked_l1(output.view.painted, views.target, shown)
-        if w.surface and output.view is not None:
-            losses["surface"] = surface_loss(output.view.depth, batch["target_coords"], batch["target_valid"])
+        if output.view is not None:
+            losses |= self._copy_losses(batch, output.view, views, weight, generator)
+        return losses
+
+    def _copy_losses(
+        self, batch: Batch, view: SourceView, views: Views, weight: Tensor | None, generator: torch.Generator
+    ) -> Losses:
+        """Of the source skip: what is copied, what is painted, and where both come from."""
+        w, losses = self.config.loss, {}
+        shown = views.target_matte if weight is None else views.target_matte * weight
+        if w.copied:
+            losses["copied"] = masked_l1(view.image, views.target, views.target_matte)
+        if w.painted:
+            missed = (view.image.detach() - views.target).abs().mean(1, keepdim=True)
+            losses["painted"] = masked_l1(view.painted, views.target, shown * (PAINTED_FLOOR + missed))
+        if w.surface:
+            losses["surface"] = surface_loss(view.depth, batch["target_coords"], batch["target_valid"])
+        if w.flow:
+            source, target = ((batch[f"{role}_coords"], batch[f"{role}_valid"]) for role in ("source", "target"))
+            losses["flow"] = flow_loss(view.flow, source, target, generator)
         return losses
 
     def _adversarial(self, prediction: Tensor, target: Tensor) -> Losses:

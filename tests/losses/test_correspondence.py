@@ -1,0 +1,65 @@
+"""The flow that the surface maps of two frames imply."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from megaportraits.losses.correspondence import Surface, flow_loss, origins
+
+SIZE, CELLS = 128, 64
+CELL = 2 / CELLS  # crop units
+
+
+def plane(shift: float = 0.0) -> Surface:
+    """A flat head that fills the crop; `shift` moves it to the right, crop units."""
+    at = (torch.arange(CELLS) + 0.5) * CELL - 1
+    y, x = torch.meshgrid(at, at, indexing="ij")
+    zero = torch.zeros_like(x)
+    coords = torch.stack([x - shift, y, zero, zero], -1)[None]
+    return coords, (x - shift).abs()[None] < 1
+
+
+def constant(shift: float) -> Tensor:
+    """A copying flow that fetches everything from `shift` further right, crop units."""
+    flow = torch.zeros(1, 2, SIZE, SIZE)
+    flow[:, 0] = shift * SIZE / (SIZE - 1)
+    return flow
+
+
+@pytest.mark.parametrize("cells", [0, 3, 2.5])
+def test_flow_that_fetches_every_point_from_where_it_was_has_no_loss(cells: float) -> None:
+    moved = plane(cells * CELL)
+    loss = flow_loss(constant(-cells * CELL), plane(), moved, torch.Generator().manual_seed(0))
+    still = flow_loss(constant(0.0), plane(), moved, torch.Generator().manual_seed(0))
+    assert loss.item() < 2e-3  # a tenth of a pixel; the border's cells have neighbours on one side only
+    assert still.item() == pytest.approx(cells * CELL * SIZE / (SIZE - 1), abs=2e-3)
+
+
+def test_points_between_cells_are_found_between_them() -> None:
+    point = torch.tensor([[[0.37 * CELL, -0.21 * CELL, 0.0]]])
+    at, seen = origins(plane(), point)
+    assert seen.all()
+    assert (at - point[..., :2]).abs().max() < 0.1 * CELL
+
+
+def test_what_the_source_hides_says_nothing() -> None:
+    coords, valid = plane()
+    left = valid & (coords[..., 0] < 0)
+    points = torch.tensor([[[-0.5, 0.0, 0.0], [0.5, 0.0, 0.0], [-0.5, 0.0, 0.1]]])  # the third 1.6 cm behind
+    assert origins((coords, left), points)[1].tolist() == [[True, False, False]]
+    flow = constant(0.3).requires_grad_()
+    loss = flow_loss(flow, (coords, valid & False), (coords, valid), torch.Generator().manual_seed(0))
+    loss.backward()
+    assert loss.item() == 0
+    assert flow.grad is not None and not flow.grad.any()
+
+
+def test_every_sample_is_compared_with_its_own_source() -> None:
+    surfaces = [plane(), plane(4 * CELL)]
+    source = tuple(torch.cat(x) for x in zip(*surfaces, strict=True))
+    target = tuple(torch.cat([x, x]) for x in plane())
+    flow = torch.cat([constant(0.0), constant(4 * CELL)])
+    assert flow_loss(flow, source, target, torch.Generator().manual_seed(0)) < 2e-3
+    assert flow_loss(flow.flip(0), source, target, torch.Generator().manual_seed(0)) > 0.1
