@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from megaportraits.config.base import Config
 from megaportraits.config.model import DiscriminatorConfig
-from megaportraits.config.training import OptimConfig, RunConfig
+from megaportraits.config.training import OptimConfig, PictureLossConfig, RunConfig
 
 _REDUCTION = 32
 """How much smaller a ResNet-18's features are than its image."""
@@ -71,24 +71,9 @@ class StudentDataConfig(Config):
     """Drivers change colours, sharpness and (where their matte is known) background; what they do stays."""
 
 
-class StudentLossConfig(Config):
-    """Weights; 0 switches a loss off. The paper's student has perceptual and adversarial losses only (B.1)."""
+class StudentLossConfig(PictureLossConfig):
+    """The student's: the paper's has perceptual and adversarial losses only (B.1)."""
 
-    reconstruction: float = 0.0
-    """Ours: L1."""
-    reconstruction_emphasis: float = 0.0
-    """How much more mouth and eyes count in it."""
-    matte: float = 0.0
-    """Ours: L1 of alpha, for students that predict one."""
-    perceptual: float = 20.0
-    perceptual_network: Literal["vgg19", "effnet-lite0"] = "vgg19"
-    perceptual_scales: int = 4
-    face: float = 4.0
-    gaze: float = 5.0
-    gaze_network: str = "gaze.safetensors"
-    """Weights that `megaportraits train gaze` wrote."""
-    adversarial: float = 1.0
-    feature_matching: float = 40.0
     adversarial_from: int = Field(default=0, ge=0)
     """Step from which on the discriminator has a say; it learns from the start."""
 

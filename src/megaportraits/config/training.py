@@ -36,12 +36,15 @@ class DataConfig(Config):
     """Drivers keep a background that is not the target's, as at inference without a matting network per frame."""
 
 
-class LossConfig(Config):
-    """Weights; 0 switches a loss off. The paper's where the paper has them (4.1)."""
+class PictureLossConfig(Config):
+    """Weights of losses on pictures; 0 switches a loss off. The paper's where the paper has them (4.1)."""
 
     reconstruction: float = 0.0
+    """Ours: L1."""
     reconstruction_emphasis: float = 0.0
-    """How much more mouth and eyes count in it (synthetic clips only)."""
+    """How much more mouth and eyes count in it (where it is known which pixels they are)."""
+    matte: float = 0.0
+    """Ours: L1 of alpha, for models that predict one."""
     perceptual: float = 20.0
     perceptual_network: Literal["vgg19", "effnet-lite0"] = "vgg19"
     perceptual_scales: int = 4
@@ -53,13 +56,17 @@ class LossConfig(Config):
     """Weights that `megaportraits train gaze` wrote."""
     adversarial: float = 1.0
     feature_matching: float = 40.0
+
+
+class LossConfig(PictureLossConfig):
+    """The base model's."""
+
     contrastive: float = 2.0
     contrastive_scale: float = 5.0
     contrastive_margin: float = 0.2
     contrastive_margin_on: Literal["positives", "both"] = "positives"
     contrastive_every: int = Field(default=1, ge=1)
     """Steps between two contrastive terms (each costs a second generator pass and re-encoding)."""
-    matte: float = 0.0
     pose: float = 0.0
     """Supervises the head-pose network on labels while the base trains."""
     expression: float = 0.0

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from megaportraits.config import LossConfig, TrainEnhancerConfig
+from megaportraits.config import PictureLossConfig, TrainEnhancerConfig
 from megaportraits.data.augment import flip
 from megaportraits.data.photos import PhotoDataset
 from megaportraits.errors import ConfigError
@@ -64,7 +64,7 @@ class EnhancerStage(nn.Module):
         self._base = (base,)  # a tuple hides it from state dicts and optimizers
         w = config.loss
         self.perceptual = PerceptualTerms(
-            LossConfig(
+            PictureLossConfig(
                 perceptual=w.perceptual,
                 perceptual_network=w.perceptual_network,
                 perceptual_scales=w.perceptual_scales,

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from megaportraits import weights
-from megaportraits.config import LossConfig
+from megaportraits.config import PictureLossConfig
 from megaportraits.losses.perceptual import perceptual_loss
 from megaportraits.models.motion import crop_face
 from megaportraits.models.storage import load_gaze
@@ -32,7 +32,7 @@ class PerceptualTerms:
         WeightsError: a network that is switched on cannot be had.
     """
 
-    def __init__(self, config: LossConfig) -> None:
+    def __init__(self, config: PictureLossConfig) -> None:
         self.config = config
         self.general = f"perceptual_{config.perceptual_network.replace('-', '_')}"
         every = {self.general: config.perceptual, "face": config.face, "gaze": config.gaze}

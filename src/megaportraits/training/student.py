@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from megaportraits.config import LossConfig, TrainStudentConfig
+from megaportraits.config import TrainStudentConfig
 from megaportraits.data.augment import FEATURES_CM, color_jitter, degrade
 from megaportraits.data.lesson_items import LessonDataset, LessonSample
 from megaportraits.losses.adversarial import generator_terms, judge
@@ -46,16 +46,7 @@ class StudentStage(nn.Module):
         super().__init__()
         self.config, self.model = config, model
         w = config.loss
-        self.perceptual = PerceptualTerms(
-            LossConfig(
-                perceptual=w.perceptual,
-                perceptual_network=w.perceptual_network,
-                perceptual_scales=w.perceptual_scales,
-                face=w.face,
-                gaze=w.gaze,
-                gaze_network=w.gaze_network,
-            )
-        )
+        self.perceptual = PerceptualTerms(w)
         adversarial = bool(w.adversarial or w.feature_matching)
         self.discriminator = Discriminator(config.discriminator) if adversarial else None
         self.phases = ("student", "discriminator") if adversarial else ("student",)
