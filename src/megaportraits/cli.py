@@ -291,6 +291,21 @@ def synth_driver(
     typer.echo(str(out))
 
 
+@app.command("synth-portrait")
+def synth_portrait(
+    head: Annotated[Path, typer.Option(help="ICT-FaceKit: packed .npz or its FaceXModel folder.")],
+    out: Annotated[Path, typer.Option(help="The picture to write.")],
+    size: Annotated[int, typer.Option(help="Pixels along each side.")] = 448,
+    person: Annotated[int, typer.Option(help="Number of the procedural person.")] = 82,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Render a procedural person at rest: a photograph to try things with, which shows nobody."""
+    from megaportraits.synth.demo import render_portrait
+
+    render_portrait(head, out, size=size, person=person, overwrite=overwrite)
+    typer.echo(str(out))
+
+
 def main() -> None:
     """Run the program; expected errors become one clear message and exit code 1."""
     try:

@@ -103,8 +103,8 @@ def test_mouth_and_eyes_count_more_and_nothing_else() -> None:
     coords[0, 40, 40, :3] = torch.tensor([-3.0, -3.5, 9.0]) / 16  # an eye
     coords[0, 50, 50, :3] = torch.tensor([0.0, -8.0, 9.0]) / 16  # the forehead
     weight = feature_weight(coords, torch.ones(1, 64, 64, dtype=torch.bool), 64, emphasis=3.0)[0, 0]
-    assert weight[10, 10] == 4 and weight[40, 40] == 4
-    assert weight.sum() == 64 * 64 + 6
+    assert weight[10, 10] == 4 and weight[40, 40] == 10
+    assert weight.sum() == 64 * 64 + 3 + 9
 
 
 @pytest.mark.parametrize(("place", "factor"), [((3.0, 4.0, 8.0), EYES_FACTOR), ((0.0, -4.0, 8.0), MOUTH_FACTOR)])

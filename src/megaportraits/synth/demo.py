@@ -1,17 +1,19 @@
-"""The demo's driver: a procedural person who talks. It shows nobody, so that everybody may ship it."""
+"""Procedural people for demos: a driver who talks, and portraits. They show nobody, so everybody may ship them."""
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from megaportraits.media import VideoWriter
+from megaportraits.media import VideoWriter, write_image
 from megaportraits.synth.acting import act
 from megaportraits.synth.cg import CgCast
 from megaportraits.synth.head import MorphableHead
+from megaportraits.synth.stage import Motion, Rendering
 
 FPS = 25
 _TOP, _BOTTOM = (176, 190, 202), (120, 134, 148)  # of the wall behind
@@ -36,14 +38,24 @@ def render_driver(
     """
     model = MorphableHead.load(head)
     actor = CgCast(model).person(person)
-    wall = _wall(size)
     with VideoWriter(out, fps=FPS, overwrite=overwrite) as video:
         for motion in act(model, seconds, FPS):
-            frame = actor.render(motion, size, coords=False)
-            alpha = frame.matte[..., None].astype(np.float32) / 255
-            video.write(np.round(frame.image * alpha + wall * (1 - alpha)).astype(np.uint8))
+            video.write(_before_wall(actor.render(motion, size, coords=False)))
 
 
+def render_portrait(head: Path, out: Path, *, size: int = 448, person: int = 82, overwrite: bool = False) -> None:
+    """Write one procedural person, looking into the camera at rest, as a picture; arguments as `render_driver`'s."""
+    model = MorphableHead.load(head)
+    rest = Motion.about_neck(model.coefficients({}), (0, 0), np.eye(3))
+    write_image(out, _before_wall(CgCast(model).person(person).render(rest, size, coords=False)), overwrite=overwrite)
+
+
+def _before_wall(frame: Rendering) -> npt.NDArray[np.uint8]:
+    alpha = frame.matte[..., None].astype(np.float32) / 255
+    return np.round(frame.image * alpha + _wall(frame.image.shape[0]) * (1 - alpha)).astype(np.uint8)
+
+
+@cache
 def _wall(size: int) -> npt.NDArray[np.float32]:
     gradient = np.linspace(_TOP, _BOTTOM, size).astype(np.float32)
     return cv2.GaussianBlur(np.repeat(gradient[:, None], size, 1), (0, 0), 3)
