@@ -15,7 +15,7 @@ from megaportraits.data.clips import ClipRecord, Frame, FrameLabels, ShardWriter
 from megaportraits.data.pairs import PairDataset
 from megaportraits.errors import TrainingError
 from megaportraits.models.base import BaseModel
-from megaportraits.models.storage import load_base
+from megaportraits.models.storage import load_base, save_base
 from megaportraits.training import checkpoint
 from megaportraits.training.base import BaseStage, train_base
 from megaportraits.training.readout import readout_loss
@@ -129,6 +129,23 @@ def test_resume_is_exact(clips: Path, tmp_path: Path) -> None:
     assert all(torch.equal(straight[k], resumed[k]) for k in straight)
     lines = [json.loads(line) for line in (interrupted / "stats.jsonl").read_text().splitlines()]
     assert [e["step"] for e in lines if "lr" in e] == [1, 2, 3, 4, 5, 6]
+
+
+def test_only_the_named_parts_learn(clips: Path, tmp_path: Path) -> None:
+    start = tmp_path / "start.safetensors"
+    torch.manual_seed(1)
+    save_base(start, BaseModel(tiny_run(clips).model))
+    train_base(tiny_run(clips, 2, optim={"parts": ["generator_2d", "projection"]}), tmp_path / "run", init=start)
+    before, after = load_file(start), load_file(tmp_path / "run" / "base.safetensors")
+    changed = {name.partition(".")[0] for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed == {"generator_2d", "projection"}
+
+
+def test_unknown_parts_are_refused_by_name(clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="generator_4d") as caught:
+        train_base(tiny_run(clips, 2, optim={"parts": ["generator_4d"]}), tmp_path / "run")
+    assert "generator_2d" in str(caught.value.fix)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_is_never_overwritten_unasked(clips: Path, tmp_path: Path) -> None:

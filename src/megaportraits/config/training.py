@@ -87,6 +87,8 @@ class OptimConfig(Config):
     """AdamW (Adam, without weight decay) and a schedule (4.1, B.1; B.5)."""
 
     steps: int = 300_000
+    parts: tuple[str, ...] = ()
+    """Parts of the model that learn, by their names in its class, for fine-tuning; none named: all."""
     batch_size: int = Field(default=16, ge=1)
     """Of one step: all processes and accumulated parts together."""
     accumulate: int = Field(default=1, ge=1)

@@ -80,6 +80,22 @@ def phase_parameters(stage: Any) -> dict[str, list[nn.Parameter]]:
     return own
 
 
+def freeze_others(model: nn.Module, parts: tuple[str, ...]) -> None:
+    """Let only the named parts of a model learn.
+
+    Raises:
+        TrainingError: the model has no such part.
+    """
+    known = [name for name, part in model.named_children() if any(True for _ in part.parameters())]
+    if unknown := [name for name in parts if name not in known]:
+        raise TrainingError(
+            f"optim.parts names {', '.join(unknown)}, which the model does not have",
+            fix=f"Choose from {', '.join(known)}.",
+        )
+    for name, part in model.named_children():
+        part.requires_grad_(name in parts)
+
+
 def fit(
     stage: Any,
     dataset: Dataset[Batch],
@@ -99,6 +115,8 @@ def fit(
             finite; the disk is full.
     """
     optim, settings = config.optim, config.run
+    if optim.parts:
+        freeze_others(stage.model, optim.parts)
     run = Run(folder, settings.tensorboard)
     fabric = make_fabric(settings)
     run.check(resume=resume)
