@@ -10,7 +10,9 @@ import pytest
 
 from megaportraits.errors import FaceError, MediaError
 from megaportraits.faces.detector import FaceAnalyzer
+from megaportraits.faces.pose import fit_pose
 from megaportraits.media import Frame
+from megaportraits.ops.geometry import matrix_to_euler
 from megaportraits.pipeline.driver import FrameSource, HeadFollower, distance_from_neutral, find_neutral
 
 from .conftest import moved, write_video
@@ -48,13 +50,71 @@ def test_a_still_head_gives_still_crops_and_a_lost_one_none(analyzer: FaceAnalyz
 
 
 def test_the_largest_face_is_followed(analyzer: FaceAnalyzer, portrait: np.ndarray) -> None:
-    large = moved(portrait, 0)
-    small = large[::2, ::2]
-    both = np.full((192, 400, 3), 90, np.uint8)
-    both[:96, :128], both[:, 144:] = small, large
-    head = HeadFollower(analyzer, 48).look(Frame(both, 0, Fraction(1, 25))).head
+    head = HeadFollower(analyzer, 48).look(Frame(pair(portrait), 0, Fraction(1, 25))).head
     assert head is not None
     assert head.crop.center_x > 144
+
+
+def pair(portrait: np.ndarray) -> np.ndarray:
+    """A small face on the left, the same person's large one on the right of x = 144."""
+    large = moved(portrait, 0)
+    both = np.full((192, 400, 3), 90, np.uint8)
+    both[:96, :128], both[:, 144:] = large[::2, ::2], large
+    return both
+
+
+def test_faces_of_the_driver_are_counted_from_left_to_right(analyzer: FaceAnalyzer, portrait: np.ndarray) -> None:
+    both, alone = pair(portrait), pair(portrait)
+    alone[:, 144:] = 90
+    for number, left in ((1, True), (2, False)):
+        follower = HeadFollower(analyzer, 48, face=number)
+        heads = [follower.look(Frame(image, i, Fraction(1, 25))).head for i, image in enumerate((both, both))]
+        neutral = find_neutral(FrameSource([both, both]), analyzer, 48, face=number)
+        assert [head is not None and (head.crop.center_x < 144) for head in (*heads, neutral)] == [left] * 3
+    # The second face is waited for while there is one only, and missed where it never comes.
+    follower = HeadFollower(analyzer, 48, face=2)
+    heads = [follower.look(Frame(image, i, Fraction(1, 25))).head for i, image in enumerate((alone, both))]
+    assert heads[0] is None and heads[1] is not None and heads[1].crop.center_x > 144
+    with pytest.raises(FaceError, match="at least 3 faces in the driver, found at most 2"):
+        find_neutral(FrameSource([both, alone]), analyzer, 48, face=3)
+
+
+def test_a_still_head_before_a_noisy_camera_stays_still(analyzer: FaceAnalyzer, portrait: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    view = portrait[:300, 80:380].astype(np.float64)
+    follower = HeadFollower(analyzer, 48)
+    raw, calm = [], []
+    for index in range(50):
+        image = np.clip(view + rng.normal(0, 4, view.shape), 0, 255).astype(np.uint8)
+        head = follower.look(Frame(image, index, Fraction(1, 25))).head
+        assert head is not None
+        measured = fit_pose(head.face.landmarks)
+        for found, where in ((measured, raw), (head.pose, calm)):
+            where.append((*matrix_to_euler(found.rotation), *found.origin))
+    assert (np.std(calm[10:], axis=0) < 0.5 * np.std(raw[10:], axis=0)).all()
+    np.testing.assert_allclose(calm[0], raw[0])  # one picture alone is taken as it is measured
+
+
+def test_a_head_that_returns_to_the_neutral_place_returns_to_its_crop(
+    analyzer: FaceAnalyzer, portrait: np.ndarray
+) -> None:
+    shifts = [*range(0, 60, 6), *range(60, -1, -6)]
+    frames = [moved(portrait, shift) for shift in shifts]
+    neutral = find_neutral(FrameSource(frames[:1]), analyzer, 48)
+    follower = HeadFollower(analyzer, 48, rest=neutral.crop)
+    heads = [follower.look(Frame(image, i, Fraction(1, 25))).head for i, image in enumerate(frames)]
+    assert heads[10] is not None and heads[10].crop.center_x > neutral.crop.center_x + 20  # it followed
+    assert heads[0] is not None and heads[-1] is not None
+    assert heads[0].crop == heads[-1].crop == neutral.crop
+    rest, back = neutral.pose.to_crop_pose(neutral.crop), heads[-1].pose.to_crop_pose(heads[-1].crop)
+    np.testing.assert_allclose(back.translation, rest.translation, atol=0.02)
+    assert back.scale == pytest.approx(rest.scale, rel=0.02)
+    later = HeadFollower(analyzer, 48)
+    for index, image in enumerate(frames[:11]):
+        later.look(Frame(image, index, Fraction(1, 25)))
+    later.keep_near(neutral.crop)
+    head = later.look(Frame(frames[0], 12, Fraction(1, 25))).head
+    assert head is not None and head.crop == neutral.crop
 
 
 def test_the_upright_frame_is_the_neutral_one(analyzer: FaceAnalyzer, portrait: np.ndarray) -> None:

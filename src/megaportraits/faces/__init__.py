@@ -3,7 +3,7 @@
 from megaportraits.faces.crop import Crop, crop_of_pose, extract, head_crop, paste
 from megaportraits.faces.detector import Face, FaceAnalyzer
 from megaportraits.faces.pose import FacePose, fit_pose
-from megaportraits.faces.tracking import CropTracker, LandmarkSmoother, OneEuroFilter, fixed_crop
+from megaportraits.faces.tracking import CropTracker, OneEuroFilter, PoseSmoother
 
 __all__ = [
     "Crop",
@@ -11,12 +11,11 @@ __all__ = [
     "Face",
     "FaceAnalyzer",
     "FacePose",
-    "LandmarkSmoother",
     "OneEuroFilter",
+    "PoseSmoother",
     "crop_of_pose",
     "extract",
     "fit_pose",
-    "fixed_crop",
     "head_crop",
     "paste",
 ]

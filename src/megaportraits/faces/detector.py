@@ -8,7 +8,7 @@ muzzles, when `AnimalCheck` does not object.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import pi
@@ -190,6 +190,22 @@ class FaceAnalyzer:
         points = landmarks[:MESH_COUNT, :2]
         box = np.concatenate([points.min(0), points.max(0)])
         return Face(box, landmarks, presence, self._landmarks.blendshapes(landmarks))
+
+
+def pick_face(faces: Sequence[Face], number: int | None) -> Face | None:
+    """The one that is meant of the faces `FaceAnalyzer.detect` gives, largest first.
+
+    Args:
+        faces: of one image.
+        number: counted from 1, from left to right; None takes the largest.
+
+    Returns:
+        None where there are not so many.
+    """
+    if number is None:
+        return faces[0] if faces else None
+    from_left = sorted(faces, key=lambda face: float(face.box[0] + face.box[2]))
+    return from_left[number - 1] if number <= len(faces) else None
 
 
 def _tiles(width: int, height: int, side: float) -> list[Region]:

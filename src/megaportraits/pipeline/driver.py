@@ -12,9 +12,9 @@ import numpy as np
 
 from megaportraits.errors import FaceError
 from megaportraits.faces.crop import Crop, crop_of_pose, extract
-from megaportraits.faces.detector import Face, FaceAnalyzer
+from megaportraits.faces.detector import Face, FaceAnalyzer, pick_face
 from megaportraits.faces.pose import FacePose, fit_pose
-from megaportraits.faces.tracking import CropTracker
+from megaportraits.faces.tracking import CropTracker, PoseSmoother
 from megaportraits.media import Frame, VideoReader, is_video, read_image
 from megaportraits.media.images import UInt8
 from megaportraits.ops.geometry import matrix_to_euler
@@ -34,7 +34,7 @@ class HeadView:
     Attributes:
         image: (S, S, 3) uint8, the head crop.
         crop: where it lies in the frame.
-        pose: the landmarks' head pose, in pixels of the frame.
+        pose: the landmarks' head pose, in pixels of the frame; without their noise where a head is followed.
         face: landmarks and blendshapes.
     """
 
@@ -115,60 +115,101 @@ class FrameSource:
 
 
 class HeadFollower:
-    """Follows one head through frames: the largest face of the first frame that has one.
+    """Follows one head through the frames of a video: the face asked for, from the first frame that has it.
 
     Args:
         analyzer: used by this follower alone while it runs.
         size: side of the head crops.
+        face: which one, counted from 1 from left to right; None takes the largest.
+        rest: see `keep_near`.
     """
 
-    def __init__(self, analyzer: FaceAnalyzer, size: int) -> None:
-        self._analyzer = analyzer
+    def __init__(self, analyzer: FaceAnalyzer, size: int, *, face: int | None = None, rest: Crop | None = None) -> None:
+        self._finder = _Finder(analyzer, face)
         self._size = size
-        self._tracker = CropTracker("follow")
-        self._last: Face | None = None
+        self._tracker = CropTracker("follow") if rest is None else CropTracker("leash", crop=rest)
+        self._smooth = PoseSmoother()
+
+    def keep_near(self, rest: Crop) -> None:
+        """From now on stay with the crop of a neutral frame as far as the head allows.
+
+        Poses can then be compared with that frame's: where the head is as it was there, the crop is the same.
+        """
+        self._tracker = CropTracker("leash", crop=rest)
 
     def look(self, frame: Frame) -> DriverFrame:
         """Find the head in the next frame."""
-        if self._last is None:
-            face = next(iter(self._analyzer.detect(frame.image)), None)
-        else:
-            face = self._analyzer.track(frame.image, self._last)
+        face = self._finder.find(frame)
         if face is None:
+            self._smooth = PoseSmoother()
             return DriverFrame(frame, None)
-        self._last = face
-        pose = fit_pose(face.landmarks)
+        pose = self._smooth(fit_pose(face.landmarks), frame.time)
         crop = self._tracker.update(pose, frame.time)
         return DriverFrame(frame, HeadView(extract(frame.image, crop, self._size), crop, pose, face))
 
+    def missing(self, name: str) -> FaceError:
+        """What to tell about a driver of that name when no frame of it showed the face."""
+        fix = "Take a video in which a face is well visible, not in profile."
+        return self._finder.missing(name, "in any frame", fix)
 
-def find_neutral(source: FrameSource, analyzer: FaceAnalyzer, size: int) -> HeadView:
+
+class _Finder:
+    """One face through frames: found where it is asked for first, then tracked."""
+
+    def __init__(self, analyzer: FaceAnalyzer, number: int | None) -> None:
+        self._analyzer, self._number = analyzer, number
+        self._last: Face | None = None
+        self._most = 0
+
+    def find(self, frame: Frame) -> Face | None:
+        if self._last is None:
+            faces = self._analyzer.detect(frame.image)
+            self._most = max(self._most, len(faces))
+            face = pick_face(faces, self._number)
+        else:
+            face = self._analyzer.track(frame.image, self._last)
+        self._last = face or self._last
+        return face
+
+    def missing(self, name: str, where: str, fix: str) -> FaceError:
+        if not self._most:
+            return FaceError(f"Expected a face in {name}, found none {where}.", fix=fix)
+        return FaceError(
+            f"Expected at least {self._number} faces in {name}, found at most {self._most} {where}.",
+            fix="Faces are counted from 1, from left to right, in the first frame that shows so many.",
+        )
+
+
+def find_neutral(source: FrameSource, analyzer: FaceAnalyzer, size: int, *, face: int | None = None) -> HeadView:
     """The driver's most neutral head: mouth closed, eyes open, facing the camera.
 
     Looks at about `_NEUTRAL_LOOKS` frames spread over the first `_NEUTRAL_SECONDS`.
 
+    Args:
+        source: the driver.
+        analyzer: finds and follows the face.
+        size: side of the head crop.
+        face: which face, see `HeadFollower`.
+
     Raises:
-        FaceError: none of them shows a face.
+        FaceError: none of the frames shows that face.
     """
     frames = source.frames(_NEUTRAL_SECONDS)
     count = source.count(_NEUTRAL_SECONDS) or _NEUTRAL_LOOKS
     step = max(1, -(-count // _NEUTRAL_LOOKS))
     best: tuple[float, Frame, Face] | None = None
-    last: Face | None = None
+    finder = _Finder(analyzer, face)
     for frame in itertools.islice(frames, 0, None, step):
-        face = analyzer.track(frame.image, last) if last else next(iter(analyzer.detect(frame.image)), None)
-        last = face or last
-        if face is not None and (best is None or distance_from_neutral(face) < best[0]):
-            best = (distance_from_neutral(face), frame, face)
+        seen = finder.find(frame)
+        if seen is not None and (best is None or distance_from_neutral(seen) < best[0]):
+            best = (distance_from_neutral(seen), frame, seen)
     if best is None:
-        raise FaceError(
-            f"Expected a face in {source.name}, found none in its first {_NEUTRAL_SECONDS:.0f} seconds.",
-            fix="Relative motion starts from a neutral face: cut the video so that the face is seen early.",
-        )
-    _, frame, face = best
-    pose = fit_pose(face.landmarks)
+        fix = "Relative motion starts from a neutral face: cut the video so that the face is seen early."
+        raise finder.missing(source.name, f"in its first {_NEUTRAL_SECONDS:.0f} seconds", fix)
+    _, frame, seen = best
+    pose = fit_pose(seen.landmarks)
     crop = crop_of_pose(pose)
-    return HeadView(extract(frame.image, crop, size), crop, pose, face)
+    return HeadView(extract(frame.image, crop, size), crop, pose, seen)
 
 
 def distance_from_neutral(face: Face) -> float:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from megaportraits.errors import FaceError
 from megaportraits.faces.crop import Crop, head_crop
-from megaportraits.faces.detector import Face, FaceAnalyzer
+from megaportraits.faces.detector import Face, FaceAnalyzer, pick_face
 from megaportraits.media import VideoReader, is_video, read_image
 from megaportraits.media.images import UInt8
 from megaportraits.models.base import Identity
@@ -90,11 +90,8 @@ def find_source_head(source: Source, analyzer: FaceAnalyzer, number: int | None 
     """
     name = "the source" if isinstance(source, np.ndarray) else f"the source {source}"
     photo, faces = _look(source, analyzer, name)
-    if number is None:
-        face = faces[0]
-    elif number <= len(faces):
-        face = sorted(faces, key=lambda f: float(f.box[0] + f.box[2]))[number - 1]
-    else:
+    face = pick_face(faces, number)
+    if face is None:
         raise FaceError(
             f"Expected at least {number} faces in {name}, found {len(faces)}.",
             fix="Faces are counted from 1, from left to right.",
