@@ -44,6 +44,16 @@ def test_points_between_cells_are_found_between_them() -> None:
     assert (at - point[..., :2]).abs().max() < 0.1 * CELL
 
 
+def test_places_in_the_source_are_as_exact_under_autocast() -> None:
+    points = torch.rand(1, 50, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    points[..., 2] = 0
+    expected, _ = origins(plane(), points)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, _ = origins(plane(), points)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected)
+
+
 def test_what_the_source_hides_says_nothing() -> None:
     coords, valid = plane()
     left = valid & (coords[..., 0] < 0)

@@ -6,6 +6,7 @@ import torch
 from megaportraits.config import ModelConfig, TrainBaseConfig, load_config
 from megaportraits.errors import ShapeError
 from megaportraits.models.base import BaseModel
+from megaportraits.models.head_pose import HeadPoseNet
 from megaportraits.models.motion import Motion
 from megaportraits.nn.adaptive import AdaptiveGroupNorm
 from megaportraits.nn.blocks import BlockStyle, standardize_weight
@@ -180,3 +181,12 @@ def test_weight_standardization_on_first_convs_only() -> None:
         block = BaseModel(config).generator_2d.blocks[0]
     assert type(block.conv1).__name__ == "StandardizedConv2d"
     assert type(block.conv2) is torch.nn.Conv2d
+
+
+def test_poses_are_float32_numbers_under_autocast() -> None:
+    torch.manual_seed(0)
+    net = HeadPoseNet(4, 32, BlockStyle(groups=2, weight_standardization="all"))
+    torch.nn.init.normal_(net.head.weight)
+    with torch.autocast("cpu", torch.bfloat16):
+        place = net(torch.rand(8, 3, 32, 32)).translation
+    assert not torch.equal(place, place.bfloat16().float())

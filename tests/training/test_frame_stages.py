@@ -117,6 +117,15 @@ def test_one_cycle_is_torchs(steps: int) -> None:
         reference.step()
 
 
+@pytest.mark.parametrize(("steps", "pct_start"), [(10, 0.1), (2, 0.5), (1, 0.1)])
+def test_one_cycle_without_a_way_up_begins_at_the_top(steps: int, pct_start: float) -> None:
+    optim = OptimConfig(steps=steps, pct_start=pct_start, schedule="one-cycle", learning_rate=8e-4)
+    rates = [learning_rate(optim, step) for step in range(steps)]
+    assert rates == sorted(rates, reverse=True)
+    if steps > 1:
+        assert rates[0] == pytest.approx(8e-4) and rates[-1] == pytest.approx(8e-4 / 25e4)
+
+
 def test_a_jittered_crop_keeps_image_and_pose_together() -> None:
     """A bright dot on an eye stays on the projection of that eye."""
     pose = HeadPose(euler_to_matrix(10, 0, 5), np.array([0.05, 0.0]), 1.0)

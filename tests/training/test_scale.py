@@ -20,6 +20,7 @@ import yaml
 from megaportraits.config import TrainBaseConfig
 from megaportraits.data.clips import ClipIndex
 from megaportraits.errors import DataError, TrainingError
+from megaportraits.nn.spectral import add_spectral_norm
 from megaportraits.training import checkpoint
 from megaportraits.training.base import train_base
 from megaportraits.training.loop import _Share
@@ -95,14 +96,20 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(clips: Path, tmp_path: Pat
         train_base(tiny_run(clips, optim={"accumulate": 2}), tmp_path)
 
 
-def test_recomputing_the_3d_parts_changes_no_gradient(clips: Path) -> None:
-    gradients = []
+@pytest.mark.parametrize("spectral_norm", [False, True])
+def test_recomputing_the_3d_parts_changes_no_gradient(clips: Path, spectral_norm: bool) -> None:
+    gradients, buffers = [], []
     for recompute in (False, True):
         stage, batch = stage_and_batch(clips)
+        if spectral_norm:
+            for part in (stage.model.warp_source, stage.model.warp_driver, stage.model.generator_3d):
+                assert add_spectral_norm(part)
         stage.model.checkpoint_3d = recompute
         losses = stage("generator", batch, 2, torch.Generator().manual_seed(0))
         torch.stack(list(losses.values())).sum().backward()
         gradients.append({n: p.grad for n, p in stage.named_parameters()})
+        buffers.append(dict(stage.named_buffers()))
+    assert all(torch.equal(buffers[1][name], value) for name, value in buffers[0].items())
     plain, recomputed = gradients
     for name, gradient in plain.items():
         if gradient is None:

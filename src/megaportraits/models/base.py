@@ -10,6 +10,7 @@ x_s->d = G_2D(P(v_s->d))                (eq. 2)
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -173,9 +174,34 @@ class BaseModel(nn.Module):
 
     def _heavy(self, part: nn.Module, x: Tensor) -> Tensor:
         if self.checkpoint_3d and self.training and torch.is_grad_enabled():
-            return checkpoint(part, x, use_reentrant=False)
+            rewound = _Rewound(part)
+            return checkpoint(part, x, use_reentrant=False, context_fn=lambda: (nullcontext(), rewound))
         return part(x)
 
     @staticmethod
     def _no_displacement(volume: Tensor) -> Tensor:
         return torch.zeros(len(volume), 3, 1, 1, 1, device=volume.device).expand(-1, -1, *volume.shape[2:])
+
+
+class _Rewound:
+    """Inside, a part's buffers are what they were when this was made; afterwards they are again what they have become.
+
+    A spectral norm's vectors move on with every pass in training. Recomputation has to start where the first pass did:
+    else it divides by another norm, and its gradients are those of other weights.
+    """
+
+    def __init__(self, part: nn.Module) -> None:
+        self.buffers = list(part.buffers())
+        self.before = [buffer.clone() for buffer in self.buffers]
+        self.after: list[Tensor] = []
+
+    def __enter__(self) -> None:
+        self.after = [buffer.clone() for buffer in self.buffers]
+        self._set(self.before)
+
+    def __exit__(self, *_: object) -> None:
+        self._set(self.after)
+
+    def _set(self, values: list[Tensor]) -> None:
+        for buffer, value in zip(self.buffers, values, strict=True):
+            buffer.copy_(value)

@@ -31,5 +31,7 @@ class HeadPoseNet(nn.Module):
         """Image (B, 3, S, S) in [0, 1], a head crop, to its pose in crop units."""
         if image.shape[-1] != self.size:
             image = F.interpolate(image, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
-        out = self.head(self.trunk(image).mean((2, 3))).float()
+        features = self.trunk(image).mean((2, 3))
+        with torch.autocast(features.device.type, enabled=False):  # bfloat16 knows angles to half a degree only
+            out = self.head(features.float())
         return Pose(rotation_from_6d(out[:, :6]), out[:, 6:8], out[:, 8].clamp(-2, 2).exp())

@@ -31,7 +31,7 @@ def learning_rate(optim: OptimConfig, step: int) -> float:
 def _one_cycle(optim: OptimConfig, step: int) -> float:
     first = optim.learning_rate / ONE_CYCLE_START
     top = optim.pct_start * optim.steps - 1
-    if step <= top:
+    if step < top:  # at the top the way down begins: where it lies at step 0 there is no way up
         return _cosine(first, optim.learning_rate, step / top)
     return _cosine(optim.learning_rate, first / ONE_CYCLE_END, (step - top) / (optim.steps - 1 - top))
 
