@@ -13,7 +13,7 @@ from megaportraits.commands.enhancement import evaluate_hr
 from megaportraits.commands.evaluation import ablate, evaluate, pairs
 from megaportraits.commands.progress import frame_progress
 from megaportraits.commands.student import distill, student_app
-from megaportraits.errors import MegaPortraitsError
+from megaportraits.errors import ConfigError, MegaPortraitsError
 from megaportraits.export.command import export_app
 from megaportraits.live.command import live
 from megaportraits.prepare.command import prepare
@@ -73,7 +73,9 @@ def animate(
         Literal["source", "driver", "color", "transparent"],
         typer.Option(help="Transparent needs .webm, .mov or .png."),
     ] = "source",
-    color: Annotated[str, typer.Option(help="#RRGGBB of --background color.")] = "#00b140",
+    color: Annotated[
+        str | None, typer.Option(help="#RRGGBB of --background color.", show_default="#00b140")
+    ] = None,
     crop: Annotated[bool, typer.Option("--crop", help="Only the square head crop, not the whole photo.")] = False,
     size: Annotated[
         int | None, typer.Option(help="Side of the head crop, pixels. [256, or what --hr makes if that is more]")
@@ -81,6 +83,7 @@ def animate(
     max_side: Annotated[int, typer.Option(help="Longest side of the whole photo, pixels.")] = 1280,
     max_seconds: Annotated[float | None, typer.Option(help="Stop after this much of the driver.")] = None,
     face: Annotated[int | None, typer.Option(help="Which face of the photo, from 1, left to right.")] = None,
+    driver_face: Annotated[int | None, typer.Option(help="Which face of the driver, from 1, left to right.")] = None,
     side_by_side: Annotated[
         Path | None, typer.Option(help="Also write source, driver and result as three squares in a row.")
     ] = None,
@@ -103,16 +106,21 @@ def animate(
         plan_output,
     )
 
+    if color is not None and background != "color":
+        raise ConfigError(
+            f"--color: expected with --background color, got --background {background}", fix="Add --background color."
+        )
     options = AnimateOptions(
         motion=MotionMode(motion),
         scale_from=ScaleFrom(scale_from),
         background=Background(background),
-        color=parse_color(color),
+        color=parse_color(color or "#00b140"),
         crop=crop,
         size=256 if size is None else size,
         max_side=max_side,
         max_seconds=max_seconds,
         face=face,
+        driver_face=driver_face,
     )
     output = plan_output(source, driver, output, options, side_by_side=side_by_side, overwrite=overwrite)
     chosen = enhancer or (weights if hr else None)

@@ -23,6 +23,7 @@ from megaportraits.media import VideoReader, read_image, write_image
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import save_base
 from megaportraits.pipeline import AnimateOptions, Avatar, Background, animate_file, plan_output
+from megaportraits.pipeline.files import AnimateReport
 
 from .conftest import SIZE, moved, write_video
 
@@ -175,6 +176,27 @@ def test_command_line_runs_a_real_network(photo: Path, clip: Path, tiny_weights:
     assert code == 1
     assert "exists already" in said
     assert run(*arguments, "--overwrite")[0] == 0
+
+
+def test_which_face_is_asked_only_where_nobody_said() -> None:
+    lines = [
+        " ".join(AnimateReport(Path("a.mp4"), 6, 0, faces, face, False, None).lines())
+        for faces, face in ((2, None), (2, 1), (1, None))
+    ]
+    assert ["--face N" in line for line in lines] == [True, False, False]
+
+
+def test_command_line_takes_the_drivers_face(photo: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.png"
+    arguments = (photo, photo, "-o", out, "--weights", tiny_weights, "--size", "64", "--driver-face")
+    code, said = run(*arguments, "2")
+    assert code == 1 and "at least 2 faces in the driver" in said and not out.exists()
+    assert run(*arguments, "1")[0] == 0
+
+
+def test_a_color_that_would_do_nothing_is_refused(photo: Path, tmp_path: Path) -> None:
+    code, said = run(photo, photo, "-o", tmp_path / "a.png", "--color", "#ff0000")
+    assert code == 1 and "--background color" in said
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from megaportraits.errors import ConfigError, FaceError, ShapeError
+from megaportraits.errors import ConfigError, ShapeError
 from megaportraits.faces.crop import Crop, extract
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.faces.inpainting import background_plate
@@ -112,14 +112,7 @@ class Avatar:
             WeightsError: no such weights, or an enhancer for another model.
             ConfigError: no such device.
         """
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            chosen = torch.device(device)
-            torch.zeros(1, device=chosen)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise ConfigError(f"device: {device!r} cannot be used ({reason})", fix="Use cpu or cuda.") from error
+        chosen = find_device(device)
         model = load_base(name_or_path, chosen)
         fold_weight_standardization(model)
         finer = None if enhancer is None else load_enhancer(enhancer, model.config, chosen)
@@ -263,16 +256,24 @@ class Avatar:
         options = options or AnimateOptions()
         portrait = source if isinstance(source, Portrait) else self.encode(source, face=options.face)
         frames = driver if isinstance(driver, FrameSource) else FrameSource(driver)
-        neutral = None
+        neutral: Motion | None = None
+        rest: Crop | None = None
         if options.motion is MotionMode.RELATIVE:
-            neutral = next(self._view_motions([find_neutral(frames, self.analyzer, self.size)]))
-        return self._animate(portrait, frames, options, neutral)
+            view = find_neutral(frames, self.analyzer, self.size, face=options.driver_face)
+            neutral = next(self._view_motions([view]))
+            rest = view.crop if options.motion is MotionMode.RELATIVE else None
+        follower = HeadFollower(self.analyzer, self.size, face=options.driver_face, rest=rest)
+        return self._animate(portrait, frames, options, follower, neutral)
 
     def _animate(
-        self, portrait: Portrait, source: FrameSource, options: AnimateOptions, neutral: Motion | None
+        self,
+        portrait: Portrait,
+        source: FrameSource,
+        options: AnimateOptions,
+        follower: HeadFollower,
+        neutral: Motion | None,
     ) -> Iterator[AnimatedFrame]:
         scene = Scene(portrait, options, self.matting, head_pose(portrait.motion.pose))
-        follower = HeadFollower(self.analyzer, self.size)
         motion, seen = portrait.motion, False
         views = prefetch(map(follower.look, source.frames(options.max_seconds)), depth=_BATCH)
         while batch := list(itertools.islice(views, _BATCH)):
@@ -287,10 +288,7 @@ class Avatar:
                 composed = scene.compose(rendering, view)
                 yield AnimatedFrame(*composed, frame=view.frame, held=view.head is None)
         if not seen:
-            raise FaceError(
-                f"Expected a face in {source.name}, found none in any frame.",
-                fix="Take a video in which a face is well visible, not in profile.",
-            )
+            raise follower.missing(source.name)
 
     def _cut_out(self, image: UInt8) -> npt.NDArray[np.float32]:
         """The matte (N, N) of a rendering (N, N, 3) by a model that predicts none, as the paper's."""
@@ -311,6 +309,23 @@ class Avatar:
         return torch.nn.functional.interpolate(
             tensor, (self.size, self.size), mode="bicubic", antialias=True, align_corners=False
         ).clamp(0, 1)
+
+
+def find_device(name: str) -> torch.device:
+    """A torch device by its name; "auto": CUDA where there is one, else the CPU.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(name)
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device: {name!r} cannot be used ({reason})", fix="Use cpu or cuda.") from error
+    return chosen
 
 
 def pixels(image: UInt8) -> Tensor:

@@ -42,6 +42,7 @@ class AnimateReport:
         frames: how many frames it has.
         held: how many of them repeat the last motion because no face was found.
         faces: how many faces the source shows.
+        face: which of them was asked for, None if none was.
         interrupted: whether Ctrl-C ended it early; the file is playable up to there.
         damage: None, or one sentence about damaged parts of the driver.
     """
@@ -50,6 +51,7 @@ class AnimateReport:
     frames: int
     held: int
     faces: int
+    face: int | None
     interrupted: bool
     damage: str | None
 
@@ -57,7 +59,7 @@ class AnimateReport:
         """The report in words, one remark a line."""
         ended = "Stopped early: wrote" if self.interrupted else "Wrote"
         said = [f"{ended} {self.frames} frame{'s' * (self.frames != 1)} to {self.output}"]
-        if self.faces > 1:
+        if self.faces > 1 and self.face is None:
             said.append(f"The source shows {self.faces} faces; --face N chooses one, from left to right.")
         if self.held:
             said.append(f"No face was found in {self.held} driver frames; there the last motion was held.")
@@ -161,7 +163,7 @@ def animate_file(
     else:
         job.write_videos(animated, output, beside, overwrite=overwrite)
     damage = frames.reader.damage if frames.reader else None
-    return AnimateReport(output, job.frames, job.held, portrait.head.faces, job.interrupted, damage)
+    return AnimateReport(output, job.frames, job.held, portrait.head.faces, options.face, job.interrupted, damage)
 
 
 class _Job:

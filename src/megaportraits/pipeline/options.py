@@ -61,6 +61,7 @@ class AnimateOptions:
         max_side: the whole picture is shrunk to this longest side.
         max_seconds: stop after this much of the driver; None takes all.
         face: which face of the source, counted from 1 from left to right; None takes the largest.
+        driver_face: which face of the driver, in its first frame that shows so many.
 
     Raises:
         ConfigError: a value is out of its range.
@@ -75,6 +76,7 @@ class AnimateOptions:
     max_side: int = 1280
     max_seconds: float | None = None
     face: int | None = None
+    driver_face: int | None = None
 
     def __post_init__(self) -> None:
         for name, value, low, high in (
@@ -82,6 +84,7 @@ class AnimateOptions:
             ("max_side", self.max_side, 64, 8192),
             ("max_seconds", self.max_seconds, 0.001, float("inf")),
             ("face", self.face, 1, 1000),
+            ("driver_face", self.driver_face, 1, 1000),
             *(("color", part, 0, 255) for part in self.color),
         ):
             if value is not None and not low <= value <= high:
