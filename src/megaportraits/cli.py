@@ -73,9 +73,7 @@ def animate(
         Literal["source", "driver", "color", "transparent"],
         typer.Option(help="Transparent needs .webm, .mov or .png."),
     ] = "source",
-    color: Annotated[
-        str | None, typer.Option(help="#RRGGBB of --background color.", show_default="#00b140")
-    ] = None,
+    color: Annotated[str | None, typer.Option(help="#RRGGBB of --background color.", show_default="#00b140")] = None,
     crop: Annotated[bool, typer.Option("--crop", help="Only the square head crop, not the whole photo.")] = False,
     size: Annotated[
         int | None, typer.Option(help="Side of the head crop, pixels. [256, or what --hr makes if that is more]")

@@ -12,6 +12,7 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
+from megaportraits.commands.distill import Distillation
 from megaportraits.commands.student import distill, student_app
 from megaportraits.config import ModelConfig
 from megaportraits.errors import MediaError, TrainingError, WeightsError
@@ -96,3 +97,12 @@ def test_from_photographs_to_a_student_and_one_more(
     assert "64 px in, 64 px out" in said and "2  grey" in said
     run("student", "report", made, "--lessons", tmp_path / "s-run", "--out", tmp_path / "report", *teacher[:2])
     assert "| eileen |" in (tmp_path / "report/report.md").read_text()
+
+
+def test_resume_replaces_no_file_where_there_is_no_run_to_go_on_with(tmp_path: Path) -> None:
+    (tmp_path / "mine.safetensors").write_bytes(b"precious")
+    job = Distillation([tmp_path], "nano", tmp_path / "mine.safetensors", tmp_path / "run", resume=True)
+    with pytest.raises(MediaError, match="exists already"):
+        job.check()
+    (tmp_path / "run/lessons").mkdir(parents=True)
+    job.check()  # the student of the run that goes on

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,33 @@ def test_a_method_without_name_or_folder_is_refused(tmp_path: Path, method: str)
     arguments = ["make", "--pairs", "p.csv", "--method", method, "--out", str(tmp_path)]
     with pytest.raises(DataError, match="expected NAME=FOLDER"):
         RUN.invoke(study_app, arguments, catch_exceptions=False)
+
+
+def made(folder: Path) -> Path:
+    RUN.invoke(study_app, [*given(folder), "--gold", "0"], catch_exceptions=False)
+    return folder / "study"
+
+
+def invitations(study: Path) -> int:
+    with sqlite3.connect(study / "votes.sqlite") as db:
+        return int(db.execute("SELECT COUNT(*) FROM invites").fetchone()[0])
+
+
+def test_no_invitation_is_kept_where_the_port_is_taken(tmp_path: Path) -> None:
+    study = made(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        arguments = ["serve", str(study), "--invites", "2", "--port", str(other.getsockname()[1])]
+        with pytest.raises(DataError, match="cannot listen"):
+            RUN.invoke(study_app, arguments, catch_exceptions=False)
+    assert invitations(study) == 0
+
+
+def test_links_have_one_slash_behind_their_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = made(tmp_path)
+    monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: None)
+    arguments = ["serve", str(study), "--invites", "2", "--port", "0", "--address", "https://study.example.org/"]
+    told = RUN.invoke(study_app, arguments, catch_exceptions=False).output
+    assert told.count("https://study.example.org/?invite=") == invitations(study) == 2
 
 
 def test_a_folder_without_a_study_is_told(tmp_path: Path) -> None:

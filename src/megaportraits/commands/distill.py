@@ -59,19 +59,24 @@ class Distillation:
         """Whether the training run has begun before."""
         return self.resume and (self.run / "config.yaml").is_file()
 
+    @property
+    def begun(self) -> bool:
+        """Whether the run folder holds anything to go on with."""
+        return any((self.run / name).exists() for name in ("lessons", "config.yaml"))
+
     def check(self) -> None:
         """Refuse to overwrite, before any work.
 
         Raises:
-            MediaError: the student's file exists.
+            MediaError: the student's file exists, and is not that of a run to go on with.
             TrainingError: the run folder is in use, and this is not to go on with it.
         """
         if self.out.suffix != ".safetensors":
             raise WeightsError(
                 f"{self.out}: expected a file *.safetensors", fix="For example --out student.safetensors."
             )
-        check_output(self.out, overwrite=self.resume)
-        if not self.resume and any((self.run / name).exists() for name in ("lessons", "config.yaml")):
+        check_output(self.out, overwrite=self.resume and self.begun)
+        if self.begun and not self.resume:
             raise TrainingError(
                 f"{self.run} already holds a run", fix="Add --resume to go on, or choose another --run folder."
             )

@@ -77,12 +77,12 @@ def serve(
     from megaportraits.evaluation.study.votes import Ballot
     from megaportraits.web.study import serve_study
 
-    codes = Ballot(study, Study.read(study)).invite(invites) if invites else []
-
     def ready(found: str) -> None:
         typer.echo(f"Study at {found} (Ctrl-C ends it)")
+        # Not before the port is open: invitations that nobody was told would shut everybody else out.
+        codes = Ballot(study, Study.read(study)).invite(invites) if invites else []
         for code in codes:
-            typer.echo(f"{address or found}/?invite={code}")
+            typer.echo(f"{(address or found).rstrip('/')}/?invite={code}")
 
     serve_study(study, host=host, port=port, ready=ready)
 
