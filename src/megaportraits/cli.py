@@ -23,6 +23,8 @@ from megaportraits.web.study_command import study_app
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+_POSE_PANEL = "Pose and expression"
+
 app = typer.Typer(
     name="megaportraits",
     help="One photograph and one video in, the person in the photograph moving like the video out.",
@@ -66,9 +68,41 @@ def animate(
     ] = None,
     motion: Annotated[
         Literal["absolute", "relative"],
-        typer.Option(help="absolute: the driver's pose and expression. relative: its change from neutral."),
+        typer.Option(
+            help="absolute: the driver's pose and expression. relative: its change from neutral.",
+            rich_help_panel=_POSE_PANEL,
+        ),
     ] = "absolute",
-    scale_from: Annotated[Literal["source", "driver"], typer.Option(help="Whose head size to keep.")] = "driver",
+    scale_from: Annotated[
+        Literal["source", "driver"], typer.Option(help="Whose head size to keep.", rich_help_panel=_POSE_PANEL)
+    ] = "driver",
+    translation_from: Annotated[
+        Literal["source", "driver"],
+        typer.Option(help="Whose place in the picture the head keeps.", rich_help_panel=_POSE_PANEL),
+    ] = "driver",
+    frontal: Annotated[
+        bool,
+        typer.Option("--frontal", help="Look into the camera whatever the driver does.", rich_help_panel=_POSE_PANEL),
+    ] = False,
+    yaw: Annotated[
+        float, typer.Option(help="Degrees to turn the head to image right.", rich_help_panel=_POSE_PANEL)
+    ] = 0.0,
+    pitch: Annotated[float, typer.Option(help="Degrees to turn it down.", rich_help_panel=_POSE_PANEL)] = 0.0,
+    roll: Annotated[
+        float, typer.Option(help="Degrees to tilt it counter-clockwise.", rich_help_panel=_POSE_PANEL)
+    ] = 0.0,
+    expression_strength: Annotated[
+        float,
+        typer.Option(help="0: the source's expression. 1: the driver's. More: stronger.", rich_help_panel=_POSE_PANEL),
+    ] = 1.0,
+    rest_expression: Annotated[
+        Literal["source", "driver"] | None,
+        typer.Option(
+            help="Whose face shows while the driver's rests; driver: a photographed smile or open mouth does not stay."
+            " Default: source with relative motion, driver with absolute.",
+            rich_help_panel=_POSE_PANEL,
+        ),
+    ] = None,
     background: Annotated[
         Literal["source", "driver", "color", "transparent"],
         typer.Option(help="Transparent needs .webm, .mov or .png."),
@@ -86,7 +120,10 @@ def animate(
         Path | None, typer.Option(help="Also write source, driver and result as three squares in a row.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")] = False,
-    pose: Annotated[Literal["landmarks", "network"], typer.Option(help="Who says how heads are turned.")] = "landmarks",
+    pose: Annotated[
+        Literal["landmarks", "network"],
+        typer.Option(help="Who says how heads are turned.", rich_help_panel=_POSE_PANEL),
+    ] = "landmarks",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Move the person of SOURCE like the person of DRIVER. Frame times and sound of the driver are kept."""
@@ -98,7 +135,9 @@ def animate(
         Background,
         MotionMode,
         PoseFrom,
+        RestExpression,
         ScaleFrom,
+        TranslationFrom,
         animate_file,
         parse_color,
         plan_output,
@@ -111,6 +150,13 @@ def animate(
     options = AnimateOptions(
         motion=MotionMode(motion),
         scale_from=ScaleFrom(scale_from),
+        translation_from=TranslationFrom(translation_from),
+        frontal=frontal,
+        yaw=yaw,
+        pitch=pitch,
+        roll=roll,
+        expression_strength=expression_strength,
+        rest_expression=None if rest_expression is None else RestExpression(rest_expression),
         background=Background(background),
         color=parse_color(color or "#00b140"),
         crop=crop,

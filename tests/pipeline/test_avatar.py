@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,10 +13,23 @@ import torch
 from megaportraits.config import ModelConfig
 from megaportraits.errors import ConfigError, FaceError, ShapeError, WeightsError
 from megaportraits.faces.detector import FaceAnalyzer
-from megaportraits.models.base import BaseModel
+from megaportraits.models.base import BaseModel, Identity, Output
+from megaportraits.models.motion import Motion
 from megaportraits.ops.geometry import HeadPose, euler_to_matrix
-from megaportraits.pipeline import AnimateOptions, Avatar, Background, MotionMode, PoseFrom, parse_color
+from megaportraits.pipeline import (
+    AnimateOptions,
+    Avatar,
+    Background,
+    MotionMode,
+    MotionOptions,
+    PoseFrom,
+    RestExpression,
+    ScaleFrom,
+    TranslationFrom,
+    parse_color,
+)
 from megaportraits.pipeline.avatar import head_pose
+from megaportraits.pipeline.compose import Placement, Rendering
 
 from .conftest import SIZE, Echo, moved
 
@@ -45,6 +58,54 @@ def test_relative_motion_of_a_still_driver_is_the_source(avatar: Avatar, portrai
     (frame,) = avatar.animate(encoded, moved(portrait, 0), options)
     own = avatar.render(encoded, encoded.motion).resized(SIZE)[..., :3] * 255
     assert np.abs(frame.square - own).mean() < 3  # the crop of the first look and of the follower agree
+
+
+def test_a_sources_rest_keeps_its_expression_with_absolute_motion_too(avatar: Avatar, portrait: np.ndarray) -> None:
+    options = AnimateOptions(rest_expression=RestExpression.SOURCE, size=SIZE, crop=True)
+    encoded = avatar.encode(portrait)
+    (frame,) = avatar.animate(encoded, moved(portrait, 0), options)
+    own = avatar.render(encoded, encoded.motion).resized(SIZE)[..., :3] * 255
+    assert np.abs(frame.square - own).mean() < 3
+
+
+def test_one_driven_crop_obeys_the_options(avatar: Avatar, portrait: np.ndarray) -> None:
+    encoded = avatar.encode(portrait)
+    own = avatar.render(encoded, encoded.motion)
+    options = MotionOptions(frontal=True, yaw=20, expression_strength=0)
+    rendering = avatar.drive(encoded, moved(portrait, 0)[:, 32:224], options=options)
+    np.testing.assert_array_equal(rendering.premultiplied, own.premultiplied)
+    np.testing.assert_allclose(rendering.pose.rotation, euler_to_matrix(20, 0, 0), atol=1e-6)
+
+
+def test_the_edited_pose_is_what_is_rendered_and_where_it_is_pasted(
+    avatar: Avatar, portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, rendered, pasted, paste = cast(Echo, avatar.model), [], [], Placement.paste
+
+    def render(identity: Identity, motion: Motion) -> Output:
+        rendered.extend(head_pose(motion[slice(i, i + 1)].pose) for i in range(len(motion.z)))
+        return Echo.render(network, identity, motion)
+
+    def record(self: Placement, picture: np.ndarray, plate: np.ndarray, head: Rendering, around: Any) -> np.ndarray:
+        pasted.append(head.pose)
+        return paste(self, picture, plate, head, around)
+
+    monkeypatch.setattr(network, "render", render)
+    monkeypatch.setattr(network, "motion", SimpleNamespace(encode_expression=lambda image, _: image.flatten(1)))
+    monkeypatch.setattr(Placement, "paste", record)
+    avatar.pose_from = PoseFrom.LANDMARKS
+    seen = moved(portrait, 6, roll=20)
+    source = avatar.encode(portrait)
+    options = AnimateOptions(
+        frontal=True, yaw=20, roll=-15, translation_from=TranslationFrom.SOURCE, scale_from=ScaleFrom.SOURCE
+    )
+    list(avatar.animate(source, [np.zeros_like(seen), seen], options))  # before the first face, too
+    rest = head_pose(source.motion.pose)
+    assert len(rendered) == len(pasted) == 2
+    for pose in rendered + pasted:
+        np.testing.assert_allclose(pose.rotation, euler_to_matrix(20, 0, -15), atol=1e-6)
+        np.testing.assert_array_equal(pose.translation, rest.translation)
+        assert pose.scale == rest.scale
 
 
 def test_the_photo_keeps_its_size_up_to_max_side(avatar: Avatar, portrait: np.ndarray) -> None:
@@ -144,7 +205,8 @@ def test_wrong_arguments_are_said(avatar: Avatar) -> None:
 
 
 def test_options_are_checked() -> None:
-    for wrong in ({"size": 4}, {"max_seconds": 0.0}, {"face": 0}, {"color": (0, 0, 300)}):
+    control = ({"yaw": 91}, {"pitch": -91}, {"roll": float("nan")}, {"expression_strength": -0.1})
+    for wrong in ({"size": 4}, {"max_seconds": 0.0}, {"face": 0}, {"color": (0, 0, 300)}, *control):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             AnimateOptions(**wrong)  # type: ignore[arg-type]
     assert parse_color("#00b140") == (0, 177, 64)

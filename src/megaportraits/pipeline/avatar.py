@@ -34,7 +34,7 @@ from megaportraits.pipeline.compose import Rendering
 from megaportraits.pipeline.driver import Driver, FrameSource, HeadFollower, HeadView, find_neutral
 from megaportraits.pipeline.enhance import enhance
 from megaportraits.pipeline.motion import edit_motion
-from megaportraits.pipeline.options import AnimateOptions, MotionMode, PoseFrom, ScaleFrom
+from megaportraits.pipeline.options import AnimateOptions, MotionMode, MotionOptions, PoseFrom
 from megaportraits.pipeline.portrait import Portrait, Source, find_source_head, flatten, key_color
 from megaportraits.pipeline.prefetch import prefetch
 from megaportraits.pipeline.scene import Scene
@@ -228,7 +228,8 @@ class Avatar:
         driver: UInt8,
         *,
         pose: HeadPose | None = None,
-        scale_from: ScaleFrom = ScaleFrom.DRIVER,
+        options: MotionOptions | None = None,
+        neutral: Motion | None = None,
     ) -> Rendering:
         """The person moving like a driver's head crop.
 
@@ -236,10 +237,14 @@ class Avatar:
             portrait: from `encode`.
             driver: uint8 (N, N, 3) of any size.
             pose: of the driver's head by its landmarks, crop coordinates, if it is known; see `PoseFrom`.
-            scale_from: whose head size the result has.
+            options: see `MotionOptions`; None: the driver's own motion.
+            neutral: see `edit_motion`.
+
+        Raises:
+            ConfigError: `neutral` is needed and missing.
         """
         motion = self._motions([driver], None if pose is None else [pose])
-        return self.render(portrait, edit_motion(portrait.motion, motion, scale_from=scale_from))
+        return self.render(portrait, edit_motion(portrait.motion, motion, options or MotionOptions(), neutral=neutral))
 
     def animate(
         self, source: Source | Portrait, driver: Driver | FrameSource, options: AnimateOptions | None = None
@@ -258,7 +263,7 @@ class Avatar:
         frames = driver if isinstance(driver, FrameSource) else FrameSource(driver)
         neutral: Motion | None = None
         rest: Crop | None = None
-        if options.motion is MotionMode.RELATIVE:
+        if options.needs_neutral:
             view = find_neutral(frames, self.analyzer, self.size, face=options.driver_face)
             neutral = next(self._view_motions([view]))
             rest = view.crop if options.motion is MotionMode.RELATIVE else None
@@ -274,7 +279,8 @@ class Avatar:
         neutral: Motion | None,
     ) -> Iterator[AnimatedFrame]:
         scene = Scene(portrait, options, self.matting, head_pose(portrait.motion.pose))
-        motion, seen = portrait.motion, False
+        # Until the driver's first face, the source's own motion with the same edits.
+        motion, seen = edit_motion(portrait.motion, portrait.motion, options, neutral=portrait.motion), False
         views = prefetch(map(follower.look, source.frames(options.max_seconds)), depth=_BATCH)
         while batch := list(itertools.islice(views, _BATCH)):
             driven = self._view_motions([view.head for view in batch if view.head is not None])
@@ -282,7 +288,7 @@ class Avatar:
             for view in batch:
                 if view.head is not None:
                     seen = True
-                    motion = edit_motion(portrait.motion, next(driven), neutral=neutral, scale_from=options.scale_from)
+                    motion = edit_motion(portrait.motion, next(driven), options, neutral=neutral)
                 motions.append(motion)
             for rendering, view in zip(self.renders(portrait, motions), batch, strict=True):
                 composed = scene.compose(rendering, view)

@@ -1,12 +1,17 @@
-"""Edits of a motion before it is rendered: relative motion, and whose head size to take (paper, B.6)."""
+"""Edits of a motion before it is rendered: relative motion, control of pose and expression (paper, B.6)."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import torch
+from torch import Tensor
 
+from megaportraits.errors import ConfigError
 from megaportraits.models.motion import Motion
+from megaportraits.ops.geometry import euler_to_matrix
 from megaportraits.ops.warping import Pose
-from megaportraits.pipeline.options import ScaleFrom
+from megaportraits.pipeline.options import MotionMode, MotionOptions, RestExpression, ScaleFrom, TranslationFrom
+
+_AS_DRIVEN = MotionOptions()
 
 _MAX_SCALE_CHANGE = 1.6
 """Beyond this factor a head does not fit its crop any more."""
@@ -28,17 +33,50 @@ def relative_motion(source: Motion, driver: Motion, neutral: Motion) -> Motion:
 
 
 def edit_motion(
-    source: Motion, driver: Motion, *, neutral: Motion | None = None, scale_from: ScaleFrom = ScaleFrom.DRIVER
+    source: Motion, driver: Motion, options: MotionOptions = _AS_DRIVEN, *, neutral: Motion | None = None
 ) -> Motion:
     """The motion to render.
 
     Args:
         source: the source's own motion, batch 1.
         driver: the driver frame's motion, batch 1.
-        neutral: the motion of the driver's neutral frame for relative motion; None for absolute motion.
-        scale_from: whose head size the result keeps.
+        options: see `MotionOptions`.
+        neutral: the motion of the driver's neutral frame; needed where `options.needs_neutral`.
+
+    Raises:
+        ConfigError: `neutral` is needed and missing.
     """
-    motion = driver if neutral is None else relative_motion(source, driver, neutral)
-    scale = motion.pose.scale if scale_from is ScaleFrom.DRIVER else source.pose.scale
-    low, high = source.pose.scale / _MAX_SCALE_CHANGE, source.pose.scale * _MAX_SCALE_CHANGE
-    return replace(motion, pose=replace(motion.pose, scale=scale.clamp(min=low, max=high)))
+    change = driver
+    if options.needs_neutral:
+        if neutral is None:
+            raise ConfigError(
+                "neutral: expected the motion of the driver's neutral frame, got None",
+                fix="Give one to relative motion and to the source's expression at rest; Avatar.animate finds it.",
+            )
+        change = relative_motion(source, driver, neutral)
+    pose = change.pose if options.motion is MotionMode.RELATIVE else driver.pose
+    full = change.z if options.rest is RestExpression.SOURCE else driver.z
+    # Linear from the source's own z: exactly that at 0, exactly `full` at 1.
+    z = full if options.expression_strength == 1 else torch.lerp(source.z, full, options.expression_strength)
+    return Motion(_edit_pose(source.pose, pose, options), z)
+
+
+def _edit_pose(source: Pose, pose: Pose, options: MotionOptions) -> Pose:
+    """The pose with the chosen size, place and turn."""
+    scale = pose.scale if options.scale_from is ScaleFrom.DRIVER else source.scale
+    low, high = source.scale / _MAX_SCALE_CHANGE, source.scale * _MAX_SCALE_CHANGE
+    return Pose(
+        rotation=_turned(pose.rotation, options),
+        translation=pose.translation if options.translation_from is TranslationFrom.DRIVER else source.translation,
+        scale=scale.clamp(min=low, max=high),
+    )
+
+
+def _turned(rotation: Tensor, options: MotionOptions) -> Tensor:
+    """Rotations (B, 3, 3) made frontal and turned about the camera's axes, as the options say."""
+    if options.frontal:
+        rotation = torch.eye(3, dtype=rotation.dtype, device=rotation.device).expand_as(rotation)
+    if not (options.yaw or options.pitch or options.roll):
+        return rotation
+    turn = euler_to_matrix(options.yaw, options.pitch, options.roll)
+    return torch.tensor(turn, dtype=rotation.dtype, device=rotation.device) @ rotation

@@ -17,7 +17,7 @@ class MotionMode(StrEnum):
     ABSOLUTE = "absolute"
     """The driver's own pose and expression, as in the paper."""
     RELATIVE = "relative"
-    """The source's pose and expression plus the driver's change from its own neutral frame."""
+    """The source's pose and expression plus the driver's change from its own neutral frame; see `RestExpression`."""
 
 
 class PoseFrom(StrEnum):
@@ -36,6 +36,23 @@ class ScaleFrom(StrEnum):
     DRIVER = "driver"
 
 
+class TranslationFrom(StrEnum):
+    """Whose place in the picture the head has (paper, B.6)."""
+
+    SOURCE = "source"
+    """The head stays where the photograph shows it, whatever the driver does."""
+    DRIVER = "driver"
+
+
+class RestExpression(StrEnum):
+    """Whose face is seen while the driver's is at rest."""
+
+    SOURCE = "source"
+    """z_s + z_d - z_n: a photographed smile, or open mouth, stays under everything the driver does."""
+    DRIVER = "driver"
+    """z_d: the driver's own expression: a photographed mouth closes when the driver's is closed."""
+
+
 class Background(StrEnum):
     """What stands behind the person."""
 
@@ -48,12 +65,61 @@ class Background(StrEnum):
 
 
 @dataclass(frozen=True)
-class AnimateOptions:
-    """Choices of one animation.
+class MotionOptions:
+    """Control over pose and expression (paper, B.6); the defaults are the driver's own motion.
 
     Attributes:
         motion: see `MotionMode`.
         scale_from: see `ScaleFrom`.
+        translation_from: see `TranslationFrom`.
+        frontal: the head looks into the camera, whatever source and driver do; the expression still follows.
+        yaw: degrees, turns the head to image right.
+        pitch: degrees, turns it down.
+        roll: degrees, tilts it counter-clockwise for the viewer. These three are one rotation `Rz Ry Rx`
+            (docs/conventions.md) in camera axes, applied last: with `frontal` they are the head's exact pose.
+        expression_strength: a factor on the change that is added to the source's own z: z_d - z_s, or z_d - z_n where
+            the expression at rest is the source's. 0 keeps the source's expression exactly, 1 takes the change as
+            it is, more exaggerates it.
+        rest_expression: see `RestExpression`. None: the source's with relative motion, the driver's with absolute.
+
+    Raises:
+        ConfigError: a value is out of its range.
+    """
+
+    motion: MotionMode = MotionMode.ABSOLUTE
+    scale_from: ScaleFrom = ScaleFrom.DRIVER
+    translation_from: TranslationFrom = TranslationFrom.DRIVER
+    frontal: bool = False
+    yaw: float = 0.0
+    pitch: float = 0.0
+    roll: float = 0.0
+    expression_strength: float = 1.0
+    rest_expression: RestExpression | None = None
+
+    def __post_init__(self) -> None:
+        _check_range("yaw", self.yaw, -90, 90)
+        _check_range("pitch", self.pitch, -90, 90)
+        _check_range("roll", self.roll, -180, 180)
+        _check_range("expression_strength", self.expression_strength, 0, 3)
+
+    @property
+    def rest(self) -> RestExpression:
+        """Whose expression the driver's change is added to."""
+        if self.rest_expression is not None:
+            return self.rest_expression
+        return RestExpression.SOURCE if self.motion is MotionMode.RELATIVE else RestExpression.DRIVER
+
+    @property
+    def needs_neutral(self) -> bool:
+        """Whether the driver's neutral frame has to be known."""
+        return self.motion is MotionMode.RELATIVE or self.rest is RestExpression.SOURCE
+
+
+@dataclass(frozen=True)
+class AnimateOptions(MotionOptions):
+    """Choices of one animation; those about motion are `MotionOptions`'.
+
+    Attributes:
         background: see `Background`; a flat colour and transparency show the head crop only.
         color: 0-255 RGB of `Background.COLOR`.
         crop: give the square head crop; otherwise it is pasted back into the whole picture.
@@ -67,8 +133,6 @@ class AnimateOptions:
         ConfigError: a value is out of its range.
     """
 
-    motion: MotionMode = MotionMode.ABSOLUTE
-    scale_from: ScaleFrom = ScaleFrom.DRIVER
     background: Background = Background.SOURCE
     color: Color = (0, 177, 64)
     crop: bool = False
@@ -79,6 +143,7 @@ class AnimateOptions:
     driver_face: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, value, low, high in (
             ("size", self.size, 16, 4096),
             ("max_side", self.max_side, 64, 8192),
@@ -87,8 +152,8 @@ class AnimateOptions:
             ("driver_face", self.driver_face, 1, 1000),
             *(("color", part, 0, 255) for part in self.color),
         ):
-            if value is not None and not low <= value <= high:
-                raise ConfigError(f"{name}: expected a value from {low} to {high}, got {value}")
+            if value is not None:
+                _check_range(name, value, low, high)
 
     @property
     def transparent(self) -> bool:
@@ -99,6 +164,11 @@ class AnimateOptions:
     def crop_only(self) -> bool:
         """Whether the result is the square head crop."""
         return self.crop or self.background in (Background.COLOR, Background.TRANSPARENT)
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:  # NaN, too
+        raise ConfigError(f"{name}: expected a value from {low} to {high}, got {value}")
 
 
 def parse_color(text: str) -> Color:
