@@ -23,6 +23,7 @@ ABLATIONS = {
     "ablation-no-driver-augmentation": {"data.driver_augmentation": False},
     "ablation-with-background": {
         "model.predict_matte": False,
+        "model.predict_background": True,
         "data.predict_background": True,
         "data.random_background": False,
         "loss.matte": 0,
@@ -50,6 +51,12 @@ def test_every_shipped_config_is_valid_for_its_command(name: str) -> None:
 def test_an_ablation_is_nano_but_for_what_it_takes_away(name: str) -> None:
     nano, other = (flat(load_config(TrainBaseConfig, n).model_dump()) for n in ("nano", name))
     assert {k: v for k, v in other.items() if v != nano[k]} == ABLATIONS[name]
+
+
+@pytest.mark.parametrize("half", ["data", "model"])
+def test_weights_cannot_be_wrong_about_their_sources_backgrounds(half: str) -> None:
+    with pytest.raises(ConfigError, match=r"data\.predict_background is .* model\.predict_background is"):
+        load_config(TrainBaseConfig, "nano", [f"{half}.predict_background=true"])
 
 
 def test_no_ablation_is_forgotten() -> None:

@@ -187,6 +187,22 @@ def test_frames_together_are_frames_one_by_one(
         np.testing.assert_allclose(rendering.pose.rotation, alone.pose.rotation, atol=1e-4)
 
 
+@pytest.mark.parametrize("background", [True, False])
+def test_sources_keep_their_background_for_models_that_predict_it(
+    avatar: Avatar, portrait: np.ndarray, background: bool
+) -> None:
+    avatar.model.config = cast(
+        ModelConfig, SimpleNamespace(image_size=SIZE, predict_matte=False, predict_background=background)
+    )
+    encoded = avatar.encode(portrait)
+    whole = avatar._tensor(encoded.square)
+    behind = (avatar._tensor(np.repeat(np.rint(255 * encoded.matte[..., None]).astype(np.uint8), 3, 2)) < 0.01).float()
+    shown = (encoded.identity.volume - whole * background).abs() * behind  # else on black
+    assert behind.mean() > 0.2 and shown.max() < 0.05
+    if background:
+        np.testing.assert_array_equal(encoded.fine[0, :3].permute(1, 2, 0) * 255, encoded.square)
+
+
 def test_a_model_without_matte_is_cut_out(
     analyzer: FaceAnalyzer, tiny_config: ModelConfig, portrait: np.ndarray
 ) -> None:

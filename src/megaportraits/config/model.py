@@ -99,6 +99,8 @@ class ModelConfig(Config):
     """Ablation (B.4 b): without w_s->."""
     predict_matte: bool = False
     """Ours: G_2D's fourth output is alpha, so that no matting network runs per frame."""
+    predict_background: bool = False
+    """Ablation (B.4 d): the person comes with the background, so sources are shown with theirs."""
     expression_in_generator: bool = False
     """Ours: z scales and shifts the features of G_2D, for what a coarse warp cannot say: lids, gaze, teeth."""
     source_skip: bool = False

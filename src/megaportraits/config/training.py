@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from megaportraits.config.base import Config
 from megaportraits.config.model import DiscriminatorConfig, GazeConfig, HeadPoseConfig, ModelConfig
@@ -31,7 +31,7 @@ class DataConfig(Config):
     driver_augmentation: bool = True
     """Ablation (B.4 c): without the random warp and the severe colour jitter of the driver (B.1)."""
     predict_background: bool = False
-    """Ablation (B.4 d): images keep their background, which the model then has to predict."""
+    """Ablation (B.4 d): images keep their background, which the model, told by its own option, has to predict."""
     random_background: bool = False
     """Drivers keep a background that is not the target's, as at inference without a matting network per frame."""
 
@@ -148,6 +148,16 @@ class TrainBaseConfig(Config):
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     run: RunConfig = RunConfig()
+
+    @model_validator(mode="after")
+    def _sources_look_as_the_weights_will_say(self) -> Self:
+        data, model = self.data.predict_background, self.model.predict_background
+        if data != model:
+            raise ValueError(
+                f"data.predict_background is {data} and model.predict_background is {model}: give both the same value, "
+                "for the weights say by the second how photographs must be shown to them"
+            )
+        return self
 
 
 class FrameConfig(Config):

@@ -17,7 +17,7 @@ from megaportraits.models.base import BaseModel
 from megaportraits.ops.geometry import HeadPose
 from megaportraits.pipeline import Avatar
 from megaportraits.pipeline.driver import Driver, FrameSource, HeadFollower
-from megaportraits.pipeline.portrait import Source, flatten, key_color
+from megaportraits.pipeline.portrait import Source, as_trained
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def driver_crops(driver: Driver, size: int, count: int) -> list[HeadCrop]:
 
 
 def source_crop(model: BaseModel, source: Source) -> SourceCrop:
-    """A photograph as `pipeline.Avatar.encode` shows it to the network: cut out, over a flat colour.
+    """A photograph as `pipeline.Avatar.encode` shows it to the network.
 
     Raises:
         MediaError: the file cannot be read.
@@ -61,8 +61,7 @@ def source_crop(model: BaseModel, source: Source) -> SourceCrop:
     portrait = avatar.encode(source)
     fine = portrait.fine.cpu().numpy()
     person = np.rint(fine[0, :3].transpose(1, 2, 0) * 255).astype(np.uint8)
-    color = key_color(person, portrait.matte) if model.config.predict_matte else np.zeros(3)
-    seen = flatten(person, portrait.matte, color)
+    seen = as_trained(person, portrait.matte, model.config)
     small = cv2.resize(seen, (avatar.size, avatar.size), interpolation=cv2.INTER_AREA)
     pose = fit_pose(portrait.head.face.landmarks).to_crop_pose(portrait.head.crop)
     return SourceCrop(np.asarray(small, np.uint8), pose, fine)

@@ -35,7 +35,7 @@ from megaportraits.pipeline.driver import Driver, FrameSource, HeadFollower, Hea
 from megaportraits.pipeline.enhance import enhance
 from megaportraits.pipeline.motion import edit_motion
 from megaportraits.pipeline.options import AnimateOptions, MotionMode, MotionOptions, PoseFrom
-from megaportraits.pipeline.portrait import Portrait, Source, find_source_head, flatten, key_color
+from megaportraits.pipeline.portrait import Portrait, Source, as_trained, find_source_head
 from megaportraits.pipeline.prefetch import prefetch
 from megaportraits.pipeline.scene import Scene
 
@@ -156,9 +156,8 @@ class Avatar:
         square = extract(head.photo, head.crop, work)
         matte = self.matting.matte(head.photo, head.face, head.crop, work)
         # Straight colours at the edge, so that the old background leaves no fringe on the new one.
-        person = foreground(square, matte)
-        background = key_color(person, matte) if self.model.config.predict_matte else np.zeros(3)
-        seen = flatten(person, matte, background)
+        person = square if self.model.config.predict_background else foreground(square, matte)
+        seen = as_trained(person, matte, self.model.config)
         pose = fit_pose(head.face.landmarks).to_crop_pose(head.crop)
         motion = self._motions([seen], [pose])
         with torch.inference_mode():

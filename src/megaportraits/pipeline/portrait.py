@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from megaportraits.config import ModelConfig
 from megaportraits.errors import FaceError
 from megaportraits.faces.crop import Crop, head_crop
 from megaportraits.faces.detector import Face, FaceAnalyzer, pick_face
@@ -59,8 +60,8 @@ class Portrait:
         matte: (n, n) float32 in [0, 1], its alpha.
         plate: (n, n, 3) uint8, what stands behind the person in the head crop.
         identity: the network's memory of the person, batch 1.
-        fine: (1, 4, n, n) in [0, 1], the person's straight colours and alpha, whose detail moves along with a model
-            that copies its source.
+        fine: (1, 4, n, n) in [0, 1], the person's straight colours (with the background, if the model predicts it) and
+            alpha, whose detail moves along with a model that copies its source.
     """
 
     head: SourceHead
@@ -109,6 +110,19 @@ def shrink(photo: UInt8, crop: Crop, max_side: int) -> tuple[UInt8, Crop]:
     smaller = np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8)
     across, down = size[0] / width, size[1] / height
     return smaller, Crop(crop.center_x * across, crop.center_y * down, crop.side * (across + down) / 2)
+
+
+def as_trained(person: UInt8, matte: npt.NDArray[np.float32], config: ModelConfig) -> UInt8:
+    """A head crop as the model was trained to see sources: over a key colour, over black, or with its background.
+
+    Args:
+        person: (n, n, 3), the crop's straight colours; the crop itself for models that predict backgrounds.
+        matte: (n, n) in [0, 1].
+        config: the model's.
+    """
+    if config.predict_background:
+        return person
+    return flatten(person, matte, key_color(person, matte) if config.predict_matte else np.zeros(3))
 
 
 def flatten(head: UInt8, matte: npt.NDArray[np.float32], color: npt.NDArray[np.floating]) -> UInt8:
