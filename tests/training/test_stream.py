@@ -49,8 +49,11 @@ def test_a_streamed_run_resumes_in_the_middle_of_an_epoch_bit_for_bit(
 
 def test_an_address_on_the_command_line_is_taken_as_it_is(tmp_path: Path) -> None:
     for line in ("https://host/data/train", "s3://bucket/real * 0.3 + /disk/lifted/train * 0.7"):
-        assert data_paths(line) == [f"data.path={line}"]
-    assert data_paths(str(tmp_path)) == [f"data.path={tmp_path}"]
+        assert data_paths(line) == [("data.path", line)]
+    assert data_paths(str(tmp_path)) == [("data.path", str(tmp_path))]
     (tmp_path / "train").mkdir()
     (tmp_path / "val").mkdir()
-    assert data_paths(str(tmp_path)) == [f"data.path={tmp_path / 'train'}", f"data.validation={tmp_path / 'val'}"]
+    assert data_paths(str(tmp_path)) == [
+        ("data.path", str(tmp_path / "train")),
+        ("data.validation", str(tmp_path / "val")),
+    ]

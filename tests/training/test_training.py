@@ -8,18 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from safetensors.torch import load_file
 
-from megaportraits.config import ConfigError, TrainBaseConfig, load_config, parse_config
+from megaportraits.config import ConfigError, ModelConfig, RunConfig, TrainBaseConfig, load_config, parse_config
 from megaportraits.data.clips import ClipRecord, Frame, FrameLabels, ShardWriter
 from megaportraits.data.pairs import PairDataset
-from megaportraits.errors import TrainingError
+from megaportraits.errors import TrainingError, WeightsError
 from megaportraits.models.base import BaseModel
-from megaportraits.models.storage import load_base, save_base
+from megaportraits.models.storage import load_base, read_notes, save_base
 from megaportraits.training import checkpoint
-from megaportraits.training.base import BaseStage, train_base
+from megaportraits.training.base import BaseStage, start_from, train_base
 from megaportraits.training.readout import readout_loss
 from megaportraits.training.schedule import learning_rate, warmed_ema
+from megaportraits.training.views import make_views
 from tests.conftest import TINY
 
 
@@ -131,6 +134,119 @@ def test_resume_is_exact(clips: Path, tmp_path: Path) -> None:
     assert [e["step"] for e in lines if "lr" in e] == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_run_killed_before_its_first_step_still_goes_on_from_where_it_was_to_start(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, start = tiny_run(clips, steps=1), tmp_path / "start.safetensors"
+    torch.manual_seed(1)
+    save_base(start, BaseModel(config.model))
+    train_base(config, tmp_path / "straight", init=start)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("megaportraits.training.loop.Job.advance", lambda *_: exec("raise KeyboardInterrupt"))
+        train_base(config, tmp_path / "killed", init=start)
+    train_base(config, tmp_path / "killed", init=start, resume=True)
+    straight, killed = (load_file(tmp_path / run / "base.safetensors") for run in ("straight", "killed"))
+    assert all(torch.equal(straight[k], killed[k]) for k in straight)
+
+
+def test_resuming_where_there_is_no_run_starts_none(clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="holds no run to go on with"):
+        train_base(tiny_run(clips), tmp_path / "mistyped", resume=True)
+    assert not (tmp_path / "mistyped").exists()
+
+
+def test_a_run_without_a_readable_checkpoint_is_left_as_it_is(clips: Path, tmp_path: Path) -> None:
+    train_base(tiny_run(clips, steps=1), tmp_path / "run")
+    for number, path in enumerate((tmp_path / "run/checkpoints").iterdir()):
+        path.write_bytes([b"not a checkpoint\n" * 9, path.read_bytes()[:100]][number])
+    before = (tmp_path / "run/stats.jsonl").read_bytes()
+    with pytest.raises(TrainingError, match=r"no checkpoint in .* can be read"):
+        train_base(tiny_run(clips, steps=1), tmp_path / "run", resume=True)
+    assert (tmp_path / "run/stats.jsonl").read_bytes() == before
+
+
+def test_the_last_weights_are_written_before_the_checkpoint_that_ends_the_run(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = checkpoint.save
+
+    def killed(folder: Path, state: dict[str, Any], *, keep: int) -> Path:
+        if state["step"] == 2:
+            raise KeyboardInterrupt
+        return save(folder, state, keep=keep)
+
+    monkeypatch.setattr(checkpoint, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_base(tiny_run(clips, steps=2), tmp_path)
+    assert read_notes(tmp_path / "base.safetensors")["steps"] == "2"
+
+
+def test_the_loss_scale_of_half_precision_is_resumed(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(settings: RunConfig) -> Fabric:  # as 16-mixed on a GPU, which Fabric does not offer for the CPU
+        fabric = Fabric(accelerator=settings.accelerator, plugins=[MixedPrecision("16-mixed", "cpu")])
+        fabric.launch()
+        return fabric
+
+    monkeypatch.setattr("megaportraits.training.loop.make_fabric", half)
+    train_base(tiny_run(clips, steps=1), tmp_path)
+    state = checkpoint.latest(tmp_path / "checkpoints")
+    assert state is not None and state["precision"]["scale"] > 128
+    state["precision"]["scale"] = 128.0
+    checkpoint.save(tmp_path / "checkpoints", state, keep=1)
+    train_base(tiny_run(clips, steps=2), tmp_path, resume=True)
+    state = checkpoint.latest(tmp_path / "checkpoints")
+    assert state is not None and state["step"] == 2 and state["precision"]["scale"] <= 128
+
+
+def test_weights_without_the_options_that_start_at_zero_are_a_start_with_the_same_pictures(
+    tiny_config: ModelConfig,
+) -> None:
+    torch.manual_seed(0)
+    old = BaseModel(tiny_config.model_copy(update={"refine_flow": False, "expression_in_generator": False})).eval()
+    new = BaseModel(tiny_config).eval()
+    start_from(new, old)
+    source, driver = torch.rand(2, 1, 3, 32, 32)
+    torch.testing.assert_close(new(source, driver).image, old(source, driver).image)
+
+
+def test_weights_of_another_model_are_refused_by_the_values_that_differ(clips: Path, tmp_path: Path) -> None:
+    config, start = tiny_run(clips), tmp_path / "start.safetensors"
+    motion = config.model.motion.model_copy(update={"z": 10})
+    other = config.model.model_copy(update={"name": "other", "motion": motion, "refine_flow": False})
+    save_base(start, BaseModel(other))
+    with pytest.raises(WeightsError, match=r"\(theirs -> its\): motion.z: 10 -> 12\n"):
+        train_base(config, tmp_path / "run", init=start)
+    smaller = tiny_run(clips).model_copy(update={"model": other.model_copy(update={"motion": config.model.motion})})
+    save_base(start, BaseModel(config.model))
+    with pytest.raises(WeightsError, match="refine_flow: True -> False"):  # what was learned would be lost
+        train_base(smaller, tmp_path / "run", init=start)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("random_background", [False, True])
+def test_without_alpha_drivers_alone_may_have_a_background(clips: Path, random_background: bool) -> None:
+    stage, batch = stage_and_batch(clips)
+    model = stage.config.model.model_copy(update={"predict_matte": False})
+    data = stage.config.data.model_copy(update={"random_background": random_background, "driver_augmentation": False})
+    batch |= {name: torch.zeros_like(value) for name, value in batch.items() if name.endswith("_matte")}
+    config = stage.config.model_copy(update={"model": model, "data": data})
+    views = make_views(batch, config, torch.Generator().manual_seed(0))
+    assert not views.source_full.any() and not views.target.any()
+    assert bool(views.driver_augmented.any()) == random_background
+
+
+def test_without_alpha_validation_compares_the_foreground_as_training_does(clips: Path) -> None:
+    stage, batch = stage_and_batch(clips)
+    config = stage.config.model_copy(update={"model": stage.config.model.model_copy(update={"predict_matte": False})})
+    stage = BaseStage(config, stage.expression_names)
+    batch["target_matte"] = torch.zeros_like(batch["target_matte"])
+    with torch.no_grad():
+        _, numbers = stage.sample(stage.model.eval(), batch)
+    assert numbers["psnr"] == math.inf
+
+
 def test_only_the_named_parts_learn(clips: Path, tmp_path: Path) -> None:
     start = tmp_path / "start.safetensors"
     torch.manual_seed(1)
@@ -233,6 +349,8 @@ def test_overrides_reach_nested_values_and_wrong_ones_are_refused() -> None:
         load_config(TrainBaseConfig, "nano", ["optim.steps"])
     with pytest.raises(ConfigError, match=r"Shipped configs: .*nano"):
         load_config(TrainBaseConfig, "mega")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_config(TrainBaseConfig, "nano", ["optim.parts=[generator_2d"])
 
 
 def test_the_average_forgets_its_random_start_and_then_keeps_its_decay() -> None:

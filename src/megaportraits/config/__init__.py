@@ -12,7 +12,7 @@ from megaportraits.config.enhancer import (
     EnhancerLossConfig,
     TrainEnhancerConfig,
 )
-from megaportraits.config.loading import config_names, load_config, parse_config
+from megaportraits.config.loading import Override, config_names, differences, load_config, parse_config
 from megaportraits.config.model import (
     AppearanceConfig,
     DiscriminatorConfig,
@@ -60,6 +60,7 @@ __all__ = [
     "ModelConfig",
     "MotionConfig",
     "OptimConfig",
+    "Override",
     "PictureLossConfig",
     "RunConfig",
     "StudentConfig",
@@ -72,6 +73,7 @@ __all__ = [
     "TrainStudentConfig",
     "WarpConfig",
     "config_names",
+    "differences",
     "load_config",
     "parse_config",
 ]

@@ -15,14 +15,17 @@ from megaportraits.errors import ConfigError
 
 C = TypeVar("C", bound=Config)
 
+Override = str | tuple[str, str]
+"""`a.b=c`, whose value is read as YAML, or a dotted key and a text that is taken as it is, as paths must be."""
+
 
 def config_names() -> list[str]:
     """Names of the configs that ship with the package."""
     return sorted(p.name.removesuffix(".yaml") for p in _folder().iterdir() if p.name.endswith(".yaml"))
 
 
-def load_config(schema: type[C], source: str | Path, overrides: Sequence[str] = ()) -> C:
-    """Read a shipped config by name, or a YAML file, and apply `a.b=c` overrides.
+def load_config(schema: type[C], source: str | Path, overrides: Sequence[Override] = ()) -> C:
+    """Read a shipped config by name, or a YAML file, and apply overrides.
 
     A file may say `extends: OTHER`, a shipped name or a file beside it, and then gives only what differs.
 
@@ -47,6 +50,25 @@ def parse_config(schema: type[C], data: dict[str, Any], where: str) -> C:
             f"{where}: {error.error_count()} problem(s):\n" + "\n".join(lines),
             fix=f"Keys and defaults are in {schema.__name__} of megaportraits/config/.",
         ) from error
+
+
+def differences(before: Config, after: Config, *, ignore: Sequence[str] = ()) -> list[str]:
+    """What another config of the same kind says otherwise, one line a value: "optim.steps: 4 -> 6".
+
+    Args:
+        before, after: of the same class.
+        ignore: dotted keys that may differ.
+    """
+    old, new = (_flat(config.model_dump(mode="json")) for config in (before, after))
+    return [f"{key}: {old[key]} -> {value}" for key, value in new.items() if value != old[key] and key not in ignore]
+
+
+def _flat(section: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Every value of a nested dict by its dotted key."""
+    out: dict[str, Any] = {}
+    for key, value in section.items():
+        out |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
+    return out
 
 
 def _folder() -> Any:
@@ -102,10 +124,8 @@ def _parse(source: str | Path) -> dict[str, Any]:
     return data
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
-    key, separator, value = override.partition("=")
-    if not separator or not key:
-        raise ConfigError(f"override {override!r} is not of the form a.b=c", fix="For example --set optim.batch_size=8")
+def _apply(data: dict[str, Any], override: Override) -> None:
+    key, value = _split(override) if isinstance(override, str) else override
     *parents, last = key.split(".")
     node = data
     for parent in parents:
@@ -114,4 +134,17 @@ def _apply(data: dict[str, Any], override: str) -> None:
             raise ConfigError(
                 f"override {override!r}: {parent!r} is a value, not a section", fix="Check the dotted path."
             )
-    node[last] = yaml.safe_load(value)
+    node[last] = value
+
+
+def _split(override: str) -> tuple[str, Any]:
+    """Key and value of `a.b=c`."""
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"override {override!r} is not of the form a.b=c", fix="For example --set optim.batch_size=8")
+    try:
+        return key, yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"override {override!r}: {text!r} is not valid YAML: {error}", fix="Quote the value or close its brackets."
+        ) from error

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from megaportraits.config import TrainBaseConfig
+from megaportraits.config import TrainBaseConfig, differences
 from megaportraits.data.augment import flip
-from megaportraits.errors import TrainingError
+from megaportraits.errors import TrainingError, WeightsError
 from megaportraits.losses.adversarial import generator_terms, judge
 from megaportraits.losses.contrastive import contrastive_loss
 from megaportraits.losses.correspondence import flow_loss, surface_loss, warp_loss
@@ -37,6 +37,10 @@ SPECTRAL_PARTS = ("appearance", "embed_z", "warp_source", "generator_3d", "warp_
 """What counts as generators (B.1): all of G_base but E_mtn, which is an encoder of motion and partly pre-trained."""
 
 
+FRESH_PARTS = {"expression_in_generator": "generator_2d.modulations.", "refine_flow": "generator_2d.refinement."}
+"""Options whose layers change nothing at the start, and those layers: weights without them may go on with them."""
+
+
 LABEL_LOSSES = ("pose", "expression", "warp_source", "warp_driver")
 """What needs no image; with nothing else switched on, none is made, and motion and warps learn several times faster."""
 
@@ -53,7 +57,10 @@ class BaseStage(nn.Module):
     Args:
         config: of the run.
         expression_names: what the read-out of z learns, and what a mirrored face swaps.
-        init: weights to start from, of the same model; random ones without.
+        init: weights to start from, of the same model but for `FRESH_PARTS`; random ones without.
+
+    Raises:
+        WeightsError: `init` is of another model.
     """
 
     file_name, validation_count = "base.safetensors", 8
@@ -65,7 +72,7 @@ class BaseStage(nn.Module):
         self.config, self.expression_names = config, expression_names
         self.model = BaseModel(config.model)
         if init is not None:
-            self.model.load_state_dict(init.state_dict())
+            start_from(self.model, init)
         self.model.checkpoint_3d = config.run.checkpoint_3d
         if config.optim.spectral_norm:
             for part in SPECTRAL_PARTS:
@@ -135,6 +142,8 @@ class BaseStage(nn.Module):
         identity = model.encode(views.source, motion[slice(0, count)])
         output = model.render(identity, motion[slice(count, None)])
         prediction = output.over(views.target_color).float()
+        if output.alpha is None:  # as it is trained: on the target's foreground
+            prediction = prediction * views.target_matte
         angle = geodesic_distance(motion.pose.rotation[count:], batch["target_rotation"])
         numbers = {
             "psnr": float(-10 * torch.log10(F.mse_loss(prediction, views.target))),
@@ -263,6 +272,26 @@ class BaseStage(nn.Module):
         )
 
 
+def start_from(model: BaseModel, init: BaseModel) -> None:
+    """Take over all weights; what an option of `FRESH_PARTS` adds keeps its own, which give the same pictures.
+
+    Raises:
+        WeightsError: the weights are of another model; it names the values that differ.
+    """
+    weights = init.state_dict()
+    fresh = {
+        k: v for k, v in model.state_dict().items() if k not in weights and k.startswith(tuple(FRESH_PARTS.values()))
+    }
+    wanted = {k: v.shape for k, v in model.state_dict().items() if k not in fresh}
+    if wanted != {k: v.shape for k, v in weights.items()}:
+        differing = differences(init.config, model.config, ignore=("name", *(FRESH_PARTS if fresh else ())))
+        raise WeightsError(
+            f"the weights to start from are of another model than the config (theirs -> its): {'; '.join(differing)}",
+            fix="Set these values of the model section as the weights have them, or start without --init.",
+        )
+    model.load_state_dict({**weights, **fresh})
+
+
 def train_base(
     config: TrainBaseConfig,
     out: Path,
@@ -278,7 +307,8 @@ def train_base(
         config: `config.data.path` holds the training shards.
         out: the run folder.
         resume: go on with the run in `out`.
-        init: start from these weights (a .safetensors of the same model) instead of random ones.
+        init: start from these weights (a .safetensors of the same model) instead of random ones. As all that says
+            where to start, it is not read when resuming: the checkpoint of step 0 holds it.
         head_pose: start the head-pose network from these weights (`megaportraits train head-pose`).
         motion: start E_mtn from these weights (`megaportraits train motion`).
     """

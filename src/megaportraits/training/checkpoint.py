@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from megaportraits.errors import TrainingError
 
@@ -42,6 +46,54 @@ def latest(folder: Path) -> dict[str, Any] | None:
     for path in sorted(folder.glob("step-*.pt"), reverse=True):
         try:
             return dict(torch.load(path, map_location="cpu", weights_only=True))
-        except (RuntimeError, EOFError, OSError):
+        except (RuntimeError, EOFError, OSError, LookupError, ValueError, UnpicklingError):
             continue
     return None
+
+
+def to_resume(run: Path) -> dict[str, Any]:
+    """The checkpoint that the run in a folder goes on from.
+
+    Raises:
+        TrainingError: there is no run, or none of its checkpoints can be read.
+    """
+    state = latest(run / "checkpoints")
+    if state is not None:
+        return state
+    if not (run / "config.yaml").exists():
+        raise TrainingError(
+            f"{run} holds no run to go on with", fix="Check --out, or leave out --resume to start a run there."
+        )
+    raise TrainingError(
+        f"{run} holds a run, but no checkpoint in {run / 'checkpoints'} can be read",
+        fix="Restore one from a copy, or start again with another --out; weights that were written serve as --init.",
+    )
+
+
+def restore(state: dict[str, Any], stage: Any, average: AveragedModel) -> int:
+    """Load a checkpoint's networks; a phase that it does not know starts afresh. Returns the step."""
+    first, *later = stage.phases
+    saved = optimizer_states(state, first)
+    new = tuple(f"{phase}." for phase in later if phase not in saved)
+    fresh = {k: v for k, v in stage.state_dict().items() if k.startswith(new)} if new else {}
+    stage.load_state_dict({**fresh, **state["stage"]})
+    average.load_state_dict(state["average"])
+    return int(state["step"])
+
+
+def optimizer_states(state: dict[str, Any], first: str) -> dict[str, Any]:
+    """A checkpoint's optimizers by phase; `first` is the stage's first one."""
+    # Checkpoints of version 0.1 held the one optimizer of the one phase there was.
+    return dict(state["optimizers"]) if "optimizers" in state else {first: state.get("optimizer")}
+
+
+@contextmanager
+def told_if_it_does_not_fit() -> Iterator[None]:
+    """Inside, a state that is not this model's becomes a TrainingError."""
+    try:
+        yield
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError(
+            f"the checkpoint does not fit this configuration: {error}",
+            fix="Resume with the config the run was started with.",
+        ) from error

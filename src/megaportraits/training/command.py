@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
+
+from megaportraits.errors import ConfigError, TrainingError
+
+if TYPE_CHECKING:
+    from megaportraits.config import Config, Override
+
+C = TypeVar("C", bound="Config")
 
 train_app = typer.Typer(
     help="Train a stage; Ctrl-C checkpoints and leaves, --resume goes on exactly.", no_args_is_help=True
 )
 
 Data = Annotated[
-    str, typer.Option(help="Folder of training shards (or with train/ and val/); for base and motion also an address.")
+    str | None,
+    typer.Option(
+        help="Folder of training shards (or with train/ and val/); for base and motion also an address. With --resume:"
+        " where they lie now, if not where they lay."
+    ),
 ]
 Out = Annotated[Path, typer.Option(help="Run folder: config, statistics, sample grids, checkpoints, weights.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with the run in --out, with its own config.yaml and what is --set.")
+]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a config value: a.b=c.")]
 
 
 @train_app.command("base")
 def train_base(
-    data: Data,
     out: Out,
-    config: Annotated[str, typer.Option(help="A shipped config (nano, base-256, base-512) or a YAML file.")] = "nano",
+    data: Data = None,
+    config: Annotated[
+        str | None,
+        typer.Option(help="A shipped config (nano, base-256, base-512) or a YAML file.", show_default="nano"),
+    ] = None,
     resume: Resume = False,
     init: Annotated[Path | None, typer.Option(help="Start from these weights (.safetensors).")] = None,
     head_pose: Annotated[
@@ -33,35 +51,42 @@ def train_base(
     overrides: Overrides = None,
 ) -> None:
     """Train the base model."""
-    from megaportraits.config import TrainBaseConfig, load_config
+    from megaportraits.config import TrainBaseConfig
     from megaportraits.training.base import train_base as train
 
-    resolved = load_config(TrainBaseConfig, config, [*data_paths(data), *(overrides or [])])
-    train(resolved, out, resume=resume, init=init, head_pose=head_pose, motion=motion)
+    chosen = [*data_paths(data, resume=resume), *(overrides or [])]
+    settled = settle(TrainBaseConfig, config, "nano", chosen, out, resume=resume)
+    train(settled, out, resume=resume, init=init, head_pose=head_pose, motion=motion)
 
 
 @train_app.command("motion")
 def train_motion(
-    data: Data,
     out: Out,
-    config: Annotated[str, typer.Option(help="A base model's config: nano, or a YAML file.")] = "nano",
+    data: Data = None,
+    config: Annotated[
+        str | None, typer.Option(help="A base model's config: nano, or a YAML file.", show_default="nano")
+    ] = None,
     resume: Resume = False,
     overrides: Overrides = None,
 ) -> None:
     """Pre-train the base model's motion encoder on synthetic clips, which know every motion exactly."""
-    from megaportraits.config import TrainBaseConfig, load_config
+    from megaportraits.config import TrainBaseConfig
     from megaportraits.training.motion import train_motion as train
 
-    train(load_config(TrainBaseConfig, config, [*data_paths(data), *(overrides or [])]), out, resume=resume)
+    chosen = [*data_paths(data, resume=resume), *(overrides or [])]
+    train(settle(TrainBaseConfig, config, "nano", chosen, out, resume=resume), out, resume=resume)
 
 
 @train_app.command("enhancer")
 def train_enhancer(
-    data: Data,
     out: Out,
+    data: Data = None,
     config: Annotated[
-        str, typer.Option(help="nano-hr, nano-hr-no-cycle, nano-hr-no-source-skip, paper-hr or a file.")
-    ] = "nano-hr",
+        str | None,
+        typer.Option(
+            help="nano-hr, nano-hr-no-cycle, nano-hr-no-source-skip, paper-hr or a file.", show_default="nano-hr"
+        ),
+    ] = None,
     base: Annotated[
         str | None, typer.Option(help="The frozen base model: a shipped name or a .safetensors file.")
     ] = None,
@@ -69,52 +94,104 @@ def train_enhancer(
     overrides: Overrides = None,
 ) -> None:
     """Train the enhancer, which doubles a base model's size, on still photographs (`prepare` makes the shards)."""
-    from megaportraits.config import TrainEnhancerConfig, load_config
+    from megaportraits.config import TrainEnhancerConfig
     from megaportraits.training.enhancer import train_enhancer as train
 
-    chosen = [*data_paths(data), *([f"base={base}"] if base else []), *(overrides or [])]
-    train(load_config(TrainEnhancerConfig, config, chosen), out, resume=resume)
+    chosen = [*data_paths(data, resume=resume), *([("base", base)] if base else []), *(overrides or [])]
+    train(settle(TrainEnhancerConfig, config, "nano-hr", chosen, out, resume=resume), out, resume=resume)
 
 
 @train_app.command("gaze")
 def train_gaze(
-    data: Data,
     out: Out,
-    config: Annotated[str, typer.Option(help="gaze, gaze-nano or a YAML file.")] = "gaze-nano",
+    data: Data = None,
+    config: Annotated[
+        str | None, typer.Option(help="gaze, gaze-nano or a YAML file.", show_default="gaze-nano")
+    ] = None,
     labels: Annotated[Path | None, typer.Option(help="A teacher's labels, .csv or .jsonl, to distil.")] = None,
     resume: Resume = False,
     overrides: Overrides = None,
 ) -> None:
     """Train the gaze and blink network, whose features are the paper's gaze loss."""
-    from megaportraits.config import TrainGazeConfig, load_config
+    from megaportraits.config import TrainGazeConfig
     from megaportraits.training.gaze import train_gaze as train
 
-    chosen = [*data_paths(data), *([f"data.labels={labels}"] if labels else []), *(overrides or [])]
-    train(load_config(TrainGazeConfig, config, chosen), out, resume=resume)
+    named = [("data.labels", str(labels))] if labels else []
+    chosen = [*data_paths(data, resume=resume), *named, *(overrides or [])]
+    train(settle(TrainGazeConfig, config, "gaze-nano", chosen, out, resume=resume), out, resume=resume)
 
 
 @train_app.command("head-pose")
 def train_head_pose(
-    data: Data,
     out: Out,
-    config: Annotated[str, typer.Option(help="head-pose, head-pose-nano or a YAML file.")] = "head-pose-nano",
+    data: Data = None,
+    config: Annotated[
+        str | None, typer.Option(help="head-pose, head-pose-nano or a YAML file.", show_default="head-pose-nano")
+    ] = None,
     resume: Resume = False,
     overrides: Overrides = None,
 ) -> None:
     """Train the head-pose network, the half of E_mtn that the paper takes pre-trained."""
-    from megaportraits.config import TrainHeadPoseConfig, load_config
+    from megaportraits.config import TrainHeadPoseConfig
     from megaportraits.training.head_pose import train_head_pose as train
 
-    train(load_config(TrainHeadPoseConfig, config, [*data_paths(data), *(overrides or [])]), out, resume=resume)
+    chosen = [*data_paths(data, resume=resume), *(overrides or [])]
+    train(settle(TrainHeadPoseConfig, config, "head-pose-nano", chosen, out, resume=resume), out, resume=resume)
 
 
-def data_paths(data: str | Path) -> list[str]:
-    """Overrides that name a folder of shards, or its `train` and `val`."""
+def settle(
+    schema: type[C], config: str | None, default: str, chosen: Sequence[Override], out: Path, *, resume: bool
+) -> C:
+    """The config of a new run, or of one that goes on: its own, and what is chosen on top; differences are told.
+
+    Args:
+        schema: of the command.
+        config: the recipe that is asked for; None takes `default`, and when resuming none.
+        default: the command's recipe.
+        chosen: overrides.
+        out: the run folder.
+        resume: go on with the run in `out`.
+
+    Raises:
+        ConfigError: as `load_config`.
+        TrainingError: to be resumed, and there is no run.
+    """
+    from megaportraits.config import differences, load_config
+
+    if not resume:
+        return load_config(schema, config or default, chosen)
+    record = out / "config.yaml"
+    if not record.is_file():
+        raise TrainingError(
+            f"{out} holds no run to go on with", fix="Check --out, or leave out --resume to start a run there."
+        )
+    settled = load_config(schema, record, chosen)
+    _tell("Changed on resuming", differences(load_config(schema, record), settled))
+    if config is not None:
+        _tell(f"Kept from the run, not from {config}", differences(load_config(schema, config, chosen), settled))
+    return settled
+
+
+def _tell(what: str, lines: list[str]) -> None:
+    if lines and os.environ.get("RANK", "0") == "0":  # torchrun's: one process of many speaks
+        typer.echo(f"{what}: {'; '.join(lines)}", err=True)
+
+
+def data_paths(data: str | Path | None, *, resume: bool = False) -> list[Override]:
+    """Overrides that name a folder of shards, or its `train` and `val`; none where a resumed run knows its own.
+
+    Raises:
+        ConfigError: nothing is named, and there is no run to know it.
+    """
+    if data is None:
+        if resume:
+            return []
+        raise ConfigError("--data is missing: nothing to train on", fix="Name a folder of shards (synth, prepare).")
     if "://" in str(data):  # streamed: taken as it is given
-        return [f"data.path={data}"]
+        return [("data.path", str(data))]
     data = Path(data)
     nested = (data / "train").is_dir()
-    paths = [f"data.path={data / 'train' if nested else data}"]
+    paths: list[Override] = [("data.path", str(data / "train" if nested else data))]
     if nested and (data / "val").is_dir():
-        paths.append(f"data.validation={data / 'val'}")
+        paths.append(("data.validation", str(data / "val")))
     return paths

@@ -111,8 +111,8 @@ def fit(
     step's randomness on (seed, step) alone, so that a resumed run equals an undisturbed one bit for bit.
 
     Raises:
-        TrainingError: the folder holds another run; the checkpoint or the batch size does not fit; a loss is not
-            finite; the disk is full.
+        TrainingError: the folder holds another run, or none to resume; the checkpoint or the batch size does not fit;
+            a loss is not finite; the disk is full.
     """
     optim, settings = config.optim, config.run
     if optim.parts:
@@ -120,12 +120,17 @@ def fit(
     run = Run(folder, settings.tensorboard)
     fabric = make_fabric(settings)
     run.check(resume=resume)
-    job = Job.prepare(fabric, stage, config, checkpoint.latest(folder / "checkpoints") if resume else None)
+    job = Job.prepare(fabric, stage, config, checkpoint.to_resume(folder) if resume else None)
+    loader = _loader(fabric, dataset, config, job.step)
     fabric.barrier()  # every process has read the folder before one changes it
+    state = None if resume else job.state()
     if fabric.is_global_zero:
+        if state is not None:  # where the run starts from; before config.yaml, which says that there is a run
+            checkpoint.save(folder / "checkpoints", state, keep=settings.keep_checkpoints)
         run.start(config, job.step)
         _tell_unreadable(run, dataset, job.step)
-    batches = iter(_loader(fabric, dataset, config, job.step))
+    del state
+    batches = iter(loader)
     fixed = None if validation is None else fabric.to_device(_fixed_batch(validation, stage.validation_count))
     meter, last_save = Meter(config), time.monotonic()
     with stop_on_signals() as signalled:
@@ -144,9 +149,9 @@ def fit(
                     run.log(meter.flush(step))
                 if samples and fixed is not None and model is not None:
                     _sample(fabric, stage, model, fixed, run, step)
-                if state is not None:
-                    checkpoint.save(folder / "checkpoints", state, keep=settings.keep_checkpoints)
+                if state is not None:  # the weights first: a run that was killed in between makes both again
                     stage.save(folder / stage.file_name, model, step=step)
+                    checkpoint.save(folder / "checkpoints", state, keep=settings.keep_checkpoints)
                     last_save = time.monotonic()
             del model, state
             if stopped:
@@ -179,8 +184,8 @@ class Job:
         optim: OptimConfig = config.optim
         # Buffers (the vectors of spectral norms) are copied, not averaged.
         average = AveragedModel(stage.model, multi_avg_fn=warmed_ema(optim.ema_decay))
-        with _told_if_it_does_not_fit():
-            step = 0 if state is None else _restore(state, stage, average)
+        with checkpoint.told_if_it_does_not_fit():
+            step = 0 if state is None else checkpoint.restore(state, stage, average)
         mesh = mesh_of(fabric)
         spare = None if mesh is None else copy.deepcopy(average.module)
         if config.run.channels_last:
@@ -202,9 +207,12 @@ class Job:
             )
             for phase, parameters in own.items()
         }
-        with _told_if_it_does_not_fit():
-            for phase, saved in {} if state is None else _saved_optimizers(state, stage.phases[0]).items():
-                load_optimizer(optimizers[phase], saved)
+        if state is not None:
+            with checkpoint.told_if_it_does_not_fit():
+                for phase, saved in checkpoint.optimizer_states(state, stage.phases[0]).items():
+                    load_optimizer(optimizers[phase], saved)
+                if scaler := state.get("precision"):  # of 16-mixed only
+                    fabric.strategy.precision.load_state_dict(scaler)
         wrapped = {phase: fabric.setup_optimizers(optimizer) for phase, optimizer in optimizers.items()}
         return Job(fabric, stage, config, module, own, wrapped, average, spare, step)
 
@@ -246,6 +254,7 @@ class Job:
             "stage": dict(self.stage.state_dict()),
             "average": dict(self.average.state_dict()),
             "optimizers": {phase: optimizer.state_dict() for phase, optimizer in self.optimizers.items()},
+            "precision": self.fabric.strategy.precision.state_dict(),
         }
         return dict(whole(pieces, keep=self.fabric.is_global_zero))
 
@@ -371,30 +380,3 @@ def _sample(fabric: Fabric, stage: Stage, model: nn.Module, batch: Batch, run: R
     if picture is not None:
         run.picture(step, picture)
     run.log({"step": step, "validation": numbers})
-
-
-def _restore(state: dict[str, Any], stage: Any, average: AveragedModel) -> int:
-    """Load a checkpoint's networks; a phase that it does not know starts afresh. Returns the step."""
-    first, *later = stage.phases
-    saved = _saved_optimizers(state, first)
-    new = tuple(f"{phase}." for phase in later if phase not in saved)
-    fresh = {k: v for k, v in stage.state_dict().items() if k.startswith(new)} if new else {}
-    stage.load_state_dict({**fresh, **state["stage"]})
-    average.load_state_dict(state["average"])
-    return int(state["step"])
-
-
-def _saved_optimizers(state: dict[str, Any], first: str) -> dict[str, Any]:
-    # Checkpoints of version 0.1 held the one optimizer of the one phase there was.
-    return dict(state["optimizers"]) if "optimizers" in state else {first: state.get("optimizer")}
-
-
-@contextmanager
-def _told_if_it_does_not_fit() -> Iterator[None]:
-    try:
-        yield
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(
-            f"the checkpoint does not fit this configuration: {error}",
-            fix="Resume with the config the run was started with.",
-        ) from error

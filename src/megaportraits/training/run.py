@@ -47,11 +47,11 @@ class Run:
         """Make the folder; drop statistics after `step`, which a resumed run will write again."""
         (self.folder / "samples").mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-        (self.folder / "config.yaml").write_text(text, encoding="utf-8")
+        _replace(self.folder / "config.yaml", text)
         path = self.folder / "stats.jsonl"
         if path.exists():
             kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
-            path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            _replace(path, "".join(line + "\n" for line in kept))
         if self.tensorboard:
             self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1, flush_secs=30)
 
@@ -74,6 +74,13 @@ class Run:
         """Flush TensorBoard's events."""
         if self._events is not None:
             self._events.close()
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file at once or not at all: both are read again when the run is resumed."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def _step_of(line: str) -> float:

@@ -1,0 +1,75 @@
+"""What a line of `megaportraits train ...` settles on: a recipe, or the record of the run that it goes on with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from megaportraits.cli import app
+from megaportraits.config import TrainBaseConfig, TrainEnhancerConfig, TrainGazeConfig, load_config
+from megaportraits.errors import ConfigError, TrainingError
+from megaportraits.training.command import data_paths, settle
+from tests.training.test_scale import written
+from tests.training.test_training import tiny_run
+
+
+def train(*words: object) -> Result:
+    return CliRunner().invoke(app, ["train", *map(str, words)])
+
+
+def test_a_resumed_run_keeps_its_own_config_but_for_what_is_set(clips: Path, tmp_path: Path) -> None:
+    recipe, out = written(tiny_run(clips, steps=7), tmp_path / "recipe.yaml"), tmp_path / "run"
+    first = train("base", "--config", recipe, "--data", clips, "--out", out, "--set", "optim.steps=1", "--set",
+                  "run.seed=5", "--set", "optim.learning_rate=0.01")  # fmt: skip
+    assert first.exit_code == 0, first.output
+    before = yaml.safe_load((out / "config.yaml").read_text())
+    again = train("base", "--out", out, "--resume", "--set", "optim.steps=2")
+    assert again.exit_code == 0, again.output
+    after = yaml.safe_load((out / "config.yaml").read_text())
+    assert after["optim"].pop("steps") == 2 and before["optim"].pop("steps") == 1 and after == before
+    assert (out / "checkpoints/step-00000002.pt").is_file()
+    assert "Changed on resuming: optim.steps: 1 -> 2" in again.stderr
+
+
+def test_a_recipe_that_is_named_again_is_told_to_stand_back(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written(tiny_run(clips, steps=7), tmp_path / "config.yaml")
+    recipe = written(tiny_run(clips, steps=9), tmp_path / "recipe.yaml")
+    chosen = ["loss.adversarial=1"]
+    settled = settle(TrainBaseConfig, str(recipe), "nano", chosen, tmp_path, resume=True)
+    assert (settled.optim.steps, settled.loss.adversarial) == (7, 1)
+    told = capsys.readouterr().err.splitlines()
+    assert told == [
+        "Changed on resuming: loss.adversarial: 0.0 -> 1.0",
+        f"Kept from the run, not from {recipe}: optim.steps: 9 -> 7",
+    ]
+
+
+def test_resumed_data_may_lie_elsewhere(clips: Path, tmp_path: Path) -> None:
+    written(tiny_run(clips), tmp_path / "config.yaml")
+    moved = settle(TrainBaseConfig, None, "nano", data_paths("elsewhere", resume=True), tmp_path, resume=True)
+    kept = settle(TrainBaseConfig, None, "nano", data_paths(None, resume=True), tmp_path, resume=True)
+    assert (moved.data.path, kept.data.path) == ("elsewhere", str(clips))
+    assert moved.optim == kept.optim
+
+
+def test_a_mistyped_folder_is_not_taken_for_a_run(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="holds no run to go on with"):
+        settle(TrainBaseConfig, "nano", "nano", [], tmp_path / "mistyped", resume=True)
+    assert not (tmp_path / "mistyped").exists()
+
+
+def test_a_new_run_needs_data() -> None:
+    with pytest.raises(ConfigError, match="--data is missing"):
+        data_paths(None)
+
+
+@pytest.mark.parametrize("text", ["2024", "/data/a #1", "/data/{a}", "null", "C: D"])
+def test_paths_are_taken_as_they_are_whatever_yaml_would_make_of_them(text: str) -> None:
+    assert load_config(TrainBaseConfig, "nano", data_paths(text)).data.path == text
+    assert load_config(TrainGazeConfig, "gaze-nano", [("data.labels", text)]).data.labels == text
+    assert load_config(TrainEnhancerConfig, "nano-hr", [("base", text)]).base == text
