@@ -78,6 +78,7 @@ def test_the_recipes_are_the_papers(name: str, steps: int, batch: int, pixels: i
     assert (loss.contrastive_scale, loss.contrastive_margin, loss.contrastive_every) == (5, 0.2, 1)
     ours = (loss.reconstruction, loss.matte, loss.pose, loss.expression, loss.warp, float(config.model.predict_matte))
     assert not any(ours)
+    assert config.data.random_background  # as drivers are when animating
 
 
 def test_a_file_extends_a_file_beside_it_and_sections_merge(tmp_path: Path) -> None:
