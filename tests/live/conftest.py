@@ -11,6 +11,7 @@ import numpy as np
 from megaportraits.faces.crop import Crop
 from megaportraits.faces.detector import Face
 from megaportraits.faces.pose import FacePose
+from megaportraits.live.screens import Reply
 from megaportraits.media import Frame
 from megaportraits.media.images import UInt8
 from megaportraits.ops.geometry import HeadPose
@@ -60,18 +61,31 @@ def compose(rendering: Rendering, view: DriverFrame) -> UInt8:
 
 
 class Wall:
-    """A screen that keeps what it was shown."""
+    """A screen that keeps what it was shown, and what there was to wait for.
 
-    def __init__(self, most: int = 10**6) -> None:
+    Args:
+        most: the user leaves after so many pictures.
+        patience: the user leaves after so many frames without any face yet.
+        neutral: frames at which the user calls the face neutral.
+    """
+
+    def __init__(self, most: int = 10**6, patience: int = 10**6, neutral: tuple[int, ...] = ()) -> None:
         self.shown: list[int] = []
+        self.waited = 0
         self.second = threading.Event()
-        self._most = most
+        self._most, self._patience, self._neutral = most, patience, neutral
 
-    def show(self, image: UInt8, moment: float, status: str) -> bool:
+    def show(self, image: UInt8, moment: float, status: str) -> Reply:
         self.shown.append(number_of(image))
         if len(self.shown) == 2:
             self.second.set()
-        return len(self.shown) < self._most
+        if len(self.shown) >= self._most:
+            return Reply.LEAVE
+        return Reply.NEUTRAL if round(moment) in self._neutral else Reply.MORE
+
+    def wait(self, image: UInt8, moment: float) -> Reply:
+        self.waited += 1
+        return Reply.LEAVE if self.waited >= self._patience else Reply.MORE
 
 
 def numbers(*values: int) -> Iterator[Frame]:

@@ -8,7 +8,9 @@ import pytest
 from megaportraits.errors import FaceError, MediaError
 from megaportraits.live.latest import Latest, feed
 from megaportraits.live.loop import LiveOptions, run_live
+from megaportraits.live.screens import Reply
 from megaportraits.media import Frame
+from megaportraits.media.images import UInt8
 from megaportraits.pipeline.driver import DriverFrame
 from tests.live.conftest import Mirror, Wall, compose, frame, look, numbers
 
@@ -93,6 +95,41 @@ def test_without_a_face_the_last_picture_stays_and_is_counted() -> None:
 def test_a_camera_that_never_shows_a_face_is_an_error() -> None:
     with pytest.raises(FaceError, match="no face"):
         run_live(numbers(0, 0), look, Mirror(), compose, [Wall()])
+
+
+def endless(number: int) -> Iterator[Frame]:
+    while True:
+        yield frame(number)
+
+
+def test_a_user_can_leave_before_the_first_face() -> None:
+    wall = Wall(patience=3)
+    stats = run_live(endless(0), look, Mirror(), compose, [wall])
+    assert wall.waited == 3 and wall.shown == [] and stats.shown == 0
+
+
+def test_ctrl_c_before_the_first_face_is_no_error() -> None:
+    class Impatient(Wall):
+        def wait(self, image: UInt8, moment: float) -> Reply:
+            raise KeyboardInterrupt
+
+    assert run_live(endless(0), look, Mirror(), compose, [Impatient()]).shown == 0
+
+
+def test_the_first_face_is_neutral_and_whichever_the_user_calls_so_next() -> None:
+    shown = threading.Semaphore(1)
+
+    def camera() -> Iterator[Frame]:
+        for number in range(1, 7):
+            assert shown.acquire(timeout=20)
+            yield frame(0 if number == 4 else number)
+
+    told: list[int] = []
+    options = LiveOptions(
+        report=lambda stats: shown.release(), neutral=lambda head: told.append(int(head.image[0, 0, 0]))
+    )
+    run_live(camera(), look, Mirror(), compose, [Wall(neutral=(3,)), Wall()], options)
+    assert told == [1, 5]  # asked for at 3; the next frame shows no face
 
 
 def test_a_screen_can_end_it_and_the_camera_is_released() -> None:

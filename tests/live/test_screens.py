@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from megaportraits.errors import ConfigError, MediaError
 from megaportraits.live import screens
 from megaportraits.live.cameras import open_camera, paced
+from megaportraits.live.screens import Reply
 from megaportraits.media import VideoReader, VideoWriter
 
 
@@ -24,6 +26,76 @@ def test_recordings_keep_the_times_at_which_frames_were_caught(tmp_path: Path) -
             screen.show(np.zeros((32, 32, 3), np.uint8), moment, "")
     times = [frame.time for frame in VideoReader(tmp_path / "out.mp4")]
     assert np.allclose(times, [0, 0.04, 0.041, 0.24], atol=1e-6)
+
+
+def test_recordings_have_the_sound_of_the_video_that_plays_where_it_belongs(tmp_path: Path) -> None:
+    """The first face comes after 0.2 s: the picture starts there, and the sound at 0."""
+    sounding = tmp_path / "in.mkv"
+    with av.open(str(sounding), "w") as output:
+        sound = output.add_stream("aac", rate=16000, layout="mono")
+        for start in range(0, 16000, 1024):
+            part = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            part.sample_rate, part.pts = 16000, start
+            output.mux(sound.encode(part))
+        output.mux(sound.encode(None))
+    picture = np.zeros((32, 32, 3), np.uint8)
+    with screens.file(tmp_path / "out.mp4", fps=25, sound_of=sounding) as screen:
+        for moment in (100.0, 100.1):
+            assert screen.wait(picture, moment) is Reply.MORE
+        for moment in (100.2, 100.3, 100.5):
+            assert screen.show(picture, moment, "") is Reply.MORE
+    assert np.allclose([frame.time for frame in VideoReader(tmp_path / "out.mp4")], [0.2, 0.3, 0.5], atol=0.07)
+    with av.open(str(tmp_path / "out.mp4")) as recorded:
+        times = [float(p.pts * p.time_base) for p in recorded.demux(recorded.streams.audio[0]) if p.size]
+    assert times[0] == pytest.approx(0, abs=0.07) and 0.4 < times[-1] < 0.6
+
+
+class Desktop:
+    """In the place of OpenCV's windows: keys that are pressed, and a window that somebody closes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, keys: str = "", visible: tuple[float, ...] = ()) -> None:
+        self.shown: list[tuple[int, ...]] = []
+        self._keys, self._visible = list(keys), list(visible)
+        monkeypatch.setattr(screens, "window_problem", lambda: None)
+        for name in ("namedWindow", "destroyAllWindows"):
+            monkeypatch.setattr(f"cv2.{name}", lambda *arguments: None)
+        monkeypatch.setattr("cv2.imshow", lambda title, picture: self.shown.append(picture.shape))
+        monkeypatch.setattr("cv2.waitKey", lambda delay: ord(self._keys.pop(0)) if self._keys else -1)
+        monkeypatch.setattr("cv2.getWindowProperty", lambda title, what: self._visible.pop(0) if self._visible else 1.0)
+
+
+PICTURE = np.zeros((64, 64, 3), np.uint8)
+
+
+def test_keys_are_understood_with_and_without_a_face(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, wanted in (("q", Reply.LEAVE), ("\x1b", Reply.LEAVE), ("n", Reply.NEUTRAL), ("x", Reply.MORE)):
+        desktop = Desktop(monkeypatch, keys=2 * key)
+        with screens.window() as screen:
+            assert screen.show(PICTURE, 0.0, "fast") is wanted
+            assert screen.wait(np.zeros((720, 1280, 3), np.uint8), 0.1) is wanted
+        assert desktop.shown == [(64, 64, 3), (270, 480, 3)]
+
+
+def test_closing_the_window_ends_the_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    desktop = Desktop(monkeypatch, visible=(1, 1, 0))
+    with screens.window() as screen:
+        assert [screen.show(PICTURE, float(i), "") for i in range(3)] == [Reply.MORE, Reply.MORE, Reply.LEAVE]
+    assert len(desktop.shown) == 2  # nothing opens it again
+
+
+def test_a_window_that_cannot_tell_whether_it_is_visible_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    Desktop(monkeypatch, visible=(-1,) * 9)
+    with screens.window() as screen:
+        assert {screen.show(PICTURE, float(i), "") for i in range(9)} == {Reply.MORE}
+
+
+def test_a_virtual_camera_shows_nobody_rather_than_the_person_before_the_real_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(screens, "require", lambda name: None)
+    monkeypatch.setattr(screens, "_open_virtual_camera", lambda *arguments: pytest.fail("a picture was sent"))
+    with screens.virtual_camera(25) as screen:
+        assert screen.wait(PICTURE, 0.0) is Reply.MORE
 
 
 def test_a_video_plays_at_its_own_speed_and_frames_carry_when_they_came(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+
+import torch
 
 from megaportraits.errors import ConfigError, WeightsError
 from megaportraits.faces.detector import FaceAnalyzer
@@ -18,13 +20,14 @@ from megaportraits.live.engines import (
     TorchBase,
     TorchStudent,
     load_graph_avatar,
-    load_torch_avatar,
 )
 from megaportraits.live.tuning import Candidate, Trial, question, remember, remembered, thread_counts, tune
 from megaportraits.models.storage import find_base
 from megaportraits.pipeline import Avatar, Portrait
+from megaportraits.pipeline.avatar import find_device
 from megaportraits.pipeline.demo import demo_driver
 from megaportraits.pipeline.driver import FrameSource, HeadFollower
+from megaportraits.pipeline.options import MotionOptions
 from megaportraits.runtimes import available_runtimes, read_info
 from megaportraits.weights import cache_dir
 
@@ -38,12 +41,16 @@ class Wish:
     Attributes:
         runtime, precision, threads: see `Setting`.
         retune: forget what was measured before.
+        device: where torch runs; "auto" is CUDA where there is one. Exported graphs know the processor only.
+        motion: control over the base model's motion.
     """
 
     runtime: str = "auto"
     precision: str = "auto"
     threads: int = 0
     retune: bool = False
+    device: str = "auto"
+    motion: MotionOptions = field(default_factory=MotionOptions)
 
     def allows(self, setting: Setting) -> bool:
         """Whether a setting is as wished."""
@@ -70,7 +77,14 @@ class Chosen:
 
 
 def choose_engine(
-    student: Path | None, avatar: str | None, source: Path | None, weights: str, wish: Wish, *, say: Say
+    student: Path | None,
+    avatar: str | None,
+    source: Path | None,
+    weights: str,
+    wish: Wish,
+    *,
+    face: int | None = None,
+    say: Say,
 ) -> Chosen:
     """The fastest engine for a student, or for a photograph with the base model.
 
@@ -80,12 +94,13 @@ def choose_engine(
         source: the photograph for the base model.
         weights: of the base model: a name, a file, or the folder of an export.
         wish: see `Wish`.
+        face: which face of the photograph, counted from 1 from left to right; None takes the largest.
         say: told what is going on.
 
     Raises:
         ConfigError: not exactly one of student and source; nothing can run as wished.
         WeightsError: the files are missing or of another kind.
-        FaceError: no face in the photograph.
+        FaceError: no face in the photograph, or not that many.
     """
     if (student is None) == (source is None):
         raise ConfigError(
@@ -98,8 +113,8 @@ def choose_engine(
         files, candidates = _student_candidates(student, avatar, wish)
     else:
         assert source is not None
-        avatars = _photographer(weights)
-        portrait = avatars.encode(source)
+        avatars = _photographer(weights, wish)
+        portrait = avatars.encode(source, face=face)
         files, candidates = _base_candidates(weights, avatars, portrait, wish)
     analyzer = FaceAnalyzer() if avatars is None else avatars.analyzer
     best, trials = _best(files, candidates, analyzer, wish, say)
@@ -144,26 +159,34 @@ def _student_candidates(path: Path, avatar: str | None, wish: Wish) -> tuple[lis
     if path.suffix == ".onnx":
         files = {read_info(p).precision: p for p in _with_variants(path)}
         return _graphs(files, lambda p, setting: GraphStudent(p, avatar, setting), wish)
-    candidates = _torch(lambda setting: TorchStudent(path, avatar, setting), wish)
-    return [path], candidates
+    return [path], _torch(lambda setting: TorchStudent(path, avatar, setting), wish)
 
 
 def _base_candidates(
     weights: str, avatars: Avatar, portrait: Portrait, wish: Wish
 ) -> tuple[list[Path], list[Candidate]]:
     """Every way to run the base model with an encoded photograph."""
-    drive = Path(weights) / "drive.onnx"
-    if drive.is_file():
-        files = {read_info(p).precision: p for p in _with_variants(drive)}
+    if _is_export(weights):
+        files = {read_info(p).precision: p for p in _with_variants(Path(weights) / "drive.onnx")}
         return _graphs(files, lambda p, setting: GraphBase(p, portrait, setting), wish)
-    return [find_base(weights)], _torch(lambda setting: TorchBase(avatars, portrait, setting), wish)
+    return [find_base(weights)], _torch(lambda setting: TorchBase(avatars, portrait, setting, wish.motion), wish)
 
 
-def _photographer(weights: str) -> Avatar:
+def _photographer(weights: str, wish: Wish) -> Avatar:
     """What encodes the photograph."""
-    if Path(weights).is_dir():
-        return load_graph_avatar(Path(weights) / "encode.onnx")
-    return load_torch_avatar(weights)
+    if not _is_export(weights):
+        return Avatar.from_pretrained(weights, device=wish.device)
+    if wish.motion != MotionOptions():
+        raise ConfigError(
+            f"{weights}: exported graphs take the driver's motion as it is",
+            fix="Leave --motion and --scale-from out, or give --weights by name or as a .safetensors file.",
+        )
+    return load_graph_avatar(Path(weights) / "encode.onnx")
+
+
+def _is_export(weights: str) -> bool:
+    """Whether weights are the folder of an export; a folder may have the name of shipped weights by chance."""
+    return (Path(weights) / "encode.onnx").is_file() and (Path(weights) / "drive.onnx").is_file()
 
 
 def _with_variants(path: Path) -> list[Path]:
@@ -175,6 +198,11 @@ def _with_variants(path: Path) -> list[Path]:
 def _graphs(
     files: dict[str, Path], build: Callable[[Path, Setting], Engine], wish: Wish
 ) -> tuple[list[Path], list[Candidate]]:
+    if wish.device not in ("auto", "cpu"):
+        raise ConfigError(
+            f"device: exported graphs run on the processor here, got {wish.device!r}",
+            fix="Leave --device out, or give the .safetensors file.",
+        )
     candidates: list[Candidate] = []
     full = next((file for precision, file in files.items() if precision != "int8"), None)
     for runtime in available_runtimes():
@@ -188,8 +216,13 @@ def _graphs(
 
 
 def _torch(build: Callable[[Setting], Engine], wish: Wish) -> list[Candidate]:
-    candidates = [c for name in ("float32", "bfloat16") for c in _settings("torch", name, build, wish)]
-    return _checked(candidates, wish)
+    device = find_device(wish.device)
+    if device.type == "cpu":
+        both = ("float32", "bfloat16")
+        return _checked([c for name in both for c in _settings("torch", name, build, wish)], wish)
+    names = ["float32", *(["bfloat16"] if torch.cuda.is_bf16_supported() else [])]
+    settings = [Setting("torch", name, wish.threads or thread_counts()[-1], str(device)) for name in names]
+    return _checked([Candidate(s, partial(build, s)) for s in settings if wish.allows(s)], wish)
 
 
 def _settings(runtime: str, precision: str, build: Callable[[Setting], Engine], wish: Wish) -> list[Candidate]:

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from megaportraits.errors import ConfigError
+
 if TYPE_CHECKING:
+    from megaportraits.live.choice import Chosen
     from megaportraits.live.screens import Screen
+    from megaportraits.pipeline.driver import HeadFollower, HeadView
 
 
 def live(
@@ -22,16 +26,28 @@ def live(
     weights: Annotated[
         str, typer.Option(help="For --source: weights by name, a .safetensors file, or the folder of `export base`.")
     ] = "nano",
+    face: Annotated[
+        int | None, typer.Option(min=1, help="Which face of the photograph, from 1, left to right.")
+    ] = None,
+    motion: Annotated[
+        Literal["absolute", "relative"],
+        typer.Option(help="With --source: as for `animate`; your first face is the neutral one, n takes a new one."),
+    ] = "absolute",
+    scale_from: Annotated[
+        Literal["source", "driver"], typer.Option(help="With --source: whose head size to keep.")
+    ] = "driver",
     camera: Annotated[str, typer.Option("--input", help="A webcam's number, or a video played at its speed.")] = "0",
     loop: Annotated[bool, typer.Option("--loop", help="Start a video again when it ends.")] = False,
     mirror: Annotated[bool, typer.Option("--mirror/--no-mirror", help="Flip the camera, as mirrors do.")] = False,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Record to this video.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Record to this video, with the sound of --input.")
+    ] = None,
     virtual_camera: Annotated[
         bool, typer.Option("--virtual-camera", help="Be a camera for other programs (needs pyvirtualcam).")
     ] = False,
     window: Annotated[bool, typer.Option("--window/--no-window", help="Show a window; q or Esc leaves.")] = True,
     whole: Annotated[bool, typer.Option("--whole", help="With --source: the whole photograph, not the crop.")] = False,
-    color: Annotated[str, typer.Option(help="Background of a student, #RRGGBB.")] = "#00b140",
+    color: Annotated[str | None, typer.Option(help="Background of a student, #RRGGBB.", show_default="#00b140")] = None,
     size: Annotated[int, typer.Option(min=16, max=2048, help="Side of the head crop shown, pixels.")] = 256,
     fps: Annotated[float, typer.Option(min=1, max=240, help="Told to recordings and virtual cameras.")] = 25,
     seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
@@ -42,6 +58,7 @@ def live(
         Literal["auto", "float32", "bfloat16", "int8"],
         typer.Option(help="auto: what is fastest here and gives the same picture."),
     ] = "auto",
+    device: Annotated[str, typer.Option(help="Where torch runs: auto, cpu or cuda.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="Of the network; 0: what is fastest here.")] = 0,
     retune: Annotated[bool, typer.Option("--retune", help="Measure again what is fastest here.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing recording.")] = False,
@@ -51,15 +68,27 @@ def live(
     from megaportraits.live.cameras import open_camera
     from megaportraits.live.choice import Wish, choose_engine
     from megaportraits.live.loop import LiveOptions, run_live
+    from megaportraits.media import check_output
     from megaportraits.pipeline import parse_color
     from megaportraits.pipeline.driver import HeadFollower
+    from megaportraits.pipeline.options import MotionMode, MotionOptions, ScaleFrom
 
-    background = parse_color(color)
+    if student is not None:
+        asked = {"--face": face, "--motion": motion == "relative", "--scale-from": scale_from == "source"}
+        _refuse("--student", {**asked, "--whole": whole})
+    elif source is not None:
+        _refuse("--source", {"--avatar": avatar, "--color": color})
+    background = parse_color(color or "#00b140")
+    video = None if camera.isdecimal() else Path(camera)
+    if output is not None:
+        inputs = tuple(path for path in (video, source, student, Path(weights)) if path is not None)
+        check_output(output, overwrite=overwrite, inputs=inputs)
+    options = MotionOptions(motion=MotionMode(motion), scale_from=ScaleFrom(scale_from))
+    wish = Wish(runtime, precision, threads, retune, device, options)
     with ExitStack() as stack:
-        screens = _open_screens(stack, output, virtual_camera, window, fps, overwrite)
         frames = open_camera(camera, loop=loop, mirror=mirror)
-        wish = Wish(runtime, precision, threads, retune)
-        chosen = choose_engine(student, avatar, source, weights, wish, say=typer.echo)
+        screens = _open_screens(stack, output, virtual_camera, window, fps, video, overwrite)
+        chosen = choose_engine(student, avatar, source, weights, wish, face=face, say=typer.echo)
         if chosen.portrait is None:
             compose = flat(background, size)
         else:
@@ -72,22 +101,49 @@ def live(
             chosen.engine,
             compose,
             screens,
-            LiveOptions(seconds, lambda now: status(now.line())),
+            LiveOptions(seconds, lambda now: status(now.line()), _neutral(chosen, follower)),
         )
     typer.echo(f"{stats.shown} pictures shown: {stats.line()}")
     if output is not None:
         typer.echo(str(output))
 
 
+def _refuse(with_: str, options: dict[str, object]) -> None:
+    """Say so where options were given that would do nothing."""
+    given = [name for name, value in options.items() if value not in (None, False)]
+    if given:
+        raise ConfigError(f"live: {', '.join(given)} cannot be used with {with_}", fix=f"Leave out {', '.join(given)}.")
+
+
+def _neutral(chosen: Chosen, follower: HeadFollower) -> Callable[[HeadView], None]:
+    """What to do with a neutral head: the base model in torch starts from it, if motion is relative."""
+    from megaportraits.live.engines import TorchBase
+
+    engine = chosen.engine
+
+    def take(head: HeadView) -> None:
+        if isinstance(engine, TorchBase) and engine.relative:
+            engine.rest(head.image, head.pose.to_crop_pose(head.crop))
+            follower.keep_near(head.crop)
+
+    return take
+
+
 def _open_screens(
-    stack: ExitStack, output: Path | None, virtual_camera: bool, window: bool, fps: float, overwrite: bool
+    stack: ExitStack,
+    output: Path | None,
+    virtual_camera: bool,
+    window: bool,
+    fps: float,
+    sound_of: Path | None,
+    overwrite: bool,
 ) -> list[Screen]:
     """Everything asked for; a window only where one can be opened."""
     from megaportraits.live import screens
 
     opened: list[Screen] = []
     if output is not None:
-        opened.append(stack.enter_context(screens.file(output, fps=fps, overwrite=overwrite)))
+        opened.append(stack.enter_context(screens.file(output, fps=fps, sound_of=sound_of, overwrite=overwrite)))
     if virtual_camera:
         opened.append(stack.enter_context(screens.virtual_camera(fps)))
     if window:

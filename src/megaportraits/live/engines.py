@@ -18,11 +18,12 @@ from megaportraits.export.tensors import flatten
 from megaportraits.media.images import UInt8
 from megaportraits.models.base import BaseModel, Identity
 from megaportraits.models.motion import Motion
-from megaportraits.models.storage import load_base, load_student
+from megaportraits.models.storage import load_student
 from megaportraits.nn.blocks import fold_weight_standardization
 from megaportraits.ops.geometry import HeadPose
 from megaportraits.ops.warping import Pose
 from megaportraits.pipeline import Avatar, Portrait, PoseFrom, Rendering
+from megaportraits.pipeline.options import MotionOptions
 from megaportraits.runtimes import Graph, open_graph
 from megaportraits.runtimes.arrays import image_array, pose_arrays
 from megaportraits.runtimes.graph import RuntimeName
@@ -36,13 +37,17 @@ class Setting:
         runtime: "torch", "onnxruntime" or "openvino".
         precision: "float32", "bfloat16", or "int8" (an exported file of that kind).
         threads: threads the network may use.
+        device: where torch runs, "cpu" or "cuda"; exported graphs run on the processor.
     """
 
     runtime: str
     precision: str
     threads: int
+    device: str = "cpu"
 
     def __str__(self) -> str:
+        if self.device != "cpu":
+            return f"{self.runtime} {self.precision} on {self.device}"
         return f"{self.runtime} {self.precision}, {self.threads} thread{'s' * (self.threads != 1)}"
 
 
@@ -66,16 +71,36 @@ class Engine(Protocol):
 
 
 class TorchBase:
-    """The base model in torch."""
+    """The base model in torch, on its avatar's device.
 
-    def __init__(self, avatar: Avatar, portrait: Portrait, setting: Setting) -> None:
+    Args:
+        avatar: the model.
+        portrait: the person.
+        setting: how it is run.
+        options: control over the motion; None: the driver's own.
+
+    Attributes:
+        relative: whether motion starts from a neutral head, which `rest` takes.
+    """
+
+    def __init__(
+        self, avatar: Avatar, portrait: Portrait, setting: Setting, options: MotionOptions | None = None
+    ) -> None:
         self.size, self._avatar, self._portrait = avatar.size, avatar, portrait
-        self._precision = setting.precision
+        self._setting, self._options = setting, options or MotionOptions()
+        self.relative = self._options.needs_neutral
+        self._neutral: Motion | None = None
         torch.set_num_threads(setting.threads)
 
+    def rest(self, head: UInt8, pose: HeadPose) -> None:
+        """Take a head as the driver's neutral one, from which relative motion starts; arguments as for `draw`."""
+        self._neutral = self._avatar.motions([head], [pose])[0]
+
     def draw(self, head: UInt8, pose: HeadPose) -> Rendering:
-        with _precision(self._precision):
-            return self._avatar.drive(self._portrait, head, pose=pose)
+        # Before anybody is neutral, as while ways to run it are measured, motion is absolute.
+        options = MotionOptions() if self.relative and self._neutral is None else self._options
+        with _precision(self._setting):
+            return self._avatar.drive(self._portrait, head, pose=pose, options=options, neutral=self._neutral)
 
 
 class TorchStudent:
@@ -86,15 +111,16 @@ class TorchStudent:
         index = student.find(avatar) if avatar is not None else 0
         fold_weight_standardization(student)
         torch.set_num_threads(setting.threads)
-        self.size, self.student, self._precision = student.config.input_size, student, setting.precision
+        self.size, self.student, self._setting = student.config.input_size, student.to(setting.device), setting
         with torch.inference_mode():
-            self._identity = student.identity(torch.tensor([index]))
+            self._identity = student.identity(torch.tensor([index], device=setting.device))
 
     def draw(self, head: UInt8, pose: HeadPose) -> Rendering:
-        with torch.inference_mode(), _precision(self._precision):
-            output = self.student.render(torch.from_numpy(image_array(head)), self._identity)
-        alpha = None if output.alpha is None else output.alpha.float().numpy()
-        return _rendering(output.image.float().numpy(), alpha, pose)
+        with torch.inference_mode(), _precision(self._setting):
+            image = torch.from_numpy(image_array(head)).to(self._setting.device)
+            output = self.student.render(image, self._identity)
+        alpha = None if output.alpha is None else output.alpha.float().cpu().numpy()
+        return _rendering(output.image.float().cpu().numpy(), alpha, pose)
 
 
 class GraphBase:
@@ -190,13 +216,6 @@ def open_as(path: Path, setting: Setting) -> Graph:
     return open_graph(path, cast(RuntimeName, setting.runtime), threads=setting.threads, precision=precision)
 
 
-def load_torch_avatar(weights: str) -> Avatar:
-    """An avatar on the CPU, with the landmarks' poses."""
-    model = load_base(weights)
-    fold_weight_standardization(model)
-    return Avatar(model, pose_from=PoseFrom.LANDMARKS)
-
-
 def load_graph_avatar(encode: Path) -> Avatar:
     """An avatar that can encode portraits and nothing else."""
     model = GraphModel(encode)
@@ -209,7 +228,8 @@ def _rendering(image: np.ndarray, alpha: np.ndarray | None, pose: HeadPose) -> R
     return Rendering(np.concatenate([colors * matte, matte.astype(np.float32)], axis=-1), pose)
 
 
-def _precision(name: str) -> Any:
+def _precision(setting: Setting) -> Any:
+    name = setting.precision
     if name not in ("float32", "bfloat16"):
         raise ConfigError(f"precision: torch runs live in float32 or bfloat16, got {name!r}", fix="Export for int8.")
-    return torch.autocast("cpu", torch.bfloat16, enabled=name == "bfloat16")
+    return torch.autocast(torch.device(setting.device).type, torch.bfloat16, enabled=name == "bfloat16")

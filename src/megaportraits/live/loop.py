@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from megaportraits.errors import FaceError
 from megaportraits.live.engines import Engine
 from megaportraits.live.latest import Latest, feed
-from megaportraits.live.screens import Screen
+from megaportraits.live.screens import Reply, Screen
 from megaportraits.media import Frame
 from megaportraits.media.images import UInt8
 from megaportraits.ops.geometry import HeadPose
 from megaportraits.pipeline import Rendering
-from megaportraits.pipeline.driver import DriverFrame
+from megaportraits.pipeline.driver import DriverFrame, HeadView
 
 Look = Callable[[Frame], DriverFrame]
 """Finds the head in the next frame, as `pipeline.driver.HeadFollower.look`."""
@@ -37,10 +37,13 @@ class LiveOptions:
     Attributes:
         seconds: stop after so long; None goes on until the camera or the user ends it.
         report: called after every frame.
+        neutral: told the first head that is seen, and the next one whenever the user calls a face neutral, before
+            they are drawn.
     """
 
     seconds: float | None = None
     report: Callable[[LiveStats], None] | None = None
+    neutral: Callable[[HeadView], None] | None = None
 
 
 class LiveStats:
@@ -102,36 +105,41 @@ def run_live(
         clock: seconds.
 
     Raises:
-        FaceError: the camera ended without ever showing a face.
+        FaceError: the camera ended by itself without ever showing a face.
         MegaPortraitsError: what the camera or the tracker raised.
     """
     options = options or LiveOptions()
     stats, caught, seen = LiveStats(), Latest[Frame](), Latest[DriverFrame]()
     feed(camera, caught)
     tracker = feed(map(look, iter(caught.take, None)), seen)
-    begin, last = clock(), None
+    begin, last, reply, ask_neutral = clock(), None, Reply.MORE, True
     try:
-        while (view := seen.take()) is not None:
+        while reply is not Reply.LEAVE and (view := seen.take()) is not None:
+            if ask_neutral and view.head is not None:
+                ask_neutral = False
+                if options.neutral is not None:
+                    options.neutral(view.head)
             last = _drawn(engine, view, last, stats)
             stats.dropped = caught.dropped + seen.dropped
-            if last is not None:
-                picture, more = compose(last, view), True
-                for screen in screens:
-                    more &= screen.show(picture, view.frame.time, stats.line())
+            if last is None:
+                answers = [screen.wait(view.frame.image, view.frame.time) for screen in screens]
+            else:
+                picture = compose(last, view)
+                answers = [screen.show(picture, view.frame.time, stats.line()) for screen in screens]
                 stats.add(view.frame.time, clock())
                 if options.report is not None:
                     options.report(stats)
-                if not more:
-                    break
+            reply = max(answers, default=Reply.MORE)
+            ask_neutral = ask_neutral or reply is Reply.NEUTRAL
             if options.seconds is not None and clock() - begin >= options.seconds:
                 break
     except KeyboardInterrupt:
-        pass  # the usual way to leave; files are finished by their screens
+        reply = Reply.LEAVE  # the usual way to leave; files are finished by their screens
     finally:
         caught.close()
         seen.close()
         tracker.join(timeout=2)
-    if not stats.shown and last is None and options.seconds is None:
+    if last is None and reply is not Reply.LEAVE and options.seconds is None:
         raise FaceError("no face was seen", fix="Sit upright before the camera, in good light.")
     return stats
 

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,21 +21,41 @@ from megaportraits.runtimes.graph import require
 
 _TITLE = "megaportraits"
 _CLOCK = Fraction(1, 1000)
+_WAITING_SIDE = 480
+"""Longest side of the camera's picture while it shows no face, pixels."""
+
+
+class Reply(IntEnum):
+    """What the user wants; of several screens' answers the largest counts."""
+
+    MORE = 0
+    NEUTRAL = 1
+    """The face that is seen is the neutral one, for relative motion."""
+    LEAVE = 2
+
+
+_KEYS = {27: Reply.LEAVE, ord("q"): Reply.LEAVE, ord("n"): Reply.NEUTRAL}
 
 
 class Screen(Protocol):
     """Shows pictures."""
 
-    def show(self, image: UInt8, moment: float, status: str) -> bool:
+    def show(self, image: UInt8, moment: float, status: str) -> Reply:
         """Show (H, W, 3) uint8.
 
         Args:
             image: the picture.
             moment: when its driver frame was caught, seconds.
             status: a line about speed.
+        """
+        ...
 
-        Returns:
-            Whether the user wants more.
+    def wait(self, image: UInt8, moment: float) -> Reply:
+        """There is nothing to show, because no face was seen yet.
+
+        Args:
+            image: (H, W, 3) uint8, what the camera sees: for the eyes of the person before it only.
+            moment: when it was caught, seconds.
         """
         ...
 
@@ -50,27 +71,56 @@ def window_problem() -> str | None:
 
 
 class _Window:
-    def show(self, image: UInt8, moment: float, status: str) -> bool:
+    def __init__(self) -> None:
+        self._seen = False
+
+    def show(self, image: UInt8, moment: float, status: str) -> Reply:
         del moment
+        if self._closed():
+            return Reply.LEAVE
         picture = np.ascontiguousarray(image[..., ::-1])
         for color, width in ((0, 0, 0), 3), ((255, 255, 255), 1):
             cv2.putText(picture, status, (8, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.4, color, width, cv2.LINE_AA)
         cv2.imshow(_TITLE, picture)
-        return cv2.waitKey(1) & 0xFF not in (27, ord("q"))
+        return _KEYS.get(cv2.waitKey(1) & 0xFF, Reply.MORE)
+
+    def wait(self, image: UInt8, moment: float) -> Reply:
+        factor = min(_WAITING_SIDE / max(image.shape), 1)
+        size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
+        small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        return self.show(small, moment, "no face yet: sit upright, in good light")
+
+    def _closed(self) -> bool:
+        """Whether the user closed it. A window that never was visible was not closed: some systems cannot tell."""
+        try:
+            visible = cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) >= 1
+        except cv2.error:
+            visible = False
+        closed = self._seen and not visible
+        self._seen = self._seen or visible
+        return closed
 
 
 class _File:
-    def __init__(self, writer: VideoWriter) -> None:
-        self._writer, self._last = writer, -1
+    """With sound, times count from the camera's first frame, where the sound begins; else from the first picture."""
+
+    def __init__(self, writer: VideoWriter, *, sound: bool) -> None:
+        self._writer, self._last, self._sound = writer, -1, sound
         self._start: float | None = None
 
-    def show(self, image: UInt8, moment: float, status: str) -> bool:
+    def show(self, image: UInt8, moment: float, status: str) -> Reply:
         del status
         self._start = moment if self._start is None else self._start
         tick = max(round((moment - self._start) / _CLOCK), self._last + 1)
         self._writer.write(image, tick)
         self._last = tick
-        return True
+        return Reply.MORE
+
+    def wait(self, image: UInt8, moment: float) -> Reply:
+        del image
+        if self._sound and self._start is None:
+            self._start = moment
+        return Reply.MORE
 
 
 class _VirtualCamera:
@@ -80,12 +130,16 @@ class _VirtualCamera:
         self._fps = fps
         self._camera: Any = None
 
-    def show(self, image: UInt8, moment: float, status: str) -> bool:
+    def show(self, image: UInt8, moment: float, status: str) -> Reply:
         del moment, status
         if self._camera is None:
             self._camera = _open_virtual_camera(image.shape[1], image.shape[0], self._fps)
         self._camera.send(np.ascontiguousarray(image))
-        return True
+        return Reply.MORE
+
+    def wait(self, image: UInt8, moment: float) -> Reply:
+        del image, moment  # others get to see nobody, and not the camera's own picture
+        return Reply.MORE
 
     def close(self) -> None:
         if self._camera is not None:
@@ -94,7 +148,7 @@ class _VirtualCamera:
 
 @contextmanager
 def window() -> Iterator[Screen]:
-    """A window with the speed in its corner; q, Esc or closing it ends the show.
+    """A window with the speed in its corner; q, Esc or closing it ends the show, n says that a face is neutral.
 
     Raises:
         ConfigError: no window can be opened here.
@@ -110,14 +164,21 @@ def window() -> Iterator[Screen]:
 
 
 @contextmanager
-def file(path: Path, *, fps: float, overwrite: bool = False) -> Iterator[Screen]:
+def file(path: Path, *, fps: float, sound_of: Path | None = None, overwrite: bool = False) -> Iterator[Screen]:
     """A video whose frames carry the times at which they were caught; playable whenever it ends.
+
+    Args:
+        path: the file.
+        fps: what it says about itself.
+        sound_of: the video that plays in the camera's place, whose sound is taken over.
+        overwrite: whether an existing file may be replaced.
 
     Raises:
         MediaError: it exists, or cannot be written.
     """
-    with VideoWriter(path, fps=Fraction(fps).limit_denominator(1000), time_base=_CLOCK, overwrite=overwrite) as writer:
-        yield _File(writer)
+    rate = Fraction(fps).limit_denominator(1000)
+    with VideoWriter(path, fps=rate, time_base=_CLOCK, audio_from=sound_of, overwrite=overwrite) as writer:
+        yield _File(writer, sound=sound_of is not None)
 
 
 @contextmanager

@@ -1,0 +1,56 @@
+"""What can be chosen from: folders that are no exports, devices, what exported graphs cannot do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from megaportraits.errors import ConfigError
+from megaportraits.live import choice
+from megaportraits.live.choice import Wish
+from megaportraits.live.engines import GraphModel
+from megaportraits.pipeline import MotionMode, ScaleFrom
+from megaportraits.pipeline.options import MotionOptions
+
+
+def test_a_folder_that_is_called_like_shipped_weights_is_no_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nano").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert not isinstance(choice._photographer("nano", Wish(device="cpu")).model, GraphModel)
+
+
+@pytest.mark.parametrize(
+    "motion", [MotionOptions(motion=MotionMode.RELATIVE), MotionOptions(scale_from=ScaleFrom.SOURCE)]
+)
+def test_exported_graphs_say_that_their_motion_is_absolute(tmp_path: Path, motion: MotionOptions) -> None:
+    for name in ("encode.onnx", "drive.onnx"):
+        (tmp_path / name).touch()
+    with pytest.raises(ConfigError, match="take the driver's motion as it is"):
+        choice._photographer(str(tmp_path), Wish(motion=motion))
+
+
+def settings(wish: Wish) -> list[str]:
+    def never(setting: object) -> None:
+        raise AssertionError("nothing is built before it is measured")
+
+    return [str(candidate.setting) for candidate in choice._torch(never, wish)]
+
+
+def test_torch_runs_where_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings(Wish(device="cpu", threads=2)) == ["torch float32, 2 threads", "torch bfloat16, 2 threads"]
+    with pytest.raises(ConfigError, match="cannot be used"):
+        settings(Wish(device="abacus"))
+    monkeypatch.setattr(choice, "find_device", torch.device)
+    for supported, precisions in ((True, ["float32", "bfloat16"]), (False, ["float32"])):
+        monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda supported=supported: supported)
+        assert settings(Wish(device="cuda")) == [f"torch {precision} on cuda" for precision in precisions]
+    assert settings(Wish(device="cuda", precision="float32")) == ["torch float32 on cuda"]
+
+
+def test_exported_graphs_know_the_processor_only() -> None:
+    with pytest.raises(ConfigError, match="run on the processor here, got 'cuda'"):
+        choice._graphs({}, lambda path, setting: pytest.fail("built"), Wish(device="cuda"))
