@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from megaportraits.faces.crop import Crop
-from megaportraits.ops.geometry import HeadPose
+from megaportraits.ops.geometry import HeadPose, euler_to_matrix
 from megaportraits.pipeline.compose import (
     REACH,
     Placement,
@@ -22,14 +22,16 @@ CROP = Crop(150.0, 120.0, 100.0)
 
 
 def rendering(
-    shift: tuple[float, float] = (0, 0), scale: float = 1.0, size: int = 100, level: float = 0.8
+    shift: tuple[float, float] = (0, 0), scale: float = 1.0, size: int = 100, level: float = 0.8, roll: float = 0
 ) -> Rendering:
-    """A flat person (head and trunk) of one grey level, at a pose."""
+    """A flat person (head and trunk) of one grey level, at a pose; `roll` in degrees, counter-clockwise."""
     e = (np.arange(size) + 0.5) * 2 / size - 1
     x, y = np.meshgrid((e - shift[0]) / scale, (e - shift[1]) / scale)
+    cosine, sine = np.cos(np.radians(roll)), np.sin(np.radians(roll))
+    x, y = cosine * x - sine * y, sine * x + cosine * y
     alpha = ((np.hypot(x, y) < 0.5) | ((np.abs(x) < 0.6) & (y > 0.4))).astype(np.float32)
     picture = np.dstack([alpha * level] * 3 + [alpha])
-    return Rendering(picture, HeadPose(np.eye(3), np.array(shift), scale))
+    return Rendering(picture, HeadPose(euler_to_matrix(0, 0, roll), np.array(shift), scale))
 
 
 def scenery() -> tuple[np.ndarray, np.ndarray]:
@@ -96,6 +98,14 @@ def test_a_moved_body_meets_the_photos_own_at_the_lower_border(shift: tuple[floa
     result = paste(rendering(shift, scale)).astype(int)
     border = slice(167, 176)  # the crop ends at row 170
     assert np.abs(result[border] - picture[border]).max() <= 4
+
+
+@pytest.mark.parametrize("roll", [20, -20])
+def test_a_rolled_trunk_is_upright_again_above_the_lower_border(roll: float) -> None:
+    picture, _ = scenery()
+    result = paste(rendering((0.1, 0.0), 1.05, roll=roll)).astype(int)
+    rows = slice(155, 170)  # the trunk is 60 pixels wide; it was off by 24 and more
+    assert (np.abs(result[rows, :, 0] - picture[rows, :, 0]) > 40).sum(1).max() <= 10
 
 
 def test_a_moved_head_is_where_it_was_rendered() -> None:

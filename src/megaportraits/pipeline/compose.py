@@ -115,7 +115,7 @@ class Placement:
             plate: (h, w, 3) for `window`: what stands behind the person.
             rendering: the driven head crop.
             around: the picture's own person. Hair above the crop then moves along with the head, and shoulders
-                that the driver's shift and zoom have moved are led back to the picture's own towards the
+                that the driver's shift, zoom and roll have moved are led back to the picture's own towards the
                 crop's lower and lateral borders. Without it the head just fades into the picture.
         """
         if around is None:
@@ -139,26 +139,31 @@ class Placement:
         return _remap(_to_bytes(rendering.resized(side)), x, y)
 
     def _led_back(self, pose: HeadPose, rest: HeadPose) -> tuple[Float, Float]:
-        """Where to look in a rendering whose body has been shifted and zoomed away from its rest."""
-        zoom = np.float32(pose.scale / rest.scale)
-        shift = (pose.translation - zoom * rest.translation).astype(np.float32)
-        x = self._x + self._anchored * ((zoom - 1) * self._x + shift[0])
-        y = self._y + self._anchored * ((zoom - 1) * self._y + shift[1])
-        return x, y
+        """Where to look in a rendering whose body has been shifted, zoomed and rolled away from its rest."""
+        # Models that learned from turned photographs (`synth.lift`), as nano, roll shoulders along with the head.
+        x, y = _moved(self._x, self._y, rest, pose)
+        return self._x + self._anchored * (x - self._x), self._y + self._anchored * (y - self._y)
 
     def _carried(self, around: Surroundings, pose: HeadPose) -> UInt8:
         """The picture's person, moved with the head by the in-plane part of its motion; premultiplied uint8."""
-        turned = pose.rotation @ around.pose.rotation.T
-        angle = np.arctan2(turned[1, 0] - turned[0, 1], turned[0, 0] + turned[1, 1])
-        zoom = around.pose.scale / pose.scale
-        cosine, sine = np.float32(zoom * np.cos(angle)), np.float32(zoom * np.sin(angle))
-        dx, dy = self._x - np.float32(pose.translation[0]), self._y - np.float32(pose.translation[1])
-        # Back from the driven place to the source's; crop coordinates are y down, so the angle's sign turns.
-        back_x = cosine * dx - sine * dy + np.float32(around.pose.translation[0])
-        back_y = sine * dx + cosine * dy + np.float32(around.pose.translation[1])
+        back_x, back_y = _moved(self._x, self._y, pose, around.pose)
         free = 1 - self._anchored
         x, y = self._x + free * (back_x - self._x), self._y + free * (back_y - self._y)
         return _remap(around.premultiplied, x / REACH, y / REACH)
+
+
+def _moved(x: Float, y: Float, start: HeadPose, end: HeadPose) -> tuple[Float, Float]:
+    """Where crop points of a head posed like `start` are when it is posed like `end`: shift, zoom and roll."""
+    turned = end.rotation @ start.rotation.T
+    angle = np.arctan2(turned[1, 0] - turned[0, 1], turned[0, 0] + turned[1, 1])
+    zoom = end.scale / start.scale
+    cosine, sine = np.float32(zoom * np.cos(angle)), np.float32(zoom * np.sin(angle))
+    dx, dy = x - np.float32(start.translation[0]), y - np.float32(start.translation[1])
+    # Angles are counter-clockwise, but crop coordinates are y down.
+    return (
+        cosine * dx + sine * dy + np.float32(end.translation[0]),
+        cosine * dy - sine * dx + np.float32(end.translation[1]),
+    )
 
 
 def side_by_side(*squares: UInt8) -> UInt8:
