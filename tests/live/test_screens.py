@@ -44,7 +44,7 @@ def test_recordings_have_the_sound_of_the_video_that_plays_where_it_belongs(tmp_
             assert screen.wait(picture, moment) is Reply.MORE
         for moment in (100.2, 100.3, 100.5):
             assert screen.show(picture, moment, "") is Reply.MORE
-    assert np.allclose([frame.time for frame in VideoReader(tmp_path / "out.mp4")], [0.2, 0.3, 0.5], atol=0.07)
+    assert np.allclose([frame.time for frame in VideoReader(tmp_path / "out.mp4")], [0.2, 0.3, 0.5], atol=1e-6)
     with av.open(str(tmp_path / "out.mp4")) as recorded:
         times = [float(p.pts * p.time_base) for p in recorded.demux(recorded.streams.audio[0]) if p.size]
     assert times[0] == pytest.approx(0, abs=0.07) and 0.4 < times[-1] < 0.6

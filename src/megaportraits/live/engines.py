@@ -23,6 +23,7 @@ from megaportraits.nn.blocks import fold_weight_standardization
 from megaportraits.ops.geometry import HeadPose
 from megaportraits.ops.warping import Pose
 from megaportraits.pipeline import Avatar, Portrait, PoseFrom, Rendering
+from megaportraits.pipeline.motion import edit_motion
 from megaportraits.pipeline.options import MotionOptions
 from megaportraits.runtimes import Graph, open_graph
 from megaportraits.runtimes.arrays import image_array, pose_arrays
@@ -94,13 +95,19 @@ class TorchBase:
 
     def rest(self, head: UInt8, pose: HeadPose) -> None:
         """Take a head as the driver's neutral one, from which relative motion starts; arguments as for `draw`."""
-        self._neutral = self._avatar.motions([head], [pose])[0]
+        self._neutral = self._motion(head, pose)
 
     def draw(self, head: UInt8, pose: HeadPose) -> Rendering:
         # Before anybody is neutral, as while ways to run it are measured, motion is absolute.
         options = MotionOptions() if self.relative and self._neutral is None else self._options
+        # In float32: bfloat16 knows angles to half a degree only.
+        motion = edit_motion(self._portrait.motion, self._motion(head, pose), options, neutral=self._neutral)
         with _precision(self._setting):
-            return self._avatar.drive(self._portrait, head, pose=pose, options=options, neutral=self._neutral)
+            return self._avatar.render(self._portrait, motion)
+
+    def _motion(self, head: UInt8, pose: HeadPose) -> Motion:
+        with _precision(self._setting):
+            return self._avatar.motions([head], [pose])[0]
 
 
 class TorchStudent:
