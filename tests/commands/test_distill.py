@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from megaportraits.commands.distill import Distillation
 from megaportraits.commands.student import distill, student_app
-from megaportraits.config import ModelConfig
+from megaportraits.config import ModelConfig, TrainStudentConfig, parse_config
 from megaportraits.errors import MediaError, TrainingError, WeightsError
 from megaportraits.media import write_image
 from megaportraits.models.base import BaseModel
@@ -106,3 +106,19 @@ def test_resume_replaces_no_file_where_there_is_no_run_to_go_on_with(tmp_path: P
         job.check()
     (tmp_path / "run/lessons").mkdir(parents=True)
     job.check()  # the student of the run that goes on
+
+
+@pytest.mark.parametrize("command", ["distill", "add"])
+def test_a_resumed_run_keeps_its_own_config_but_for_what_is_set(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    record = parse_config(TrainStudentConfig, SETTINGS, "test").model_dump(mode="json")
+    (tmp_path / "run/config.yaml").write_text(yaml.safe_dump(record))
+    seen: list[TrainStudentConfig] = []
+    monkeypatch.setattr(f"megaportraits.commands.distill.{command}", lambda *words: seen.append(words[-1]))
+    line = {"distill": ["distill", "--avatars", tmp_path], "add": ["student", "add", tmp_path, tmp_path]}[command]
+    more = ["--drivers", tmp_path, "--out", tmp_path / "s.safetensors", "--run", tmp_path / "run"]
+    said = CliRunner().invoke(app, list(map(str, [*line, *more, "--resume", "--set", "run.seed=5"])))
+    assert said.exit_code == 130, said.output  # stopped, as far as the command knows
+    assert seen[0].model_dump(mode="json") == {**record, "run": {**record["run"], "seed": 5}}

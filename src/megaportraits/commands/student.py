@@ -21,7 +21,9 @@ Run = Annotated[
 Frames = Annotated[int, typer.Option(min=1, help="Driver frames to learn from, at most.")]
 PerDriver = Annotated[int, typer.Option(min=0, help="Avatars that the teacher draws for each driver; 0: all.")]
 Every = Annotated[int, typer.Option(min=1, help="Use every n-th frame of a driving video.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --run.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with the run in --run, with its own config.yaml and what is --set.")
+]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a config value: a.b=c.")]
 Enhancer = Annotated[
     str | None, typer.Option(help="The teacher's second stage, by name or file: pictures of twice its size.")
@@ -46,12 +48,14 @@ def distill(
 ) -> None:
     """Teach a small, fast network the avatars of some photographs; Ctrl-C leaves, --resume goes on exactly."""
     from megaportraits.commands import distill as work
-    from megaportraits.config import TrainStudentConfig, load_config
+    from megaportraits.config import TrainStudentConfig
+    from megaportraits.training.command import settle
 
     job = work.Distillation(
         drivers, teacher, out, run or _beside(out), frames, per_driver, every, resume, enhancer, device
     )
-    _tell(work.distill(job, avatars, load_config(TrainStudentConfig, config, overrides or [])), job.run, out)
+    settings = settle(TrainStudentConfig, None, config, overrides or [], job.run, resume=job.trains)
+    _tell(work.distill(job, avatars, settings), job.run, out)
 
 
 @student_app.command("add")
@@ -73,10 +77,11 @@ def student_add(
 ) -> None:
     """Add an avatar to a finished student; the others stay the same, bit for bit."""
     from megaportraits.commands import distill as work
-    from megaportraits.config import TrainStudentConfig, load_config
+    from megaportraits.config import TrainStudentConfig
+    from megaportraits.training.command import settle
 
     job = work.Distillation(drivers, teacher, out, run or _beside(out), frames, 0, every, resume, enhancer, device)
-    settings = load_config(TrainStudentConfig, config, overrides or [])
+    settings = settle(TrainStudentConfig, None, config, overrides or [], job.run, resume=job.trains)
     _tell(work.add(job, student, photo, name or photo.stem, settings), job.run, out)
 
 

@@ -23,8 +23,8 @@ train_app = typer.Typer(
 Data = Annotated[
     str | None,
     typer.Option(
-        help="Folder of training shards (or with train/ and val/); for base and motion also an address. With --resume:"
-        " where they lie now, if not where they lay."
+        help="Folder of training shards (or with train/ and val/); for base and motion also an address. "
+        "A resumed run knows its own; give it where they have moved."
     ),
 ]
 Out = Annotated[Path, typer.Option(help="Run folder: config, statistics, sample grids, checkpoints, weights.")]
