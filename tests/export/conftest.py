@@ -31,10 +31,10 @@ def heads(count: int, size: int, seed: int = 0) -> list[HeadCrop]:
 
 
 def shaken(model: torch.nn.Module) -> torch.nn.Module:
-    """Random weights everywhere: layers that start at zero would hide what feeds them."""
+    """Random weights everywhere: layers that start at zero would hide what feeds them. More amplifies rounding."""
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+            parameter.add_(0.05 * torch.randn_like(parameter))
     return model.eval().requires_grad_(False)
 
 
