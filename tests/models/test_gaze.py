@@ -10,8 +10,9 @@ from torchvision.models import vgg16
 from megaportraits.config import GazeConfig
 from megaportraits.errors import ShapeError, WeightsError
 from megaportraits.losses.gaze import mae_mse
+from megaportraits.models.base import BaseModel
 from megaportraits.models.gaze import EYES_CM, KEYPOINTS_CM, GazeNet, eye_crops, head_keypoints
-from megaportraits.models.storage import load_base, load_gaze, save_gaze
+from megaportraits.models.storage import load_base, load_gaze, load_head_pose, save_gaze
 from megaportraits.ops.geometry import HeadPose, euler_to_matrix
 from megaportraits.ops.warping import Pose, project
 from megaportraits.training.gaze import load_imagenet
@@ -110,3 +111,17 @@ def test_a_gaze_file_loads_again_and_is_no_base_model(tmp_path: Path) -> None:
 def test_eyes_of_another_size_are_refused() -> None:
     with pytest.raises(ShapeError, match="eyes: expected"):
         GazeNet(SMALL)(torch.rand(1, 2, 3, 20, 20), torch.rand(1, len(KEYPOINTS_CM), 2))
+
+
+def test_the_shipped_networks_load_by_name() -> None:
+    assert load_gaze("nano").config.name == "nano"
+    base = BaseModel(load_base("nano").config)
+    load_head_pose("nano", base)
+    shipped = load_base("nano").motion.head_pose.state_dict()
+    for name, value in base.motion.head_pose.state_dict().items():
+        assert torch.equal(value, shipped[name]), name
+
+
+def test_a_network_that_does_not_ship_is_named() -> None:
+    with pytest.raises(WeightsError, match="no gaze named 'huge'"):
+        load_gaze("huge")

@@ -53,7 +53,7 @@ class PictureLossConfig(Config):
     gaze: float = 5.0
     """Features of the gaze network's eye encoder."""
     gaze_network: str = "gaze.safetensors"
-    """Weights that `megaportraits train gaze` wrote."""
+    """Weights that `megaportraits train gaze` wrote, or a shipped name: nano."""
     adversarial: float = 1.0
     feature_matching: float = 40.0
 

@@ -133,25 +133,18 @@ def enhancer_problem(config: EnhancerConfig, base: ModelConfig) -> str:
     return ""
 
 
-def load_gaze(path: Path, device: torch.device | str = "cpu") -> GazeNet:
-    """A frozen gaze network in float32, from `save_gaze`'s file; raises as `load_base`."""
-    if not path.is_file():
-        raise WeightsError(
-            f"the gaze network {path} does not exist",
-            fix="Train one with `megaportraits train gaze` and name it in loss.gaze_network, or set loss.gaze=0.",
-        )
+def load_gaze(name_or_path: str | Path, device: torch.device | str = "cpu") -> GazeNet:
+    """A frozen gaze network in float32, shipped ("nano") or from `save_gaze`'s file; raises as `load_base`."""
+    path = _find(name_or_path, "gaze")
     config, tensors = _read(path, "gaze", GazeConfig)
     model = GazeNet(config)
     _fill(model, tensors, path)
     return _inference(model, device)
 
 
-def load_head_pose(path: Path, base: BaseModel) -> None:
-    """Put a head-pose network from `save_head_pose`'s file into E_mtn of a base model; raises as `load_base`."""
-    if not path.is_file():
-        raise WeightsError(
-            f"the head-pose network {path} does not exist", fix="Train one with `megaportraits train head-pose`."
-        )
+def load_head_pose(name_or_path: str | Path, base: BaseModel) -> None:
+    """Put a head-pose network, shipped ("nano") or from `save_head_pose`'s file, into E_mtn; raises as `load_base`."""
+    path = _find(name_or_path, "head_pose")
     config, tensors = _read(path, "head-pose", HeadPoseConfig)
     wanted = HeadPoseConfig.of(base.config)
     if config != wanted:
@@ -194,20 +187,16 @@ def read_notes(path: Path) -> dict[str, str]:
 
 def _find(name_or_path: str | Path, kind: str) -> Path:
     path = Path(name_or_path)
+    how = f"Train one with `megaportraits train {kind.replace('_', '-')}` and pass its .safetensors file, or use nano."
     if path.suffix == ".safetensors":
         if path.is_file():
             return path
-        raise WeightsError(
-            f"weights file {path} does not exist", fix="Give a .safetensors file or a shipped name: nano."
-        )
+        raise WeightsError(f"weights file {path} does not exist", fix=how)
     shipped = Path(str(resources.files("megaportraits") / "assets" / str(name_or_path) / f"{kind}.safetensors"))
     if not shipped.is_file():
         what = "weights" if kind == "base" else kind
         raise WeightsError(
-            f"no {what} named {str(name_or_path)!r} come{'' if kind == 'base' else 's'} with this package",
-            fix="Use nano, or train the model and pass the .safetensors file of its run folder."
-            if kind == "base"
-            else f"Train one with `megaportraits train {kind}` and pass its .safetensors file.",
+            f"no {what} named {str(name_or_path)!r} come{'' if kind == 'base' else 's'} with this package", fix=how
         )
     return shipped
 

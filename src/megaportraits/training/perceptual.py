@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from torch import Tensor
 
@@ -47,7 +46,7 @@ class PerceptualTerms:
         if config.face:
             self._face = VGGFaceFeatures.from_file(weights.fetch("vggface"))
         if config.gaze:
-            self._gaze = load_gaze(Path(config.gaze_network))
+            self._gaze = load_gaze(config.gaze_network)
 
     def __call__(self, prediction: Tensor, target: Tensor, pose: Pose) -> dict[str, Tensor]:
         """The losses, unweighted.
