@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _POSE_PANEL = "Pose and expression"
 
+_Head = Annotated[Path, typer.Option(help="ICT-FaceKit: packed .npz or its FaceXModel folder.")]
+_Person = Annotated[int, typer.Option(help="Number of the procedural person.")]
+
 app = typer.Typer(
     name="megaportraits",
     help="One photograph and one video in, the person in the photograph moving like the video out.",
@@ -130,6 +133,7 @@ def animate(
     from dataclasses import replace
 
     from megaportraits.pipeline import (
+        KEY_GREEN,
         AnimateOptions,
         Avatar,
         Background,
@@ -158,7 +162,7 @@ def animate(
         expression_strength=expression_strength,
         rest_expression=None if rest_expression is None else RestExpression(rest_expression),
         background=Background(background),
-        color=parse_color(color or "#00b140"),
+        color=KEY_GREEN if color is None else parse_color(color),
         crop=crop,
         size=256 if size is None else size,
         max_side=max_side,
@@ -278,7 +282,7 @@ def weights_verify() -> None:
 
 @app.command()
 def synth(
-    head: Annotated[Path, typer.Option(help="ICT-FaceKit: packed .npz or its FaceXModel folder.")],
+    head: _Head,
     out: Annotated[Path, typer.Option(help="Folder to fill; an unfinished run of the same settings goes on.")],
     portraits: Annotated[
         Path | None, typer.Option(help="Photographs, one person each; none: procedural heads only.")
@@ -329,11 +333,11 @@ def synth_head(
 
 @app.command("synth-driver")
 def synth_driver(
-    head: Annotated[Path, typer.Option(help="ICT-FaceKit: packed .npz or its FaceXModel folder.")],
+    head: _Head,
     out: Annotated[Path, typer.Option(help="The .mp4 to write.")],
     seconds: Annotated[float, typer.Option(help="Length.")] = 4.0,
     size: Annotated[int, typer.Option(help="Pixels along each side.")] = 256,
-    person: Annotated[int, typer.Option(help="Number of the procedural person.")] = 82,
+    person: _Person = 82,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Render a talking procedural head: the demo's driver, which nobody's rights stand against."""
@@ -345,10 +349,10 @@ def synth_driver(
 
 @app.command("synth-portrait")
 def synth_portrait(
-    head: Annotated[Path, typer.Option(help="ICT-FaceKit: packed .npz or its FaceXModel folder.")],
+    head: _Head,
     out: Annotated[Path, typer.Option(help="The picture to write.")],
     size: Annotated[int, typer.Option(help="Pixels along each side.")] = 448,
-    person: Annotated[int, typer.Option(help="Number of the procedural person.")] = 82,
+    person: _Person = 82,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Render a procedural person at rest: a photograph to try things with, which shows nobody."""

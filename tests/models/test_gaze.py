@@ -123,5 +123,6 @@ def test_the_shipped_networks_load_by_name() -> None:
 
 
 def test_a_network_that_does_not_ship_is_named() -> None:
-    with pytest.raises(WeightsError, match="no gaze named 'huge'"):
+    with pytest.raises(WeightsError, match="no gaze named 'huge'") as caught:
         load_gaze("huge")
+    assert "use nano, or set loss.gaze=0" in str(caught.value.fix)

@@ -69,7 +69,7 @@ def live(
     from megaportraits.live.choice import Wish, choose_engine
     from megaportraits.live.loop import LiveOptions, run_live
     from megaportraits.media import check_output
-    from megaportraits.pipeline import parse_color
+    from megaportraits.pipeline import KEY_GREEN, parse_color
     from megaportraits.pipeline.driver import HeadFollower
     from megaportraits.pipeline.options import MotionMode, MotionOptions, ScaleFrom
 
@@ -78,7 +78,7 @@ def live(
         _refuse("--student", {**asked, "--whole": whole})
     elif source is not None:
         _refuse("--source", {"--avatar": avatar, "--color": color})
-    background = parse_color(color or "#00b140")
+    background = KEY_GREEN if color is None else parse_color(color)
     video = None if camera.isdecimal() else Path(camera)
     if output is not None:
         inputs = tuple(path for path in (video, source, student, Path(weights)) if path is not None)

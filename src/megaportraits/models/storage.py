@@ -135,7 +135,7 @@ def enhancer_problem(config: EnhancerConfig, base: ModelConfig) -> str:
 
 def load_gaze(name_or_path: str | Path, device: torch.device | str = "cpu") -> GazeNet:
     """A frozen gaze network in float32, shipped ("nano") or from `save_gaze`'s file; raises as `load_base`."""
-    path = _find(name_or_path, "gaze")
+    path = _find(name_or_path, "gaze", otherwise=", or set loss.gaze=0")
     config, tensors = _read(path, "gaze", GazeConfig)
     model = GazeNet(config)
     _fill(model, tensors, path)
@@ -185,14 +185,18 @@ def read_notes(path: Path) -> dict[str, str]:
         return dict(file.metadata() or {})
 
 
-def _find(name_or_path: str | Path, kind: str) -> Path:
+def _find(name_or_path: str | Path, kind: str, *, otherwise: str = "") -> Path:
+    def shipped_as(name: str) -> Path:
+        return Path(str(resources.files("megaportraits") / "assets" / name / f"{kind}.safetensors"))
+
     path = Path(name_or_path)
-    how = f"Train one with `megaportraits train {kind.replace('_', '-')}` and pass its .safetensors file, or use nano."
+    how = f"Train one with `megaportraits train {kind.replace('_', '-')}` and pass its .safetensors file"
+    how += f"{', or use nano' if shipped_as('nano').is_file() else ''}{otherwise}."
     if path.suffix == ".safetensors":
         if path.is_file():
             return path
         raise WeightsError(f"weights file {path} does not exist", fix=how)
-    shipped = Path(str(resources.files("megaportraits") / "assets" / str(name_or_path) / f"{kind}.safetensors"))
+    shipped = shipped_as(str(name_or_path))
     if not shipped.is_file():
         what = "weights" if kind == "base" else kind
         raise WeightsError(

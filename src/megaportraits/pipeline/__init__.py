@@ -5,6 +5,7 @@ from megaportraits.pipeline.compose import Rendering
 from megaportraits.pipeline.driver import FrameSource
 from megaportraits.pipeline.files import AnimateReport, animate_file, plan_output
 from megaportraits.pipeline.options import (
+    KEY_GREEN,
     AnimateOptions,
     Background,
     MotionMode,
@@ -18,6 +19,7 @@ from megaportraits.pipeline.options import (
 from megaportraits.pipeline.portrait import Portrait
 
 __all__ = [
+    "KEY_GREEN",
     "AnimateOptions",
     "AnimateReport",
     "AnimatedFrame",

@@ -11,6 +11,10 @@ from megaportraits.errors import ConfigError
 Color = tuple[int, int, int]
 
 
+KEY_GREEN: Color = (0, 177, 64)
+"""What stands behind a person where a flat colour does and none was named: #00b140."""
+
+
 class MotionMode(StrEnum):
     """How the driver's motion is taken over."""
 
@@ -134,7 +138,7 @@ class AnimateOptions(MotionOptions):
     """
 
     background: Background = Background.SOURCE
-    color: Color = (0, 177, 64)
+    color: Color = KEY_GREEN
     crop: bool = False
     size: int = 256
     max_side: int = 1280
