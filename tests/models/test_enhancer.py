@@ -115,6 +115,19 @@ def test_with_a_source_skip_it_starts_from_the_moved_detail() -> None:
 
 
 @torch.no_grad()
+def test_the_residual_form_changes_colours_within_alpha_and_alpha_never() -> None:
+    torch.manual_seed(0)
+    enhancer, picture = Enhancer(tiny(source_skip=True)), torch.rand(2, 4, 32, 32)
+    torch.nn.init.normal_(enhancer.output.conv.weight)
+    fine = torch.rand(2, 4, 64, 64)
+    fine[:, 3, :20] = 0
+    change = enhancer(picture, fine) - fine
+    assert not change[:, 3].any() and not change[:, :3, :20].any()
+    assert change[:, :3, 20:].abs().mean() > 0.1
+    assert (change[:, :3].abs() <= fine[:, 3:] + 1e-6).all()
+
+
+@torch.no_grad()
 def test_the_papers_form_gives_colours_in_range() -> None:
     torch.manual_seed(0)
     plain = parse_config(

@@ -21,12 +21,12 @@ from megaportraits.config import (
 from megaportraits.data.photos import PhotoDataset
 from megaportraits.errors import DataError, TrainingError
 from megaportraits.models.base import BaseModel
-from megaportraits.models.enhancer import grow, move_source, picture_of
+from megaportraits.models.enhancer import grow, move_source, over, picture_of
 from megaportraits.models.storage import load_enhancer, save_base
 from megaportraits.training import checkpoint
 from megaportraits.training.enhancer import EnhancerStage, train_enhancer
 from megaportraits.training.loop import phase_parameters
-from megaportraits.training.photos import aligned_views, drive_base, driven_pictures, photo_views
+from megaportraits.training.photos import aligned_views, drive_base, driven_pictures, photo_views, truth_of
 from tests.models.test_enhancer import TINY_HR
 
 FULL = {
@@ -35,7 +35,6 @@ FULL = {
     "feature_matching",
     "cross_adversarial",
     "cycle",
-    "matte",
 }
 
 
@@ -104,6 +103,32 @@ def test_every_loss_of_equation_10_reaches_the_enhancer_and_never_the_base(
         assert stage.model.stem.weight.grad.any(), name
     (frozen,) = stage._base
     assert not any(p.requires_grad or p.grad is not None for p in frozen.parameters())
+
+
+def test_alpha_is_judged_where_the_enhancer_writes_it(clips: Path, tiny_config: ModelConfig) -> None:
+    stage, batch = stage_and_batch(clips, tiny_config)
+    config = stage.config.model_copy(update={"model": stage.config.model.model_copy(update={"residual": False})})
+    whole = EnhancerStage(config, BaseModel(tiny_config))
+    assert "matte" not in stage.weights() and set(run(whole, batch)) == FULL | {"matte"}
+    run(whole, batch)["matte"].backward()
+    assert whole.model.output.conv.weight.grad[3 * 4 :].any()  # the four pixels of alpha come last
+
+
+@torch.no_grad()
+def test_where_alpha_stays_the_truth_asks_for_no_other_outline(clips: Path, tiny_config: ModelConfig) -> None:
+    """Nor for colours that the photograph does not show: there an untouched picture makes no error."""
+    stage, batch = stage_and_batch(clips, tiny_config)
+    (frozen,) = stage._base
+    views = photo_views(batch, stage.config.data, True, torch.Generator().manual_seed(0))
+    driven = driven_pictures(drive_base(frozen, batch, views, cross=True), views, skip=True)
+    assert driven.fine is not None and torch.equal(truth_of(views, driven, alpha_stays=False), views.target)
+    start = driven.fine[:3]
+    left, right = views.matte["target"].clone(), views.matte["target"].clone()
+    left[..., :32], right[...] = 0, 1
+    truth = truth_of(replace(views, matte={**views.matte, "target": left}), driven, alpha_stays=True)
+    assert torch.allclose(truth[..., :32], over(start, views.color)[..., :32])
+    truth = truth_of(replace(views, matte={**views.matte, "target": right}), driven, alpha_stays=True)
+    assert torch.allclose(truth - views.color * (1 - start[:, 3:]), views.image["target"] * start[:, 3:], atol=1e-6)
 
 
 def test_the_discriminator_sees_detached_images_of_both_parts(clips: Path, tiny_config: ModelConfig) -> None:

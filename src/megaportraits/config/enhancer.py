@@ -22,7 +22,7 @@ class EnhancerConfig(Config):
     matte: bool = False
     """Ours: alpha in and out, for base models that predict one."""
     residual: bool = False
-    """The author's: the network's output is added to the bicubically upsampled image."""
+    """The author's: the network's output is added to the bicubically upsampled image; alpha stays as it came."""
     source_skip: bool = False
     """Ours: it also sees the source's finer detail, moved along the base model's flow (with its `source_skip`), and the
     residual form starts there."""
@@ -108,7 +108,7 @@ class EnhancerLossConfig(Config):
     perceptual_network: Literal["vgg19", "effnet-lite0"] = "vgg19"
     perceptual_scales: int = 1
     matte: float = 0.0
-    """L1 of the alpha (with model.matte)."""
+    """L1 of the alpha (with model.matte, but without model.residual: there alpha stays as it came)."""
     cross_from: int = Field(default=0, ge=0)
     """First step of the unsupervised part: the discriminator learns photographs first."""
 

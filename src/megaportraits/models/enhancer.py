@@ -26,7 +26,11 @@ class Enhancer(nn.Module):
     """Encoder, residual blocks at its lowest resolution, decoder to twice the image; `config` decides all of it.
 
     With `residual` the last layer starts at zero, so that training starts from bicubic upsampling; with `source_skip`
-    from the photograph's own detail, moved along.
+    from the photograph's own detail, moved along. Alpha stays as it came then: where a person ends is the base's
+    business.
+
+    Attributes:
+        alpha_stays: with a matte, in the residual form.
     """
 
     def __init__(self, config: EnhancerConfig) -> None:
@@ -49,7 +53,9 @@ class Enhancer(nn.Module):
         self.up = nn.ModuleList(ResBlock(2, a, b, style) for a, b in itertools.pairwise(widths))
         widths = (widths[-1], *config.high)
         self.high = nn.Sequential(*(ResBlock(2, a, b, style) for a, b in itertools.pairwise(widths)))
-        self.output = OutputHead(2, widths[-1], self.channels * config.shuffle**2, style)
+        self.alpha_stays = config.matte and config.residual
+        written = 3 if self.alpha_stays else self.channels
+        self.output = OutputHead(2, widths[-1], written * config.shuffle**2, style)
         if config.residual:
             self.output.zero()
 
@@ -61,7 +67,7 @@ class Enhancer(nn.Module):
             fine: with `source_skip`: (B, 3 or 4, 2S, 2S), of `fine_picture`.
 
         Returns:
-            (B, 3 or 4, 2S, 2S). Colours and alpha may overshoot [0, 1] a little in the residual form.
+            (B, 3 or 4, 2S, 2S). Colours may overshoot [0, 1] a little in the residual form.
 
         Raises:
             ShapeError: other shapes.
@@ -78,10 +84,14 @@ class Enhancer(nn.Module):
             check_shape(fine, "fine", len(picture), self.channels, size, size)
         else:
             fine = None
-        x = self.decode(*self.encode(picture, fine))
+        x = self.decode(*self.encode(picture, fine)).float().tanh()
         if not self.config.residual:
-            return (x.float().tanh() + 1) / 2
-        return (grow(picture, size) if fine is None else fine.float()) + x.float().tanh()
+            return (x + 1) / 2
+        start = grow(picture, size) if fine is None else fine.float()
+        if not self.alpha_stays:
+            return start + x
+        alpha = start[:, 3:]
+        return torch.cat([start[:, :3] + alpha * x, alpha], 1)
 
     def encode(self, picture: Tensor, fine: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """The features f at the lowest resolution, and those before every pooling."""

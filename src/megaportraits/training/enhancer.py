@@ -23,7 +23,7 @@ from megaportraits.nn.blocks import fold_weight_standardization
 from megaportraits.nn.spectral import add_spectral_norm
 from megaportraits.training.loop import fit
 from megaportraits.training.perceptual import PerceptualTerms
-from megaportraits.training.photos import PhotoViews, aligned_views, drive_base, driven_pictures, photo_views
+from megaportraits.training.photos import aligned_views, drive_base, driven_pictures, photo_views, truth_of
 from megaportraits.training.views import label_pose
 
 Batch = dict[str, Tensor]
@@ -85,7 +85,7 @@ class EnhancerStage(nn.Module):
             "feature_matching": w.feature_matching,
             "cross_adversarial": w.cross_adversarial,
             "cycle": w.cycle,
-            "matte": w.matte if self.config.model.matte else 0.0,
+            "matte": 0.0 if not self.config.model.matte or self.model.alpha_stays else w.matte,
             "discriminator": 1.0 if self.discriminator is not None else 0.0,
         }
         return {name: weight for name, weight in weights.items() if weight} | self.perceptual.weights
@@ -105,16 +105,20 @@ class EnhancerStage(nn.Module):
         )
         photograph = views.target
         views = aligned_views(output, views) if config.data.aligned_truth else views
+        truth = truth_of(views, driven, alpha_stays=self.model.alpha_stays)
         enhanced = self.model(driven.picture, driven.fine)
         count = len(views.color)
         own, strange = slice(0, count), slice(count, None)
         prediction = over(enhanced[own], views.color)
-        losses = self._supervised(batch, views, enhanced[own], prediction)
+        losses = {"reconstruction": masked_l1(prediction, truth)}
+        if "matte" in self.weights():
+            losses["matte"] = F.l1_loss(enhanced[own, 3:].float(), views.matte["target"])
+        losses |= self.perceptual(prediction, truth, label_pose(batch, "target"))
         crossed = over(enhanced[strange], views.color) if cross else prediction[:0]
         if cross and w.cycle:
             losses["cycle"] = low_resolution_cycle(driven.picture[strange], enhanced[strange], factor=w.cycle_factor)
         if self.discriminator is not None:
-            losses |= self._adversarial(prediction, crossed, views.target, photograph)
+            losses |= self._adversarial(prediction, crossed, truth, photograph)
         return {name: loss for name, loss in losses.items() if name in self.weights()}
 
     def sample(self, model: Enhancer, batch: Batch) -> tuple[Tensor, dict[str, float]]:
@@ -124,11 +128,11 @@ class EnhancerStage(nn.Module):
         output = drive_base(self._base_on(views.color.device), batch, views, cross=True)
         driven = driven_pictures(output, views, skip=self.config.model.source_skip)
         views = aligned_views(output, views) if self.config.data.aligned_truth else views
+        truth = truth_of(views, driven, alpha_stays=model.alpha_stays)
         enhanced = model(driven.picture, driven.fine).float()
         plain = grow(driven.picture, enhanced.shape[-1])
         colors = views.color.repeat(2, 1, 1, 1)
         ours, bicubic = (over(picture, colors).clamp(0, 1).chunk(2) for picture in (enhanced, plain))
-        truth = views.target
         numbers = {
             "psnr": _psnr(ours[0], truth),
             "psnr_bicubic": _psnr(bicubic[0], truth),
@@ -146,12 +150,6 @@ class EnhancerStage(nn.Module):
 
     def _base_on(self, device: torch.device) -> BaseModel:
         return self._base[0].to(device)
-
-    def _supervised(self, batch: Batch, views: PhotoViews, picture: Tensor, prediction: Tensor) -> Losses:
-        losses = {"reconstruction": masked_l1(prediction, views.target)}
-        if self.config.model.matte:
-            losses["matte"] = F.l1_loss(picture[:, 3:].float(), views.matte["target"])
-        return losses | self.perceptual(prediction, views.target, label_pose(batch, "target"))
 
     def _adversarial(self, prediction: Tensor, crossed: Tensor, target: Tensor, photograph: Tensor) -> Losses:
         """The generator's side of both parts; gradient goes through the discriminator into the images.

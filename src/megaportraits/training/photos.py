@@ -13,7 +13,7 @@ from megaportraits.data.augment import color_jitter
 from megaportraits.data.photos import ROLES
 from megaportraits.losses.foreground import composite
 from megaportraits.models.base import BaseModel, Output
-from megaportraits.models.enhancer import fine_picture, move_source, picture_of
+from megaportraits.models.enhancer import fine_picture, grow, move_source, over, picture_of
 from megaportraits.models.motion import Motion
 from megaportraits.ops.color import random_colors
 from megaportraits.ops.warping import Pose
@@ -123,6 +123,23 @@ def aligned_views(output: Output, views: PhotoViews) -> PhotoViews:
     moved = move_source(source, output.view.flow[: len(source)])
     image, matte = {**views.image, "target": moved[:, :3]}, {**views.matte, "target": moved[:, 3:]}
     return replace(views, image=image, matte=matte)
+
+
+def truth_of(views: PhotoViews, driven: Driven, *, alpha_stays: bool) -> Tensor:
+    """What the supervised part compares results with, over the views' colour, (B, 3, N, N).
+
+    Args:
+        views: whose target is the truth.
+        driven: what the enhancer got; its first B pictures are those of the target.
+        alpha_stays: the enhancer leaves alpha as it came (its residual form, with a matte). Then the truth has that
+            alpha, too, and where it shows nobody the colours that came: no colour can mend an outline.
+    """
+    if not alpha_stays:
+        return views.target
+    truth, matte = views.image["target"], views.matte["target"]
+    start = (grow(driven.picture, truth.shape[-1]) if driven.fine is None else driven.fine)[: len(truth)]
+    reachable = composite(truth, start[:, 3:], views.color)
+    return composite(reachable, matte, over(start, views.color))
 
 
 def _random_regions(like: Tensor, share: float, generator: torch.Generator) -> Tensor:
