@@ -54,6 +54,7 @@ TINY_STUDENT = {
     "widths": [8, 8, 8, 6, 6],
     "doublings": 5,
     "identity_size": 16,
+    "encoder_skips": True,
     "predict_matte": True,
 }
 

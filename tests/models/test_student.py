@@ -66,6 +66,16 @@ def test_the_driver_changes_the_picture() -> None:
     assert (a - b).abs().max() > 0.01
 
 
+def test_encoder_skips_join_where_the_generator_has_the_encoders_resolutions() -> None:
+    plain = load_config(TrainStudentConfig, "student-nano", ["model.encoder_skips=false"]).model
+    paper = load_config(TrainStudentConfig, "student").model
+    with torch.device("meta"):
+        nano = Student(plain.model_copy(update={"encoder_skips": True}), ["one"])
+        assert not Student(plain, ["one"]).skips and not Student(paper, ["one"]).skips
+    channels = [(skip[2].in_channels, skip[2].out_channels) for skip in nano.skips.values()]
+    assert list(nano.skips) == ["3", "4", "5"] and channels == [(128, 128), (64, 128), (32, 96)]  # 8, 16, 32 px
+
+
 def test_one_identity_serves_many_drivers() -> None:
     model, drivers = randomized(), torch.rand(3, 3, 64, 64)
     once = model.render(drivers, model.identity(torch.tensor([2])))

@@ -113,6 +113,18 @@ def test_lessons_of_another_kind_are_not_mixed_in(photos: dict[str, Path], clips
         maker(Painter(), dict(list(photos.items())[:2])).make(parts, tmp_path / "lessons")
 
 
+def test_a_teacher_is_its_weights_whatever_the_file_is_called(
+    photos: dict[str, Path], clips: Path, tmp_path: Path
+) -> None:
+    parts, renamed, retrained = drivers_of(clips, tmp_path / "work"), Painter(), Painter()
+    maker(Painter(), photos).make(parts, tmp_path / "lessons")
+    renamed.name, retrained.sha256 = "copy of painter", "1"
+    maker(renamed, photos).make(parts, tmp_path / "lessons")
+    assert renamed.encoded == 0
+    with pytest.raises(DataError, match="made with other teacher"):
+        maker(retrained, photos).make(parts, tmp_path / "lessons")
+
+
 def test_drivers_to_measure_with_are_others(clips: Path, tmp_path: Path) -> None:
     train, val = find_drivers([clips], tmp_path / "work", count=1000, size=32)
     learned = {(folder, clip) for folder, clip, _ in train.frames}

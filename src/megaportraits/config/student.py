@@ -32,6 +32,9 @@ class StudentConfig(Config):
     """So many of the last blocks double the resolution."""
     identity_size: int = Field(default=64, ge=1)
     """Identity tensors are at most this wide and high (A.3)."""
+    encoder_skips: bool = False
+    """Ours: the encoder's finer stages are added where the generator has their resolution. A 4 x 4 grid alone, which is
+    what a ResNet-18 leaves of 128 px, hardly tells where lids and lips are."""
     predict_matte: bool = False
     """Ours: a fourth output is alpha, if the teacher gives one."""
 

@@ -1,7 +1,7 @@
 """G_DT of the paper, the student (3.3, A.3): one driver frame and an avatar's index to that avatar's picture.
 
 driver x_d ── ResNet-18 ──> features ── SPADE residual blocks ──> image
-                                              ^
+                  └─ finer stages (encoder_skips) ─^    ^
 index i ──> identity tensors of avatar i ─────┘      once per avatar: `identity`
 
 "In each SPADE block a tensor used for normalization is fixed for a specific avatar [...] we force our model to store
@@ -84,13 +84,19 @@ class Student(nn.Module):
         super().__init__()
         self.config = config
         self.avatars = tuple(avatars)
-        self.encoder = ResNet(18, config.encoder_width, BlockStyle(config.groups, config.weight_standardization))
+        style = BlockStyle(config.groups, config.weight_standardization)
+        self.encoder = ResNet(18, config.encoder_width, style)
         self.entry = make_conv(2, self.encoder.channels, config.widths[0], 1)
         blocks, inputs, size = [], config.widths[0], config.start_size
+        stages = {config.start_size * 2 ** (3 - k): n for k, n in enumerate(self.encoder.stage_channels[:-1])}
+        self.skips = nn.ModuleDict()
         for index, width in enumerate(config.widths):
             doubles = index >= len(config.widths) - config.doublings
             blocks.append(SpadeBlock(inputs, width, size, doubles=doubles))
             inputs, size = width, size * 2 if doubles else size
+            if config.encoder_skips and doubles and size in stages:
+                project = make_conv(2, stages[size], width, 1)
+                self.skips[str(index)] = nn.Sequential(style.norm(stages[size]), nn.ReLU(), project)
         self.blocks = nn.ModuleList(blocks)
         self.exit = make_conv(2, inputs, (4 if config.predict_matte else 3) * config.shuffle**2, 3)
         # Constant over the image, so that nothing is rough from the start; different, so that people soon differ.
@@ -138,9 +144,12 @@ class Student(nn.Module):
         size = self.config.input_size
         if driver.shape[-1] != size:
             driver = F.interpolate(driver, (size, size), mode="bilinear", antialias=True, align_corners=False)
-        x = self.entry(self.encoder(driver))
+        features, stages = self.encoder.pyramid(driver)
+        x = self.entry(features)
         for index, block in enumerate(self.blocks):
             x = block(x, identity[2 * index], identity[2 * index + 1])
+            if str(index) in self.skips:  # coarse to fine, as the blocks go
+                x = x + self.skips[str(index)](stages.pop())
         image = F.pixel_shuffle(self.exit(F.relu(x)), self.config.shuffle).float().sigmoid()
         return StudentOutput(image[:, :3], image[:, 3:] if self.config.predict_matte else None)
 

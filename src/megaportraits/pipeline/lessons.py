@@ -105,8 +105,9 @@ class LessonMaker(Generic[P]):
         path = folder / "lessons.json"
         if path.is_file():
             before = json.loads(path.read_text(encoding="utf-8"))
-            wrong = [name for name, value in facts.items() if before.get(name) != value]
-            if wrong:
+            wrong = [name for name, value in facts.items() if name != "teacher" and before.get(name) != value]
+            if wrong:  # a teacher is its weights, whatever the file is called
+                wrong = ["teacher" if name == "sha256" else name for name in wrong]
                 raise DataError(
                     f"{folder} holds lessons made with other {', '.join(wrong)}",
                     fix="Give the same avatars, drivers, teacher and options, or choose another --run folder.",
