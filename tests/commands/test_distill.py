@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 from megaportraits.commands.distill import Distillation
 from megaportraits.commands.student import distill, student_app
 from megaportraits.config import ModelConfig, TrainStudentConfig, parse_config
-from megaportraits.errors import MediaError, TrainingError, WeightsError
+from megaportraits.errors import ConfigError, MediaError, TrainingError, WeightsError
 from megaportraits.media import write_image
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import load_student, read_notes, save_base
+from megaportraits.models.student import resized
 from tests.conftest import TINY_STUDENT
 
 SETTINGS = {
@@ -80,6 +81,15 @@ def test_from_photographs_to_a_student_and_one_more(
     resumed = load_student(made).state_dict()
     assert all(torch.equal(value, resumed[key]) for key, value in student.state_dict().items())
     before = made.read_bytes()
+
+    larger, still = tmp_path / "larger.safetensors", ("optim.learning_rate=0", "optim.final_learning_rate=0")
+    sets = [word for value in (*still, "optim.steps=1", "model.image_size=128") for word in ("--set", value)]
+    run("distill", "--avatars", studio / "avatars", "--out", larger, "--init", made, *common, *sets)
+    wanted = resized(student, 128).state_dict()
+    assert all(torch.equal(wanted[key], value) for key, value in load_student(larger).state_dict().items())
+    with pytest.raises(ConfigError, match=r"has model\.encoder_skips=True, and the config False"):
+        other = ("--set", "model.encoder_skips=false", "--out", tmp_path / "o.safetensors")
+        run("distill", "--avatars", studio / "avatars", "--init", made, *common, *other)
 
     grown = tmp_path / "grown.safetensors"
     run("student", "add", made, studio / "grey.png", "--name", "grey", "--out", grown, *common)

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from megaportraits.config import StudentConfig, TrainStudentConfig, load_config, parse_config
 from megaportraits.errors import ConfigError, ShapeError, WeightsError
 from megaportraits.models.storage import load_base, load_student, save_student
-from megaportraits.models.student import Student
+from megaportraits.models.student import Student, resized
 from megaportraits.nn.adaptive import SpatiallyAdaptiveNorm
 from tests.conftest import TINY_STUDENT
 
@@ -145,3 +145,17 @@ def test_wrong_inputs_are_refused() -> None:
     for changes in ({"input_size": 40}, {"image_size": 96}, {"doublings": 9}):
         with pytest.raises(ConfigError):
             parse_config(StudentConfig, {**TINY_STUDENT, **changes}, "tiny")
+
+
+@torch.no_grad()
+def test_a_resized_student_draws_the_same_picture_in_blocks_and_comes_back() -> None:
+    small, driver, index = randomized(image_size=64), torch.rand(2, 3, 64, 64), torch.tensor([0, 1])
+    picture = small(driver, index).image
+    for size in (128, 256):
+        large = resized(small, size).eval()
+        assert large.config.image_size == size and large.avatars == small.avatars
+        blocks = torch.nn.functional.interpolate(picture, (size, size), mode="nearest")
+        torch.testing.assert_close(large(driver, index).image, blocks)
+        torch.testing.assert_close(resized(large, 64).eval()(driver, index).image, picture)
+    with pytest.raises(ConfigError, match="must be 1, 2 or 4 times"):
+        resized(small, 192)

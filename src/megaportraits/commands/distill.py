@@ -36,6 +36,7 @@ class Distillation:
         resume: go on with what the run folder holds.
         enhancer: weights of the teacher's second stage, by name or file; None: without.
         device: the teacher's.
+        init: a student of the same avatars to start from.
     """
 
     drivers: Sequence[Path]
@@ -48,6 +49,7 @@ class Distillation:
     resume: bool = False
     enhancer: str | None = None
     device: str = "auto"
+    init: Path | None = None
 
     @property
     def lessons(self) -> Path:
@@ -91,7 +93,7 @@ def distill(job: Distillation, avatars: Path, config: TrainStudentConfig) -> Stu
     job.check()
     photos = find_avatars(avatars)
     notes = teach(job, photos, config)
-    steps = train_student(config, list(photos), job.lessons, job.run, resume=job.trains)
+    steps = train_student(config, list(photos), job.lessons, job.run, init=job.init, resume=job.trains)
     if steps < config.optim.steps:
         return None
     student = load_student(job.run / FILE_NAME)

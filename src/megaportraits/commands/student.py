@@ -45,6 +45,9 @@ def distill(
     overrides: Overrides = None,
     enhancer: Enhancer = None,
     device: Device = "auto",
+    init: Annotated[
+        Path | None, typer.Option(help="Start from a student of these avatars; its image size may differ.")
+    ] = None,
 ) -> None:
     """Teach a small, fast network the avatars of some photographs; Ctrl-C leaves, --resume goes on exactly."""
     from megaportraits.commands import distill as work
@@ -52,7 +55,7 @@ def distill(
     from megaportraits.training.command import settle
 
     job = work.Distillation(
-        drivers, teacher, out, run or _beside(out), frames, per_driver, every, resume, enhancer, device
+        drivers, teacher, out, run or _beside(out), frames, per_driver, every, resume, enhancer, device, init
     )
     settings = settle(TrainStudentConfig, None, config, overrides or [], job.run, resume=job.trains)
     _tell(work.distill(job, avatars, settings), job.run, out)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from megaportraits.config import StudentConfig
+from megaportraits.config import StudentConfig, parse_config
 from megaportraits.errors import WeightsError
 from megaportraits.nn.adaptive import SpatiallyAdaptiveNorm
 from megaportraits.nn.backbones import ResNet
@@ -157,3 +157,24 @@ class Student(nn.Module):
         """G_DT(x_d, i), eq. 11: drivers (B, 3, S, S) in [0, 1] and avatars (B,) int64."""
         check_shape(index, "index", len(driver))
         return self.render(driver, self.identity(index))
+
+
+def resized(student: Student, image_size: int) -> Student:
+    """The same student for another image size: pixels become blocks of as many equal ones, or blocks their mean.
+
+    Only the last layer writes pixels, so nothing else differs. To go on with at a larger size: learning to draw is
+    several times cheaper at 128 px than at 256.
+
+    Raises:
+        ConfigError: the blocks' resolution does not divide `image_size`.
+    """
+    config = parse_config(StudentConfig, {**student.config.model_dump(), "image_size": image_size}, "student")
+    other = Student(config, student.avatars)
+    state = student.state_dict()
+    before, after = student.config.shuffle, config.shuffle
+    for name in ("exit.weight", "exit.bias"):
+        shape = (-1, before, before, state[name][0].numel())
+        blocks = F.interpolate(state[name].reshape(shape).permute(0, 3, 1, 2), (after, after), mode="area")
+        state[name] = blocks.permute(0, 2, 3, 1).reshape(-1, *state[name].shape[1:])
+    other.load_state_dict(state)
+    return other

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from megaportraits.config import TrainStudentConfig
 from megaportraits.data.augment import FEATURES_CM, color_jitter, degrade
 from megaportraits.data.lesson_items import LessonDataset, LessonSample
+from megaportraits.errors import ConfigError
 from megaportraits.losses.adversarial import generator_terms, judge
 from megaportraits.losses.foreground import composite, masked_l1
 from megaportraits.models.discriminator import Discriminator
 from megaportraits.models.storage import load_student, save_student
-from megaportraits.models.student import Student
+from megaportraits.models.student import Student, resized
 from megaportraits.ops.color import random_colors
 from megaportraits.ops.geometry import HEAD_HALF_CM
 from megaportraits.ops.warping import Pose, project
@@ -155,7 +156,13 @@ def target_over(batch: Batch, color: Tensor) -> Tensor:
 
 
 def train_student(
-    config: TrainStudentConfig, avatars: list[str], lessons: Path, out: Path, *, resume: bool = False
+    config: TrainStudentConfig,
+    avatars: list[str],
+    lessons: Path,
+    out: Path,
+    *,
+    init: Path | None = None,
+    resume: bool = False,
 ) -> int:
     """Train a student on lessons; returns the step reached.
 
@@ -164,10 +171,15 @@ def train_student(
         avatars: their names, in the lessons' order.
         lessons: folder with `train` and `val`.
         out: the run folder; the student becomes `out/student.safetensors`.
+        init: a student of the same avatars to start from; only its image size may be another.
         resume: go on with the run in `out`.
+
+    Raises:
+        ConfigError: the student to start from is another network, or has other avatars.
     """
     torch.manual_seed(config.run.seed)  # the initial weights are part of the recipe
-    return _train(config, Student(config.model, avatars), lessons, out, resume=resume)
+    model = Student(config.model, avatars) if init is None else _start_from(init, config, avatars)
+    return _train(config, model, lessons, out, resume=resume)
 
 
 def add_avatar(
@@ -206,6 +218,24 @@ def join(student: Student, other: Student) -> Student:
     }
     both.load_state_dict({**student.state_dict(), **rows})
     return both.eval().requires_grad_(False)
+
+
+def _start_from(path: Path, config: TrainStudentConfig, avatars: list[str]) -> Student:
+    before = load_student(path)
+    if before.avatars != tuple(avatars):
+        raise ConfigError(
+            f"{path} has the avatars {', '.join(before.avatars)}, but the photographs are {', '.join(avatars)}",
+            fix="Give the photographs it was made of, or start anew without --init.",
+        )
+    wanted, given = config.model.model_dump(), before.config.model_dump()
+    other = [name for name in wanted if wanted[name] != given[name] and name not in ("name", "image_size")]
+    if other:
+        name = other[0]
+        raise ConfigError(
+            f"{path} has model.{name}={given[name]}, and the config {wanted[name]}",
+            fix=f"Use --set model.{name}=..., or start anew without --init.",
+        )
+    return resized(before, config.model.image_size).train().requires_grad_(True)
 
 
 def _train(config: TrainStudentConfig, model: Student, lessons: Path, out: Path, *, resume: bool) -> int:
