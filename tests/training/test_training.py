@@ -4,13 +4,16 @@ import json
 import math
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from safetensors.torch import load_file
+from torch.utils.data import DataLoader
 
 from megaportraits.config import ConfigError, ModelConfig, RunConfig, TrainBaseConfig, load_config, parse_config
 from megaportraits.data.clips import ClipRecord, Frame, FrameLabels, ShardWriter
@@ -18,7 +21,7 @@ from megaportraits.data.pairs import PairDataset
 from megaportraits.errors import TrainingError, WeightsError
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import load_base, read_notes, save_base
-from megaportraits.training import checkpoint
+from megaportraits.training import checkpoint, loop
 from megaportraits.training.base import BaseStage, start_from, train_base
 from megaportraits.training.readout import readout_loss
 from megaportraits.training.schedule import learning_rate, warmed_ema
@@ -65,6 +68,26 @@ def tiny_run(clips: Path, steps: int = 4, *, optim: dict[str, Any] | None = None
         },
         "test",
     )
+
+
+def test_opencvs_threads_are_gone_before_workers_are_forked(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that stops the pool of its parent waits for threads which it does not have."""
+    seen: list[int] = []
+
+    def watched(*words: Any, **options: Any) -> DataLoader[Any]:
+        seen.append(cv2.getNumThreads())
+        return DataLoader(*words, **options)
+
+    monkeypatch.setattr(loop, "DataLoader", watched)
+    monkeypatch.setattr(cv2, "setNumThreads", set_threads := Mock(wraps=cv2.setNumThreads))
+    cv2.setNumThreads(2)
+    config = tiny_run(clips, steps=1)
+    assert train_base(config.model_copy(update={"data": config.data.model_copy(update={"workers": 1})}), tmp_path) == 1
+    assert seen == [1] and set_threads.call_count == 2
+    loop._quiet_worker(0)
+    assert set_threads.call_count == 2
 
 
 def stage_and_batch(clips: Path, **loss: float) -> tuple[BaseStage, dict[str, torch.Tensor]]:

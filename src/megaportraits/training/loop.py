@@ -351,6 +351,8 @@ def _loader(fabric: Fabric, dataset: Dataset[Batch], config: Any, first: int) ->
         )
     if hasattr(dataset, "spread"):
         dataset.spread(Layout(optim.batch_size, fabric.world_size, optim.accumulate, max(config.data.workers, 1)))
+    if config.data.workers:
+        cv2.setNumThreads(1)  # here, and not in the workers: a fork waits for ever for threads that it does not have
     loader = DataLoader(
         dataset,
         batch_size=optim.batch_size // parts,
@@ -363,7 +365,6 @@ def _loader(fabric: Fabric, dataset: Dataset[Batch], config: Any, first: int) ->
 
 
 def _quiet_worker(_: int) -> None:
-    cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     torch.set_num_threads(1)
 
