@@ -148,6 +148,37 @@ def test_a_driver_without_any_face_is_an_error(avatar: Avatar, portrait: np.ndar
         list(avatar.animate(portrait, [black] * 3))
 
 
+def test_a_preview_is_the_middle_frame(avatar: Avatar, portrait: np.ndarray) -> None:
+    options = AnimateOptions(size=SIZE)
+    tilted = moved(portrait, 0, roll=12)
+    upright = moved(portrait, 0)
+    (alone,) = avatar.animate(portrait, tilted, options)
+    preview = avatar.preview(portrait, [upright, upright, tilted, upright, upright], options)
+    assert np.array_equal(preview.image, alone.image)
+    early = avatar.preview(portrait, [upright, tilted, upright, upright], AnimateOptions(size=SIZE, max_seconds=0.12))
+    assert np.array_equal(early.image, alone.image)  # the middle of what is used
+
+
+def test_a_preview_starts_relative_motion_from_the_neutral_frame_of_the_whole_driver(
+    avatar: Avatar, portrait: np.ndarray
+) -> None:
+    options = AnimateOptions(motion=MotionMode.RELATIVE, size=SIZE, crop=True)
+    tilted = moved(portrait, 0, roll=-25)
+    upright = moved(portrait, 0)
+    turned = avatar.preview(portrait, [upright, tilted, upright], options).square.astype(int)
+    still = avatar.preview(portrait, [tilted, upright, tilted], options).square.astype(int)
+    own = avatar.render(shown := avatar.encode(portrait), shown.motion).resized(SIZE)[..., :3] * 255
+    assert np.abs(still - own).mean() < 3 < np.abs(turned - own).mean()
+
+
+def test_a_preview_looks_elsewhere_where_the_middle_shows_no_face(avatar: Avatar, portrait: np.ndarray) -> None:
+    seen = moved(portrait, 0)
+    black = np.zeros_like(seen)
+    assert not avatar.preview(portrait, [black, black, black, seen], AnimateOptions(size=SIZE)).held
+    with pytest.raises(FaceError, match="at the 4 places"):
+        avatar.preview(portrait, [black] * 4)
+
+
 def test_faces_are_counted_from_left_to_right(avatar: Avatar, portrait: np.ndarray) -> None:
     head = moved(portrait, 0)
     group = np.full((192, 390, 3), 90, np.uint8)

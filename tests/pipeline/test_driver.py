@@ -27,6 +27,15 @@ def test_seconds_bound_the_frames(tmp_path: Path) -> None:
     assert not source.still
 
 
+def test_a_picture_is_taken_at_a_share_of_the_length(tmp_path: Path) -> None:
+    frames = [np.full((32, 32, 3), 12 * i, np.uint8) for i in range(20)]
+    video = FrameSource(write_video(tmp_path / "a.mp4", frames, fps=10))
+    for source in (video, FrameSource(frames, fps=10)):
+        shown = [float(source.picture(*where).mean()) for where in ((0.0,), (0.5,), (0.75,), (0.5, 0.8))]
+        assert shown == pytest.approx([0, 120, 180, 48], abs=3)
+    assert video.picture(1.0).shape == (32, 32, 3)  # nothing there: the first
+
+
 def test_one_picture_is_a_still_driver(portrait: np.ndarray) -> None:
     assert FrameSource(portrait).still
     assert not FrameSource([portrait, portrait]).still

@@ -41,6 +41,8 @@ from megaportraits.pipeline.scene import Scene
 
 _BATCH = 4
 """Frames that go through the network together: 2.5 times faster a frame than one by one on a CPU core."""
+_PREVIEWED = (0.5, 0.25, 0.75, 0.0)
+"""Shares of a driver's length at which a preview looks for a face."""
 _LARGEST_WORK_SIZE = 512
 """Side at which source heads are matted and inpainted, and at which models copy their sources, at most."""
 
@@ -260,14 +262,40 @@ class Avatar:
         options = options or AnimateOptions()
         portrait = source if isinstance(source, Portrait) else self.encode(source, face=options.face)
         frames = driver if isinstance(driver, FrameSource) else FrameSource(driver)
+        follower, neutral = self._prepare(frames, options)
+        return self._animate(portrait, frames, options, follower, neutral)
+
+    def preview(
+        self, source: Source | Portrait, driver: Driver | FrameSource, options: AnimateOptions | None = None
+    ) -> AnimatedFrame:
+        """One frame of what `animate` makes, without making the others: from the middle of the driver.
+
+        Where no face is seen there, from another place. What a video smooths over its frames is taken as it is.
+
+        Raises:
+            MediaError: a file cannot be read.
+            FaceError: the source shows no face, or not the wanted one; the driver shows none where it was looked for.
+        """
+        options = options or AnimateOptions()
+        portrait = source if isinstance(source, Portrait) else self.encode(source, face=options.face)
+        frames = driver if isinstance(driver, FrameSource) else FrameSource(driver)
+        follower, neutral = self._prepare(frames, options)
+        for share in _PREVIEWED:
+            picture = FrameSource(frames.picture(share, options.max_seconds))
+            frame = next(self._animate(portrait, picture, options, follower, neutral))
+            if not frame.held:
+                return frame
+        raise follower.missing(frames.name, f"at the {len(_PREVIEWED)} places that a preview looks at")
+
+    def _prepare(self, frames: FrameSource, options: AnimateOptions) -> tuple[HeadFollower, Motion | None]:
+        """The driver's follower and, where it is needed, the motion of its neutral frame."""
         neutral: Motion | None = None
         rest: Crop | None = None
         if options.needs_neutral:
             view = find_neutral(frames, self.analyzer, self.size, face=options.driver_face)
             neutral = next(self._view_motions([view]))
             rest = view.crop if options.motion is MotionMode.RELATIVE else None
-        follower = HeadFollower(self.analyzer, self.size, face=options.driver_face, rest=rest)
-        return self._animate(portrait, frames, options, follower, neutral)
+        return HeadFollower(self.analyzer, self.size, face=options.driver_face, rest=rest), neutral
 
     def _animate(
         self,

@@ -105,6 +105,18 @@ class FrameSource:
                 return
             yield frame
 
+    def picture(self, share: float, max_seconds: float | None = None) -> UInt8:
+        """The picture at a share of the driver's length, 0 to 1; the first where the file does not tell its length."""
+        if self.reader is None:
+            used = self.count(max_seconds) or 1
+            return self._images[min(int(share * used), used - 1)]
+        longest = float("inf") if max_seconds is None else max_seconds
+        start = share * min(self.reader.info.duration or 0.0, longest)
+        frames = VideoReader(self.reader.path, start=start)
+        later = itertools.dropwhile(lambda frame: frame.time < start, frames)
+        # Files may promise more than they hold.
+        return (next(later, None) or next(iter(self.reader))).image
+
     def count(self, max_seconds: float | None = None) -> int | None:
         """The estimated number of those frames; None when the file does not say."""
         known = self.reader.info.frames if self.reader else len(self._images)
@@ -147,10 +159,10 @@ class HeadFollower:
         crop = self._tracker.update(pose, frame.time)
         return DriverFrame(frame, HeadView(extract(frame.image, crop, self._size), crop, pose, face))
 
-    def missing(self, name: str) -> FaceError:
-        """What to tell about a driver of that name when no frame of it showed the face."""
+    def missing(self, name: str, where: str = "in any frame") -> FaceError:
+        """What to tell about a driver of that name when no frame that was looked at showed the face."""
         fix = "Take a video in which a face is well visible, not in profile."
-        return self._finder.missing(name, "in any frame", fix)
+        return self._finder.missing(name, where, fix)
 
 
 class _Finder:

@@ -30,7 +30,7 @@ STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _STILL_ALPHA_SUFFIXES = (".png", ".webp")
 
 Progress = Callable[[int, int | None], None]
-"""Called with the frames done and the frames expected (None: not known)."""
+"""Called with the frames done and the frames expected (None: not known). KeyboardInterrupt raised here is Ctrl-C."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,19 @@ Color = tuple[int, int, int]
 KEY_GREEN: Color = (0, 177, 64)
 """What stands behind a person where a flat colour does and none was named: #00b140."""
 
+RANGES: dict[str, tuple[float, float]] = {
+    "yaw": (-90, 90),
+    "pitch": (-90, 90),
+    "roll": (-180, 180),
+    "expression_strength": (0, 3),
+    "size": (16, 4096),
+    "max_side": (64, 8192),
+    "max_seconds": (0.001, float("inf")),
+    "face": (1, 1000),
+    "driver_face": (1, 1000),
+}
+"""Lowest and highest value of every option that is a number."""
+
 
 class MotionMode(StrEnum):
     """How the driver's motion is taken over."""
@@ -101,10 +114,10 @@ class MotionOptions:
     rest_expression: RestExpression | None = None
 
     def __post_init__(self) -> None:
-        _check_range("yaw", self.yaw, -90, 90)
-        _check_range("pitch", self.pitch, -90, 90)
-        _check_range("roll", self.roll, -180, 180)
-        _check_range("expression_strength", self.expression_strength, 0, 3)
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name, None)
+            if value is not None:
+                _check_range(name, value, low, high)
 
     @property
     def rest(self) -> RestExpression:
@@ -148,16 +161,8 @@ class AnimateOptions(MotionOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, value, low, high in (
-            ("size", self.size, 16, 4096),
-            ("max_side", self.max_side, 64, 8192),
-            ("max_seconds", self.max_seconds, 0.001, float("inf")),
-            ("face", self.face, 1, 1000),
-            ("driver_face", self.driver_face, 1, 1000),
-            *(("color", part, 0, 255) for part in self.color),
-        ):
-            if value is not None:
-                _check_range(name, value, low, high)
+        for part in self.color:
+            _check_range("color", part, 0, 255)
 
     @property
     def transparent(self) -> bool:

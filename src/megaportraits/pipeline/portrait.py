@@ -89,12 +89,11 @@ def find_source_head(source: Source, analyzer: FaceAnalyzer, number: int | None 
         MediaError: the file cannot be read.
         FaceError: no human face, or fewer faces than `number`.
     """
-    name = "the source" if isinstance(source, np.ndarray) else f"the source {source}"
-    photo, faces = _look(source, analyzer, name)
+    photo, faces = look(source, analyzer)
     face = pick_face(faces, number)
     if face is None:
         raise FaceError(
-            f"Expected at least {number} faces in {name}, found {len(faces)}.",
+            f"Expected at least {number} faces in {_name(source)}, found {len(faces)}.",
             fix="Faces are counted from 1, from left to right.",
         )
     return SourceHead(photo, face, head_crop(face), len(faces))
@@ -149,7 +148,14 @@ def key_color(head: UInt8, matte: npt.NDArray[np.float32]) -> npt.NDArray[np.flo
     return np.asarray(_KEYS[np.quantile(distances, 0.02, axis=0).argmax()])
 
 
-def _look(source: Source, analyzer: FaceAnalyzer, name: str) -> tuple[UInt8, list[Face]]:
+def look(source: Source, analyzer: FaceAnalyzer) -> tuple[UInt8, list[Face]]:
+    """Read a source and find every face in it: the picture, (H, W, 3), and its faces, largest first.
+
+    Raises:
+        MediaError: the file cannot be read.
+        FaceError: no human face.
+    """
+    name = _name(source)
     if isinstance(source, np.ndarray):
         return source, analyzer.require(source, name)
     if not is_video(source):
@@ -163,3 +169,8 @@ def _look(source: Source, analyzer: FaceAnalyzer, name: str) -> tuple[UInt8, lis
         f"Expected a human face in the first {_VIDEO_LOOKS} frames of {name}, found none.",
         fix="Take a picture or a video that begins with a well visible face.",
     )
+
+
+def _name(source: Source) -> str:
+    """What messages call it."""
+    return "the source" if isinstance(source, np.ndarray) else f"the source {source}"
