@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import socket
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from megaportraits.errors import DataError
 from megaportraits.evaluation.study.plan import KINDS, Question, Study
 from megaportraits.evaluation.study.votes import CHOICES, Ballot, State
+from megaportraits.web.serving import serve
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -156,36 +156,4 @@ def serve_study(folder: Path, *, host: str, port: int, ready: Callable[[str], No
     Raises:
         DataError: no study, no `study` extra, or the port is taken.
     """
-    app = study_app(folder)
-    try:
-        import uvicorn
-    except ImportError as error:
-        raise DataError(
-            "the study's page needs uvicorn", fix='Install it with: pip install "megaportraits[study]"'
-        ) from error
-    listening = _listen(host, port)
-    name = {"127.0.0.1": "localhost", "0.0.0.0": _own_address()}.get(host, host)
-    ready(f"http://{name}:{listening.getsockname()[1]}")
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)
-    with listening:
-        uvicorn.Server(config).run(sockets=[listening])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port), backlog=128)
-    except OSError as error:
-        raise DataError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}",
-            fix="Choose another --port, or end the program that uses it.",
-        ) from error
-
-
-def _own_address() -> str:
-    """The address under which other machines of the network reach this one; nothing is sent to find it."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # an address that documents use; only the route to it is asked for
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "localhost"
+    serve(study_app(folder), host=host, port=port, ready=ready, needs="study")
