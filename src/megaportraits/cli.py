@@ -18,6 +18,7 @@ from megaportraits.export.command import export_app
 from megaportraits.live.command import live
 from megaportraits.prepare.command import prepare
 from megaportraits.training.command import train_app
+from megaportraits.web.command import web
 from megaportraits.web.study_command import study_app
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ app.add_typer(student_app, name="student")
 app.add_typer(weights_app, name="weights")
 app.command()(prepare)
 app.command()(live)
+app.command()(web)
 app.command()(pairs)
 app.command()(evaluate)
 app.command()(ablate)

@@ -1,1 +1,1 @@
-"""Web pages: the user study."""
+"""Web pages: animating a photograph, the user study."""

@@ -1,0 +1,48 @@
+"""`megaportraits web`: heavy imports inside."""
+
+from __future__ import annotations
+
+import webbrowser
+from typing import Annotated
+
+import typer
+
+from megaportraits.errors import ConfigError
+
+
+def web(
+    weights: Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")] = "nano",
+    hr: Annotated[bool, typer.Option("--hr", help="Enhance to twice the model's resolution; slower.")] = False,
+    enhancer: Annotated[
+        str | None, typer.Option(help="With --hr: a file of `train enhancer`. Default: what ships with --weights.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    host: Annotated[str, typer.Option(help="127.0.0.1: this machine only. 0.0.0.0: everybody who reaches it.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 7860,
+    max_upload: Annotated[int, typer.Option(min=1, help="Largest photograph or video, megabytes.")] = 500,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
+) -> None:
+    """Animate photographs on a web page; nothing leaves this machine."""
+    from megaportraits.pipeline import Avatar
+    from megaportraits.web.serving import serve
+
+    try:
+        from megaportraits.web.page import page_app
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("megaportraits"):
+            raise
+        raise ConfigError(
+            f"the page needs a package that is not here: {error.name}",
+            fix='Install it with: pip install "megaportraits[web]"',
+        ) from error
+
+    def ready(address: str) -> None:
+        typer.echo(f"MegaPortraits at {address} (Ctrl-C ends it)")
+        if browser:
+            webbrowser.open(address)
+
+    avatar = Avatar.from_pretrained(weights, device=device, enhancer=enhancer or (weights if hr else None))
+    with page_app(avatar, max_upload_mb=max_upload) as app:
+        serve(app, host=host, port=port, ready=ready, needs="web")

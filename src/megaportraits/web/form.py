@@ -1,0 +1,180 @@
+"""The choices of the page: one control for every field of `AnimateOptions`, in words for everybody."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Any
+
+import gradio as gr
+
+from megaportraits.errors import ConfigError
+from megaportraits.pipeline.options import (
+    RANGES,
+    AnimateOptions,
+    Background,
+    Color,
+    MotionMode,
+    RestExpression,
+    ScaleFrom,
+    TranslationFrom,
+    parse_color,
+)
+
+HEAD_SIZE = 512
+"""Side of a head crop that the page makes, pixels: as far as the shipped model copies the photograph's own."""
+_DEFAULTS = AnimateOptions()
+_OF_VIDEO, _OF_PHOTO = "as in the video", "as in the photograph"
+WORDS: dict[type[StrEnum], dict[StrEnum, str]] = {
+    MotionMode: {
+        MotionMode.ABSOLUTE: "Exactly like the video",
+        MotionMode.RELATIVE: "Start from the photograph's own pose and expression",
+    },
+    Background: {
+        Background.SOURCE: "The photograph's",
+        Background.DRIVER: "The video's",
+        Background.COLOR: "A colour",
+        Background.TRANSPARENT: "Transparent",
+    },
+    ScaleFrom: {ScaleFrom.DRIVER: _OF_VIDEO, ScaleFrom.SOURCE: _OF_PHOTO},
+    TranslationFrom: {TranslationFrom.DRIVER: _OF_VIDEO, TranslationFrom.SOURCE: _OF_PHOTO},
+    RestExpression: {RestExpression.SOURCE: "the photograph's", RestExpression.DRIVER: "the video's"},
+}
+"""What the page calls the values of every choice."""
+_AS_FITS = "as fits the motion"
+
+
+def _color(text: str) -> Color:
+    """What the colour picker says: `#rrggbb` before it is touched, `rgba(r, g, b, a)` with fractions after that."""
+    if not text.startswith("rgb"):
+        return parse_color(text)
+    red, green, blue = (min(round(float(part)), 255) for part in re.findall(r"[\d.]+", text)[:3])
+    return red, green, blue
+
+
+_MAY_BE_NONE = ("face", "driver_face", "max_seconds")
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "motion": MotionMode,
+    "scale_from": ScaleFrom,
+    "translation_from": TranslationFrom,
+    "rest_expression": RestExpression,
+    "background": Background,
+    "color": _color,
+    **dict.fromkeys(("frontal", "crop"), bool),
+    **dict.fromkeys(("yaw", "pitch", "roll", "expression_strength", "max_seconds"), float),
+    **dict.fromkeys(("size", "max_side", "face", "driver_face"), int),
+}
+"""What the value of every control becomes."""
+
+
+def main_controls() -> dict[str, gr.Component]:
+    """What most people want to choose, by the names of `AnimateOptions`' fields."""
+    motion = _radio(MotionMode, _DEFAULTS.motion, "Motion")
+    background = _radio(
+        Background, _DEFAULTS.background, "Background", "A colour and transparency show the head alone."
+    )
+    color = gr.ColorPicker(_hex(_DEFAULTS), label="Colour of the background", visible=False)
+    crop = gr.Radio([("The whole photograph", False), ("The head alone", True)], value=_DEFAULTS.crop, label="Picture")
+    background.change(
+        lambda chosen: (
+            gr.update(visible=chosen == Background.COLOR),
+            gr.update(visible=chosen in (Background.SOURCE, Background.DRIVER)),
+        ),
+        background,
+        [color, crop],
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    return {"motion": motion, "background": background, "color": color, "crop": crop}
+
+
+def advanced_controls() -> dict[str, gr.Component]:
+    """The others but `face`, which belongs to the photograph."""
+    with gr.Row():
+        scale_from = _radio(ScaleFrom, _DEFAULTS.scale_from, "Size of the head")
+        translation_from = _radio(TranslationFrom, _DEFAULTS.translation_from, "Place of the head")
+    frontal = gr.Checkbox(
+        _DEFAULTS.frontal,
+        label="Always look into the camera",
+        info="The head keeps still whatever the video does; the face still moves.",
+    )
+    yaw = _slider("yaw", 1, "Turn", "Degrees, to the right of the picture. Beyond 30 faces begin to distort.")
+    pitch = _slider("pitch", 1, "Nod", "Degrees, down.")
+    roll = _slider("roll", 1, "Tilt", "Degrees, counter-clockwise.")
+    strength = _slider(
+        "expression_strength", 0.05, "Strength of the expression", "0: the photograph's. 1: the video's. 2: twice."
+    )
+    rest = gr.Radio(
+        [(_AS_FITS, ""), *((words, value.value) for value, words in WORDS[RestExpression].items())],
+        value="",
+        label="Face while the video's is at rest",
+        info="The video's: a photographed smile or open mouth does not stay.",
+    )
+    with gr.Row():
+        size = _number("size", HEAD_SIZE, "Width of the head alone", "Pixels.")
+        max_side = _number("max_side", _DEFAULTS.max_side, "Longest side of the photograph", "Pixels.")
+    with gr.Row():
+        driver_face = _number("driver_face", 0, "Person in the video", "Counted from the left; 0: the largest.")
+        max_seconds = _number("max_seconds", 0, "Seconds of the video", "0: all of it.", whole=False)
+    return {
+        "scale_from": scale_from,
+        "translation_from": translation_from,
+        "frontal": frontal,
+        "yaw": yaw,
+        "pitch": pitch,
+        "roll": roll,
+        "expression_strength": strength,
+        "rest_expression": rest,
+        "size": size,
+        "max_side": max_side,
+        "driver_face": driver_face,
+        "max_seconds": max_seconds,
+    }
+
+
+def read_options(values: Mapping[str, Any]) -> AnimateOptions:
+    """What the controls say, by the names of the fields; those without a value keep their defaults.
+
+    Where a field may be None, 0 is no value, either.
+
+    Raises:
+        ConfigError: a value is out of its range, or no value of its kind.
+    """
+    none = {name: (None, "", 0) if name in _MAY_BE_NONE else (None, "") for name in values}
+    return AnimateOptions(**{name: _read(name, value) for name, value in values.items() if value not in none[name]})
+
+
+def _read(name: str, value: Any) -> Any:
+    try:
+        return _READERS[name](value)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ConfigError(f"{name}: {value!r} cannot be understood", fix="Choose it on the page again.") from error
+
+
+def _radio(kind: type[StrEnum], value: StrEnum, label: str, info: str | None = None) -> gr.Radio:
+    choices = [(WORDS[kind][member], member.value) for member in kind]
+    return gr.Radio(sorted(choices, key=lambda choice: choice[1] != value), value=value.value, label=label, info=info)
+
+
+def _slider(name: str, step: float, label: str, info: str) -> gr.Slider:
+    low, high = RANGES[name]
+    return gr.Slider(low, high, value=getattr(_DEFAULTS, name), step=step, label=label, info=info)
+
+
+def _number(name: str, value: float, label: str, info: str, *, whole: bool = True) -> gr.Number:
+    """A number; 0 stands for None, since browsers turn an empty field into it."""
+    low, high = RANGES[name]
+    return gr.Number(
+        value,
+        minimum=low if value else 0,
+        maximum=high if high < float("inf") else None,
+        precision=0 if whole else None,
+        label=label,
+        info=info,
+    )
+
+
+def _hex(options: AnimateOptions) -> str:
+    return "#" + bytes(options.color).hex()

@@ -1,0 +1,298 @@
+"""The page on which a photograph is animated: what stands where, and what happens when."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from megaportraits.errors import MediaError, MegaPortraitsError
+from megaportraits.pipeline import AnimateReport, Avatar
+from megaportraits.pipeline.demo import demo_driver
+from megaportraits.web.faces import NumberedFaces
+from megaportraits.web.form import advanced_controls, main_controls, read_options
+from megaportraits.web.studio import Stopped, Studio
+
+_TITLE = "MegaPortraits"
+_LEAD = "# MegaPortraits\nA photograph and a video in; the person of the photograph comes out, moving as in the video."
+_FOOT = (
+    "Only animate people who agreed to it, and say that the result is synthetic. "
+    "Files stay on the computer that runs this page, and are deleted after some hours."
+)
+_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+_CSS = """
+.gradio-container { max-width: 1200px !important; margin: 0 auto !important; }
+#lead p, #foot p { opacity: 0.8; }
+#driver video { max-height: 300px; }
+/* Both cut with a program that Gradio fetches from the internet. */
+#driver button[aria-label="Trim video to selection"], #driver button[aria-label="Reset video to initial value"] {
+  display: none;
+}
+"""
+_PICTURE_BUTTONS = ["download", "fullscreen"]
+_CLEAN_EVERY, _KEEP_FILES = 600, 6 * 3600
+"""Seconds between looks for old uploads and results, and until one that nobody used again is old."""
+_POLICY = (
+    b"default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    b"img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
+    b"connect-src 'self' data: blob:; frame-ancestors 'self'"
+)
+"""Tells browsers to load nothing from anywhere else, whatever a library's page asks for."""
+
+
+class OwnFilesOnly:
+    """ASGI middleware that sends `_POLICY` with every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request; headers are added where an answer starts."""
+
+        async def with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                added = [(b"content-security-policy", _POLICY), (b"referrer-policy", b"no-referrer")]
+                message = {**message, "headers": [*message["headers"], *added]}
+            await send(message)
+
+        await self.app(scope, receive, with_policy)
+
+
+@contextmanager
+def page_app(avatar: Avatar, *, max_upload_mb: int = 500) -> Iterator[FastAPI]:
+    """The page as an ASGI application for any server; its files are deleted when the block ends.
+
+    Args:
+        avatar: animates, one job at a time.
+        max_upload_mb: larger photographs and videos are refused.
+    """
+    with tempfile.TemporaryDirectory(prefix="megaportraits-web-", ignore_cleanup_errors=True) as folder:
+        # Gradio takes both from the environment only, the first while components are made.
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        studio = Studio(avatar, Path(folder))
+        page = build_page(studio)
+        # Else Gradio would take any file of this machine that a visitor names for one of the visitor's uploads: it only
+        # looks where pages are launched by itself.
+        page.has_launched = True
+        app = FastAPI(openapi_url=None, middleware=[Middleware(OwnFilesOnly)])
+        try:
+            yield gr.mount_gradio_app(
+                app,
+                page,
+                path="/",
+                footer_links=[],
+                run_history=False,
+                show_error=False,
+                max_file_size=max_upload_mb * 1_000_000,
+                ssr_mode=False,
+                theme=gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=_FONTS, font_mono=["monospace"]),
+                css=_CSS,
+            )
+        finally:
+            studio.close()
+
+
+def build_page(studio: Studio) -> gr.Blocks:
+    """The page of a studio."""
+    with gr.Blocks(title=_TITLE, analytics_enabled=False, delete_cache=(_CLEAN_EVERY, _KEEP_FILES)) as page:
+        gr.Markdown(_LEAD, elem_id="lead")
+        with gr.Row():
+            with gr.Column(scale=3, min_width=320):
+                with gr.Row():
+                    with gr.Column(min_width=260):
+                        photo, face = _photo_part(studio)
+                    with gr.Column(min_width=260):
+                        driver = _driver_part()
+                controls = main_controls()
+                with gr.Accordion("Advanced: pose, expression, size", open=False):
+                    controls |= advanced_controls()
+            with gr.Column(scale=2, min_width=320):
+                _result_part(studio, photo, driver, {**controls, "face": face})
+        gr.Markdown(_FOOT, elem_id="foot")
+
+        def leave(request: gr.Request) -> None:
+            # Files stay: a telephone that sleeps leaves, too, and comes back for its result.
+            studio.stop(_visitor(request))
+
+        page.unload(leave)
+    return page
+
+
+def _photo_part(studio: Studio) -> tuple[gr.Image, gr.Radio]:
+    """The photograph, and where it shows several people the choice between them."""
+    photo = gr.Image(
+        label="Photograph", sources=["upload", "webcam", "clipboard"], type="filepath", image_mode=None, height=320
+    )
+    gr.Examples([[str(path)] for path in example_photos()], photo, label="Or one of these", examples_per_page=8)
+    boxes = gr.State()
+    numbered = gr.Image(
+        label="Who is to move? Click a face", type="numpy", interactive=False, visible=False, buttons=["fullscreen"]
+    )
+    face = gr.Radio(label="Person in the photograph", info="Counted from the left.", visible=False)
+
+    def find(chosen: Mapping[str, Any] | None) -> tuple[Any, Any, NumberedFaces | None]:
+        hidden = gr.update(value=None, visible=False)
+        if chosen is None:
+            return hidden, gr.update(choices=[], value=None, visible=False), None
+        path = _path(chosen, "photograph")
+        with _said(photo=path):
+            found = studio.faces(path)
+        several = len(found.boxes) > 1
+        choices = list(range(1, len(found.boxes) + 1))
+        radio = gr.update(choices=choices, value=found.largest if several else None, visible=several)
+        return gr.update(value=found.picture, visible=True) if several else hidden, radio, found
+
+    def click(found: NumberedFaces | None, event: gr.SelectData) -> Any:
+        number = None if found is None else found.at(*event.index)
+        return gr.skip() if number is None else number
+
+    photo.change(
+        find,
+        photo,
+        [numbered, face, boxes],
+        preprocess=False,
+        concurrency_limit=4,
+        show_progress="minimal",
+        show_progress_on=photo,
+        api_visibility="private",
+    )
+    numbered.select(click, boxes, face, queue=False, show_progress="hidden", api_visibility="private")
+    return photo, face
+
+
+def _driver_part() -> gr.Video:
+    driver = gr.Video(label="Video with the motion", sources=["upload", "webcam"], include_audio=True, elem_id="driver")
+    gr.Examples([[str(demo_driver())]], driver, label="Or this one")
+    return driver
+
+
+def _result_part(studio: Studio, photo: gr.Image, driver: gr.Video, controls: Mapping[str, gr.Component]) -> None:
+    """Buttons, and what they make."""
+    with gr.Row():
+        animate_button = gr.Button("Animate", variant="primary", scale=2, min_width=120)
+        preview_button = gr.Button("Preview", min_width=100)
+        stop_button = gr.Button("Stop", min_width=80)
+    result = gr.Video(label="Result", interactive=False, autoplay=True, buttons=["download"], height=420)
+    note = gr.Markdown()
+    still = gr.Image(
+        label="Preview: one frame",
+        type="numpy",
+        format="png",
+        interactive=False,
+        visible=False,
+        buttons=_PICTURE_BUTTONS,
+    )
+
+    # `face` stands among the parameters, since it has no value at first and programs may leave out only defaults.
+    def animate(
+        photo: Mapping[str, Any] | None,
+        driver: Mapping[str, Any] | None,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),
+        face: int | None = None,
+        **choices: Any,
+    ) -> tuple[str, str, Any]:
+        source, video = _path(photo, "photograph"), _path(driver, "video")
+        with _said(photo=source, driver=video):
+            report = studio.animate(
+                _visitor(request),
+                source,
+                video,
+                read_options(choices | {"face": face}),
+                lambda ahead: progress(0, desc=_waiting(ahead)),
+                lambda done, total: progress((done, total), desc="Animating", unit="frames"),
+            )
+        return str(report.output), _report(report), gr.update(visible=False)
+
+    def preview(
+        photo: Mapping[str, Any] | None,
+        driver: Mapping[str, Any] | None,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),
+        face: int | None = None,
+        **choices: Any,
+    ) -> Any:
+        source, video = _path(photo, "photograph"), _path(driver, "video")
+        with _said(photo=source, driver=video):
+            options = read_options(choices | {"face": face})
+            image = studio.preview(
+                _visitor(request), source, video, options, lambda ahead: progress(0, desc=_waiting(ahead))
+            )
+        return gr.update(value=image, visible=True)
+
+    def stop(request: gr.Request) -> None:
+        studio.stop(_visitor(request))
+
+    for button, work, outputs in (
+        (animate_button, animate, [result, note, still]),
+        (preview_button, preview, [still]),
+    ):
+        button.click(
+            work,
+            [photo, driver],
+            outputs,
+            inputs_kwargs=dict(controls),
+            preprocess=False,  # files and values are checked by the pipeline, which says what is wrong with them
+            concurrency_limit=None,  # jobs wait in the studio
+            show_progress_on=result,
+            api_name=work.__name__,
+        )
+    stop_button.click(stop, queue=False, show_progress="hidden", api_visibility="private")
+
+
+def example_photos() -> list[Path]:
+    """The pictures that come with the package: a photograph, then rendered people who do not exist."""
+    folder = demo_driver().parent / "avatars"
+    return sorted(folder.glob("*.jpg"), key=lambda path: (path.stem != "eileen", path.stem))
+
+
+def _visitor(request: gr.Request) -> str:
+    """What tells one open page from another."""
+    return str(request.session_hash)
+
+
+def _waiting(ahead: int) -> str:
+    if not ahead:
+        return "Looking at the photograph and the video"
+    return f"Waiting for {ahead} other job{'s' * (ahead != 1)}"
+
+
+def _path(chosen: Mapping[str, Any] | None, what: str) -> Path:
+    if chosen is None:
+        raise gr.Error(f"Choose a {what} first.", title=f"No {what} yet", print_exception=False)
+    return Path(chosen["path"])
+
+
+def _report(report: AnimateReport) -> str:
+    said = [f"{report.frames} frame{'s' * (report.frames != 1)}."]
+    if report.interrupted:
+        said.insert(0, "Stopped; this is what was done until then:")
+    if report.held:
+        said.append(f"No face was found in {report.held} of them; there the head keeps still.")
+    if report.damage:
+        said.append(f"The video is damaged: {report.damage}.")
+    return " ".join(said)
+
+
+@contextmanager
+def _said(*, photo: Path, driver: Path | None = None) -> Iterator[None]:
+    """Turn expected errors into messages of the page, which knows a photograph and a video, and no paths."""
+    try:
+        yield
+    except Stopped as error:
+        raise gr.Error(error.message, title="Stopped", duration=4, print_exception=False) from error
+    except MegaPortraitsError as error:
+        text = f"{error.message}\n\n{error.fix}".strip()
+        for path, kind, name in ((photo, "source", "photograph"), (driver, "driver", "video")):
+            text = text.replace(f"the {kind} {path}", f"the {name}").replace(f"{path}: ", f"The {name}: ")
+        title = "This file cannot be used" if isinstance(error, MediaError) else "This does not work"
+        raise gr.Error(text, title=title, duration=None, print_exception=False) from error

@@ -1,0 +1,171 @@
+"""Behind the page: one avatar for everybody who has the page open, one job at a time, everybody's files apart."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+from megaportraits.errors import MediaError, MegaPortraitsError
+from megaportraits.faces.detector import FaceAnalyzer
+from megaportraits.media import is_video
+from megaportraits.media.images import UInt8
+from megaportraits.pipeline import AnimateOptions, AnimateReport, Avatar, animate_file, plan_output
+from megaportraits.pipeline.files import Progress
+from megaportraits.pipeline.portrait import look
+from megaportraits.web.faces import NumberedFaces, number_faces
+
+LONGEST_LINE = 8
+"""Jobs that wait or run at once; every one holds a thread of the server."""
+_POLL_SECONDS = 0.25
+
+Waiting = Callable[[int], None]
+"""Told again and again how many jobs come before, and once, when the work begins, that none does."""
+
+
+class Stopped(MegaPortraitsError):
+    """A visitor stopped a job before there was anything to show."""
+
+
+class _Ticket:
+    """A visitor's place in the line."""
+
+    def __init__(self, visitor: str) -> None:
+        self.visitor = visitor
+        self.stopped = threading.Event()
+
+
+class Studio:
+    """Looks for faces, previews and animates; any number of threads may ask at once.
+
+    Jobs wait here and not in the web server's queue, since that one cannot let a waiting job go while it keeps what a
+    running one has made so far.
+
+    Args:
+        avatar: used by one job at a time.
+        folder: where results are kept, each in a folder of its own; whoever gives it deletes it.
+    """
+
+    def __init__(self, avatar: Avatar, folder: Path) -> None:
+        self.avatar = avatar
+        self._folder = folder
+        self._line: list[_Ticket] = []
+        self._changed = threading.Condition()
+        self._finding = threading.Lock()
+
+    @cached_property
+    def _finder(self) -> FaceAnalyzer:
+        """Beside the avatar's own, so that a new photograph is looked at while a job runs."""
+        return FaceAnalyzer()
+
+    def faces(self, photo: Path) -> NumberedFaces:
+        """The faces of a photograph.
+
+        Raises:
+            MediaError: it cannot be read.
+            FaceError: it shows no human face.
+        """
+        with self._finding:
+            picture, faces = look(photo, self._finder)
+        return number_faces(picture, faces)
+
+    def preview(self, visitor: str, photo: Path, driver: Path, options: AnimateOptions, waiting: Waiting) -> UInt8:
+        """One frame of what `animate` would make, (H, W, 3), or (H, W, 4) where it is transparent.
+
+        Raises:
+            MediaError, FaceError: as `animate`.
+            Stopped: see `stop`.
+        """
+        with self._turn(visitor, waiting):
+            return self.avatar.preview(photo, driver, options).image
+
+    def animate(
+        self,
+        visitor: str,
+        photo: Path,
+        driver: Path,
+        options: AnimateOptions,
+        waiting: Waiting,
+        progress: Progress,
+    ) -> AnimateReport:
+        """Animate a photograph with a video, after the jobs that were asked for before.
+
+        Args:
+            visitor: any text that is one visitor's own.
+            photo: shows the person.
+            driver: shows the motion.
+            options: see `AnimateOptions`.
+            waiting: see `Waiting`.
+            progress: told the frames done and the frames expected.
+
+        Returns:
+            What was made; `interrupted` after `stop`, with the frames until then.
+
+        Raises:
+            MediaError: a file cannot be read or written, or the driver is a picture.
+            FaceError: no usable face in the photograph, or none in the driver.
+            Stopped: stopped before the first frame.
+            MegaPortraitsError: the line is too long.
+        """
+        if not is_video(driver):
+            raise MediaError(f"{driver}: expected a video, got a picture", fix="Choose a video that shows a face.")
+        name = f"{photo.stem}_{driver.stem}{'.webm' if options.transparent else '.mp4'}"
+        with self._turn(visitor, waiting) as ticket:
+
+            def advance(done: int, total: int | None) -> None:
+                progress(done, total)
+                if ticket.stopped.is_set():
+                    raise KeyboardInterrupt
+
+            # A folder whose name nobody can guess, and nothing of it comes from a visitor.
+            output = plan_output(photo, driver, Path(tempfile.mkdtemp(dir=self._folder)) / name, options)
+            return animate_file(self.avatar, photo, driver, output, options, progress=advance)
+
+    def stop(self, visitor: str) -> None:
+        """End the jobs of a visitor: a waiting one at once, a running animation with the frames that it has."""
+        with self._changed:
+            for ticket in self._line:
+                if ticket.visitor == visitor:
+                    ticket.stopped.set()
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End everybody's jobs, and wait until they have."""
+        with self._changed:
+            for ticket in self._line:
+                ticket.stopped.set()
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._line)
+
+    @contextmanager
+    def _turn(self, visitor: str, waiting: Waiting) -> Iterator[_Ticket]:
+        """Wait for the avatar; in the block it belongs to the caller."""
+        ticket = _Ticket(visitor)
+        with self._changed:
+            if len(self._line) >= LONGEST_LINE:
+                raise MegaPortraitsError(
+                    f"Expected fewer than {LONGEST_LINE} jobs before this one, got {len(self._line)}.",
+                    fix="Try again in a few minutes.",
+                )
+            self._line.append(ticket)
+        try:
+            while ahead := self._ahead(ticket):
+                waiting(ahead)
+                with self._changed:
+                    self._changed.wait(_POLL_SECONDS)
+            if ticket.stopped.is_set():
+                raise Stopped("Stopped before the first frame.")
+            waiting(0)
+            yield ticket
+        finally:
+            with self._changed:
+                self._line.remove(ticket)
+                self._changed.notify_all()
+
+    def _ahead(self, ticket: _Ticket) -> int:
+        """How many jobs come before one that goes on; none before one that was stopped."""
+        with self._changed:
+            return 0 if ticket.stopped.is_set() else self._line.index(ticket)

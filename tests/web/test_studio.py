@@ -1,0 +1,173 @@
+"""Jobs one after another, files apart, and stopping; the pipeline itself is tested elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from megaportraits.errors import MediaError, MegaPortraitsError
+from megaportraits.media import VideoReader, write_image
+from megaportraits.pipeline import AnimateOptions, Avatar
+from megaportraits.web import studio as module
+from megaportraits.web.studio import LONGEST_LINE, Stopped, Studio
+from tests.pipeline.conftest import analyzer, avatar, moved, portrait, write_video
+
+__all__ = ["analyzer", "avatar", "portrait"]
+NOT_TOLD: Callable[..., None] = lambda *told: None  # noqa: E731
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """A picture and a video that nobody looks into but to tell which is which."""
+    grey = np.full((32, 32, 3), 90, np.uint8)
+    return write_image(tmp_path / "photo.png", grey), write_video(tmp_path / "driver.mp4", [grey] * 2)
+
+
+class Slow:
+    """In place of `animate_file`: takes two frames, and goes on when the test says so."""
+
+    def __init__(self) -> None:
+        self.running, self.go_on = threading.Event(), threading.Event()
+        self.together = self.most = 0
+
+    def __call__(self, avatar: Any, photo: Path, driver: Path, output: Path, options: Any, *, progress: Any) -> Any:
+        self.together += 1
+        self.most = max(self.most, self.together)
+        self.running.set()
+        try:
+            for frame in (1, 2):
+                assert self.go_on.wait(20)
+                progress(frame, 2)
+        except KeyboardInterrupt:
+            return SimpleNamespace(output=output, interrupted=True)
+        finally:
+            self.together -= 1
+        output.write_bytes(b"a video")
+        return SimpleNamespace(output=output, interrupted=False)
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
+    stand_in = Slow()
+    monkeypatch.setattr(module, "animate_file", stand_in)
+    return stand_in
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Studio:
+    (tmp_path / "results").mkdir()
+    return Studio(cast(Avatar, None), tmp_path / "results")
+
+
+def ask(studio: Studio, pool: ThreadPoolExecutor, who: str, files: tuple[Path, Path], told: Any = NOT_TOLD) -> Future:
+    return pool.submit(studio.animate, who, *files, AnimateOptions(), told, NOT_TOLD)
+
+
+def test_jobs_run_one_at_a_time_and_results_lie_apart(studio: Studio, slow: Slow, files: tuple[Path, Path]) -> None:
+    slow.go_on.set()
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [ask(studio, pool, who, files) for who in ("a", "b", "../../b", "a")]
+        outputs = [job.result().output for job in jobs]
+    assert slow.most == 1
+    folders = {output.parent for output in outputs}
+    assert len(folders) == 4 and all(output.is_file() for output in outputs)
+    results = files[0].parent / "results"
+    assert {folder.parent for folder in folders} == {results}  # whatever visitors call themselves
+
+
+def test_who_waits_is_told_how_many_come_before_and_can_stop_at_once(
+    studio: Studio, slow: Slow, files: tuple[Path, Path]
+) -> None:
+    told: list[int] = []
+    waits = threading.Event()
+
+    def waiting(ahead: int) -> None:
+        told.append(ahead)
+        waits.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        first = ask(studio, pool, "first", files)
+        assert slow.running.wait(20)
+        second = ask(studio, pool, "second", files, waiting)
+        assert waits.wait(20)
+        studio.stop("second")
+        with pytest.raises(Stopped):
+            second.result(20)
+        assert set(told) == {1} and not first.done()
+        slow.go_on.set()
+        assert not first.result(20).interrupted
+
+
+def test_a_line_that_is_too_long_is_told(studio: Studio, slow: Slow, files: tuple[Path, Path]) -> None:
+    with ThreadPoolExecutor(LONGEST_LINE) as pool:
+        jobs = [ask(studio, pool, "somebody", files) for _ in range(LONGEST_LINE)]
+        while len(studio._line) < LONGEST_LINE:
+            assert slow.running.wait(20)
+        with pytest.raises(MegaPortraitsError, match=f"fewer than {LONGEST_LINE} jobs"):
+            studio.animate("late", *files, AnimateOptions(), NOT_TOLD, NOT_TOLD)
+        studio.stop("somebody")
+        slow.go_on.set()
+        ended = [job.exception(20) for job in jobs]
+    assert sum(isinstance(error, Stopped) for error in ended) == LONGEST_LINE - 1
+    assert ended.count(None) == 1  # the running one keeps its frames
+
+
+def test_closing_ends_every_job_and_waits_for_the_running_one(
+    studio: Studio, slow: Slow, files: tuple[Path, Path]
+) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        first = ask(studio, pool, "a", files)
+        assert slow.running.wait(20)
+        second = ask(studio, pool, "b", files)
+        while len(studio._line) < 2:
+            time.sleep(0.01)
+        closed = pool.submit(studio.close)
+        with pytest.raises(Stopped):
+            second.result(20)
+        assert not closed.done()
+        slow.go_on.set()
+        closed.result(20)
+        assert first.result(20).interrupted
+
+
+def test_a_picture_in_place_of_the_video_is_told_before_waiting(studio: Studio, files: tuple[Path, Path]) -> None:
+    with pytest.raises(MediaError, match="expected a video, got a picture"):
+        studio.animate("a", files[0], files[0], AnimateOptions(), NOT_TOLD, NOT_TOLD)
+
+
+def test_what_is_stopped_in_the_middle_plays_up_to_there(avatar: Avatar, portrait: np.ndarray, tmp_path: Path) -> None:
+    photo = write_image(tmp_path / "photo.png", portrait)
+    frames = [moved(portrait, i / 4) for i in range(12)]
+    driver = write_video(tmp_path / "driver.mp4", frames)
+    studio = Studio(avatar, tmp_path)
+
+    def progress(done: int, total: int | None) -> None:
+        assert total == 12
+        if done == 5:
+            studio.stop("a")
+
+    report = studio.animate("a", photo, driver, AnimateOptions(size=64, max_side=64), NOT_TOLD, progress)
+    assert report.interrupted and report.frames == 5
+    assert len(list(VideoReader(report.output))) == 5
+    assert report.output.name == "photo_driver.mp4"
+
+
+def test_faces_are_numbered_as_the_options_count_them(avatar: Avatar, portrait: np.ndarray, tmp_path: Path) -> None:
+    head = moved(portrait, 0)
+    group = np.full((1152, 2340, 3), 90, np.uint8)
+    group[240:816, :768] = np.kron(head[::2, ::2], np.ones((6, 6, 1), np.uint8))
+    group[:, 804:] = np.kron(head, np.ones((6, 6, 1), np.uint8))
+    found = Studio(avatar, tmp_path).faces(write_image(tmp_path / "group.jpg", group))
+    assert found.picture.shape == (504, 1024, 3) and found.largest == 2
+    for number in (1, 2):
+        center = avatar.encode(group, face=number).head.face.box.reshape(2, 2).mean(0) * 1024 / 2340
+        assert found.at(*center) == number
+    assert found.at(2, 2) is None
