@@ -223,6 +223,21 @@ def test_the_loss_scale_of_half_precision_is_resumed(
     assert state is not None and state["step"] == 2 and state["precision"]["scale"] <= 128
 
 
+def test_the_loss_scale_changes_once_a_step_however_many_optimizers_there_are(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=1)
+
+    def half(settings: RunConfig) -> Fabric:
+        fabric = Fabric(accelerator=settings.accelerator, plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
+        fabric.launch()
+        return fabric
+
+    monkeypatch.setattr("megaportraits.training.loop.make_fabric", half)
+    train_base(tiny_run(clips, steps=2, adversarial=1, feature_matching=1), tmp_path)
+    assert scaler.get_scale() == 4 * 64  # doubled twice: gradients were finite
+
+
 def test_weights_without_the_options_that_start_at_zero_are_a_start_with_the_same_pictures(
     tiny_config: ModelConfig,
 ) -> None:

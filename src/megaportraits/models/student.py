@@ -144,8 +144,8 @@ class Student(nn.Module):
         size = self.config.input_size
         if driver.shape[-1] != size:
             driver = F.interpolate(driver, (size, size), mode="bilinear", antialias=True, align_corners=False)
-        features, stages = self.encoder.pyramid(driver)
-        x = self.entry(features)
+        stages: list[Tensor] = []
+        x = self.entry(self.encoder(driver, stages))
         for index, block in enumerate(self.blocks):
             x = block(x, identity[2 * index], identity[2 * index + 1])
             if str(index) in self.skips:  # coarse to fine, as the blocks go

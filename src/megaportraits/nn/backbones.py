@@ -71,28 +71,24 @@ class ResNet(nn.Module):
         block = _BasicBlock if depth == 18 else _Bottleneck
         self.stem = make_conv(2, 3, width, 7, stride=2)
         stages: list[nn.Module] = []
-        inputs, self._ends, self.stage_channels = width, set[int](), list[int]()
+        inputs, self._ends, self.stage_channels = width, list[int](), list[int]()
         for stage, count in enumerate(LAYERS[depth]):
             for index in range(count):
                 stride = 2 if stage > 0 and index == 0 else 1
                 stages.append(block(inputs, width * 2**stage, stride, style))
                 inputs = width * 2**stage * block.expansion
-            self._ends.add(len(stages))
+            self._ends.append(len(stages))
             self.stage_channels.append(inputs)
         self.blocks = nn.Sequential(*stages)
         self.norm = style.norm(inputs)
         self.channels = inputs
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.pyramid(x)[0]
-
-    def pyramid(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The features, and what the stages before the last gave (no norm yet): H / 4, H / 8 and H / 16."""
+    def forward(self, x: Tensor, finer: list[Tensor] | None = None) -> Tensor:
+        """The features; `finer` gets what the stages before the last gave, at H / 4, H / 8 and H / 16, without a norm."""
         x = self.stem(x * 2 - 1)
         x = F.max_pool2d(x, 3, stride=2, padding=1)
-        stages = []
         for count, block in enumerate(self.blocks, start=1):
             x = block(x)
-            if count in self._ends:
-                stages.append(x)
-        return F.relu(self.norm(x)), stages[:-1]
+            if finer is not None and count in self._ends[:-1]:
+                finer.append(x)
+        return F.relu(self.norm(x))

@@ -39,6 +39,7 @@ from megaportraits.training.strategy import (
     make_fabric,
     mesh_of,
     shard,
+    step_all,
     whole,
 )
 
@@ -240,7 +241,7 @@ class Job:
         for optimizer in self.optimizers.values():
             if self.config.optim.clip_grad_norm:
                 self.fabric.clip_gradients(self.module, optimizer, max_norm=self.config.optim.clip_grad_norm)
-            optimizer.step()
+        step_all(self.fabric, self.optimizers.values())
         self.average.update_parameters(self.stage.model)
         values = torch.stack(list(means.values()))
         if self.fabric.world_size > 1:

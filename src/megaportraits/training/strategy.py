@@ -8,7 +8,7 @@ gradients, averages and the optimizers' states are cut into as many pieces as th
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -61,6 +61,22 @@ def make_fabric(settings: RunConfig) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def step_all(fabric: Fabric, optimizers: Iterable[Any]) -> None:
+    """A step of every optimizer, as `fabric.setup_optimizers` gave them.
+
+    With 16-mixed the loss scale changes once, afterwards: Fabric's own step changes it every time, and the gradients of
+    the next optimizer were made with the scale before.
+    """
+    scaler = getattr(fabric.strategy.precision, "scaler", None)
+    for optimizer in optimizers:
+        if scaler is None:
+            optimizer.step()
+        else:
+            scaler.step(optimizer.optimizer)
+    if scaler is not None:
+        scaler.update()
 
 
 def mesh_of(fabric: Fabric) -> DeviceMesh | None:
