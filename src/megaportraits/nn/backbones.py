@@ -84,7 +84,7 @@ class ResNet(nn.Module):
         self.channels = inputs
 
     def forward(self, x: Tensor, finer: list[Tensor] | None = None) -> Tensor:
-        """The features; `finer` gets what the stages before the last gave, at H / 4, H / 8 and H / 16, without a norm."""
+        """The features; `finer` gets what the stages before the last gave: H / 4, H / 8 and H / 16, no norm yet."""
         x = self.stem(x * 2 - 1)
         x = F.max_pool2d(x, 3, stride=2, padding=1)
         for count, block in enumerate(self.blocks, start=1):
