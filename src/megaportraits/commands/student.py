@@ -63,7 +63,7 @@ def distill(
 
 @student_app.command("add")
 def student_add(
-    student: Annotated[Path, typer.Argument(help="A finished student.")],
+    student: Annotated[str, typer.Argument(help="A finished student: nano, or a file.")],
     photo: Annotated[Path, typer.Argument(help="Photograph of one more person.")],
     drivers: Drivers,
     out: Out,
@@ -81,16 +81,17 @@ def student_add(
     """Add an avatar to a finished student; the others stay the same, bit for bit."""
     from megaportraits.commands import distill as work
     from megaportraits.config import TrainStudentConfig
+    from megaportraits.models.storage import find_student
     from megaportraits.training.command import settle
 
     job = work.Distillation(drivers, teacher, out, run or _beside(out), frames, 0, every, resume, enhancer, device)
     settings = settle(TrainStudentConfig, None, config, overrides or [], job.run, resume=job.trains)
-    _tell(work.add(job, student, photo, name or photo.stem, settings), job.run, out)
+    _tell(work.add(job, find_student(student), photo, name or photo.stem, settings), job.run, out)
 
 
 @student_app.command("report")
 def student_report(
-    student: Annotated[Path, typer.Argument(help="A student.")],
+    student: Annotated[str, typer.Argument(help="A student: nano, or a file.")],
     lessons: Annotated[Path, typer.Option(help="Its run folder: the teacher's pictures of drivers not learned from.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for report.json, report.md and pictures.png.")],
     teacher: Teacher = "nano",
@@ -99,11 +100,16 @@ def student_report(
     """Measure a student against its teacher: PSNR and perceptual distance by avatar, speed, size."""
     from megaportraits.evaluation.judges import Judges
     from megaportraits.evaluation.student import measure_student
-    from megaportraits.models.storage import load_base
+    from megaportraits.models.storage import find_student, load_base
 
     judges = Judges()
     report = measure_student(
-        student, lessons / "lessons", judges.distance, judges.perceptual, load_base(teacher), pictures=pictures
+        find_student(student),
+        lessons / "lessons",
+        judges.distance,
+        judges.perceptual,
+        load_base(teacher),
+        pictures=pictures,
     )
     for path in report.write(out):
         typer.echo(str(path))
@@ -113,12 +119,13 @@ def student_report(
 @student_app.command("info")
 def student_info(student: Annotated[Path, typer.Argument(help="A student.")]) -> None:
     """Say whose avatars a student holds, and what it is."""
-    from megaportraits.models.storage import load_student, read_notes
+    from megaportraits.models.storage import find_student, load_student, read_notes
 
-    model = load_student(student)
+    file = find_student(student)
+    model = load_student(file)
     typer.echo(f"{model.config.name}: {model.config.input_size} px in, {model.config.image_size} px out")
     for key in ("steps", "teacher", "teacher_sha256"):
-        if value := read_notes(student).get(key):
+        if value := read_notes(file).get(key):
             typer.echo(f"{key}: {value}")
     typer.echo(f"{model.bytes_shared() / 1e6:.1f} MB, and {model.bytes_per_avatar() / 1e6:.1f} MB for each of:")
     for index, name in enumerate(model.avatars):

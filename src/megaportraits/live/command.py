@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def live(
     student: Annotated[
-        Path | None, typer.Option(help="A student: .safetensors of `distill`, or .onnx of `export student`.")
+        str | None, typer.Option(help="A student: nano, a .safetensors of `distill`, or an .onnx of `export student`.")
     ] = None,
     avatar: Annotated[str | None, typer.Option(help="Which of the student's avatars; default: its first.")] = None,
     source: Annotated[Path | None, typer.Option(help="Instead: a photograph, with the base model.")] = None,
@@ -69,6 +69,7 @@ def live(
     from megaportraits.live.choice import Wish, choose_engine
     from megaportraits.live.loop import LiveOptions, run_live
     from megaportraits.media import check_output
+    from megaportraits.models.storage import find_student
     from megaportraits.pipeline import KEY_GREEN, parse_color
     from megaportraits.pipeline.driver import HeadFollower
     from megaportraits.pipeline.options import MotionMode, MotionOptions, ScaleFrom
@@ -78,17 +79,18 @@ def live(
         _refuse("--student", {**asked, "--whole": whole})
     elif source is not None:
         _refuse("--source", {"--avatar": avatar, "--color": color})
+    file = None if student is None else find_student(student)
     background = KEY_GREEN if color is None else parse_color(color)
     video = None if camera.isdecimal() else Path(camera)
     if output is not None:
-        inputs = tuple(path for path in (video, source, student, Path(weights)) if path is not None)
+        inputs = tuple(path for path in (video, source, file, Path(weights)) if path is not None)
         check_output(output, overwrite=overwrite, inputs=inputs)
     options = MotionOptions(motion=MotionMode(motion), scale_from=ScaleFrom(scale_from))
     wish = Wish(runtime, precision, threads, retune, device, options)
     with ExitStack() as stack:
         frames = open_camera(camera, loop=loop, mirror=mirror)
         screens = _open_screens(stack, output, virtual_camera, window, fps, video, overwrite)
-        chosen = choose_engine(student, avatar, source, weights, wish, face=face, say=typer.echo)
+        chosen = choose_engine(file, avatar, source, weights, wish, face=face, say=typer.echo)
         if chosen.portrait is None:
             compose = flat(background, size)
         else:

@@ -165,6 +165,15 @@ def load_motion(path: Path, base: BaseModel) -> None:
     _fill(base.motion, tensors, path)
 
 
+def find_student(name_or_path: str | Path) -> Path:
+    """The file of a student: the shipped one by its name ("nano"), else the path as it is.
+
+    Raises:
+        WeightsError: no student of that name ships.
+    """
+    return Path(name_or_path) if Path(name_or_path).suffix else _find(name_or_path, "student")
+
+
 def load_student(path: Path, device: torch.device | str = "cpu") -> Student:
     """A student in float32 and evaluation mode, from `save_student`'s file; raises as `load_base`."""
     if not path.is_file():
@@ -190,7 +199,8 @@ def _find(name_or_path: str | Path, kind: str, *, otherwise: str = "") -> Path:
         return Path(str(resources.files("megaportraits") / "assets" / name / f"{kind}.safetensors"))
 
     path = Path(name_or_path)
-    how = f"Train one with `megaportraits train {kind.replace('_', '-')}` and pass its .safetensors file"
+    made_by = "distill" if kind == "student" else f"train {kind.replace('_', '-')}"
+    how = f"Train one with `megaportraits {made_by}` and pass its .safetensors file"
     how += f"{', or use nano' if shipped_as('nano').is_file() else ''}{otherwise}."
     if path.suffix == ".safetensors":
         if path.is_file():
