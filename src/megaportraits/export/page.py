@@ -1,0 +1,244 @@
+"""A student as a folder of static files: a page on which a webcam moves its avatars, in the browser and nowhere else.
+
+The page finds heads as `pipeline.driver.HeadFollower` does: with the same two networks, as ONNX, and the same geometry,
+in JavaScript. What both must agree on stands in `avatars.json`, written from the constants here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from megaportraits import __version__, weights
+from megaportraits.errors import ConfigError, WeightsError
+from megaportraits.export.calibration import HeadCrop, driver_crops
+from megaportraits.export.precision import to_float16
+from megaportraits.export.student import StudentExport, export_student_model
+from megaportraits.export.tflite import face_graph
+from megaportraits.export.write import proto_bytes
+from megaportraits.faces.blazeface import SHORT_GRIDS, SHORT_SIZE
+from megaportraits.faces.canonical import canonical_mesh
+from megaportraits.faces.detector import MIN_PRESENCE
+from megaportraits.faces.landmarks import LEFT_EYE_OUTER, MESH_COUNT, RIGHT_EYE_OUTER, SIZE
+from megaportraits.faces.networks import task_member
+from megaportraits.media import check_output
+from megaportraits.media.files import staged_output
+from megaportraits.models.storage import load_student
+from megaportraits.models.student import Student
+from megaportraits.ops.geometry import HEAD_CENTER, HEAD_CROP_CM
+from megaportraits.pipeline.demo import demo_driver
+from megaportraits.pipeline.driver import Driver
+
+PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
+CDN = f"https://cdn.jsdelivr.net/npm/{PACKAGE}@{VERSION}/dist/"
+"""Where the page gets onnxruntime-web from by default."""
+SCRIPTS = (
+    "ort.wasm.min.mjs",
+    "ort-wasm-simd-threaded.mjs",
+    "ort-wasm-simd-threaded.wasm",
+    "ort.webgpu.min.mjs",
+    "ort-wasm-simd-threaded.asyncify.mjs",
+    "ort-wasm-simd-threaded.asyncify.wasm",
+)
+"""Its files that the page may load: the first three, or with WebGPU the others."""
+PAGE_FILES = ("index.html", "style.css", "page.js", "runtime.js", "follower.js", "geometry.js", "LICENSE.txt")
+_FACES = "face_landmarker"
+"""The registered weights that hold both face networks."""
+
+
+@dataclass(frozen=True)
+class PageExport:
+    """What the page shows and where its runtime comes from.
+
+    Attributes:
+        avatar: this one alone; None keeps all.
+        scripts: address of the folder with onnxruntime-web's files, or the unpacked npm package, which is copied.
+        driver: a face on which the graph is compared with torch.
+        frames: so many frames of it.
+        overwrite: whether existing files may be replaced.
+    """
+
+    avatar: str | None = None
+    scripts: str = CDN
+    driver: Driver = field(default_factory=demo_driver)
+    frames: int = 4
+    overwrite: bool = False
+
+
+def export_page(student: Path, out: Path, options: PageExport | None = None) -> list[Path]:
+    """Write the page's folder.
+
+    Args:
+        student: the file that `megaportraits distill` wrote.
+        out: the folder; made when it is missing.
+        options: see `PageExport`.
+
+    Returns:
+        The files written, index.html first.
+
+    Raises:
+        WeightsError: no such student or avatar; the face networks cannot be had; `scripts` holds another package.
+        ConfigError: `scripts` is neither an address nor a folder.
+        ExportError: the graph computes something else than torch.
+        MediaError: a file exists, or cannot be read or written.
+    """
+    options = options or PageExport()
+    model = load_student(student)
+    plan_page(out, options)
+    return export_page_model(model, out, options, driver_crops(options.driver, model.config.input_size, options.frames))
+
+
+def export_page_model(student: Student, out: Path, options: PageExport, drivers: list[HeadCrop]) -> list[Path]:
+    """`export_page` of a model in memory, with faces already found."""
+    paths = plan_page(out, options)
+    address, copied = find_scripts(options.scripts)
+    contents = {name: _static(name) for name in PAGE_FILES}
+    contents["index.html"] = contents["index.html"].replace(b"{scripts}", address.encode() if not copied else b"")
+    contents["student.onnx"] = _student_bytes(student, options.avatar, drivers)
+    contents |= face_networks()
+    contents["avatars.json"] = (json.dumps(describe(student, options.avatar, address), indent=1) + "\n").encode()
+    contents |= {f"scripts/{path.name}": path.read_bytes() for path in copied}
+    contents["NOTICE.txt"] = _notice(copied=bool(copied)).encode()
+    for name, path in paths.items():
+        with staged_output(path, overwrite=options.overwrite) as part:
+            part.write_bytes(contents[name])
+    return list(paths.values())
+
+
+def plan_page(out: Path, options: PageExport) -> dict[str, Path]:
+    """Where every file goes, by its name in the folder; asked before the work begins.
+
+    Raises:
+        MediaError: a file exists already.
+        ConfigError, WeightsError: see `find_scripts`.
+    """
+    copied = [f"scripts/{path.name}" for path in find_scripts(options.scripts)[1]]
+    names = [*PAGE_FILES, "student.onnx", *_FACE_FILES, "avatars.json", "NOTICE.txt", *copied]
+    return {name: check_output(out / name, overwrite=options.overwrite) for name in names}
+
+
+def find_scripts(scripts: str) -> tuple[str, list[Path]]:
+    """The address under which the page finds onnxruntime-web, and the files to copy there, if it is a folder's.
+
+    Raises:
+        ConfigError: neither an address nor a folder.
+        WeightsError: the folder is not the package that the page was made for.
+    """
+    if re.match(r"https?://", scripts):
+        if not re.fullmatch(r"https?://[\w.\-:]+/[\w.\-~@%+/]*", scripts):
+            raise ConfigError(f"--scripts: expected a plain address, got {scripts!r}", fix=f"For example {CDN}")
+        return scripts.rstrip("/") + "/", []
+    get_it = f"Get it with `npm pack {PACKAGE}@{VERSION}`, unpack it, and name its folder `package`."
+    folder = Path(scripts)
+    if not folder.is_dir():
+        raise ConfigError(f"--scripts: expected an address or a folder, got {scripts!r}", fix=get_it)
+    about = folder / "package.json"
+    told = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
+    found = f"{told.get('name', 'no package')} {told.get('version', '')}".strip()
+    paths = [folder / "dist" / name for name in SCRIPTS]
+    if found != f"{PACKAGE} {VERSION}" or not all(path.is_file() for path in paths):
+        raise WeightsError(f"{folder}: expected {PACKAGE} {VERSION} with its folder dist, got {found}", fix=get_it)
+    return "scripts/", paths
+
+
+def describe(student: Student, avatar: str | None, scripts: str) -> dict[str, Any]:
+    """`avatars.json`: who is in the student, its sizes, and what Python and the page must agree on."""
+    mesh, config = canonical_mesh(), student.config
+    return {
+        "format": 1,
+        "version": __version__,
+        "avatars": list(student.avatars) if avatar is None else [avatar],
+        "student": {
+            "file": "student.onnx",
+            "input_size": config.input_size,
+            "image_size": config.image_size,
+            "matte": config.predict_matte,
+            "indexed": avatar is None,
+        },
+        "crop": {"cm": HEAD_CROP_CM, "center": list(HEAD_CENTER)},
+        "faces": {
+            "detector": {"file": "face_detector.onnx", "size": SHORT_SIZE, "grids": SHORT_GRIDS},
+            "landmarks": {
+                "file": "face_landmarks.onnx",
+                "size": SIZE,
+                "presence": MIN_PRESENCE,
+                "mesh_count": MESH_COUNT,
+                "eyes": [RIGHT_EYE_OUTER, LEFT_EYE_OUTER],
+            },
+        },
+        "mesh": {
+            "points": mesh.rigid.tolist(),
+            "vertices": mesh.vertices[mesh.rigid].round(6).tolist(),
+            "weights": mesh.rigid_weights.tolist(),
+        },
+        "scripts": scripts,
+    }
+
+
+@dataclass(frozen=True)
+class _FaceNetwork:
+    """A member of `face_landmarker.task`, the outputs of its graph, and what it wants black to be; white is 1."""
+
+    member: str
+    outputs: Sequence[str]
+    black: float
+
+
+_FACE_FILES: Mapping[str, _FaceNetwork] = {
+    "face_detector.onnx": _FaceNetwork("face_detector.tflite", ("boxes", "scores"), -1.0),
+    "face_landmarks.onnx": _FaceNetwork("face_landmarks_detector.tflite", ("landmarks", "presence", "tongue"), 0.0),
+}
+
+
+def face_networks() -> dict[str, bytes]:
+    """Both face networks as ONNX files by name: `image` (1, 3, S, S) in [0, 1] to the outputs MediaPipe gives.
+
+    Raises:
+        WeightsError: they cannot be fetched.
+    """
+    bundle, entry = weights.fetch(_FACES), weights.lookup(_FACES)
+    made = {}
+    for name, network in _FACE_FILES.items():
+        proto = face_graph(task_member(bundle, network.member), network.outputs, low=network.black)
+        about = f"{network.member} of {entry.file}, MediaPipe, {entry.licence}; converted to ONNX by MegaPortraits"
+        made[name] = proto_bytes(to_float16(proto), {"source": about, "page": entry.page, "sha256": str(entry.sha256)})
+    return made
+
+
+def _student_bytes(student: Student, avatar: str | None, drivers: list[HeadCrop]) -> bytes:
+    """The graph with weights in half precision, which halves what a visitor loads; compared with torch on the way."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = StudentExport(avatar=avatar, precisions=("float16",))
+        export_student_model(student, Path(folder), options, drivers)
+        return (Path(folder) / "student-float16.onnx").read_bytes()
+
+
+def _notice(*, copied: bool) -> str:
+    """Whose work lies in the folder, under which licence."""
+    entry = weights.lookup(_FACES)
+    lines = [
+        f"This page was written by MegaPortraits {__version__}; its own files: Apache License 2.0 (LICENSE.txt).",
+        "",
+        ", ".join(_FACE_FILES),
+        f"  Networks of MediaPipe by Google, {entry.licence} (LICENSE.txt), {entry.page}",
+        f"  Changed: converted to ONNX, from {entry.file}",
+        f"  {entry.url}",
+        f"  SHA-256 of that file: {entry.sha256}",
+        "",
+        f"{PACKAGE} {VERSION}, " + ("in scripts" if copied else "loaded from the address in avatars.json"),
+        "  Copyright (c) Microsoft Corporation, MIT licence, https://github.com/microsoft/onnxruntime/blob/main/LICENSE",
+        "",
+        "student.onnx",
+        "  Belongs to whoever trained it. It shows certain people: ask them before you publish it.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _static(name: str) -> bytes:
+    return (files("megaportraits.export") / "static" / name).read_bytes()

@@ -1,0 +1,71 @@
+// The driver's head in every frame, as HeadFollower of the Python package finds it: detector, landmarks, pose, calm crop.
+
+import {
+  anchors, CropTracker, detections, fitPose, landmarksOf, PoseSmoother, regionOfDetection, regionOfLandmarks, sample, sigmoid,
+} from "./geometry.js";
+
+const MOVED = 0.12; // part of its side by which a region may be off before landmarks are looked for once more
+const SMALLEST_FACE = 12; // pixels
+
+/** Follows one head through pictures {data, width, height}. Networks: {detector, landmarks}, each from tensor to outputs. */
+export class HeadFollower {
+  constructor(networks, settings) {
+    this.networks = networks;
+    this.settings = settings;
+    this.anchors = anchors(settings.faces.detector.grids);
+    this.forget();
+  }
+
+  /** The next picture at a time in seconds: the head's crop {x, y, side, angle}, or null where no face is seen. */
+  async look(frame, time) {
+    const landmarks = (this.region && (await this.refine(frame, this.region, false))) || (await this.search(frame));
+    if (!landmarks) {
+      this.smooth = new PoseSmoother(this.settings.crop);
+      return null;
+    }
+    this.region = regionOfLandmarks(landmarks, this.settings.faces.landmarks);
+    const pose = this.smooth.next(fitPose(landmarks, this.settings.mesh), time);
+    return { ...this.tracker.next(pose, time), angle: 0 };
+  }
+
+  /** Begin with the next picture anew, as when the camera changes. */
+  forget() {
+    this.region = null;
+    this.smooth = new PoseSmoother(this.settings.crop);
+    this.tracker = new CropTracker(this.settings.crop);
+  }
+
+  /** Landmarks of a face that was not there before: near its last place, in the whole picture, beyond its border, in its middle. */
+  async search(frame) {
+    const { width, height } = frame, x = width / 2, y = height / 2, long = Math.max(width, height);
+    const squares = [long, 1.8 * long, 0.6 * Math.min(width, height)].map((side) => ({ x, y, side, angle: 0 }));
+    if (this.region) squares.unshift({ ...this.region, side: 2.5 * this.region.side, angle: 0 });
+    for (const square of squares) {
+      for (const face of (await this.detect(frame, square)).sort((a, b) => b.side - a.side)) {
+        const landmarks = await this.refine(frame, regionOfDetection(face), true);
+        if (landmarks) return landmarks;
+      }
+    }
+    return null;
+  }
+
+  async detect(frame, region) {
+    const { size } = this.settings.faces.detector;
+    const { boxes, scores } = await this.networks.detector(sample(frame, region, size));
+    return detections(boxes, scores, this.anchors, size, region);
+  }
+
+  /** Landmarks in a region, looked for again where they turn out to be off its centre, and always in a fresh one. */
+  async refine(frame, region, fresh) {
+    const { size, presence: least } = this.settings.faces.landmarks;
+    for (let attempt = 0; ; attempt++) {
+      if (region.side < SMALLEST_FACE) return null;
+      const { landmarks: numbers, presence } = await this.networks.landmarks(sample(frame, region, size));
+      if (sigmoid(presence[0]) < least) return null;
+      const landmarks = landmarksOf(numbers, size, region), better = regionOfLandmarks(landmarks, this.settings.faces.landmarks);
+      const off = Math.max(Math.hypot(better.x - region.x, better.y - region.y) / region.side, Math.abs(better.side / region.side - 1));
+      if (attempt === 1 || (!fresh && off < MOVED)) return landmarks;
+      region = better;
+    }
+  }
+}

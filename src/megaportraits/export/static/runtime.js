@@ -1,0 +1,56 @@
+// onnxruntime-web: which build of it, on what it runs, and networks as functions.
+
+const WEBGPU = "ort.webgpu.min.mjs", WASM = "ort.wasm.min.mjs";
+
+/** The runtime and the networks of a folder. `scripts`: where onnxruntime-web's files are. */
+export class Runtime {
+  constructor(ort, gpu) {
+    this.ort = ort;
+    this.gpu = gpu;
+  }
+
+  /** Loads onnxruntime-web: the build for WebGPU where there is a graphics processor to use, else the smaller one. */
+  static async load(scripts) {
+    const base = new URL(scripts, document.baseURI).href;
+    const gpu = Boolean(await navigator.gpu?.requestAdapter().catch(() => null));
+    const ort = await import(base + (gpu ? WEBGPU : WASM));
+    ort.env.wasm.wasmPaths = base;
+    ort.env.logLevel = "error";
+    // Threads share memory, which browsers allow on cross-origin isolated pages only.
+    ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? Math.min(4, Math.ceil(navigator.hardwareConcurrency / 2)) : 1;
+    return new Runtime(ort, gpu);
+  }
+
+  /** What a network on the graphics processor, or on none, runs on, in words. */
+  describe(gpu) {
+    const threads = this.ort.env.wasm.numThreads;
+    return gpu ? "WebGPU" : `WebAssembly, ${threads} thread${threads === 1 ? "" : "s"}`;
+  }
+
+  /** A network with one picture (1, 3, size, size): a function from its numbers to the outputs by name. */
+  async face({ file, size }) {
+    const session = await this.ort.InferenceSession.create(file, { executionProviders: ["wasm"] });
+    return async (pixels) => numbers(await session.run({ image: new this.ort.Tensor("float32", pixels, [1, 3, size, size]) }));
+  }
+
+  /** The student: {draw, gpu}, draw(pixels, index) to {image, alpha}. Where WebGPU fails, WebAssembly draws. */
+  async student({ file, input_size: size, indexed }) {
+    for (const gpu of this.gpu ? [true, false] : [false]) {
+      try {
+        const session = await this.ort.InferenceSession.create(file, { executionProviders: [gpu ? "webgpu" : "wasm"] });
+        const draw = async (pixels, index) => {
+          const driver = new this.ort.Tensor("float32", pixels, [1, 3, size, size]);
+          const avatar = indexed ? { avatar: new this.ort.Tensor("int64", BigInt64Array.of(BigInt(index)), [1]) } : {};
+          return numbers(await session.run({ driver, ...avatar }));
+        };
+        await draw(new Float32Array(3 * size * size), 0); // shaders are compiled now, not in the first frame
+        return { draw, gpu };
+      } catch (error) {
+        if (!gpu) throw error;
+        console.warn("WebGPU cannot run the student, WebAssembly does:", error);
+      }
+    }
+  }
+}
+
+const numbers = (outputs) => Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, tensor.data]));
