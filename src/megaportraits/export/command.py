@@ -71,7 +71,7 @@ def export_base(
 
 @export_app.command("student")
 def export_student(
-    student: Annotated[Path, typer.Option(help="The .safetensors file that `megaportraits distill` wrote.")],
+    student: Annotated[str, typer.Option(help="nano, or the .safetensors file that `megaportraits distill` wrote.")],
     out: Out,
     avatar: Annotated[
         str | None, typer.Option(help="Bake this avatar in; default: all of them, chosen by an index input.")
@@ -84,6 +84,7 @@ def export_student(
     """A student as one graph, student.onnx."""
     from megaportraits.export.student import StudentExport
     from megaportraits.export.student import export_student as export
+    from megaportraits.models.storage import find_student
     from megaportraits.pipeline.demo import demo_driver
 
     options = StudentExport(
@@ -93,7 +94,36 @@ def export_student(
         frames=frames,
         overwrite=overwrite,
     )
-    _show(export(student, out, options))
+    _show(export(find_student(student), out, options))
+
+
+@export_app.command("page")
+def export_page(
+    student: Annotated[str, typer.Option(help="nano, or the .safetensors file that `megaportraits distill` wrote.")],
+    out: Annotated[Path, typer.Option(help="Folder for the page; any web server can serve it.")],
+    avatar: Annotated[str | None, typer.Option(help="Put this avatar alone into the page; default: all.")] = None,
+    scripts: Annotated[
+        str | None,
+        typer.Option(
+            help="Where onnxruntime-web is: an address, or its unpacked npm package, which is copied. [a CDN]"
+        ),
+    ] = None,
+    driver: Annotated[
+        Path | None, typer.Option(help="Video on which the graph is compared with torch; default: the demo's driver.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """A student as a web page: a webcam moves its avatars, in the browser and nowhere else."""
+    from megaportraits.export.page import CDN, PageExport
+    from megaportraits.export.page import export_page as export
+    from megaportraits.models.storage import find_student
+    from megaportraits.pipeline.demo import demo_driver
+
+    options = PageExport(avatar=avatar, scripts=scripts or CDN, driver=driver or demo_driver(), overwrite=overwrite)
+    paths = export(find_student(student), out, options)
+    megabytes = sum(path.stat().st_size for path in paths) / 1e6
+    typer.echo(f"{paths[0]}: the page, {len(paths)} files, {megabytes:.1f} MB")
+    typer.echo(f"Look at it: python -m http.server --directory {out}, then http://localhost:8000")
 
 
 def _show(report: ExportReport) -> None:
