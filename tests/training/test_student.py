@@ -16,11 +16,11 @@ from megaportraits.models.student import Student
 from megaportraits.ops.geometry import HeadPose, euler_to_matrix
 from megaportraits.ops.warping import Pose, project
 from megaportraits.training import checkpoint
+from megaportraits.training.features import feature_map
 from megaportraits.training.loop import phase_parameters
 from megaportraits.training.student import (
     StudentStage,
     add_avatar,
-    feature_map,
     join,
     see_driver,
     target_over,
@@ -164,6 +164,8 @@ def test_eyes_and_mouth_count_more_wherever_the_head_is() -> None:
         assert (weight[torch.arange(2), 0, row, column] == 4).all()
     assert (weight[0, 0] == weight[0, 0].flip(1)).all(), "a frontal face has two eyes"
     assert (weight > 1).float().mean() < 0.15
+    eyes = feature_map(pose, 128, emphasis=3, eyes=2.0)
+    assert eyes.max() == 7 and (eyes > 4).any((1, 2, 3)).all() and (eyes[weight == 1] == 1).all()
 
 
 def test_drivers_change_their_looks_by_the_generator_alone(lessons: Path) -> None:

@@ -19,10 +19,13 @@ from megaportraits.config import ConfigError, ModelConfig, RunConfig, TrainBaseC
 from megaportraits.data.clips import ClipRecord, Frame, FrameLabels, ShardWriter
 from megaportraits.data.pairs import PairDataset
 from megaportraits.errors import TrainingError, WeightsError
+from megaportraits.losses.foreground import EYES_TO_MOUTH
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import load_base, read_notes, save_base
+from megaportraits.ops.warping import Pose
 from megaportraits.training import checkpoint, loop
 from megaportraits.training.base import BaseStage, start_from, train_base
+from megaportraits.training.features import feature_map
 from megaportraits.training.readout import readout_loss
 from megaportraits.training.schedule import learning_rate, warmed_ema
 from megaportraits.training.views import make_views
@@ -116,6 +119,20 @@ def test_contrastive_gradient_reaches_the_generator_through_the_prediction(clips
     losses["contrastive"].backward()
     assert stage.model.generator_2d.output.conv.weight.grad.any()
     assert stage.model.motion.to_z.weight.grad.any()
+
+
+def test_eyes_and_mouths_count_more_in_real_clips_too(clips: Path) -> None:
+    """Only synthetic frames know their surface; of real ones the pose tells where the features are."""
+    stage, batch = stage_and_batch(clips, reconstruction_emphasis=3)
+    known = stage._emphasis(batch, 32)
+    batch["target_valid"] = batch["target_valid"].clone()
+    batch["target_valid"][1] = False
+    weight = stage._emphasis(batch, 32)
+    assert torch.equal(weight[0], known[0])
+    pose = Pose(batch["target_rotation"], batch["target_translation"], batch["target_scale"])
+    emphasis = stage.config.loss.reconstruction_emphasis
+    assert torch.equal(weight[1], feature_map(pose, 32, emphasis=emphasis, eyes=EYES_TO_MOUTH)[1])
+    assert weight[1].max() > 1 + emphasis > weight[1].min() == 1
 
 
 def test_a_batch_of_one_person_contrasts_nothing(clips: Path) -> None:

@@ -13,7 +13,7 @@ MOUTH_CM: Box = ((-1.0, 3.6), (-6.2, -1.6), (4.0, 16.0))
 EYES_CM: Box = ((1.2, 5.0), (2.2, 5.6), (5.0, 16.0))
 """Boxes of |x|, y and z on the neutral head, centimetres."""
 
-_EYES_TO_MOUTH = 3.0
+EYES_TO_MOUTH = 3.0
 """How much more a pixel of an eye counts than one of the mouth: lids are a fifth of an open mouth's area."""
 
 
@@ -50,6 +50,6 @@ def feature_weight(coords: Tensor, valid: Tensor, size: int, *, emphasis: float)
     Returns:
         (B, 1, size, size).
     """
-    features = in_box(coords, MOUTH_CM) + _EYES_TO_MOUTH * in_box(coords, EYES_CM)
+    features = in_box(coords, MOUTH_CM) + EYES_TO_MOUTH * in_box(coords, EYES_CM)
     weight = 1 + emphasis * (features * valid)[:, None]
     return F.interpolate(weight, (size, size), mode="bilinear", antialias=True, align_corners=False)

@@ -14,7 +14,7 @@ from megaportraits.errors import TrainingError, WeightsError
 from megaportraits.losses.adversarial import generator_terms, judge
 from megaportraits.losses.contrastive import contrastive_loss
 from megaportraits.losses.correspondence import flow_loss, surface_loss, warp_loss
-from megaportraits.losses.foreground import feature_weight, masked_l1
+from megaportraits.losses.foreground import EYES_TO_MOUTH, feature_weight, masked_l1
 from megaportraits.models.base import BaseModel, Identity, Output
 from megaportraits.models.discriminator import Discriminator
 from megaportraits.models.motion import Motion
@@ -23,6 +23,7 @@ from megaportraits.models.storage import load_base, load_head_pose, load_motion,
 from megaportraits.nn.spectral import add_spectral_norm
 from megaportraits.ops.geometry import geodesic_distance
 from megaportraits.ops.warping import Pose
+from megaportraits.training.features import feature_map
 from megaportraits.training.loop import fit
 from megaportraits.training.pairs import run_pairs
 from megaportraits.training.perceptual import PerceptualTerms
@@ -187,10 +188,7 @@ class BaseStage(nn.Module):
         prediction = output.over(views.target_color)
         if output.alpha is None:  # the paper's form: compare on the target's foreground
             prediction = prediction * views.target_matte
-        weight = None
-        if w.reconstruction_emphasis:
-            coords, valid, size = batch["target_coords"], batch["target_valid"], prediction.shape[-1]
-            weight = feature_weight(coords, valid, size, emphasis=w.reconstruction_emphasis)
+        weight = self._emphasis(batch, prediction.shape[-1]) if w.reconstruction_emphasis else None
         if w.reconstruction:
             losses["reconstruction"] = masked_l1(prediction, views.target, weight)
         if w.matte and output.alpha is not None:
@@ -201,6 +199,13 @@ class BaseStage(nn.Module):
         if output.view is not None:
             losses |= self._copy_losses(batch, output.view, views, weight, generator)
         return losses
+
+    def _emphasis(self, batch: Batch, size: int) -> Tensor:
+        """The weight of every pixel (B, 1, size, size): by the target's surface where it is known, else by its pose."""
+        valid, emphasis = batch["target_valid"], self.config.loss.reconstruction_emphasis
+        known = feature_weight(batch["target_coords"], valid, size, emphasis=emphasis)
+        posed = feature_map(label_pose(batch, "target"), size, emphasis=emphasis, eyes=EYES_TO_MOUTH)
+        return torch.where(valid.flatten(1).any(1)[:, None, None, None], known, posed)
 
     def _copy_losses(
         self, batch: Batch, view: SourceView, views: Views, weight: Tensor | None, generator: torch.Generator

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from megaportraits.config import TrainStudentConfig
-from megaportraits.data.augment import FEATURES_CM, color_jitter, degrade
+from megaportraits.data.augment import color_jitter, degrade
 from megaportraits.data.lesson_items import LessonDataset, LessonSample
 from megaportraits.errors import ConfigError
 from megaportraits.losses.adversarial import generator_terms, judge
@@ -18,8 +18,8 @@ from megaportraits.models.discriminator import Discriminator
 from megaportraits.models.storage import load_student, save_student
 from megaportraits.models.student import Student, resized
 from megaportraits.ops.color import random_colors
-from megaportraits.ops.geometry import HEAD_HALF_CM
-from megaportraits.ops.warping import Pose, project
+from megaportraits.ops.warping import Pose
+from megaportraits.training.features import feature_map
 from megaportraits.training.loop import fit
 from megaportraits.training.perceptual import PerceptualTerms
 from megaportraits.training.views import random_background
@@ -136,18 +136,6 @@ def see_driver(batch: Batch, generator: torch.Generator | None) -> Tensor:
     swapped = (torch.rand(len(driver), generator=generator) < 0.5).to(known.device) & known
     driver = torch.where(swapped[:, None, None, None], replaced, driver)
     return color_jitter(degrade(driver, generator=generator), strength=_JITTER, generator=generator)
-
-
-def feature_map(pose: Pose, size: int, *, emphasis: float) -> Tensor:
-    """A weight map (B, 1, size, size) that counts eyes and mouth 1 + emphasis, with soft edges, everything else 1."""
-    centers = (torch.arange(size, device=pose.scale.device) + 0.5) * (2 / size) - 1
-    inside = pose.scale.new_zeros(len(pose.scale), 1, size, size)
-    for middle, radius in FEATURES_CM:
-        x, y = project(pose.scale.new_tensor([middle]), pose)[:, 0, :, None].unbind(1)  # (B, 1) each
-        reach = (pose.scale * radius / HEAD_HALF_CM)[:, None, None]
-        square = ((centers - x)[:, None, :] ** 2 + (centers - y)[:, :, None] ** 2) / reach**2
-        inside = torch.maximum(inside, (2 - 2 * square).clamp(0, 1)[:, None])
-    return 1 + emphasis * inside
 
 
 def target_over(batch: Batch, color: Tensor) -> Tensor:
