@@ -1,13 +1,22 @@
-// The driver's head in every frame, as HeadFollower of the Python package finds it: detector, landmarks, pose, calm crop.
+// The driver's head in every frame, as HeadFollower of the Python package finds it: face, landmarks, pose, calm crop.
 
 import {
-  anchors, CropTracker, detections, fitPose, landmarksOf, PoseSmoother, regionOfDetection, regionOfLandmarks, sample, sigmoid,
+  anchors,
+  CropTracker,
+  detections,
+  fitPose,
+  landmarksOf,
+  PoseSmoother,
+  regionOfDetection,
+  regionOfLandmarks,
+  sample,
+  sigmoid,
 } from "./geometry.js";
 
 const MOVED = 0.12; // part of its side by which a region may be off before landmarks are looked for once more
 const SMALLEST_FACE = 12; // pixels
 
-/** Follows one head through pictures {data, width, height}. Networks: {detector, landmarks}, each from tensor to outputs. */
+/** Follows one head through pictures {data, width, height}. Networks: {detector, landmarks}, tensor to outputs. */
 export class HeadFollower {
   constructor(networks, settings) {
     this.networks = networks;
@@ -35,9 +44,12 @@ export class HeadFollower {
     this.tracker = new CropTracker(this.settings.crop);
   }
 
-  /** Landmarks of a face that was not there before: near its last place, in the whole picture, beyond its border, in its middle. */
+  /** Landmarks of a face that was not there before: near its last place, in all of the picture, in its middle. */
   async search(frame) {
-    const { width, height } = frame, x = width / 2, y = height / 2, long = Math.max(width, height);
+    const { width, height } = frame,
+      x = width / 2,
+      y = height / 2,
+      long = Math.max(width, height);
     const squares = [long, 1.8 * long, 0.6 * Math.min(width, height)].map((side) => ({ x, y, side, angle: 0 }));
     if (this.region) squares.unshift({ ...this.region, side: 2.5 * this.region.side, angle: 0 });
     for (const square of squares) {
@@ -62,8 +74,12 @@ export class HeadFollower {
       if (region.side < SMALLEST_FACE) return null;
       const { landmarks: numbers, presence } = await this.networks.landmarks(sample(frame, region, size));
       if (sigmoid(presence[0]) < least) return null;
-      const landmarks = landmarksOf(numbers, size, region), better = regionOfLandmarks(landmarks, this.settings.faces.landmarks);
-      const off = Math.max(Math.hypot(better.x - region.x, better.y - region.y) / region.side, Math.abs(better.side / region.side - 1));
+      const landmarks = landmarksOf(numbers, size, region),
+        better = regionOfLandmarks(landmarks, this.settings.faces.landmarks);
+      const off = Math.max(
+        Math.hypot(better.x - region.x, better.y - region.y) / region.side,
+        Math.abs(better.side / region.side - 1),
+      );
       if (attempt === 1 || (!fresh && off < MOVED)) return landmarks;
       region = better;
     }

@@ -4,14 +4,15 @@ import { HeadFollower } from "./follower.js";
 import { sample } from "./geometry.js";
 import { Runtime } from "./runtime.js";
 
-const LONGEST_SIDE = 960; // pixels of a camera's picture that are looked at
+const LONGEST_SIDE = 640; // pixels of a camera's picture that are looked at, or twice the student's own if that is more
 const SPREAD = 1.5; // the head crop's low-pass, as wide as faces/crop.py has it
 const WINDOW = 60; // so many frames the shown numbers are taken over
 const NO_FACE = "No face in view: sit upright before the camera, in good light.";
 
 const $ = (id) => document.getElementById(id);
 const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, loop: true });
-const camera = document.createElement("canvas"), picture = document.createElement("canvas");
+const camera = document.createElement("canvas"),
+  picture = document.createElement("canvas");
 const cameraPen = camera.getContext("2d", { willReadFrequently: true });
 let settings, follower, student; // what was loaded
 let round = 0; // counts starts and pauses: a loop of an earlier round ends
@@ -45,7 +46,9 @@ async function openSource(mine) {
 
 async function webcam() {
   if (!navigator.mediaDevices?.getUserMedia) {
-    throw new Sentence("Browsers give webcams to pages on localhost or behind HTTPS only. Open the page so, or choose a video file.");
+    throw new Sentence(
+      "Browsers give webcams to pages on localhost or behind HTTPS only. Open the page so, or choose a video file.",
+    );
   }
   try {
     const wanted = { width: { ideal: 640 }, height: { ideal: 480 }, facingMode: "user" };
@@ -81,15 +84,18 @@ function closeSource() {
 /** Waits for a new frame of the video; the moment it was caught, milliseconds. */
 function nextFrame() {
   return new Promise((done) => {
-    if (video.requestVideoFrameCallback) video.requestVideoFrameCallback((now, { captureTime }) => done(captureTime ?? now));
+    if (video.requestVideoFrameCallback)
+      video.requestVideoFrameCallback((now, { captureTime }) => done(captureTime ?? now));
     else requestAnimationFrame(done);
   });
 }
 
 /** The video's picture now, mirrored if so chosen. */
 function grab() {
-  const scale = Math.min(1, LONGEST_SIDE / Math.max(video.videoWidth, video.videoHeight));
-  const width = Math.round(video.videoWidth * scale), height = Math.round(video.videoHeight * scale);
+  const longest = Math.max(LONGEST_SIDE, 2 * settings.student.input_size);
+  const scale = Math.min(1, longest / Math.max(video.videoWidth, video.videoHeight));
+  const width = Math.round(video.videoWidth * scale),
+    height = Math.round(video.videoHeight * scale);
   if (camera.width !== width || camera.height !== height) Object.assign(camera, { width, height });
   const side = $("mirror").checked ? -1 : 1;
   cameraPen.setTransform(side, 0, 0, 1, side < 0 ? width : 0, 0);
@@ -101,7 +107,8 @@ function grab() {
 
 /** The student's output, planes in [0, 1], as a picture with straight alpha. */
 function toPicture({ image, alpha }, size) {
-  const result = new ImageData(size, size), plane = size * size;
+  const result = new ImageData(size, size),
+    plane = size * size;
   for (let i = 0; i < plane; i++) {
     for (let c = 0; c < 3; c++) result.data[4 * i + c] = 255 * image[c * plane + i];
     result.data[4 * i + 3] = alpha ? 255 * alpha[i] : 255;
@@ -110,7 +117,8 @@ function toPicture({ image, alpha }, size) {
 }
 
 function showAvatar() {
-  const canvas = $("avatar-picture"), pen = canvas.getContext("2d");
+  const canvas = $("avatar-picture"),
+    pen = canvas.getContext("2d");
   pen.fillStyle = $("background").value;
   pen.fillRect(0, 0, canvas.width, canvas.height);
   if (!drawn) return;
@@ -121,14 +129,21 @@ function showAvatar() {
 }
 
 function showOwn(crop) {
-  const canvas = $("own-picture"), pen = canvas.getContext("2d"), width = 240;
+  const canvas = $("own-picture"),
+    pen = canvas.getContext("2d"),
+    width = 320;
   Object.assign(canvas, { width, height: Math.round((width * camera.height) / camera.width) });
   const scale = width / camera.width;
   pen.drawImage(camera, 0, 0, canvas.width, canvas.height);
   if (!crop) return;
   pen.strokeStyle = "#fff";
   pen.lineWidth = 2;
-  pen.strokeRect((crop.x - crop.side / 2) * scale, (crop.y - crop.side / 2) * scale, crop.side * scale, crop.side * scale);
+  pen.strokeRect(
+    (crop.x - crop.side / 2) * scale,
+    (crop.y - crop.side / 2) * scale,
+    crop.side * scale,
+    crop.side * scale,
+  );
 }
 
 // The loop ------------------------------------------------------------------------------------------------------------
@@ -143,19 +158,22 @@ class Numbers {
   add(caught, shown) {
     this.moments = [...this.moments, shown].slice(-WINDOW);
     this.latencies = [...this.latencies, shown - caught].slice(-WINDOW);
-    const span = shown - this.moments[0], middle = [...this.latencies].sort((a, b) => a - b)[this.latencies.length >> 1];
+    const span = shown - this.moments[0],
+      middle = [...this.latencies].sort((a, b) => a - b)[this.latencies.length >> 1];
     $("fps").textContent = span > 0 ? ((1000 * (this.moments.length - 1)) / span).toFixed(1) : "–";
     $("latency").textContent = `${middle.toFixed(0)} ms`;
   }
 }
 
 async function loop(mine) {
-  const numbers = new Numbers(), { input_size: input, image_size: output } = settings.student;
+  const numbers = new Numbers(),
+    { input_size: input, image_size: output } = settings.student;
   while (true) {
     const caught = await nextFrame();
     if (mine !== round) return;
     if (!video.videoWidth) continue;
-    const frame = grab(), crop = await follower.look(frame, caught / 1000);
+    const frame = grab(),
+      crop = await follower.look(frame, caught / 1000);
     if (crop) {
       const pixels = sample(frame, crop, input, { repeat: true, spread: SPREAD });
       const rendered = await student.draw(pixels, $("avatar").selectedIndex);
@@ -211,17 +229,23 @@ async function load() {
   for (const name of settings.avatars) $("avatar").add(new Option(name.replaceAll("_", " "), name));
   const runtime = await Runtime.load(settings.scripts).catch((error) => {
     console.error(error);
-    throw new Sentence(`onnxruntime-web cannot be loaded from ${settings.scripts}: go online, or export the page with --scripts FOLDER.`);
+    throw new Sentence(
+      `onnxruntime-web cannot be loaded from ${settings.scripts}: go online, or export the page with --scripts FOLDER.`,
+    );
   });
   const { detector, landmarks } = settings.faces;
-  follower = new HeadFollower({ detector: await runtime.face(detector), landmarks: await runtime.face(landmarks) }, settings);
+  follower = new HeadFollower(
+    { detector: await runtime.face(detector), landmarks: await runtime.face(landmarks) },
+    settings,
+  );
   student = await runtime.student(settings.student);
   $("device").textContent = runtime.describe(student.gpu);
 }
 
 async function begin() {
   $("start").addEventListener("click", () => (isRunning() ? pause() : start()));
-  for (const input of document.querySelectorAll("[name=source], #file")) input.addEventListener("change", sourceChanged);
+  for (const input of document.querySelectorAll("[name=source], #file"))
+    input.addEventListener("change", sourceChanged);
   $("background").addEventListener("input", showAvatar);
   $("show-own").addEventListener("change", () => ($("own-picture").hidden = !$("show-own").checked));
   showAvatar();
@@ -229,7 +253,11 @@ async function begin() {
     await load();
   } catch (error) {
     if (!(error instanceof Sentence)) console.error(error);
-    say(error instanceof Sentence ? error.message : `The networks cannot be loaded (${error.message}). Use a current Chrome, Edge, Firefox or Safari.`);
+    say(
+      error instanceof Sentence
+        ? error.message
+        : `The networks cannot be loaded (${error.message}). Use a current Chrome, Edge, Firefox or Safari.`,
+    );
     return;
   }
   $("start").disabled = $("avatar").disabled = false;

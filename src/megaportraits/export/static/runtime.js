@@ -1,6 +1,7 @@
 // onnxruntime-web: which build of it, on what it runs, and networks as functions.
 
-const WEBGPU = "ort.webgpu.min.mjs", WASM = "ort.wasm.min.mjs";
+const WEBGPU = "ort.webgpu.min.mjs",
+  WASM = "ort.wasm.min.mjs";
 
 /** The runtime and the networks of a folder. `scripts`: where onnxruntime-web's files are. */
 export class Runtime {
@@ -17,7 +18,9 @@ export class Runtime {
     ort.env.wasm.wasmPaths = base;
     ort.env.logLevel = "error";
     // Threads share memory, which browsers allow on cross-origin isolated pages only.
-    ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? Math.min(4, Math.ceil(navigator.hardwareConcurrency / 2)) : 1;
+    ort.env.wasm.numThreads = globalThis.crossOriginIsolated
+      ? Math.min(4, Math.ceil(navigator.hardwareConcurrency / 2))
+      : 1;
     return new Runtime(ort, gpu);
   }
 
@@ -30,7 +33,8 @@ export class Runtime {
   /** A network with one picture (1, 3, size, size): a function from its numbers to the outputs by name. */
   async face({ file, size }) {
     const session = await this.ort.InferenceSession.create(file, { executionProviders: ["wasm"] });
-    return async (pixels) => numbers(await session.run({ image: new this.ort.Tensor("float32", pixels, [1, 3, size, size]) }));
+    return async (pixels) =>
+      numbers(await session.run({ image: new this.ort.Tensor("float32", pixels, [1, 3, size, size]) }));
   }
 
   /** The student: {draw, gpu}, draw(pixels, index) to {image, alpha}. Where WebGPU fails, WebAssembly draws. */
