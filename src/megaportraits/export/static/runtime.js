@@ -13,7 +13,9 @@ export class Runtime {
   /** Loads onnxruntime-web: the build for WebGPU where there is a graphics processor to use, else the smaller one. */
   static async load(scripts) {
     const base = new URL(scripts, document.baseURI).href;
-    const gpu = Boolean(await navigator.gpu?.requestAdapter().catch(() => null));
+    const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
+    // A fallback adapter is the processor in a graphics processor's clothes, a hundred times slower than WebAssembly.
+    const gpu = Boolean(adapter) && !(adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter);
     const ort = await import(base + (gpu ? WEBGPU : WASM));
     ort.env.wasm.wasmPaths = base;
     ort.env.logLevel = "error";
