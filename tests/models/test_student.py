@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from megaportraits.config import StudentConfig, TrainStudentConfig, load_config, parse_config
 from megaportraits.errors import ConfigError, ShapeError, WeightsError
-from megaportraits.models.storage import load_base, load_student, save_student
+from megaportraits.models.storage import find_student, load_base, load_student, save_student
 from megaportraits.models.student import Student, resized
 from megaportraits.nn.adaptive import SpatiallyAdaptiveNorm
 from tests.conftest import TINY_STUDENT
@@ -145,6 +145,15 @@ def test_wrong_inputs_are_refused() -> None:
     for changes in ({"input_size": 40}, {"image_size": 96}, {"doublings": 9}):
         with pytest.raises(ConfigError):
             parse_config(StudentConfig, {**TINY_STUDENT, **changes}, "tiny")
+
+
+def test_the_shipped_student_is_called_by_its_name_and_files_by_their_paths(tmp_path: Path) -> None:
+    shipped = load_student(find_student("nano"))
+    assert len(shipped.avatars) == 8 and shipped.config.image_size == 256
+    for path in (tmp_path / "mine.safetensors", tmp_path / "folder", Path("student.onnx")):
+        assert find_student(str(path)) == path
+    with pytest.raises(WeightsError, match="no student named 'huge'"):
+        find_student("huge")
 
 
 @torch.no_grad()

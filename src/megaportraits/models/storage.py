@@ -171,7 +171,8 @@ def find_student(name_or_path: str | Path) -> Path:
     Raises:
         WeightsError: no student of that name ships.
     """
-    return Path(name_or_path) if Path(name_or_path).suffix else _find(name_or_path, "student")
+    path = Path(name_or_path)
+    return _find(name_or_path, "student") if path.name == str(name_or_path) and not path.suffix else path
 
 
 def load_student(path: Path, device: torch.device | str = "cpu") -> Student:
