@@ -1,7 +1,7 @@
 """Frames a second of everything that can draw a frame, the whole loop included, as ratios in one run.
 
     python benchmarks/realtime.py                                  # the shipped base model
-    python benchmarks/realtime.py --student STUDENT.safetensors    # and a student
+    python benchmarks/realtime.py --student nano                   # and a student
     python benchmarks/realtime.py --quick                          # fewer frames
 
 One frame is: decode the driver's video, follow and crop the head, the network, put the result onto its background, one
@@ -35,6 +35,7 @@ from megaportraits.faces import FaceAnalyzer
 from megaportraits.live.backgrounds import flat, photo
 from megaportraits.live.engines import Engine, GraphBase, GraphStudent, Setting, TorchBase, TorchStudent
 from megaportraits.media import VideoReader
+from megaportraits.models.storage import find_student
 from megaportraits.ops.geometry import HeadPose
 from megaportraits.pipeline import Avatar, Portrait, Rendering
 from megaportraits.pipeline.demo import demo_driver, demo_portrait
@@ -208,7 +209,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", default="nano", help="base model: shipped weights by name, or a file")
-    parser.add_argument("--student", type=Path, help="a student's .safetensors file")
+    parser.add_argument("--student", help="a student: nano, or a .safetensors file")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--frames", type=int, default=24, help="of a block")
     parser.add_argument("--quick", action="store_true", help="two rounds of six frames")
@@ -226,8 +227,9 @@ def main() -> None:
         export_base(arguments.weights, folder, BaseExport(precisions=precisions, pose="landmarks", frames=6))
         ways = base_ways(avatar, arguments.weights, portrait, folder, threads)
         if arguments.student is not None:
-            export_student(arguments.student, folder, StudentExport(precisions=precisions, frames=6))
-            ways += student_ways(arguments.student, folder, threads)
+            student = find_student(arguments.student)
+            export_student(student, folder, StudentExport(precisions=precisions, frames=6))
+            ways += student_ways(student, folder, threads)
         beside = around(portrait, avatar, frames)
         measure(ways, {}, frames, rounds, console)
     show(console, beside, ways)

@@ -87,9 +87,12 @@ def test_from_photographs_to_a_student_and_one_more(
     run("distill", "--avatars", studio / "avatars", "--out", larger, "--init", made, *common, *sets)
     wanted = resized(student, 128).state_dict()
     assert all(torch.equal(wanted[key], value) for key, value in load_student(larger).state_dict().items())
-    with pytest.raises(ConfigError, match=r"has model\.encoder_skips=True, and the config False"):
+    with pytest.raises(ConfigError, match=r"\(its -> the config's\): encoder_skips: True -> False\n"):
         other = ("--set", "model.encoder_skips=false", "--out", tmp_path / "o.safetensors")
         run("distill", "--avatars", studio / "avatars", "--init", made, *common, *other)
+    with pytest.raises(ConfigError, match="the photographs are eileen, mirrored"):
+        run("distill", "--avatars", studio / "avatars", "--init", "nano", *common, *other[2:])
+    assert not (tmp_path / "o-run").exists(), "refused before the teacher works"
 
     grown = tmp_path / "grown.safetensors"
     run("student", "add", made, studio / "grey.png", "--name", "grey", "--out", grown, *common)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,9 @@ from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.media import VideoReader, read_image
 from megaportraits.pipeline.demo import demo_driver
 from tests.pipeline.conftest import analyzer, echo_avatar
+from tests.web.served import served
 
 pytest.importorskip("gradio", reason="the web extra is not installed")
-uvicorn = pytest.importorskip("uvicorn")
 gradio_client = pytest.importorskip("gradio_client")
 page = pytest.importorskip("megaportraits.web.page")
 
@@ -33,16 +31,8 @@ TINY = {"size": 64, "max_side": 96, "max_seconds": 0.2}
 @pytest.fixture(scope="module")
 def address(analyzer: FaceAnalyzer) -> Iterator[str]:
     """Where the page is served, with a network whose answers are the driver's own crops."""
-    with page.page_app(echo_avatar(analyzer), max_upload_mb=1) as app:
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        until = time.monotonic() + 60
-        while not server.started and time.monotonic() < until:
-            time.sleep(0.02)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        server.should_exit = True
-        thread.join(30)
+    with page.page_app(echo_avatar(analyzer), max_upload_mb=1) as app, served(app) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +17,9 @@ from megaportraits.evaluation.study.report import report_study
 from megaportraits.evaluation.study.votes import Ballot
 from megaportraits.web.study import serve_study, study_app
 from tests.evaluation.study_files import METHODS, write_pairs
+from tests.web.served import served
 
-uvicorn = pytest.importorskip("uvicorn", reason="the study extra is not installed")
+pytest.importorskip("uvicorn", reason="the study extra is not installed")
 testclient = pytest.importorskip("starlette.testclient", reason="the study extra is not installed")
 PHONE = {"width": 390, "height": 844}
 
@@ -43,15 +43,8 @@ def study(made: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def address(study: Path) -> Iterator[str]:
     """Where the study is served."""
-    server = uvicorn.Server(uvicorn.Config(study_app(study), port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    until = time.monotonic() + 30
-    while not server.started and time.monotonic() < until:
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(30)
+    with served(study_app(study)) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from megaportraits.pipeline import Avatar, PoseFrom
 from megaportraits.pipeline.driver_clips import Drivers, Progress, find_drivers
 from megaportraits.pipeline.lessons import LessonMaker, find_avatars
 from megaportraits.pipeline.teacher import AvatarTeacher
-from megaportraits.training.student import FILE_NAME, add_avatar, train_student
+from megaportraits.training.student import FILE_NAME, add_avatar, start_from, train_student
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Distillation:
         resume: go on with what the run folder holds.
         enhancer: weights of the teacher's second stage, by name or file; None: without.
         device: the teacher's.
-        init: a student of the same avatars to start from.
+        init: a student of the same avatars to start from; a run that goes on has started already.
     """
 
     drivers: Sequence[Path]
@@ -92,8 +92,10 @@ def distill(job: Distillation, avatars: Path, config: TrainStudentConfig) -> Stu
     """
     job.check()
     photos = find_avatars(avatars)
+    names = list(photos)
+    start = None if job.init is None or job.trains else start_from(job.init, config.model, names)
     notes = teach(job, photos, config)
-    steps = train_student(config, list(photos), job.lessons, job.run, init=job.init, resume=job.trains)
+    steps = train_student(config, names, job.lessons, job.run, start=start, resume=job.trains)
     if steps < config.optim.steps:
         return None
     student = load_student(job.run / FILE_NAME)

@@ -46,17 +46,17 @@ def distill(
     enhancer: Enhancer = None,
     device: Device = "auto",
     init: Annotated[
-        Path | None, typer.Option(help="Start from a student of these avatars; its image size may differ.")
+        str | None, typer.Option(help="Start from a student of these avatars: nano, or a file of any image size.")
     ] = None,
 ) -> None:
     """Teach a small, fast network the avatars of some photographs; Ctrl-C leaves, --resume goes on exactly."""
     from megaportraits.commands import distill as work
     from megaportraits.config import TrainStudentConfig
+    from megaportraits.models.storage import find_student
     from megaportraits.training.command import settle
 
-    job = work.Distillation(
-        drivers, teacher, out, run or _beside(out), frames, per_driver, every, resume, enhancer, device, init
-    )
+    start, run = None if init is None else find_student(init), run or _beside(out)
+    job = work.Distillation(drivers, teacher, out, run, frames, per_driver, every, resume, enhancer, device, start)
     settings = settle(TrainStudentConfig, None, config, overrides or [], job.run, resume=job.trains)
     _tell(work.distill(job, avatars, settings), job.run, out)
 
@@ -117,7 +117,7 @@ def student_report(
 
 
 @student_app.command("info")
-def student_info(student: Annotated[Path, typer.Argument(help="A student.")]) -> None:
+def student_info(student: Annotated[str, typer.Argument(help="A student: nano, or a file.")]) -> None:
     """Say whose avatars a student holds, and what it is."""
     from megaportraits.models.storage import find_student, load_student, read_notes
 

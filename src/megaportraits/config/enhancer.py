@@ -46,6 +46,11 @@ class EnhancerConfig(Config):
     shuffle: Literal[1, 2] = 1
     """Ours: 2 lets the last layer write blocks of 2 x 2 pixels, so that nothing is computed at full resolution."""
 
+    @property
+    def alpha_stays(self) -> bool:
+        """Whether alpha comes out as it came in."""
+        return self.matte and self.residual
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if len(self.widths) != len(self.pool):

@@ -42,7 +42,7 @@ class PictureLossConfig(Config):
     reconstruction: float = 0.0
     """Ours: L1."""
     reconstruction_emphasis: float = 0.0
-    """How much more mouth and eyes count in it (where it is known which pixels they are)."""
+    """How much more mouth and eyes count in it: by the surface that synthetic frames know, by the pose of real ones."""
     matte: float = 0.0
     """Ours: L1 of alpha, for models that predict one."""
     perceptual: float = 20.0

@@ -21,7 +21,7 @@ from megaportraits.export.calibration import HeadCrop, driver_crops
 from megaportraits.export.precision import to_float16
 from megaportraits.export.student import StudentExport, export_student_model
 from megaportraits.export.tflite import face_graph
-from megaportraits.export.write import proto_bytes
+from megaportraits.export.write import with_metadata
 from megaportraits.faces.blazeface import SHORT_GRIDS, SHORT_SIZE
 from megaportraits.faces.canonical import canonical_mesh
 from megaportraits.faces.detector import MIN_PRESENCE
@@ -207,7 +207,8 @@ def face_networks() -> dict[str, bytes]:
     for name, network in _FACE_FILES.items():
         proto = face_graph(task_member(bundle, network.member), network.outputs, low=network.black)
         about = f"{network.member} of {entry.file}, MediaPipe, {entry.licence}; converted to ONNX by MegaPortraits"
-        made[name] = proto_bytes(to_float16(proto), {"source": about, "page": entry.page, "sha256": str(entry.sha256)})
+        told = {"source": about, "page": entry.page, "sha256": str(entry.sha256)}
+        made[name] = with_metadata(to_float16(proto), told).SerializeToString()
     return made
 
 

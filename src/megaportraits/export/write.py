@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from megaportraits import __version__
 from megaportraits.errors import ExportError
 from megaportraits.media import check_output
 from megaportraits.media.files import staged_output
@@ -88,25 +89,22 @@ def write_graph(proto: Any, path: Path, info: GraphInfo, *, overwrite: bool = Fa
     import onnx
 
     check_output(path, overwrite=overwrite)
-    described = onnx.ModelProto()
-    described.CopyFrom(proto)
-    del described.metadata_props[:]
-    onnx.helper.set_model_props(described, info.to_metadata())
-    described.producer_name, described.producer_version = "megaportraits", info.version
+    described = with_metadata(proto, info.to_metadata())
     _forget_sources(described.graph)
     with staged_output(path, overwrite=overwrite) as part:
         onnx.save(described, str(part))
 
 
-def proto_bytes(proto: Any, metadata: Mapping[str, str]) -> bytes:
-    """A graph as the bytes of a file, with metadata."""
+def with_metadata(proto: Any, metadata: Mapping[str, str]) -> Any:
+    """A copy of an `onnx.ModelProto` that says this and no more about itself, and who made it."""
     import onnx
 
     described = onnx.ModelProto()
     described.CopyFrom(proto)
+    del described.metadata_props[:]
     onnx.helper.set_model_props(described, dict(metadata))
-    described.producer_name = "megaportraits"
-    return described.SerializeToString()
+    described.producer_name, described.producer_version = "megaportraits", __version__
+    return described
 
 
 def _forget_sources(graph: Any) -> None:

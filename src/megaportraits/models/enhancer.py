@@ -28,9 +28,6 @@ class Enhancer(nn.Module):
     With `residual` the last layer starts at zero, so that training starts from bicubic upsampling; with `source_skip`
     from the photograph's own detail, moved along. Alpha stays as it came then: where a person ends is the base's
     business.
-
-    Attributes:
-        alpha_stays: with a matte, in the residual form.
     """
 
     def __init__(self, config: EnhancerConfig) -> None:
@@ -53,8 +50,7 @@ class Enhancer(nn.Module):
         self.up = nn.ModuleList(ResBlock(2, a, b, style) for a, b in itertools.pairwise(widths))
         widths = (widths[-1], *config.high)
         self.high = nn.Sequential(*(ResBlock(2, a, b, style) for a, b in itertools.pairwise(widths)))
-        self.alpha_stays = config.matte and config.residual
-        written = 3 if self.alpha_stays else self.channels
+        written = 3 if config.alpha_stays else self.channels
         self.output = OutputHead(2, widths[-1], written * config.shuffle**2, style)
         if config.residual:
             self.output.zero()
@@ -87,8 +83,8 @@ class Enhancer(nn.Module):
         x = self.decode(*self.encode(picture, fine)).float().tanh()
         if not self.config.residual:
             return (x + 1) / 2
-        start = grow(picture, size) if fine is None else fine.float()
-        if not self.alpha_stays:
+        start = start_of(picture, fine)
+        if not self.config.alpha_stays:
             return start + x
         alpha = start[:, 3:]
         return torch.cat([start[:, :3] + alpha * x, alpha], 1)
@@ -147,6 +143,11 @@ def premultiplied(straight: Tensor) -> Tensor:
 def grow(picture: Tensor, size: int) -> Tensor:
     """A picture bicubically upsampled to a side of `size`: what an enhancer has to beat."""
     return F.interpolate(picture.float(), (size, size), mode="bicubic", align_corners=False)
+
+
+def start_of(picture: Tensor, fine: Tensor | None) -> Tensor:
+    """What residuals are added to, (B, 3 or 4, 2S, 2S); arguments as for an `Enhancer`."""
+    return grow(picture, 2 * picture.shape[-1]) if fine is None else fine.float()
 
 
 def over(picture: Tensor, color: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """G_DT of the paper, the student (3.3, A.3): one driver frame and an avatar's index to that avatar's picture.
 
-driver x_d ── ResNet-18 ──> features ── SPADE residual blocks ──> image
-                  └─ finer stages (encoder_skips) ─^    ^
-index i ──> identity tensors of avatar i ─────┘      once per avatar: `identity`
+driver x_d ── ResNet-18 ──> features ───────> SPADE residual blocks ──> image
+                  └── finer stages (encoder_skips) ──^      ^
+index i ──> identity tensors of avatar i ───────────────────┘   once per avatar: `identity`
 
 "In each SPADE block a tensor used for normalization is fixed for a specific avatar [...] we force our model to store
 all the identity-specific information into SPADE blocks" (A.3). All else is shared: an avatar is its tensors.

@@ -85,7 +85,7 @@ class EnhancerStage(nn.Module):
             "feature_matching": w.feature_matching,
             "cross_adversarial": w.cross_adversarial,
             "cycle": w.cycle,
-            "matte": 0.0 if not self.config.model.matte or self.model.alpha_stays else w.matte,
+            "matte": w.matte if self.config.model.matte and not self.config.model.alpha_stays else 0.0,
             "discriminator": 1.0 if self.discriminator is not None else 0.0,
         }
         return {name: weight for name, weight in weights.items() if weight} | self.perceptual.weights
@@ -105,7 +105,7 @@ class EnhancerStage(nn.Module):
         )
         photograph = views.target
         views = aligned_views(output, views) if config.data.aligned_truth else views
-        truth = truth_of(views, driven, alpha_stays=self.model.alpha_stays)
+        truth = truth_of(views, driven, alpha_stays=config.model.alpha_stays)
         enhanced = self.model(driven.picture, driven.fine)
         count = len(views.color)
         own, strange = slice(0, count), slice(count, None)
@@ -128,7 +128,7 @@ class EnhancerStage(nn.Module):
         output = drive_base(self._base_on(views.color.device), batch, views, cross=True)
         driven = driven_pictures(output, views, skip=self.config.model.source_skip)
         views = aligned_views(output, views) if self.config.data.aligned_truth else views
-        truth = truth_of(views, driven, alpha_stays=model.alpha_stays)
+        truth = truth_of(views, driven, alpha_stays=self.config.model.alpha_stays)
         enhanced = model(driven.picture, driven.fine).float()
         plain = grow(driven.picture, enhanced.shape[-1])
         colors = views.color.repeat(2, 1, 1, 1)

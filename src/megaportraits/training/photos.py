@@ -13,7 +13,7 @@ from megaportraits.data.augment import color_jitter
 from megaportraits.data.photos import ROLES
 from megaportraits.losses.foreground import composite
 from megaportraits.models.base import BaseModel, Output
-from megaportraits.models.enhancer import fine_picture, grow, move_source, over, picture_of
+from megaportraits.models.enhancer import fine_picture, move_source, over, picture_of, start_of
 from megaportraits.models.motion import Motion
 from megaportraits.ops.color import random_colors
 from megaportraits.ops.warping import Pose
@@ -137,7 +137,7 @@ def truth_of(views: PhotoViews, driven: Driven, *, alpha_stays: bool) -> Tensor:
     if not alpha_stays:
         return views.target
     truth, matte = views.image["target"], views.matte["target"]
-    start = (grow(driven.picture, truth.shape[-1]) if driven.fine is None else driven.fine)[: len(truth)]
+    start = start_of(driven.picture, driven.fine)[: len(truth)]
     reachable = composite(truth, start[:, 3:], views.color)
     return composite(reachable, matte, over(start, views.color))
 

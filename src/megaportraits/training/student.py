@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from megaportraits.config import TrainStudentConfig
+from megaportraits.config import StudentConfig, TrainStudentConfig, differences
 from megaportraits.data.augment import color_jitter, degrade
 from megaportraits.data.lesson_items import LessonDataset, LessonSample
 from megaportraits.errors import ConfigError
@@ -149,7 +149,7 @@ def train_student(
     lessons: Path,
     out: Path,
     *,
-    init: Path | None = None,
+    start: Student | None = None,
     resume: bool = False,
 ) -> int:
     """Train a student on lessons; returns the step reached.
@@ -159,15 +159,33 @@ def train_student(
         avatars: their names, in the lessons' order.
         lessons: folder with `train` and `val`.
         out: the run folder; the student becomes `out/student.safetensors`.
-        init: a student of the same avatars to start from; only its image size may be another.
+        start: of `start_from`; None: from nothing.
         resume: go on with the run in `out`.
-
-    Raises:
-        ConfigError: the student to start from is another network, or has other avatars.
     """
     torch.manual_seed(config.run.seed)  # the initial weights are part of the recipe
-    model = Student(config.model, avatars) if init is None else _start_from(init, config, avatars)
+    model = Student(config.model, avatars) if start is None else start
     return _train(config, model, lessons, out, resume=resume)
+
+
+def start_from(path: Path, config: StudentConfig, avatars: list[str]) -> Student:
+    """A finished student of the same avatars, to go on with; only its image size may be another.
+
+    Raises:
+        WeightsError: it cannot be read.
+        ConfigError: it is another network, or has other avatars.
+    """
+    before = load_student(path)
+    if before.avatars != tuple(avatars):
+        raise ConfigError(
+            f"{path} has the avatars {', '.join(before.avatars)}, but the photographs are {', '.join(avatars)}",
+            fix="Give the photographs it was made of, or start anew without --init.",
+        )
+    if differing := differences(before.config, config, ignore=("name", "image_size")):
+        raise ConfigError(
+            f"{path} is another network than the config (its -> the config's): {'; '.join(differing)}",
+            fix="Set these values of the model section as it has them, or start anew without --init.",
+        )
+    return resized(before, config.image_size).train().requires_grad_(True)
 
 
 def add_avatar(
@@ -206,24 +224,6 @@ def join(student: Student, other: Student) -> Student:
     }
     both.load_state_dict({**student.state_dict(), **rows})
     return both.eval().requires_grad_(False)
-
-
-def _start_from(path: Path, config: TrainStudentConfig, avatars: list[str]) -> Student:
-    before = load_student(path)
-    if before.avatars != tuple(avatars):
-        raise ConfigError(
-            f"{path} has the avatars {', '.join(before.avatars)}, but the photographs are {', '.join(avatars)}",
-            fix="Give the photographs it was made of, or start anew without --init.",
-        )
-    wanted, given = config.model.model_dump(), before.config.model_dump()
-    other = [name for name in wanted if wanted[name] != given[name] and name not in ("name", "image_size")]
-    if other:
-        name = other[0]
-        raise ConfigError(
-            f"{path} has model.{name}={given[name]}, and the config {wanted[name]}",
-            fix=f"Use --set model.{name}=..., or start anew without --init.",
-        )
-    return resized(before, config.model.image_size).train().requires_grad_(True)
 
 
 def _train(config: TrainStudentConfig, model: Student, lessons: Path, out: Path, *, resume: bool) -> int:
