@@ -71,8 +71,8 @@ class Compiled:
         self.size, self._engine = engine.size, engine
         engine.student.render = torch.compile(engine.student.render)
 
-    def draw(self, head, pose: HeadPose) -> Rendering:
-        return self._engine.draw(head, pose)
+    def draw(self, head, pose: HeadPose, blendshapes) -> Rendering:
+        return self._engine.draw(head, pose, blendshapes)
 
 
 def base_ways(avatar: Avatar, weights: str, portrait: Portrait, folder: Path, threads: int) -> list[Way]:
@@ -148,7 +148,7 @@ def block(engine: Engine, views: dict[int, list[DriverFrame]], frames: int) -> f
         assert head is not None
         pose = head.pose.to_crop_pose(head.crop)
         start = time.perf_counter()
-        engine.draw(head.image, pose)
+        engine.draw(head.image, pose, head.face.blendshapes)
         times.append((time.perf_counter() - start) * 1e3)
     return statistics.median(times)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from megaportraits.commands.calibrate import calibrate
 from megaportraits.commands.enhancement import evaluate_hr
 from megaportraits.commands.evaluation import ablate, evaluate, pairs
 from megaportraits.commands.progress import frame_progress
@@ -49,6 +50,7 @@ app.command()(evaluate)
 app.command()(ablate)
 app.command("evaluate-hr")(evaluate_hr)
 app.command()(distill)
+app.command()(calibrate)
 
 
 @app.command()
@@ -129,6 +131,10 @@ def animate(
         Literal["landmarks", "network"],
         typer.Option(help="Who says how heads are turned.", rich_help_panel=_POSE_PANEL),
     ] = "landmarks",
+    blendshapes: Annotated[
+        bool,
+        typer.Option(help="Let measured blendshapes correct jaw, lids and gaze.", rich_help_panel=_POSE_PANEL),
+    ] = True,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Move the person of SOURCE like the person of DRIVER. Frame times and sound of the driver are kept."""
@@ -174,7 +180,9 @@ def animate(
     )
     output = plan_output(source, driver, output, options, side_by_side=side_by_side, overwrite=overwrite)
     chosen = enhancer or (weights if hr else None)
-    avatar = Avatar.from_pretrained(weights, device=device, pose_from=PoseFrom(pose), enhancer=chosen)
+    avatar = Avatar.from_pretrained(
+        weights, device=device, pose_from=PoseFrom(pose), blendshapes=blendshapes, enhancer=chosen
+    )
     if size is None:
         options = replace(options, size=max(options.size, avatar.output_size))
     with frame_progress("Animating") as advance:

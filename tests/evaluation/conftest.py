@@ -14,6 +14,7 @@ from megaportraits.evaluation.judges import Judges
 from megaportraits.evaluation.pairs import Pair
 from megaportraits.evaluation.scenes import Scene, best_source_frame, read_scene
 from megaportraits.faces import FaceAnalyzer, extract, head_crop
+from megaportraits.faces.detector import Blendshapes
 from megaportraits.faces.matting import Matting
 from megaportraits.media import VideoReader, VideoWriter
 from megaportraits.ops.geometry import HeadPose
@@ -38,7 +39,9 @@ class Perfect:
     def encode(self, source: np.ndarray, /) -> None:
         return None
 
-    def drive(self, portrait: None, driver: np.ndarray, /, *, pose: HeadPose | None) -> Opaque:
+    def drive(
+        self, portrait: None, driver: np.ndarray, /, *, pose: HeadPose | None, blendshapes: Blendshapes | None
+    ) -> Opaque:
         return opaque(driver)
 
 
@@ -51,7 +54,9 @@ class Frozen:
     def encode(self, source: np.ndarray, /) -> np.ndarray:
         return extract(source, head_crop(self._analyzer.require(source)[0]), SIZE)
 
-    def drive(self, portrait: np.ndarray, driver: np.ndarray, /, *, pose: HeadPose | None) -> Opaque:
+    def drive(
+        self, portrait: np.ndarray, driver: np.ndarray, /, *, pose: HeadPose | None, blendshapes: Blendshapes | None
+    ) -> Opaque:
         return opaque(portrait)
 
 
@@ -61,7 +66,9 @@ class Nothing:
     def encode(self, source: np.ndarray, /) -> None:
         return None
 
-    def drive(self, portrait: None, driver: np.ndarray, /, *, pose: HeadPose | None) -> Opaque:
+    def drive(
+        self, portrait: None, driver: np.ndarray, /, *, pose: HeadPose | None, blendshapes: Blendshapes | None
+    ) -> Opaque:
         return Opaque(np.zeros((SIZE, SIZE, 4), np.float32))
 
 

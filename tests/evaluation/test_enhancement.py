@@ -15,6 +15,7 @@ from megaportraits.errors import DataError
 from megaportraits.evaluation.enhancement import as_it_is, bicubic_from, compare, find_photos
 from megaportraits.evaluation.scenes import TrueFrame
 from megaportraits.faces import FaceAnalyzer, head_crop
+from megaportraits.faces.detector import Blendshapes
 from megaportraits.media import write_image
 from megaportraits.media.images import UInt8
 from megaportraits.ops.geometry import HeadPose
@@ -33,7 +34,9 @@ class Echo:
     def encode(self, source: UInt8, /) -> None:
         return None
 
-    def drive(self, portrait: None, driver: UInt8, /, *, pose: HeadPose | None) -> Picture:
+    def drive(
+        self, portrait: None, driver: UInt8, /, *, pose: HeadPose | None, blendshapes: Blendshapes | None
+    ) -> Picture:
         return Picture(np.dstack([driver / 255, np.ones(driver.shape[:2])]).astype(np.float32))
 
 

@@ -27,6 +27,7 @@ def heads(count: int, size: int, seed: int = 0) -> list[HeadCrop]:
         HeadCrop(
             rng.integers(0, 256, (size, size, 3), dtype=np.uint8),
             HeadPose(euler_to_matrix(*rng.normal(size=3) * 8), rng.normal(size=2) * 0.1, float(rng.uniform(0.8, 1.2))),
+            rng.random(52, dtype=np.float32),
         )
         for _ in range(count)
     ]
@@ -62,7 +63,7 @@ def base_export(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Ex
     first = heads(1, 32)[0]
     fine = np.random.default_rng(1).random((1, 4, 80, 80)).astype(np.float32)
     options = BaseExport(precisions=("float32", "float16", "int8"))
-    source = SourceCrop(first.image, first.pose, fine)
+    source = SourceCrop(first.image, first.pose, first.blendshapes, fine)
     return export_base_model(base, tmp_path_factory.mktemp("base"), options, source, heads(3, 32, 2))
 
 

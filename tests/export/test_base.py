@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Literal, cast
 
 import numpy as np
 import pytest
@@ -15,13 +17,15 @@ from megaportraits.errors import ExportError, MediaError
 from megaportraits.export.base import BaseExport, export_base, export_base_model
 from megaportraits.export.calibration import SourceCrop
 from megaportraits.export.report import ExportReport
+from megaportraits.live.engines import GraphBase, Setting
 from megaportraits.models.base import BaseModel
 from megaportraits.models.source_skip import copy_large
+from megaportraits.pipeline import Avatar, Portrait, PoseFrom
 from megaportraits.pipeline.motion import edit_motion
 from megaportraits.runtimes import open_graph, read_info
 from megaportraits.runtimes.arrays import image_array
 from tests.conftest import TINY
-from tests.export.conftest import heads
+from tests.export.conftest import heads, shaken
 
 
 def expected(base: BaseModel, source: np.ndarray, driver: np.ndarray, fine: np.ndarray) -> np.ndarray:
@@ -86,13 +90,43 @@ def test_the_report_says_what_smaller_numbers_cost(base_export: ExportReport) ->
 
 def test_existing_files_are_kept_and_impossible_sizes_are_refused(base: BaseModel, base_export: ExportReport) -> None:
     head = heads(1, 32)[0]
-    source = SourceCrop(head.image, head.pose, np.zeros((1, 4, 40, 40), np.float32))
+    source = SourceCrop(head.image, head.pose, head.blendshapes, np.zeros((1, 4, 40, 40), np.float32))
     with pytest.raises(ExportError, match="size: expected 32 to 128, got 500"):
         export_base_model(base, base_export.folder, BaseExport(size=500), source, [head])
     before = (base_export.folder / "encode.onnx").read_bytes()
     with pytest.raises(MediaError, match="exists already"):
         export_base_model(base, base_export.folder, BaseExport(), source, [head])
     assert (base_export.folder / "encode.onnx").read_bytes() == before
+
+
+@pytest.mark.parametrize("pose", ["network", "landmarks"])
+def test_graphs_correct_expressions_by_measured_blendshapes_as_torch_does(
+    pose: Literal["network", "landmarks"], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    motion = {**TINY["motion"], "blendshapes": ("jawOpen", "eyeBlinkLeft")}
+    model = shaken(BaseModel(parse_config(ModelConfig, {**TINY, "motion": motion}, "tiny")))
+    assert isinstance(model, BaseModel) and model.motion.correction is not None
+    model.motion.correction.gain.copy_(torch.randn(12, 2))
+    person, *drivers = heads(3, 32, seed=6)
+    fine = np.random.default_rng(1).random((1, 4, 64, 64)).astype(np.float32)
+    source = SourceCrop(person.image, person.pose, person.blendshapes, fine)
+    export_base_model(model, tmp_path, BaseExport(pose=pose), source, drivers)
+    avatar = Avatar(model, pose_from=PoseFrom(pose))
+    with torch.inference_mode():
+        identity = model.encode(torch.from_numpy(image_array(person.image)))
+    portrait = SimpleNamespace(identity=identity, motion=identity.motion, fine=torch.from_numpy(fine))
+    setting = Setting("onnxruntime", "float32", 1)
+    engine = GraphBase(tmp_path / "drive.onnx", cast(Portrait, portrait), setting)
+    pictures = []
+    for scores in (drivers[0].blendshapes, np.full(52, np.nan, np.float32)):
+        drawn = engine.draw(drivers[0].image, drivers[0].pose, scores).premultiplied
+        wanted = avatar.drive(
+            cast(Portrait, portrait), drivers[0].image, pose=drivers[0].pose, blendshapes=scores
+        ).premultiplied
+        assert np.abs(drawn - wanted).max() < 5e-3
+        pictures.append(drawn)
+    assert np.abs(pictures[0] - pictures[1]).max() > 0.02, "scores change the picture"
 
 
 def test_shipped_nano_with_poses_by_landmarks_equals_torch(tmp_path: Path) -> None:

@@ -43,9 +43,9 @@ def test_graphs_draw_a_photograph_as_torch_does(base: BaseModel, base_export: Ex
     portrait = replace(portrait, fine=small)
     by_graph = replace(load_graph_avatar(base_export.folder / "encode.onnx").encode(photo), fine=small)
     (head,) = heads(1, 32, seed=4)
-    wanted = TorchBase(avatar, portrait, TORCH).draw(head.image, head.pose)
+    wanted = TorchBase(avatar, portrait, TORCH).draw(head.image, head.pose, head.blendshapes)
     for encoded in (portrait, by_graph):
-        drawn = GraphBase(base_export.folder / "drive.onnx", encoded, ORT).draw(head.image, head.pose)
+        drawn = GraphBase(base_export.folder / "drive.onnx", encoded, ORT).draw(head.image, head.pose, head.blendshapes)
         assert np.abs(drawn.premultiplied - wanted.premultiplied).max() < 5e-3
         assert np.allclose(drawn.pose.rotation, wanted.pose.rotation, atol=1e-4)
         assert drawn.pose.scale == pytest.approx(wanted.pose.scale, rel=1e-4)
@@ -57,10 +57,16 @@ def test_a_student_is_the_same_avatar_in_torch_and_as_a_graph(
     save_student(tmp_path / "student.safetensors", student)
     (head,) = heads(1, 64, seed=5)
     drawn = {
-        name: TorchStudent(tmp_path / "student.safetensors", name, TORCH).draw(head.image, head.pose).premultiplied
+        name: TorchStudent(tmp_path / "student.safetensors", name, TORCH)
+        .draw(head.image, head.pose, head.blendshapes)
+        .premultiplied
         for name in ("ada", "cy")
     }
-    graph = GraphStudent(student_export.folder / "student.onnx", "cy", ORT).draw(head.image, head.pose).premultiplied
+    graph = (
+        GraphStudent(student_export.folder / "student.onnx", "cy", ORT)
+        .draw(head.image, head.pose, head.blendshapes)
+        .premultiplied
+    )
     assert np.abs(graph - drawn["cy"]).max() < 0.02, "the file stores float16"
     assert np.abs(graph - drawn["ada"]).max() > 0.05
     with pytest.raises(WeightsError, match="no avatar 'zoe'"):

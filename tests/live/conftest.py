@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from megaportraits.faces.crop import Crop
-from megaportraits.faces.detector import Face
+from megaportraits.faces.detector import Blendshapes, Face
 from megaportraits.faces.pose import FacePose
 from megaportraits.live.screens import Reply
 from megaportraits.media import Frame
@@ -48,7 +48,7 @@ class Mirror:
         self.started, self.allowed = threading.Semaphore(0), threading.Semaphore(0)
         self.held = False
 
-    def draw(self, head: UInt8, pose: HeadPose) -> Rendering:
+    def draw(self, head: UInt8, pose: HeadPose, blendshapes: Blendshapes) -> Rendering:
         if self.held:
             self.started.release()
             assert self.allowed.acquire(timeout=20)

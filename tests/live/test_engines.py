@@ -19,6 +19,7 @@ from megaportraits.pipeline.avatar import head_pose
 from megaportraits.pipeline.options import MotionOptions
 
 TORCH = Setting("torch", "float32", 1)
+REST = np.zeros(52, np.float32)
 RELATIVE = MotionOptions(motion=MotionMode.RELATIVE)
 
 
@@ -34,14 +35,16 @@ def test_relative_motion_starts_from_the_head_that_was_called_neutral(tiny_confi
     head = np.random.default_rng(0).integers(0, 256, (avatar.size, avatar.size, 3), np.uint8)
     engine = TorchBase(avatar, portrait, TORCH, RELATIVE)
     assert engine.relative
-    assert np.allclose(engine.draw(head, pose(20)).pose.rotation, pose(20).rotation, atol=1e-5)  # nobody is neutral yet
+    assert np.allclose(
+        engine.draw(head, pose(20), REST).pose.rotation, pose(20).rotation, atol=1e-5
+    )  # nobody is neutral yet
     for neutral in (pose(20, x=0.1, scale=1.1), pose(-10)):  # recalibrated
-        engine.rest(head, neutral)
-        drawn = engine.draw(head, neutral)
+        engine.rest(head, neutral, REST)
+        drawn = engine.draw(head, neutral, REST)
         wanted = avatar.render(portrait, portrait.motion)
         assert np.allclose(drawn.premultiplied, wanted.premultiplied, atol=1e-4)
         assert drawn.pose.scale == pytest.approx(own.scale)
-    moved = engine.draw(head, pose(0, x=0.05)).pose
+    moved = engine.draw(head, pose(0, x=0.05), REST).pose
     assert np.allclose(moved.rotation, pose(10).rotation @ own.rotation, atol=1e-5)
     assert moved.translation == pytest.approx(own.translation + np.array([0.05, 0]), abs=1e-5)
 
@@ -54,10 +57,10 @@ def test_the_neutral_head_is_no_motion_at_all(
     portrait = avatar.encode(np.ascontiguousarray(skimage.data.astronaut()))
     head = np.random.default_rng(1).integers(0, 256, (avatar.size, avatar.size, 3), np.uint8)
     engine = TorchBase(avatar, portrait, replace(TORCH, precision=precision), RELATIVE)
-    engine.rest(head, pose(5))
+    engine.rest(head, pose(5), REST)
     drawn: list[Motion] = []
     monkeypatch.setattr(avatar, "render", lambda portrait, motion: drawn.append(motion))
-    engine.draw(head, pose(5))
+    engine.draw(head, pose(5), REST)
     torch.testing.assert_close(drawn[0].z, portrait.motion.z, atol=1e-5, rtol=0)
     torch.testing.assert_close(drawn[0].pose.rotation, portrait.motion.pose.rotation, atol=1e-5, rtol=0)
 
@@ -68,7 +71,9 @@ def test_the_head_size_of_the_photograph_can_be_kept(tiny_config: ModelConfig) -
     head = np.zeros((avatar.size, avatar.size, 3), np.uint8)
     own = head_pose(portrait.motion.pose).scale
     scales = [
-        TorchBase(avatar, portrait, TORCH, MotionOptions(scale_from=who)).draw(head, pose(0, scale=1.2)).pose.scale
+        TorchBase(avatar, portrait, TORCH, MotionOptions(scale_from=who))
+        .draw(head, pose(0, scale=1.2), REST)
+        .pose.scale
         for who in (ScaleFrom.DRIVER, ScaleFrom.SOURCE)
     ]
     assert scales == pytest.approx([1.2, own])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from megaportraits.errors import ConfigError, WeightsError
+from megaportraits.faces.detector import Blendshapes
 from megaportraits.live.engines import Setting
 from megaportraits.live.tuning import Candidate, question, remember, remembered, tune
 from megaportraits.media.images import UInt8
@@ -13,7 +14,7 @@ from megaportraits.ops.geometry import HeadPose
 from megaportraits.pipeline import Rendering
 
 POSE = HeadPose(np.eye(3), np.zeros(2), 1.0)
-SAMPLE = (np.full((8, 8, 3), 100, np.uint8), POSE)
+SAMPLE = (np.full((8, 8, 3), 100, np.uint8), POSE, np.zeros(52, np.float32))
 
 
 class Timed:
@@ -24,7 +25,7 @@ class Timed:
     def __init__(self, clock: list[float], seconds: float, error: float) -> None:
         self._clock, self._seconds, self._error = clock, seconds, error
 
-    def draw(self, head: UInt8, pose: HeadPose) -> Rendering:
+    def draw(self, head: UInt8, pose: HeadPose, blendshapes: Blendshapes) -> Rendering:
         self._clock[0] += self._seconds
         opaque = np.ones((8, 8, 1), np.float32)
         return Rendering(np.dstack([head.astype(np.float32) / 255 + np.float32(self._error), opaque]), pose)

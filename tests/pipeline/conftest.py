@@ -29,10 +29,11 @@ class Echo(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.config = SimpleNamespace(image_size=SIZE, predict_matte=True, predict_background=False)
+        self.config.motion = SimpleNamespace(blendshapes=())
         self.encoded = 0
         self.rendered = 0
 
-    def motion(self, image: Tensor) -> Motion:
+    def motion(self, image: Tensor, scores: Tensor | None = None) -> Motion:
         one = torch.ones(len(image))
         pose = Pose(torch.eye(3).expand(len(image), 3, 3), torch.zeros(len(image), 2), one)
         return Motion(pose, image.flatten(1))

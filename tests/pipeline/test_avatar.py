@@ -91,7 +91,7 @@ def test_the_edited_pose_is_what_is_rendered_and_where_it_is_pasted(
         return paste(self, picture, plate, head, around)
 
     monkeypatch.setattr(network, "render", render)
-    monkeypatch.setattr(network, "motion", SimpleNamespace(encode_expression=lambda image, _: image.flatten(1)))
+    monkeypatch.setattr(network, "motion", SimpleNamespace(encode_expression=lambda image, *_: image.flatten(1)))
     monkeypatch.setattr(Placement, "paste", record)
     avatar.pose_from = PoseFrom.LANDMARKS
     seen = moved(portrait, 6, roll=20)
@@ -265,11 +265,39 @@ def test_the_landmarks_pose_reaches_the_network_unchanged(avatar: Avatar, monkey
     pose = HeadPose(euler_to_matrix(20, -5, 10), np.array([0.1, -0.2]), 1.1)
     seen = []
     monkeypatch.setattr(
-        avatar.model, "motion", SimpleNamespace(encode_expression=lambda _, p: seen.append(p) or torch.zeros(1, 4))
+        avatar.model, "motion", SimpleNamespace(encode_expression=lambda _, p, __: seen.append(p) or torch.zeros(1, 4))
     )
     avatar.pose_from = PoseFrom.LANDMARKS
-    motion = avatar._motions([np.zeros((64, 64, 3), np.uint8)], [pose])
+    motion = avatar._motions([np.zeros((64, 64, 3), np.uint8)], [pose], None)
     back = head_pose(motion.pose)
     np.testing.assert_allclose(back.rotation, pose.rotation, atol=1e-6)
     np.testing.assert_allclose(back.translation, pose.translation, atol=1e-6)
     assert len(seen) == 1 and back.scale == pytest.approx(1.1)
+
+
+def test_measured_blendshapes_reach_a_network_that_asks_for_them(
+    analyzer: FaceAnalyzer, portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor | None] = []
+
+    def motion(image: torch.Tensor, scores: torch.Tensor | None = None) -> Motion:
+        seen.append(scores)
+        return Echo.motion(network, image)
+
+    network = Echo()
+    network.config.motion.blendshapes = ("eyeBlinkLeft", "jawOpen")
+    monkeypatch.setattr(network, "motion", motion)
+    (face,) = analyzer.detect(portrait)
+    wanted = torch.tensor([[face.blendshape("eyeBlinkLeft"), face.blendshape("jawOpen")]])
+    head = np.zeros((SIZE, SIZE, 3), np.uint8)
+    for asked in (True, False):
+        seen.clear()
+        avatar = Avatar(cast(BaseModel, network), analyzer=analyzer, blendshapes=asked)
+        list(avatar.animate(avatar.encode(portrait), [portrait]))  # the source's own, then the driver's
+        avatar.drive(avatar.encode(portrait), head, blendshapes=face.blendshapes)
+        assert len(seen) == 4
+        for scores in seen:
+            if asked:
+                torch.testing.assert_close(scores, wanted)
+            else:
+                assert scores is None

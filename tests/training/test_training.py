@@ -266,6 +266,20 @@ def test_weights_without_the_options_that_start_at_zero_are_a_start_with_the_sam
     torch.testing.assert_close(new(source, driver).image, old(source, driver).image)
 
 
+def test_a_correction_of_z_ends_with_the_network_that_it_corrects(tiny_config: ModelConfig) -> None:
+    torch.manual_seed(0)
+    motion = tiny_config.motion.model_copy(update={"blendshapes": ("jawOpen", "eyeBlinkLeft")})
+    corrected, plain = tiny_config.model_copy(update={"motion": motion}), tiny_config
+    old, new, again = BaseModel(corrected).eval(), BaseModel(plain).eval(), BaseModel(corrected).eval()
+    assert old.motion.correction is not None and again.motion.correction is not None
+    old.motion.correction.gain.fill_(1.0)
+    start_from(new, old)
+    start_from(again, old)
+    source, driver = torch.rand(2, 1, 3, 32, 32)
+    torch.testing.assert_close(new(source, driver).image, old(source, driver).image)
+    assert not again.motion.correction.gain.any(), "found anew by `calibrate`"
+
+
 def test_weights_of_another_model_are_refused_by_the_values_that_differ(clips: Path, tmp_path: Path) -> None:
     config, start = tiny_run(clips), tmp_path / "start.safetensors"
     motion = config.model.motion.model_copy(update={"z": 10})

@@ -86,6 +86,7 @@ def evaluate(
     limit: Limit = 8,
     size: Annotated[int | None, typer.Option(min=32, help="Side of head crops; default: the first model's.")] = None,
     pose: Pose = "landmarks",
+    blendshapes: Annotated[bool, typer.Option(help="Let measured blendshapes correct jaw, lids and gaze.")] = True,
     device: Device = "auto",
 ) -> None:
     """Measure systems on the same pairs, beside floors to beat: the paper's tables, and motion, identity, flicker."""
@@ -94,7 +95,8 @@ def evaluate(
 
     found = _make_pairs(manifest, clips, stills, protocol, frames, limit)
     matting = Matting()
-    models = [_model(text, pose, device, matting) for text in (weights if weights or videos else ["nano"]) or []]
+    named = (weights if weights or videos else ["nano"]) or []
+    models = [_model(text, pose, device, matting, blendshapes=blendshapes) for text in named]
     systems: list[System] = [system for system, _ in models]
     systems += [_videos(text) for text in videos or []]
     job = Evaluation(
@@ -197,7 +199,7 @@ def _make_pairs(
     return made
 
 
-def _model(text: str, pose: str, device: str, matting: Matting) -> tuple[System, int]:
+def _model(text: str, pose: str, device: str, matting: Matting, *, blendshapes: bool = True) -> tuple[System, int]:
     """Weights as a system, and the side of its pictures.
 
     `text` is [NAME=]BASE, [NAME=]BASE+ENHANCER or [NAME=]STUDENT: shipped names or .safetensors files.
@@ -216,8 +218,12 @@ def _model(text: str, pose: str, device: str, matting: Matting) -> tuple[System,
     if _kind(path) == "student":
         student = load_student(path)
         return StudentSystem(name, student, settings, matting), student.config.image_size
-    avatar = Avatar.from_pretrained(base, device=device, pose_from=PoseFrom(pose), enhancer=enhancer or None)
-    settings |= {"pose": pose} | ({"enhancer": sha256_of(find_enhancer(enhancer))} if enhancer else {})
+    avatar = Avatar.from_pretrained(
+        base, device=device, pose_from=PoseFrom(pose), blendshapes=blendshapes, enhancer=enhancer or None
+    )
+    settings |= {"pose": pose, "blendshapes": str(blendshapes)} | (
+        {"enhancer": sha256_of(find_enhancer(enhancer))} if enhancer else {}
+    )
     return Animated(name, avatar, settings, matting), avatar.output_size
 
 

@@ -40,6 +40,8 @@ class MotionConfig(Config):
     """Side of that crop on the head, centimetres."""
     pose_width: int = 64
     pose_size: int = 256
+    blendshapes: tuple[str, ...] = ()
+    """Ours: measured blendshape scores, by their ARKit names, that correct z (`megaportraits calibrate`)."""
 
 
 class WarpConfig(Config):

@@ -173,9 +173,10 @@ class _Bench(Generic[P]):
         row += self._cross(photo, portraits)
         return np.concatenate(row, axis=1)
 
-    def _draw(self, name: str, portrait: P, driver: UInt8, pose: HeadPose) -> UInt8:
+    def _draw(self, name: str, portrait: P, driver: UInt8, pose: HeadPose, face: Face) -> UInt8:
         animator, method = self.animators[name]
-        return _over_grey(method(animator.drive(portrait, driver, pose=pose).premultiplied, self.size), self.size)
+        drawn = animator.drive(portrait, driver, pose=pose, blendshapes=face.blendshapes)
+        return _over_grey(method(drawn.premultiplied, self.size), self.size)
 
     def _own(self, photo: Photo, portraits: Mapping[str, P]) -> list[UInt8]:
         size, judges, shown = self.size, self.judges, []
@@ -185,7 +186,7 @@ class _Bench(Generic[P]):
             face = _face(truth, self.analyzer)
             mask = face_regions(Crop(size / 2, size / 2, size).image_to_crop(face.landmarks[:, :2]), size).face
             wanted = judges.embedder.embed(truth, face.landmarks)
-            pictures = {name: self._draw(name, portrait, driver, pose) for name, portrait in portraits.items()}
+            pictures = {name: self._draw(name, portrait, driver, pose, face) for name, portrait in portraits.items()}
             for name, image in pictures.items():
                 for metric, value in {
                     "psnr": psnr(image, truth),
@@ -207,7 +208,7 @@ class _Bench(Generic[P]):
         numbers = [true.number for true in self.drivers]
         few = range(0, len(numbers), max(1, len(numbers) // 4))
         for name, portrait in portraits.items():
-            images = [self._draw(name, portrait, true.square, true.pose) for true in self.drivers]
+            images = [self._draw(name, portrait, true.square, true.pose, true.face) for true in self.drivers]
             for i in few:
                 found = next(iter(self.analyzer.detect(images[i])), None)
                 if found is not None:

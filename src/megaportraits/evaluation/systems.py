@@ -13,6 +13,7 @@ import numpy.typing as npt
 from megaportraits.errors import DataError
 from megaportraits.evaluation.floors import aligned_copy
 from megaportraits.evaluation.scenes import Scene
+from megaportraits.faces.detector import Blendshapes
 from megaportraits.faces.matting import Matting
 from megaportraits.media import VIDEO_SUFFIXES, VideoReader
 from megaportraits.media.images import UInt8
@@ -61,10 +62,12 @@ class Animator(Protocol[P]):
     def encode(self, source: UInt8, /) -> P:
         """Remember the person of a photograph (H, W, 3)."""
 
-    def drive(self, portrait: P, driver: UInt8, /, *, pose: HeadPose | None) -> Picture:
+    def drive(
+        self, portrait: P, driver: UInt8, /, *, pose: HeadPose | None, blendshapes: Blendshapes | None
+    ) -> Picture:
         """The person in the pose and with the expression of a driver's head crop (S, S, 3), in its coordinates.
 
-        `pose` is the head's by its landmarks, crop coordinates: programs that follow faces know it.
+        Programs that follow faces know `pose`, the head's by its landmarks, crop coordinates, and `blendshapes`.
         """
 
 
@@ -82,7 +85,8 @@ class Animated(Generic[P]):
         portrait = self._animator.encode(scene.photo)
         plate = scene.plate(self._matting)
         for true in scene.frames:
-            yield over_plate(self._animator.drive(portrait, true.square, pose=true.pose).premultiplied, plate)
+            drawn = self._animator.drive(portrait, true.square, pose=true.pose, blendshapes=true.face.blendshapes)
+            yield over_plate(drawn.premultiplied, plate)
 
 
 class VideoFolder:

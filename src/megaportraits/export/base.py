@@ -15,10 +15,11 @@ from torch import Tensor
 from megaportraits import __version__
 from megaportraits.errors import ExportError
 from megaportraits.export.calibration import HeadCrop, SourceCrop, driver_crops, source_crop
-from megaportraits.export.graphs import POSE_INPUTS, DriveGraph, EncodeGraph
+from megaportraits.export.graphs import POSE_INPUTS, SCORES_INPUT, DriveGraph, EncodeGraph, motion_inputs
 from megaportraits.export.report import Case, ExportReport, Precision, plan_files, write_precisions
 from megaportraits.export.tensors import flatten, rebuild
 from megaportraits.export.write import Volumes, drop_unused_inputs, trace, used_inputs
+from megaportraits.faces.landmarks import scores_of
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import load_base
 from megaportraits.nn.blocks import fold_weight_standardization
@@ -88,9 +89,9 @@ def export_base_model(
     plan_files(out, "drive", options.precisions, overwrite=options.overwrite)
     model = deepcopy(model)
     fold_weight_standardization(model)
-    given = POSE_INPUTS if options.pose == "landmarks" else ()
-    poses = {name: torch.from_numpy(array) for name, array in pose_arrays(source.pose).items() if name in given}
-    seen = {"photo": torch.from_numpy(image_array(source.image)), **poses}
+    given = motion_inputs(model, pose=options.pose == "landmarks")
+    measured = _measured(model, source, given)
+    seen = {"photo": torch.from_numpy(image_array(source.image)), **measured}
     everything = EncodeGraph(model).eval()
     with torch.no_grad():
         identity = model.encode(seen["photo"])  # its structure; what it holds is computed by the graph itself
@@ -98,7 +99,7 @@ def export_base_model(
     fine = {"fine": _resized(source.fine, size)} if model.config.source_skip else {}
 
     drive = DriveGraph(model, rebuild(identity, tensors))
-    driven = {"driver": torch.from_numpy(image_array(drivers[0].image)), **tensors, **fine, **poses}
+    driven = {"driver": torch.from_numpy(image_array(drivers[0].image)), **tensors, **fine, **measured}
     picture = ("image", "alpha") if model.config.predict_matte else ("image",)
     proto = trace(drive, driven, (*picture, *(f"rendered_{name}" for name in POSE_INPUTS)), options.volumes)
     # What the frame graph reads, and where the head is, which who pastes it back wants to know.
@@ -121,7 +122,8 @@ def export_base_model(
     write_precisions(
         report, "encode", encode_proto, once, encode, [_case(seen)], with_weights, overwrite=options.overwrite
     )
-    cases = [_case(_frame(driven, crop, given)) for crop in drivers]
+    heads = [{"driver": torch.from_numpy(image_array(crop.image)), **_measured(model, crop, given)} for crop in drivers]
+    cases = [_case({**driven, **head}) for head in heads]
     write_precisions(
         report,
         "drive",
@@ -154,9 +156,11 @@ def _resized(fine: np.ndarray, size: int) -> Tensor:
     return torch.from_numpy(np.clip(resized, 0, 1).transpose(2, 0, 1)[None].astype(np.float32))
 
 
-def _frame(driven: dict[str, Tensor], crop: HeadCrop, given: tuple[str, ...]) -> dict[str, Tensor]:
-    poses = {name: torch.from_numpy(array) for name, array in pose_arrays(crop.pose).items() if name in given}
-    return {**driven, "driver": torch.from_numpy(image_array(crop.image)), **poses}
+def _measured(model: BaseModel, crop: HeadCrop, given: tuple[str, ...]) -> dict[str, Tensor]:
+    """Pose and blendshapes of a head crop, as far as the graphs take them."""
+    scores = scores_of(crop.blendshapes, model.config.motion.blendshapes)
+    arrays = pose_arrays(crop.pose) | {SCORES_INPUT: scores[None]}
+    return {name: torch.from_numpy(arrays[name]) for name in given}
 
 
 def _case(inputs: dict[str, Tensor]) -> Case:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from megaportraits.errors import FaceError
-from megaportraits.faces.detector import FaceAnalyzer
+from megaportraits.faces.detector import Blendshapes, FaceAnalyzer
 from megaportraits.faces.pose import fit_pose
 from megaportraits.media.images import UInt8
 from megaportraits.models.base import BaseModel
@@ -22,10 +22,11 @@ from megaportraits.pipeline.portrait import Source, as_trained
 
 @dataclass(frozen=True)
 class HeadCrop:
-    """A head crop, (S, S, 3) uint8, and the head's pose by landmarks, crop coordinates."""
+    """A head crop, (S, S, 3) uint8, the head's pose by landmarks, crop coordinates, and its face's blendshapes."""
 
     image: UInt8
     pose: HeadPose
+    blendshapes: Blendshapes
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def source_crop(model: BaseModel, source: Source) -> SourceCrop:
     seen = as_trained(person, portrait.matte, model.config)
     small = cv2.resize(seen, (avatar.size, avatar.size), interpolation=cv2.INTER_AREA)
     pose = fit_pose(portrait.head.face.landmarks).to_crop_pose(portrait.head.crop)
-    return SourceCrop(np.asarray(small, np.uint8), pose, fine)
+    return SourceCrop(np.asarray(small, np.uint8), pose, portrait.head.face.blendshapes, fine)
 
 
 def _crops(source: FrameSource, size: int, step: int) -> Iterator[HeadCrop]:
@@ -72,4 +73,4 @@ def _crops(source: FrameSource, size: int, step: int) -> Iterator[HeadCrop]:
     for frame in islice(source.frames(), 0, None, step):
         head = follower.look(frame).head
         if head is not None:
-            yield HeadCrop(head.image, head.pose.to_crop_pose(head.crop))
+            yield HeadCrop(head.image, head.pose.to_crop_pose(head.crop), head.face.blendshapes)

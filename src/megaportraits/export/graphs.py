@@ -21,15 +21,23 @@ from megaportraits.pipeline.motion import edit_motion
 
 POSE_INPUTS = ("rotation", "translation", "scale")
 """(1, 3, 3), (1, 2), (1,): a head pose in crop coordinates (docs/conventions.md)."""
+SCORES_INPUT = "blendshapes"
+"""(1, n): the measured scores that `MotionConfig.blendshapes` names, NaN where unknown; only where it names any."""
 
 
-def find_motion(model: BaseModel, image: Tensor, pose: Sequence[Tensor]) -> Motion:
-    """E_mtn of a head crop: all of it, or its expression half under a given pose."""
+def motion_inputs(model: BaseModel, *, pose: bool) -> tuple[str, ...]:
+    """What the graphs of a model take besides pictures and identities."""
+    return (*(POSE_INPUTS if pose else ()), *((SCORES_INPUT,) if model.config.motion.blendshapes else ()))
+
+
+def find_motion(model: BaseModel, image: Tensor, measured: Sequence[Tensor]) -> Motion:
+    """E_mtn of a head crop: all of it, or its expression half under a given pose; `measured` is `motion_inputs`."""
+    *pose, scores = (*measured, None) if not model.config.motion.blendshapes else measured
     if not pose:
-        motion: Motion = model.motion(image)
+        motion: Motion = model.motion(image, scores)
         return motion
     given = Pose(*pose)
-    return Motion(given, model.motion.encode_expression(image, given))
+    return Motion(given, model.motion.encode_expression(image, given, scores))
 
 
 class EncodeGraph(nn.Module):
@@ -44,9 +52,9 @@ class EncodeGraph(nn.Module):
         super().__init__()
         self.model, self.names = model, names
 
-    def forward(self, photo: Tensor, *pose: Tensor) -> tuple[Tensor, ...]:
-        """Args: photo (1, 3, S, S) in [0, 1]; then `POSE_INPUTS` or nothing."""
-        tensors = flatten(self.model.encode(photo, find_motion(self.model, photo, pose)))
+    def forward(self, photo: Tensor, *measured: Tensor) -> tuple[Tensor, ...]:
+        """Args: photo (1, 3, S, S) in [0, 1]; then `motion_inputs`."""
+        tensors = flatten(self.model.encode(photo, find_motion(self.model, photo, measured)))
         # A tensor may be an input itself (the source): a graph's output has to be computed.
         return tuple(tensors[name] * 1 for name in self.names or tensors)
 
@@ -65,7 +73,7 @@ class DriveGraph(nn.Module):
         self.names = tuple(flatten(example))
 
     def forward(self, driver: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        """Args: driver (1, 3, S, S) in [0, 1]; the identity's tensors; `fine`; `POSE_INPUTS` or nothing.
+        """Args: driver (1, 3, S, S) in [0, 1]; the identity's tensors; `fine`; `motion_inputs`.
 
         `fine` (1, 4, L, L) in [0, 1] is `Portrait.fine`, with a source skip only: the picture becomes as large.
 
@@ -74,8 +82,8 @@ class DriveGraph(nn.Module):
         """
         count = len(self.names)
         identity = rebuild(self.example, dict(zip(self.names, rest[:count], strict=True)))
-        pose = rest[count + self.model.config.source_skip :]
-        motion = edit_motion(identity.motion, find_motion(self.model, driver, pose))
+        measured = rest[count + self.model.config.source_skip :]
+        motion = edit_motion(identity.motion, find_motion(self.model, driver, measured))
         output = self.model.render(identity, motion)
         picture = output.image if output.alpha is None else torch.cat([output.image, output.alpha], 1)
         if output.view is not None:

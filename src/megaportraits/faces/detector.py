@@ -31,6 +31,8 @@ _SAME_FACE = 0.4
 _MOVED = 0.12
 """Part of its side by which a region may be off before the landmarks are looked for once more."""
 Box = npt.NDArray[np.float32]
+Blendshapes = npt.NDArray[np.float32]
+"""(52,) in [0, 1], in the order of `landmarks.BLENDSHAPE_NAMES`."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Face:
     box: Box
     landmarks: npt.NDArray[np.float32]
     presence: float
-    blendshapes: npt.NDArray[np.float32]
+    blendshapes: Blendshapes
 
     @property
     def area(self) -> float:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -32,6 +34,12 @@ BLENDSHAPE_NAMES: tuple[str, ...] = (
 )
 # fmt: on
 """ARKit's names in the order of `Face.blendshapes`; left and right are the subject's."""
+
+
+def scores_of(blendshapes: npt.NDArray[np.float32], names: Sequence[str]) -> npt.NDArray[np.float32]:
+    """The named ones of the scores (..., 52), as (..., n)."""
+    return blendshapes[..., [BLENDSHAPE_NAMES.index(name) for name in names]]
+
 
 # fmt: off
 _BLENDSHAPE_POINTS = np.array([

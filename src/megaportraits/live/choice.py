@@ -148,7 +148,7 @@ def _measured(candidates: Sequence[Candidate], analyzer: FaceAnalyzer) -> list[T
     head = HeadFollower(analyzer, size).look(frame).head
     assert head is not None, "the demo's driver shows a face"
     follower = HeadFollower(analyzer, size)
-    sample = (head.image, head.pose.to_crop_pose(head.crop))
+    sample = (head.image, head.pose.to_crop_pose(head.crop), head.face.blendshapes)
     return tune(candidates, sample, beside=lambda: follower.look(frame))
 
 

@@ -125,7 +125,7 @@ def _neutral(chosen: Chosen, follower: HeadFollower) -> Callable[[HeadView], Non
 
     def take(head: HeadView) -> None:
         if isinstance(engine, TorchBase) and engine.relative:
-            engine.rest(head.image, head.pose.to_crop_pose(head.crop))
+            engine.rest(head.image, head.pose.to_crop_pose(head.crop), head.face.blendshapes)
             follower.keep_near(head.crop)
 
     return take

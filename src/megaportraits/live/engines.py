@@ -14,7 +14,10 @@ from torch import Tensor, nn
 
 from megaportraits.config import ModelConfig, parse_config
 from megaportraits.errors import ConfigError, WeightsError
+from megaportraits.export.graphs import SCORES_INPUT
 from megaportraits.export.tensors import flatten
+from megaportraits.faces.detector import Blendshapes
+from megaportraits.faces.landmarks import scores_of
 from megaportraits.media.images import UInt8
 from megaportraits.models.base import BaseModel, Identity
 from megaportraits.models.motion import Motion
@@ -28,6 +31,9 @@ from megaportraits.pipeline.options import MotionOptions
 from megaportraits.runtimes import Graph, open_graph
 from megaportraits.runtimes.arrays import image_array, pose_arrays
 from megaportraits.runtimes.graph import RuntimeName
+
+Sample = tuple[UInt8, HeadPose, Blendshapes]
+"""What `Engine.draw` takes."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +67,13 @@ class Engine(Protocol):
 
     size: int
 
-    def draw(self, head: UInt8, pose: HeadPose) -> Rendering:
+    def draw(self, head: UInt8, pose: HeadPose, blendshapes: Blendshapes) -> Rendering:
         """The person moving like a driver.
 
         Args:
             head: (size, size, 3) uint8, the driver's head crop.
             pose: of that head by its landmarks, crop coordinates.
+            blendshapes: of its face.
         """
         ...
 
@@ -93,21 +100,22 @@ class TorchBase:
         self._neutral: Motion | None = None
         torch.set_num_threads(setting.threads)
 
-    def rest(self, head: UInt8, pose: HeadPose) -> None:
+    def rest(self, head: UInt8, pose: HeadPose, blendshapes: Blendshapes) -> None:
         """Take a head as the driver's neutral one, from which relative motion starts; arguments as for `draw`."""
-        self._neutral = self._motion(head, pose)
+        self._neutral = self._motion(head, pose, blendshapes)
 
-    def draw(self, head: UInt8, pose: HeadPose) -> Rendering:
+    def draw(self, head: UInt8, pose: HeadPose, blendshapes: Blendshapes) -> Rendering:
         # Before anybody is neutral, as while ways to run it are measured, motion is absolute.
         options = MotionOptions() if self.relative and self._neutral is None else self._options
         # In float32: bfloat16 knows angles to half a degree only.
-        motion = edit_motion(self._portrait.motion, self._motion(head, pose), options, neutral=self._neutral)
+        driven = self._motion(head, pose, blendshapes)
+        motion = edit_motion(self._portrait.motion, driven, options, neutral=self._neutral)
         with _precision(self._setting):
             return self._avatar.render(self._portrait, motion)
 
-    def _motion(self, head: UInt8, pose: HeadPose) -> Motion:
+    def _motion(self, head: UInt8, pose: HeadPose, blendshapes: Blendshapes) -> Motion:
         with _precision(self._setting):
-            return self._avatar.motions([head], [pose])[0]
+            return self._avatar.motions([head], [pose], [blendshapes])[0]
 
 
 class TorchStudent:
@@ -122,7 +130,7 @@ class TorchStudent:
         with torch.inference_mode():
             self._identity = student.identity(torch.tensor([index], device=setting.device))
 
-    def draw(self, head: UInt8, pose: HeadPose) -> Rendering:
+    def draw(self, head: UInt8, pose: HeadPose, blendshapes: Blendshapes) -> Rendering:
         with torch.inference_mode(), _precision(self._setting):
             image = torch.from_numpy(image_array(head)).to(self._setting.device)
             output = self.student.render(image, self._identity)
@@ -137,6 +145,7 @@ class GraphBase:
         self._graph = open_as(path, setting)
         self.size = self._graph.inputs["driver"][-1]
         self._inputs = {name: tensor.numpy() for name, tensor in flatten(portrait.identity).items()}
+        self._scores = parse_config(ModelConfig, json.loads(self._graph.info.model), str(path)).motion.blendshapes
         if "fine" in self._graph.inputs:
             side = self._graph.inputs["fine"][-1]
             fine = portrait.fine[0].permute(1, 2, 0).numpy()
@@ -144,8 +153,9 @@ class GraphBase:
             resized = np.clip(cv2.resize(fine, (side, side), interpolation=how), 0, 1)
             self._inputs["fine"] = np.ascontiguousarray(resized.transpose(2, 0, 1)[None], np.float32)
 
-    def draw(self, head: UInt8, pose: HeadPose) -> Rendering:
-        got = self._graph({"driver": image_array(head), **self._inputs, **pose_arrays(pose)})
+    def draw(self, head: UInt8, pose: HeadPose, blendshapes: Blendshapes) -> Rendering:
+        measured = pose_arrays(pose) | {SCORES_INPUT: scores_of(blendshapes, self._scores)[None]}
+        got = self._graph({"driver": image_array(head), **self._inputs, **measured})
         rendered = HeadPose(
             got["rendered_rotation"][0].astype(np.float64),
             got["rendered_translation"][0].astype(np.float64),
@@ -168,7 +178,7 @@ class GraphStudent:
         self._avatar = np.array([names.index(avatar) if avatar is not None else 0], np.int64)
         self.size = self._graph.inputs["driver"][-1]
 
-    def draw(self, head: UInt8, pose: HeadPose) -> Rendering:
+    def draw(self, head: UInt8, pose: HeadPose, blendshapes: Blendshapes) -> Rendering:
         got = self._graph({"driver": image_array(head), "avatar": self._avatar})
         return _rendering(got["image"], got.get("alpha"), pose)
 
@@ -207,13 +217,14 @@ class GraphModel(nn.Module):
 class _PoseOnly(nn.Module):
     """E_mtn of a `GraphModel`: its graphs find expressions themselves."""
 
-    def forward(self, image: Tensor) -> Motion:
+    def forward(self, image: Tensor, scores: Tensor | None = None) -> Motion:
+        del scores
         count = len(image)
         pose = Pose(torch.eye(3).repeat(count, 1, 1), torch.zeros(count, 2), torch.ones(count))
         return Motion(pose, torch.zeros(count, 0))
 
-    def encode_expression(self, image: Tensor, pose: Pose) -> Tensor:
-        del pose
+    def encode_expression(self, image: Tensor, pose: Pose, scores: Tensor | None = None) -> Tensor:
+        del pose, scores
         return torch.zeros(len(image), 0)
 
 

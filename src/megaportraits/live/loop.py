@@ -150,4 +150,4 @@ def _drawn(engine: Engine, view: DriverFrame, last: Rendering | None, stats: Liv
         stats.faceless += last is not None
         return last
     pose: HeadPose = view.head.pose.to_crop_pose(view.head.crop)
-    return engine.draw(view.head.image, pose)
+    return engine.draw(view.head.image, pose, view.head.face.blendshapes)

@@ -18,10 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from megaportraits.errors import ConfigError, MegaPortraitsError
-from megaportraits.live.engines import Engine, Setting
+from megaportraits.live.engines import Engine, Sample, Setting
 from megaportraits.media.files import staged_output
-from megaportraits.media.images import UInt8
-from megaportraits.ops.geometry import HeadPose
 from megaportraits.pipeline import Rendering
 
 MIN_PSNR = 32.0
@@ -63,7 +61,7 @@ def thread_counts() -> list[int]:
 
 def tune(
     candidates: Sequence[Candidate],
-    sample: tuple[UInt8, HeadPose],
+    sample: Sample,
     *,
     beside: Callable[[], object] | None = None,
     clock: Callable[[], float] = time.perf_counter,
@@ -72,7 +70,7 @@ def tune(
 
     Args:
         candidates: the first is the reference for the picture.
-        sample: a head crop of the engines' size, and its pose.
+        sample: a head crop of the engines' size, its pose and its face's blendshapes.
         beside: called over and over in another thread meanwhile, as face tracking will be.
         clock: seconds.
 
@@ -129,7 +127,7 @@ def question(files: Sequence[Path], candidates: Sequence[Candidate]) -> str:
 
 
 def _try(
-    candidate: Candidate, sample: tuple[UInt8, HeadPose], reference: Rendering | None, clock: Callable[[], float]
+    candidate: Candidate, sample: Sample, reference: Rendering | None, clock: Callable[[], float]
 ) -> tuple[Trial, Rendering | None]:
     try:
         engine = candidate.build()

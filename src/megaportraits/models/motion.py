@@ -46,6 +46,34 @@ class Motion:
         return Motion(self.pose[index], self.z[index])
 
 
+class BlendshapeCorrection(nn.Module):
+    """Corrects z by measured blendshape scores s: z + G (s - A z - b). Ours.
+
+    A z + b is what z says the scores should be. A network that was trained on few people reads lips and eyes of others
+    less surely than one trained on very many, whose blendshapes are at hand where faces are tracked anyway. A, b and
+    the gain G are found after training (`training.calibration`); until then G is zero.
+
+    Args:
+        z: size of z.
+        count: how many scores.
+    """
+
+    readout: Tensor
+    offset: Tensor
+    gain: Tensor
+
+    def __init__(self, z: int, count: int) -> None:
+        super().__init__()
+        self.register_buffer("readout", torch.zeros(count, z))  # A
+        self.register_buffer("offset", torch.zeros(count))  # b
+        self.register_buffer("gain", torch.zeros(z, count))  # G
+
+    def forward(self, z: Tensor, scores: Tensor) -> Tensor:
+        """Z (B, z) and scores (B, count) in [0, 1], NaN where unknown, to the corrected z."""
+        surprise = scores - z @ self.readout.T - self.offset
+        return z + torch.where(surprise.isnan(), 0, surprise) @ self.gain.T
+
+
 class MotionEncoder(nn.Module):
     """Two separate ResNet-18s: the head-pose network, and the expression network trained from scratch."""
 
@@ -56,17 +84,22 @@ class MotionEncoder(nn.Module):
         self.head_pose = HeadPoseNet(m.pose_width, m.pose_size, style)
         self.expression = ResNet(18, m.width, style)
         self.to_z = nn.Linear(self.expression.channels, m.z)
+        self.correction = BlendshapeCorrection(m.z, len(m.blendshapes)) if m.blendshapes else None
 
     def face_crop(self, image: Tensor, pose: Pose) -> Tensor:
         """The face-centred crop (B.1: "a center crop around the face"), (B, 3, face_size, face_size)."""
         return crop_face(image, pose, centimetres=self.face_cm, size=self.face_size)
 
-    def encode_expression(self, image: Tensor, pose: Pose) -> Tensor:
-        """Z (B, n) of an image (B, 3, S, S) whose head has this pose; no gradient goes into the crop's place."""
-        crop = self.face_crop(image, pose.detach())
-        return self.to_z(self.expression(crop).mean((2, 3)))
+    def encode_expression(self, image: Tensor, pose: Pose, scores: Tensor | None = None) -> Tensor:
+        """Z (B, n) of an image (B, 3, S, S) whose head has this pose; no gradient goes into the crop's place.
 
-    def forward(self, image: Tensor) -> Motion:
-        """Image (B, 3, S, S) in [0, 1], a head crop, to its motion."""
+        `scores` (B, m) are the config's blendshapes as they were measured, NaN where unknown; None: not measured.
+        """
+        crop = self.face_crop(image, pose.detach())
+        z: Tensor = self.to_z(self.expression(crop).mean((2, 3)))
+        return z if self.correction is None or scores is None else self.correction(z, scores)
+
+    def forward(self, image: Tensor, scores: Tensor | None = None) -> Motion:
+        """Image (B, 3, S, S) in [0, 1], a head crop, to its motion; `scores` as for `encode_expression`."""
         pose = self.head_pose(image)
-        return Motion(pose, self.encode_expression(image, pose))
+        return Motion(pose, self.encode_expression(image, pose, scores))

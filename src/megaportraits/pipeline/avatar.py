@@ -16,8 +16,9 @@ from torch import Tensor
 
 from megaportraits.errors import ConfigError, ShapeError
 from megaportraits.faces.crop import Crop, extract
-from megaportraits.faces.detector import FaceAnalyzer
+from megaportraits.faces.detector import Blendshapes, FaceAnalyzer
 from megaportraits.faces.inpainting import background_plate
+from megaportraits.faces.landmarks import scores_of
 from megaportraits.faces.matting import Matting, foreground
 from megaportraits.faces.pose import fit_pose
 from megaportraits.media import Frame
@@ -74,6 +75,7 @@ class Avatar:
         device: where it runs.
         analyzer: finds faces; made when it is first needed.
         pose_from: see `PoseFrom`.
+        blendshapes: whether measured blendshapes correct z, where the model knows how (`models.motion`).
         enhancer: doubles the model's resolution; without one only the photograph's own detail is added.
     """
 
@@ -84,12 +86,14 @@ class Avatar:
         device: torch.device | str = "cpu",
         analyzer: FaceAnalyzer | None = None,
         pose_from: PoseFrom = PoseFrom.NETWORK,
+        blendshapes: bool = True,
         enhancer: Enhancer | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.size = model.config.image_size
         self.pose_from = pose_from
+        self._scores = model.config.motion.blendshapes if blendshapes else ()
         self.enhancer = None if enhancer is None else enhancer.to(self.device).eval()
         self._analyzer = analyzer
 
@@ -100,6 +104,7 @@ class Avatar:
         *,
         device: str = "auto",
         pose_from: PoseFrom = PoseFrom.LANDMARKS,
+        blendshapes: bool = True,
         enhancer: str | Path | None = None,
     ) -> Self:
         """An avatar from shipped weights ("nano") or a `.safetensors` file that training wrote.
@@ -108,6 +113,7 @@ class Avatar:
             name_or_path: see `models.storage.load_base`.
             device: a torch device, or "auto": CUDA where there is one, else the CPU.
             pose_from: see `PoseFrom`.
+            blendshapes: whether measured blendshapes correct z, where the model knows how.
             enhancer: the name of a shipped model that has one ("nano"), or a file of `train enhancer`; None: none.
 
         Raises:
@@ -120,7 +126,7 @@ class Avatar:
         finer = None if enhancer is None else load_enhancer(enhancer, model.config, chosen)
         if finer is not None:
             fold_weight_standardization(finer)
-        return cls(model, device=chosen, pose_from=pose_from, enhancer=finer)
+        return cls(model, device=chosen, pose_from=pose_from, blendshapes=blendshapes, enhancer=finer)
 
     @property
     def output_size(self) -> int:
@@ -161,7 +167,7 @@ class Avatar:
         person = square if self.model.config.predict_background else foreground(square, matte)
         seen = as_trained(person, matte, self.model.config)
         pose = fit_pose(head.face.landmarks).to_crop_pose(head.crop)
-        motion = self._motions([seen], [pose])
+        motion = self._motions([seen], [pose], [head.face.blendshapes])
         with torch.inference_mode():
             identity = self.model.encode(self._tensor(seen), motion)
         fine = torch.cat([pixels(person), torch.from_numpy(matte)[None, None]], 1).to(self.device)
@@ -171,29 +177,41 @@ class Avatar:
         """The motion of a driver's head crop, uint8 (N, N, 3) of any size; batch 1."""
         return self.motions([driver])[0]
 
-    def motions(self, drivers: Sequence[UInt8], poses: Sequence[HeadPose] | None = None) -> list[Motion]:
+    def motions(
+        self,
+        drivers: Sequence[UInt8],
+        poses: Sequence[HeadPose] | None = None,
+        blendshapes: Sequence[Blendshapes] | None = None,
+    ) -> list[Motion]:
         """The motions of several head crops at once, batch 1 each.
 
         Args:
             drivers: uint8 (N, N, 3) of any size.
             poses: of the drivers' heads by their landmarks, crop coordinates, if they are known; see `PoseFrom`.
+            blendshapes: `Face.blendshapes` of the drivers' faces, if they are known; NaN where they are not.
         """
-        joined = self._motions(drivers, poses)
+        joined = self._motions(drivers, poses, blendshapes)
         return [joined[slice(i, i + 1)] for i in range(len(drivers))]
 
-    def _motions(self, heads: Sequence[UInt8], poses: Sequence[HeadPose] | None) -> Motion:
+    def _motions(
+        self, heads: Sequence[UInt8], poses: Sequence[HeadPose] | None, blendshapes: Sequence[Blendshapes] | None
+    ) -> Motion:
         """The motions of head crops as one batch; `poses` are the landmarks'."""
         images = torch.cat([self._tensor(head) for head in heads])
+        scores: Tensor | None = None
+        if blendshapes is not None and self._scores:
+            scores = torch.from_numpy(scores_of(np.stack(blendshapes), self._scores)).to(self.device)
         with torch.inference_mode():
             if poses is None or self.pose_from is PoseFrom.NETWORK:
-                motion: Motion = self.model.motion(images)
+                motion: Motion = self.model.motion(images, scores)
                 return motion
             pose = pose_batch(poses, self.device)
-            return Motion(pose, self.model.motion.encode_expression(images, pose))
+            return Motion(pose, self.model.motion.encode_expression(images, pose, scores))
 
     def _view_motions(self, views: Sequence[HeadView]) -> Iterator[Motion]:
         if views:
-            joined = self._motions([v.image for v in views], [v.pose.to_crop_pose(v.crop) for v in views])
+            poses = [view.pose.to_crop_pose(view.crop) for view in views]
+            joined = self._motions([view.image for view in views], poses, [view.face.blendshapes for view in views])
             yield from (joined[slice(i, i + 1)] for i in range(len(views)))
 
     def render(self, portrait: Portrait, motion: Motion) -> Rendering:
@@ -229,6 +247,7 @@ class Avatar:
         driver: UInt8,
         *,
         pose: HeadPose | None = None,
+        blendshapes: Blendshapes | None = None,
         options: MotionOptions | None = None,
         neutral: Motion | None = None,
     ) -> Rendering:
@@ -238,13 +257,15 @@ class Avatar:
             portrait: from `encode`.
             driver: uint8 (N, N, 3) of any size.
             pose: of the driver's head by its landmarks, crop coordinates, if it is known; see `PoseFrom`.
+            blendshapes: `Face.blendshapes` of the driver's face, if they are known.
             options: see `MotionOptions`; None: the driver's own motion.
             neutral: see `edit_motion`.
 
         Raises:
             ConfigError: `neutral` is needed and missing.
         """
-        motion = self._motions([driver], None if pose is None else [pose])
+        measured = None if blendshapes is None else [blendshapes]
+        motion = self._motions([driver], None if pose is None else [pose], measured)
         return self.render(portrait, edit_motion(portrait.motion, motion, options or MotionOptions(), neutral=neutral))
 
     def animate(

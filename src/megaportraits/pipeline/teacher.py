@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import numpy as np
+
+from megaportraits.faces.landmarks import BLENDSHAPE_NAMES
 from megaportraits.media.images import UInt8
 from megaportraits.models.motion import Motion
 from megaportraits.ops.geometry import HeadPose
@@ -52,8 +55,11 @@ class AvatarTeacher:
         return self.avatar.encode(photo)
 
     def look(self, drivers: Sequence[UInt8], poses: Sequence[HeadPose]) -> list[Motion]:
-        """As `Teacher`."""
-        return self.avatar.motions(drivers, poses)
+        """As `Teacher`; blendshapes are measured here, in the crops."""
+        unknown = np.full(len(BLENDSHAPE_NAMES), np.nan, np.float32)
+        faces = [next(iter(self.avatar.analyzer.detect(driver, thorough=False)), None) for driver in drivers]
+        measured = [unknown if face is None else face.blendshapes for face in faces]
+        return self.avatar.motions(drivers, poses, measured)
 
     def draw(self, person: Portrait, motions: Sequence[Motion]) -> list[Rendering]:
         """As `Teacher`."""

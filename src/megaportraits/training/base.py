@@ -42,6 +42,10 @@ FRESH_PARTS = {"expression_in_generator": "generator_2d.modulations.", "refine_f
 """Options whose layers change nothing at the start, and those layers: weights without them may go on with them."""
 
 
+STALE_PART = "motion.correction."
+"""The correction of z is found for the E_mtn that it corrects (`megaportraits calibrate`), so that it ends with it."""
+
+
 LABEL_LOSSES = ("pose", "expression", "warp_source", "warp_driver")
 """What needs no image; with nothing else switched on, none is made, and motion and warps learn several times faster."""
 
@@ -278,18 +282,20 @@ class BaseStage(nn.Module):
 
 
 def start_from(model: BaseModel, init: BaseModel) -> None:
-    """Take over all weights; what an option of `FRESH_PARTS` adds keeps its own, which give the same pictures.
+    """Take over all weights but the correction of z, which training makes stale.
+
+    What an option of `FRESH_PARTS` adds keeps its own, which give the same pictures.
 
     Raises:
         WeightsError: the weights are of another model; it names the values that differ.
     """
-    weights = init.state_dict()
-    fresh = {
-        k: v for k, v in model.state_dict().items() if k not in weights and k.startswith(tuple(FRESH_PARTS.values()))
-    }
-    wanted = {k: v.shape for k, v in model.state_dict().items() if k not in fresh}
+    weights = {k: v for k, v in init.state_dict().items() if not k.startswith(STALE_PART)}
+    own = model.state_dict()
+    fresh = {k: v for k, v in own.items() if k not in weights and k.startswith((STALE_PART, *FRESH_PARTS.values()))}
+    wanted = {k: v.shape for k, v in own.items() if k not in fresh}
     if wanted != {k: v.shape for k, v in weights.items()}:
-        differing = differences(init.config, model.config, ignore=("name", *(FRESH_PARTS if fresh else ())))
+        ignored = ("name", "motion.blendshapes", *(FRESH_PARTS if fresh else ()))
+        differing = differences(init.config, model.config, ignore=ignored)
         raise WeightsError(
             f"the weights to start from are of another model than the config (theirs -> its): {'; '.join(differing)}",
             fix="Set these values of the model section as the weights have them, or start without --init.",

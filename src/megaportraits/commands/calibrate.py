@@ -1,0 +1,37 @@
+"""`megaportraits calibrate`: a typed function, heavy imports inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from megaportraits.commands.progress import frame_progress
+from megaportraits.errors import ConfigError
+
+
+def calibrate(
+    data: Annotated[str, typer.Option(help="Folder of shards of the kind the model was trained on, or a mix.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The base model to write, a .safetensors file.")],
+    weights: Annotated[str, typer.Option(help="A base model: a shipped name, or a .safetensors file.")] = "nano",
+    frames: Annotated[int, typer.Option(min=1, help="Frames to look at.")] = 3000,
+    trust: Annotated[
+        float, typer.Option(min=0, help="How far off z is believed to be on new people, as a share of its variance.")
+    ] = 0.2,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Let measured blendshapes correct what a trained base model sees of jaw, lids and gaze."""
+    from megaportraits.media import check_output
+    from megaportraits.models.storage import find_base
+    from megaportraits.training.calibration import calibrate as work
+
+    if out.suffix != ".safetensors":
+        raise ConfigError(f"--out: expected a .safetensors file, got {out}", fix="For example -o base.safetensors.")
+    check_output(out, overwrite=overwrite, inputs=(find_base(weights),))
+    with frame_progress("Calibrating") as advance:
+        explained = work(weights, data, out, frames=frames, trust=trust, progress=advance)
+    typer.echo("Share of each score's variance that z knows on these frames:")
+    for name, share in explained.items():
+        typer.echo(f"  {name:18} {share:.2f}")
+    typer.echo(str(out))

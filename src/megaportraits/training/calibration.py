@@ -1,0 +1,144 @@
+"""What measured blendshape scores say about z, found after training: `models.motion.BlendshapeCorrection`. Ours.
+
+z and the scores are taken for jointly Gaussian: scores = A z + b + noise, fitted by ridge regression on frames of
+people whom the model knows. There z is right. On others it is off by an error that is believed to vary like z itself,
+only `trust` times as much; the gain G = P A^T (A P A^T + R)^-1 with P = trust cov(z) and R the noise's variances is
+the Kalman gain of that belief.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from megaportraits.data.frames import FrameDataset
+from megaportraits.errors import DataError
+from megaportraits.faces.detector import FaceAnalyzer
+from megaportraits.faces.landmarks import scores_of
+from megaportraits.losses.foreground import composite
+from megaportraits.models.base import BaseModel
+from megaportraits.models.motion import BlendshapeCorrection
+from megaportraits.models.storage import find_base, load_base, read_notes, save_base
+from megaportraits.ops.warping import Pose
+
+SCORES = (
+    "jawOpen",
+    "browInnerUp",
+    "eyeBlinkLeft",
+    "eyeBlinkRight",
+    "eyeLookInLeft",
+    "eyeLookInRight",
+    "eyeLookOutLeft",
+    "eyeLookOutRight",
+    "eyeLookUpLeft",
+    "eyeLookDownLeft",
+)
+"""Scores that are measured well and seen first. All 25 that z knows something of made mouths worse."""
+RIDGE = 1e-3
+"""Share of the variance of z that is added to its covariance's diagonal."""
+LOOK_SIZE = 256
+"""Side at which faces are looked for, pixels: smaller ones are measured less well."""
+FEWEST = 4
+"""Frames for each dimension of z: with fewer, the covariance is made of chance."""
+
+Progress = Callable[[int, int | None], None]
+
+
+def calibrate(
+    weights: str | Path,
+    data: str,
+    out: Path,
+    *,
+    frames: int,
+    trust: float,
+    names: tuple[str, ...] = SCORES,
+    progress: Progress = lambda done, expected: None,
+) -> dict[str, float]:
+    """Write a base model whose z is corrected by measured scores.
+
+    Args:
+        weights: see `load_base`; a correction that is there already is replaced.
+        data: a folder of clips, or a mix of folders (`data.mix`), of the kind that the model was trained on.
+        out: the .safetensors file to write.
+        frames: look at so many.
+        trust: see the module; 0 leaves z as it is.
+        names: ARKit's names of the scores.
+        progress: called with the frames done and expected.
+
+    Returns:
+        For every score, the share of its variance that z explains on these frames.
+
+    Raises:
+        WeightsError: no such weights.
+        DataError: no clips, or faces are found in too few frames.
+    """
+    before = load_base(weights)
+    z, scores = observe(before, data, names, frames, progress)
+    correction, explained = fit_correction(z, scores, trust=trust)
+    config = before.config
+    model = BaseModel(config.model_copy(update={"motion": config.motion.model_copy(update={"blendshapes": names})}))
+    kept = {k: v for k, v in before.state_dict().items() if not k.startswith("motion.correction.")}
+    found = {f"motion.correction.{k}": v for k, v in correction.state_dict().items()}
+    model.load_state_dict(kept | found)
+    notes = {k: v for k, v in read_notes(find_base(weights)).items() if k not in ("kind", "config")}
+    save_base(out, model, notes=notes | {"trust": str(trust)})
+    return dict(zip(names, explained.tolist(), strict=True))
+
+
+def observe(
+    model: BaseModel, data: str, names: tuple[str, ...], count: int, progress: Progress
+) -> tuple[Tensor, Tensor]:
+    """Z (N, n) as the network alone finds it, and the scores (N, m) measured in the same frames; N is at most `count`.
+
+    Synthetic people stand before a flat colour.
+    """
+    size, analyzer = max(model.config.image_size, LOOK_SIZE), FaceAnalyzer(reject_animals=False)
+    dataset = FrameDataset(data, length=count, size=size)
+    rng = np.random.default_rng(0)
+    found: list[tuple[Tensor, Tensor]] = []
+    for done in range(count):
+        item = dataset[done]
+        color = torch.from_numpy(rng.uniform(0, 1, 3).astype(np.float32))[:, None, None]
+        image = item["image"] / 255
+        if not item["real"]:
+            image = composite(image, item["matte"] / 255, color)
+        pixels = (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+        face = next(iter(analyzer.detect(pixels, thorough=False)), None)
+        if face is not None:
+            pose = Pose(item["rotation"][None], item["translation"][None], item["scale"][None])
+            side = model.config.image_size
+            small = torch.nn.functional.interpolate(
+                image[None], (side, side), mode="bicubic", antialias=True, align_corners=False
+            )
+            with torch.inference_mode():
+                z = model.motion.encode_expression(small.clamp(0, 1), pose)[0]
+            found.append((z.clone(), torch.from_numpy(scores_of(face.blendshapes, names))))
+        progress(done + 1, count)
+    needed = FEWEST * model.config.motion.z
+    if len(found) < needed:
+        raise DataError(
+            f"{data}: expected faces in {needed} frames at least, found them in {len(found)} of {count}.",
+            fix="Raise --frames, or give clips of larger faces.",
+        )
+    return torch.stack([z for z, _ in found]), torch.stack([s for _, s in found])
+
+
+def fit_correction(z: Tensor, scores: Tensor, *, trust: float) -> tuple[BlendshapeCorrection, Tensor]:
+    """The correction that z (N, n) and scores (N, m) ask for, and the share (m,) of each score's variance in z."""
+    z, scores = z.double(), scores.double()
+    z_mean, score_mean = z.mean(0), scores.mean(0)
+    z_off, score_off = z - z_mean, scores - score_mean
+    covariance = z_off.T @ z_off / len(z)
+    covariance = covariance + RIDGE * covariance.diagonal().mean() * torch.eye(z.shape[1], dtype=z.dtype)
+    readout = torch.linalg.solve(covariance, z_off.T @ score_off / len(z)).T  # A
+    noise = (score_off - z_off @ readout.T).square().mean(0)  # R
+    error = trust * covariance  # P
+    gain = torch.linalg.solve(readout @ error @ readout.T + noise.diag(), readout @ error).T  # P A^T (A P A^T + R)^-1
+    correction = BlendshapeCorrection(z.shape[1], scores.shape[1])
+    offset = score_mean - readout @ z_mean  # b
+    correction.load_state_dict({"readout": readout.float(), "offset": offset.float(), "gain": gain.float()})
+    return correction, 1 - noise / score_off.square().mean(0)

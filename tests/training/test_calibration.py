@@ -1,0 +1,124 @@
+"""`calibrate`: the gain is Bayes' rule, and a calibrated model is a file like any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from typer.testing import CliRunner
+
+from megaportraits.cli import app
+from megaportraits.config import ModelConfig
+from megaportraits.data.clips import ClipRecord, Frame, FrameLabels, ShardWriter
+from megaportraits.errors import DataError
+from megaportraits.faces.crop import Crop
+from megaportraits.faces.detector import FaceAnalyzer
+from megaportraits.faces.pose import fit_pose
+from megaportraits.models.base import BaseModel
+from megaportraits.models.storage import load_base, save_base
+from megaportraits.training.calibration import SCORES, calibrate, fit_correction
+
+
+def scene(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A linear-Gaussian world: its A, and z with noisy scores."""
+    torch.manual_seed(seed)
+    mix, readout = torch.linalg.qr(torch.randn(5, 5))[0], torch.randn(3, 5)
+    z = torch.randn(count, 5) * torch.tensor([1.0, 1.5, 2.0, 2.5, 3.0]) @ mix + 2
+    return readout, z, z @ readout.T + 0.3 * torch.randn(count, 3) - 1
+
+
+def test_the_read_out_of_a_linear_world_is_found() -> None:
+    readout, z, scores = scene(20_000)
+    correction, explained = fit_correction(z, scores, trust=0.5)
+    torch.testing.assert_close(correction.readout, readout, atol=0.03, rtol=0.02)
+    residual = scores - z @ correction.readout.T - correction.offset
+    torch.testing.assert_close(residual.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(1 - residual.var(0) / scores.var(0), explained.float(), atol=1e-3, rtol=0)
+
+
+def test_the_gain_is_that_of_bayes_rule_in_information_form() -> None:
+    _, z, scores = scene(5000)
+    correction, _ = fit_correction(z, scores, trust=0.3)
+    readout = correction.readout.double().numpy()
+    error = 0.3 * np.cov(z.numpy().T.astype(np.float64), bias=True)
+    noise = np.linalg.inv(np.diag((scores - z @ correction.readout.T - correction.offset).var(0).numpy()))
+    wanted = np.linalg.inv(np.linalg.inv(error) + readout.T @ noise @ readout) @ readout.T @ noise
+    np.testing.assert_allclose(correction.gain.numpy(), wanted, rtol=0.02, atol=0.005)
+
+
+def test_corrected_z_is_nearer_to_the_truth_where_the_network_errs_as_was_believed() -> None:
+    _, z, scores = scene(8000)
+    correction, _ = fit_correction(z[:4000], scores[:4000], trust=0.5)
+    seen = z[4000:] + 0.5**0.5 * (z[:4000] - z[:4000].mean(0))  # an error that varies like z
+    before, after = (seen - z[4000:]).square().sum(1).mean(), (correction(seen, scores[4000:]) - z[4000:]).square()
+    assert after.sum(1).mean() < 0.7 * before
+
+
+def test_without_trust_z_stays() -> None:
+    _, z, scores = scene(500)
+    assert not fit_correction(z, scores, trust=0)[0].gain.any()
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Path:
+    """Clips of a real face in different light, as `prepare` writes them."""
+    photo = np.ascontiguousarray(skimage.data.astronaut()[:256, 98:354])
+    (face,) = FaceAnalyzer().detect(photo)
+    pose = fit_pose(face.landmarks).to_crop_pose(Crop(128, 128, 256))
+    label = FrameLabels(pose.rotation, pose.translation, pose.scale)
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    with ShardWriter(folder, 0) as shard:
+        for clip in range(4):
+            frames = []
+            for _ in range(12):
+                gain = rng.uniform(0.6, 1.2, 3)
+                image = cv2.GaussianBlur(photo, (0, 0), float(rng.uniform(0.1, 3))) * gain
+                image = np.clip(image, 0, 255).astype(np.uint8)
+                frames.append(Frame(image, np.full((256, 256), 255, np.uint8), label))
+            record = ClipRecord(f"{clip:05d}", "real", "astronaut", None, 256, 25.0, (), (label,) * 12)
+            shard.write(record, frames)
+    return folder
+
+
+def test_a_calibrated_model_corrects_by_scores_and_is_the_same_without_them(
+    faces: Path, tmp_path: Path, tiny_config: ModelConfig
+) -> None:
+    torch.manual_seed(0)
+    save_base(tmp_path / "base.safetensors", BaseModel(tiny_config), notes={"steps": "7"})
+    out = tmp_path / "calibrated.safetensors"
+    told: list[int] = []
+    explained = calibrate(
+        tmp_path / "base.safetensors", str(faces), out, frames=60, trust=0.5, progress=lambda done, _: told.append(done)
+    )
+    assert set(explained) == set(SCORES) and told == list(range(1, 61))
+    before, after = load_base(tmp_path / "base.safetensors"), load_base(out)
+    assert after.config.motion.blendshapes == SCORES
+    image = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(after.motion(image).z, before.motion(image).z)
+    moved = after.motion(image, torch.rand(2, len(SCORES))).z
+    assert not torch.allclose(moved, before.motion(image).z, atol=1e-5)
+    again = tmp_path / "again.safetensors"  # the network's own z is what counts, not the corrected one
+    calibrate(out, str(faces), again, frames=60, trust=0.5)
+    kept, first = load_base(again).motion.correction, after.motion.correction
+    assert kept is not None and first is not None
+    torch.testing.assert_close(kept.gain, first.gain)
+
+
+def test_clips_without_faces_and_files_that_exist_are_told(
+    clips: Path, tmp_path: Path, tiny_config: ModelConfig
+) -> None:
+    base = tmp_path / "base.safetensors"
+    save_base(base, BaseModel(tiny_config))
+    with pytest.raises(DataError, match=r"expected faces in 48 frames at least, found them in 0 of 5"):
+        calibrate(base, str(clips), tmp_path / "out.safetensors", frames=5, trust=0.2)
+    assert not (tmp_path / "out.safetensors").exists()
+    for out, said in ((base, "would replace its own input"), (tmp_path / "base.pt", "expected a .safetensors file")):
+        line = ["calibrate", "--weights", str(base), "--data", str(clips), "-o", str(out)]
+        result = CliRunner().invoke(app, line)
+        assert result.exit_code and said in str(result.output) + str(result.exception)
