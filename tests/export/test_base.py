@@ -19,7 +19,7 @@ from megaportraits.export.calibration import SourceCrop
 from megaportraits.export.report import ExportReport
 from megaportraits.live.engines import GraphBase, Setting
 from megaportraits.models.base import BaseModel
-from megaportraits.models.source_skip import copy_large
+from megaportraits.models.source_skip import copy_large, fill_hidden
 from megaportraits.pipeline import Avatar, Portrait, PoseFrom
 from megaportraits.pipeline.motion import edit_motion
 from megaportraits.runtimes import open_graph, read_info
@@ -35,7 +35,9 @@ def expected(base: BaseModel, source: np.ndarray, driver: np.ndarray, fine: np.n
         output = base.render(identity, edit_motion(identity.motion, base.motion(torch.from_numpy(driver))))
         assert output.alpha is not None and output.view is not None
         picture = torch.cat([output.image, output.alpha], 1)
-        return np.asarray(copy_large(picture, torch.from_numpy(fine), output.view)[0])
+        large = torch.from_numpy(fine)
+        picture, view = fill_hidden(picture, large, output.view)
+        return np.asarray(copy_large(picture, large, view)[0])
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])

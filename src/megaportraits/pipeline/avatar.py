@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -26,7 +26,7 @@ from megaportraits.media.images import UInt8
 from megaportraits.models.base import BaseModel, Output
 from megaportraits.models.enhancer import Enhancer, premultiplied
 from megaportraits.models.motion import Motion
-from megaportraits.models.source_skip import copy_large
+from megaportraits.models.source_skip import copy_large, fill_hidden
 from megaportraits.models.storage import load_base, load_enhancer
 from megaportraits.nn.blocks import fold_weight_standardization
 from megaportraits.ops.geometry import HeadPose
@@ -233,6 +233,9 @@ class Avatar:
 
     def _pictures(self, output: Output, fine: Tensor) -> Tensor:
         """Colours, premultiplied where the model predicts alpha, and alpha, (B, 3 or 4, N, N) in [0, 1]."""
+        if output.view is not None and output.alpha is not None:
+            picture, view = fill_hidden(torch.cat([output.image, output.alpha], 1), fine, output.view)
+            output = replace(output, image=picture[:, :3], view=view)
         if self.enhancer is not None:
             return enhance(self.enhancer, output, fine)
         pictures = output.image if output.alpha is None else torch.cat([output.image, output.alpha], 1)
