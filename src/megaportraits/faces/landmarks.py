@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,6 +35,11 @@ BLENDSHAPE_NAMES: tuple[str, ...] = (
 )
 # fmt: on
 """ARKit's names in the order of `Face.blendshapes`; left and right are the subject's."""
+COEFFICIENT_NAMES = tuple(
+    re.sub(r"(?<!jaw)(?<!mouth)(Left|Right)$", lambda m: f"_{m[0][0]}", name) for name in BLENDSHAPE_NAMES
+)
+"""The same as ICT-FaceKit and the labels of clips spell them (`eyeBlink_L`), so that real and synthetic clips train one
+read-out."""
 
 
 def scores_of(blendshapes: npt.NDArray[np.float32], names: Sequence[str]) -> npt.NDArray[np.float32]:

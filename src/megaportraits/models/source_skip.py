@@ -99,8 +99,11 @@ def fill_hidden(image: Tensor, source: Tensor, view: SourceView) -> tuple[Tensor
     """
     size, alpha = image.shape[-1], image[:, 3:]
     matte = F.interpolate(source[:, 3:], (size, size), mode="area").expand(len(image), -1, -1, -1)
-    shown = _eroded(warp_image(matte, view.flow), size // 25 | 1)
-    hidden = (1 - shown) * _eroded(alpha, size // 42 | 1)  # an outline that is off by a pixel is no hidden part
+    wide = size // 25 | 1  # pixels
+    shown = _eroded(warp_image(matte, view.flow), wide)
+    beside = (1 - shown) * _eroded(alpha, size // 42 | 1)
+    # What is not wide is an outline that is off by a pixel, and no hidden part.
+    hidden = beside * (3 * _dilated(_eroded(beside, wide), 2 * wide - 1)).clamp(0, 1)
     known = (1 - hidden) * (shown > _SHOWN) * (alpha > 0.5)
     colors = torch.lerp(image[:, :3], _filled(image[:, :3], known), hidden)
     return torch.cat([colors, alpha], 1), replace(view, copied=view.copied * (1 - hidden))
@@ -118,7 +121,11 @@ def _filled(image: Tensor, known: Tensor) -> Tensor:
 
 
 def _eroded(x: Tensor, size: int) -> Tensor:
-    return -F.max_pool2d(-x, size, stride=1, padding=size // 2)
+    return -_dilated(-x, size)
+
+
+def _dilated(x: Tensor, size: int) -> Tensor:
+    return F.max_pool2d(x, size, stride=1, padding=size // 2)
 
 
 def copy_large(image: Tensor, source: Tensor, view: SourceView) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -16,7 +15,7 @@ from megaportraits.evaluation.parsing import region_mask
 from megaportraits.evaluation.regions import face_regions
 from megaportraits.faces.crop import Crop, extract
 from megaportraits.faces.detector import Face
-from megaportraits.faces.landmarks import BLENDSHAPE_NAMES
+from megaportraits.faces.landmarks import BLENDSHAPE_NAMES, COEFFICIENT_NAMES
 from megaportraits.faces.matting import foreground
 from megaportraits.faces.networks import Image
 from megaportraits.faces.pose import fit_pose
@@ -27,10 +26,6 @@ from megaportraits.prepare.settings import ExtractSettings
 
 Member = tuple[str, bytes]
 _EMBED_EVERY = 4
-SHAPE_NAMES = tuple(
-    re.sub(r"(?<!jaw)(?<!mouth)(Left|Right)$", lambda m: f"_{m[0][0]}", name) for name in BLENDSHAPE_NAMES
-)
-"""ARKit's names as ICT-FaceKit spells them (`eyeBlink_L`), so that real and synthetic clips train one read-out."""
 STRANGER = 0.3
 """Cosine to the clip's mean embedding below which another person has taken the place."""
 _HEADROOM = 0.9
@@ -203,7 +198,7 @@ class Cutter:
             motion_group=None,
             size=self.size,
             fps=round((len(times) - 1) / spread, 3) if spread > 0 else 0.0,
-            expression_names=SHAPE_NAMES,
+            expression_names=COEFFICIENT_NAMES,
             frames=tuple(replace(frame.labels) for frame in self._frames),
         )
 

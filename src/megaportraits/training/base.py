@@ -27,7 +27,7 @@ from megaportraits.training.features import feature_map
 from megaportraits.training.loop import fit
 from megaportraits.training.pairs import run_pairs
 from megaportraits.training.perceptual import PerceptualTerms
-from megaportraits.training.readout import pose_loss, readout_loss, readout_weights
+from megaportraits.training.readout import measured_scores, pose_loss, readout_loss, readout_weights
 from megaportraits.training.ring import previous_sample, ranks, share_of, with_previous
 from megaportraits.training.views import Views, label_pose, make_views, shrink
 
@@ -42,8 +42,8 @@ FRESH_PARTS = {"expression_in_generator": "generator_2d.modulations.", "refine_f
 """Options whose layers change nothing at the start, and those layers: weights without them may go on with them."""
 
 
-STALE_PART = "motion.correction."
-"""The correction of z is found for the E_mtn that it corrects (`megaportraits calibrate`), so that it ends with it."""
+CORRECTION = "motion.correction."
+"""Where the correction of z lies; training leaves it as it is, and makes it stale where E_mtn goes on learning."""
 
 
 LABEL_LOSSES = ("pose", "expression", "warp_source", "warp_driver")
@@ -120,7 +120,7 @@ class BaseStage(nn.Module):
             batch = flip(batch, torch.rand(len(batch["identity"]), generator=generator) < 0.5, self.expression_names)
         views = make_views(batch, self.config, generator)
         source_pose, driver_pose, pose_error = self._poses(batch, views)
-        z = self._expressions(views, source_pose, driver_pose)
+        z = self._expressions(batch, views, source_pose, driver_pose)
         z_source, z_driver = z.chunk(2)
         if not self.draws:
             fields = self.model.displacements(views.source, z_source, z_driver)
@@ -174,9 +174,10 @@ class BaseStage(nn.Module):
         used = labels if self.config.run.teacher_pose else predicted.detach()
         return used[slice(0, count)], used[slice(count, None)], error
 
-    def _expressions(self, views: Views, source_pose: Pose, driver_pose: Pose) -> Tensor:
+    def _expressions(self, batch: Batch, views: Views, source_pose: Pose, driver_pose: Pose) -> Tensor:
         images = torch.cat([views.source_full, views.driver_augmented])
-        return self.model.motion.encode_expression(images, Pose.cat([source_pose, driver_pose])).float()
+        scores = measured_scores(batch, self.expression_names, self.config.model.motion.blendshapes)
+        return self.model.motion.encode_expression(images, Pose.cat([source_pose, driver_pose]), scores).float()
 
     def _generate(self, identity: Identity, motion: Motion, contrasts: bool) -> tuple[Output, Output | None]:
         """x_s->d, and with contrast also x_s*->d, s* the source before it in all processes' batch, in one pass."""
@@ -282,16 +283,17 @@ class BaseStage(nn.Module):
 
 
 def start_from(model: BaseModel, init: BaseModel) -> None:
-    """Take over all weights but the correction of z, which training makes stale.
+    """Take over all weights, the correction of z only where the config names the same scores.
 
     What an option of `FRESH_PARTS` adds keeps its own, which give the same pictures.
 
     Raises:
         WeightsError: the weights are of another model; it names the values that differ.
     """
-    weights = {k: v for k, v in init.state_dict().items() if not k.startswith(STALE_PART)}
+    kept = init.config.motion.blendshapes == model.config.motion.blendshapes
+    weights = {k: v for k, v in init.state_dict().items() if kept or not k.startswith(CORRECTION)}
     own = model.state_dict()
-    fresh = {k: v for k, v in own.items() if k not in weights and k.startswith((STALE_PART, *FRESH_PARTS.values()))}
+    fresh = {k: v for k, v in own.items() if k not in weights and k.startswith((CORRECTION, *FRESH_PARTS.values()))}
     wanted = {k: v.shape for k, v in own.items() if k not in fresh}
     if wanted != {k: v.shape for k, v in weights.items()}:
         ignored = ("name", "motion.blendshapes", *(FRESH_PARTS if fresh else ()))
