@@ -40,7 +40,8 @@ class BaseExport:
 
     Attributes:
         precisions: "float32" is always written; others are compared with it.
-        pose: whether the graphs find head poses themselves, or take a landmark fit's as inputs.
+        pose: whether the graphs find head poses themselves, or take as inputs a landmark fit's and the measured
+            blendshapes that the model asks for.
         size: side of the picture; larger than the model's own where the model copies its source (0: twice its own
             there, its own elsewhere).
         volumes: see `write.Volumes`.
@@ -89,7 +90,7 @@ def export_base_model(
     plan_files(out, "drive", options.precisions, overwrite=options.overwrite)
     model = deepcopy(model)
     fold_weight_standardization(model)
-    given = motion_inputs(model, pose=options.pose == "landmarks")
+    given = motion_inputs(model) if options.pose == "landmarks" else ()
     measured = _measured(model, source, given)
     seen = {"photo": torch.from_numpy(image_array(source.image)), **measured}
     everything = EncodeGraph(model).eval()

@@ -25,19 +25,18 @@ SCORES_INPUT = "blendshapes"
 """(1, n): the measured scores that `MotionConfig.blendshapes` names, NaN where unknown; only where it names any."""
 
 
-def motion_inputs(model: BaseModel, *, pose: bool) -> tuple[str, ...]:
-    """What the graphs of a model take besides pictures and identities."""
-    return (*(POSE_INPUTS if pose else ()), *((SCORES_INPUT,) if model.config.motion.blendshapes else ()))
+def motion_inputs(model: BaseModel) -> tuple[str, ...]:
+    """What the graphs of a model take of a face that was measured, beside its picture."""
+    return (*POSE_INPUTS, SCORES_INPUT) if model.config.motion.blendshapes else POSE_INPUTS
 
 
 def find_motion(model: BaseModel, image: Tensor, measured: Sequence[Tensor]) -> Motion:
-    """E_mtn of a head crop: all of it, or its expression half under a given pose; `measured` is `motion_inputs`."""
-    *pose, scores = (*measured, None) if not model.config.motion.blendshapes else measured
-    if not pose:
-        motion: Motion = model.motion(image, scores)
+    """E_mtn of a head crop: all of it, or its expression half with what was measured, `motion_inputs` or nothing."""
+    if not measured:
+        motion: Motion = model.motion(image)
         return motion
-    given = Pose(*pose)
-    return Motion(given, model.motion.encode_expression(image, given, scores))
+    pose, scores = Pose(*measured[:3]), measured[3] if len(measured) > 3 else None
+    return Motion(pose, model.motion.encode_expression(image, pose, scores))
 
 
 class EncodeGraph(nn.Module):
@@ -53,7 +52,7 @@ class EncodeGraph(nn.Module):
         self.model, self.names = model, names
 
     def forward(self, photo: Tensor, *measured: Tensor) -> tuple[Tensor, ...]:
-        """Args: photo (1, 3, S, S) in [0, 1]; then `motion_inputs`."""
+        """Args: photo (1, 3, S, S) in [0, 1]; then `motion_inputs` or nothing."""
         tensors = flatten(self.model.encode(photo, find_motion(self.model, photo, measured)))
         # A tensor may be an input itself (the source): a graph's output has to be computed.
         return tuple(tensors[name] * 1 for name in self.names or tensors)
@@ -73,7 +72,7 @@ class DriveGraph(nn.Module):
         self.names = tuple(flatten(example))
 
     def forward(self, driver: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        """Args: driver (1, 3, S, S) in [0, 1]; the identity's tensors; `fine`; `motion_inputs`.
+        """Args: driver (1, 3, S, S) in [0, 1]; the identity's tensors; `fine`; `motion_inputs` or nothing.
 
         `fine` (1, 4, L, L) in [0, 1] is `Portrait.fine`, with a source skip only: the picture becomes as large.
 
