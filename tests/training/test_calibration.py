@@ -21,6 +21,7 @@ from megaportraits.faces.pose import fit_pose
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import load_base, save_base
 from megaportraits.training.calibration import SCORES, calibrate, fit_correction
+from megaportraits.training.readout import measured_scores
 
 
 def scene(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -61,6 +62,21 @@ def test_corrected_z_is_nearer_to_the_truth_where_the_network_errs_as_was_believ
 def test_without_trust_z_stays() -> None:
     _, z, scores = scene(500)
     assert not fit_correction(z, scores, trust=0)[0].gain.any()
+
+
+def test_training_takes_the_scores_of_real_clips_and_of_no_synthetic_ones() -> None:
+    names = ("jawOpen", "eyeBlink_L", "mouthSmile_L")
+    source, target = torch.rand(2, 2, 5)  # with gaze behind
+    valid = torch.zeros(2, 4, 4, dtype=torch.bool)
+    valid[1, 2, 2] = True  # the second clip knows its surface: it is synthetic
+    batch = {"source_readout": source, "target_readout": target, "source_valid": valid, "target_valid": valid}
+    scores = measured_scores(batch, names, ("eyeBlinkLeft", "jawOpen", "browInnerUp"))
+    assert scores is not None and scores.shape == (4, 3)
+    nan = float("nan")
+    wanted = torch.tensor([[float(r[0, 1]), float(r[0, 0]), nan] for r in (source, target)])
+    torch.testing.assert_close(scores[::2], wanted, equal_nan=True)
+    assert scores[1::2].isnan().all()
+    assert measured_scores(batch, names, ()) is None
 
 
 @pytest.fixture
