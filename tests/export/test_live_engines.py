@@ -12,7 +12,10 @@ import torch
 from typer.testing import CliRunner
 
 from megaportraits.cli import app
+from megaportraits.config import ModelConfig, parse_config
 from megaportraits.errors import ConfigError, WeightsError
+from megaportraits.export.base import BaseExport, export_base_model
+from megaportraits.export.calibration import SourceCrop
 from megaportraits.export.report import ExportReport
 from megaportraits.live.choice import Wish, choose_engine
 from megaportraits.live.engines import (
@@ -27,9 +30,10 @@ from megaportraits.media import VideoReader
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import save_student
 from megaportraits.models.student import Student
-from megaportraits.pipeline import Avatar
+from megaportraits.pipeline import Avatar, PoseFrom
 from megaportraits.pipeline.demo import demo_driver
-from tests.export.conftest import heads
+from tests.conftest import TINY
+from tests.export.conftest import heads, shaken
 
 ORT = Setting("onnxruntime", "float32", 1)
 TORCH = Setting("torch", "float32", 1)
@@ -49,6 +53,24 @@ def test_graphs_draw_a_photograph_as_torch_does(base: BaseModel, base_export: Ex
         assert np.abs(drawn.premultiplied - wanted.premultiplied).max() < 5e-3
         assert np.allclose(drawn.pose.rotation, wanted.pose.rotation, atol=1e-4)
         assert drawn.pose.scale == pytest.approx(wanted.pose.scale, rel=1e-4)
+
+
+def test_graphs_that_take_blendshapes_encode_a_photograph_by_them_as_torch_does(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    motion = {**TINY["motion"], "blendshapes": ("jawOpen", "mouthSmileLeft")}
+    model = shaken(BaseModel(parse_config(ModelConfig, {**TINY, "motion": motion}, "tiny")))
+    assert isinstance(model, BaseModel) and model.motion.correction is not None
+    model.motion.correction.gain.copy_(torch.randn(12, 2))
+    photo = np.ascontiguousarray(skimage.data.astronaut())
+    encoded = {
+        asked: Avatar(model, pose_from=PoseFrom.LANDMARKS, blendshapes=asked).encode(photo) for asked in (True, False)
+    }
+    first, *drivers = heads(3, 32, seed=6)
+    crop = SourceCrop(first.image, first.pose, first.blendshapes, np.zeros((1, 4, 40, 40), np.float32))
+    export_base_model(model, tmp_path, BaseExport(pose="landmarks"), crop, drivers)
+    by_graph = load_graph_avatar(tmp_path / "encode.onnx").encode(photo).identity.volume
+    torch.testing.assert_close(by_graph, encoded[True].identity.volume, atol=5e-3, rtol=0)
+    assert (by_graph - encoded[False].identity.volume).abs().max() > 0.02, "the photograph's scores count"
 
 
 def test_a_student_is_the_same_avatar_in_torch_and_as_a_graph(

@@ -193,7 +193,7 @@ class GraphModel(nn.Module):
         if info.kind != "base-encode":
             raise WeightsError(f"{path}: expected an encode graph, got {info.kind}", fix="Name the export's folder.")
         self.config = parse_config(ModelConfig, json.loads(info.model), str(path))
-        self.motion = _PoseOnly()
+        self.motion = _Measured(len(self.config.motion.blendshapes))
         self.pose_from = PoseFrom.LANDMARKS if info.pose == "landmarks" else PoseFrom.NETWORK
 
     def encode(self, source: Tensor, motion: Motion) -> Identity:
@@ -205,6 +205,7 @@ class GraphModel(nn.Module):
                 "rotation": pose.rotation.numpy(),
                 "translation": pose.translation.numpy(),
                 "scale": pose.scale.numpy(),
+                SCORES_INPUT: motion.z.numpy(),
             }
         )
         tensors = {name: torch.from_numpy(np.asarray(array)) for name, array in got.items()}
@@ -214,18 +215,25 @@ class GraphModel(nn.Module):
         return Identity(**{**values, "motion": Motion(found, torch.zeros(1, 0))})
 
 
-class _PoseOnly(nn.Module):
-    """E_mtn of a `GraphModel`: its graphs find expressions themselves."""
+class _Measured(nn.Module):
+    """E_mtn of a `GraphModel`, whose graphs find expressions themselves: in the place of z, the scores they correct by.
+
+    Args:
+        count: of those scores.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
 
     def forward(self, image: Tensor, scores: Tensor | None = None) -> Motion:
-        del scores
         count = len(image)
         pose = Pose(torch.eye(3).repeat(count, 1, 1), torch.zeros(count, 2), torch.ones(count))
-        return Motion(pose, torch.zeros(count, 0))
+        return Motion(pose, self.encode_expression(image, pose, scores))
 
     def encode_expression(self, image: Tensor, pose: Pose, scores: Tensor | None = None) -> Tensor:
-        del pose, scores
-        return torch.zeros(len(image), 0)
+        del pose
+        return torch.full((len(image), self.count), torch.nan) if scores is None else scores
 
 
 def open_as(path: Path, setting: Setting) -> Graph:
