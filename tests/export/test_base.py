@@ -19,7 +19,8 @@ from megaportraits.export.calibration import SourceCrop
 from megaportraits.export.report import ExportReport
 from megaportraits.live.engines import GraphBase, Setting
 from megaportraits.models.base import BaseModel
-from megaportraits.models.source_skip import copy_large, fill_hidden
+from megaportraits.models.hidden import fill_hidden
+from megaportraits.models.source_skip import copy_large
 from megaportraits.pipeline import Avatar, Portrait, PoseFrom
 from megaportraits.pipeline.motion import edit_motion
 from megaportraits.runtimes import open_graph, read_info
@@ -33,11 +34,11 @@ def expected(base: BaseModel, source: np.ndarray, driver: np.ndarray, fine: np.n
     with torch.no_grad():
         identity = base.encode(torch.from_numpy(source))
         output = base.render(identity, edit_motion(identity.motion, base.motion(torch.from_numpy(driver))))
+        large = torch.from_numpy(fine)
+        output = fill_hidden(output, large)
         assert output.alpha is not None and output.view is not None
         picture = torch.cat([output.image, output.alpha], 1)
-        large = torch.from_numpy(fine)
-        picture, view = fill_hidden(picture, large, output.view)
-        return np.asarray(copy_large(picture, large, view)[0])
+        return np.asarray(copy_large(picture, large, output.view)[0])
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])

@@ -15,8 +15,8 @@ from megaportraits.models.base import BaseModel
 from megaportraits.models.motion import Motion
 from megaportraits.ops.geometry import HeadPose, euler_to_matrix
 from megaportraits.pipeline import Avatar, MotionMode, PoseFrom, ScaleFrom
-from megaportraits.pipeline.avatar import head_pose
 from megaportraits.pipeline.options import MotionOptions
+from megaportraits.pipeline.tensors import head_pose
 
 TORCH = Setting("torch", "float32", 1)
 REST = np.zeros(52, np.float32)

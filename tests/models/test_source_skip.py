@@ -11,7 +11,7 @@ from megaportraits.config import ModelConfig
 from megaportraits.losses.correspondence import surface_loss
 from megaportraits.models.base import BaseModel
 from megaportraits.models.motion import Motion
-from megaportraits.models.source_skip import FlowRefinement, SourceSkip, SourceView, copy_large, fill_hidden
+from megaportraits.models.source_skip import FlowRefinement, SourceSkip, SourceView, copy_large
 from megaportraits.ops.geometry import euler_to_matrix
 from megaportraits.ops.warping import Pose, identity_grid, warp_image
 
@@ -135,40 +135,3 @@ def test_the_flat_background_of_the_source_does_not_show_in_the_large_copy() -> 
     result = copy_large(output, straight, view)
     assert torch.allclose(result[:, :3], red.expand_as(seen), atol=1e-6)
     assert torch.allclose(result[:, 3:], 0.9 * matte + 0.1, atol=1e-6)
-
-
-def turned(seen_beside: float) -> tuple[torch.Tensor, torch.Tensor, SourceView]:
-    """Red everywhere, but the flow of columns 20 to 29 of 64 ends beside the source's person, and green is painted."""
-    red, green = torch.tensor([0.8, 0.1, 0.1]), torch.tensor([0.1, 0.9, 0.1])
-    image = torch.ones(1, 4, 64, 64)
-    image[:, :3] = red[:, None, None]
-    image[:, :3, :, 20:30] = green[:, None, None]
-    flow, copied = torch.zeros(1, 2, 64, 64), torch.full((1, 1, 64, 64), 0.5)
-    flow[:, 0, :, 20:30] = seen_beside
-    source = torch.ones(1, 4, 128, 128)
-    source[:, 3, :, 120:] = 0
-    return image, source, SourceView(image[:, :3], flow, torch.zeros(1, 4, 4), copied, image[:, :3])
-
-
-def test_hidden_parts_take_the_colours_around_them_and_copy_nothing() -> None:
-    image, source, view = turned(seen_beside=2.0)
-    filled, without = fill_hidden(image, source, view)
-    red = image[:, :3, :1, :1].expand(-1, -1, 64, 64)
-    torch.testing.assert_close(filled[:, :3], red, atol=1e-5, rtol=0)
-    assert torch.equal(filled[:, 3:], image[:, 3:])
-    assert not without.copied[..., 20:30].any() and (without.copied[..., 4:18] == 0.5).all()
-
-
-def test_a_person_who_hides_nothing_is_left_as_painted() -> None:
-    image, source, view = turned(seen_beside=0.0)
-    whole = source.clone()
-    whole[:, 3] = 1
-    filled, same = fill_hidden(image, whole, view)
-    assert torch.equal(filled, image) and torch.equal(same.copied, view.copied)
-
-
-def test_outside_the_person_nothing_is_filled() -> None:
-    image, source, view = turned(seen_beside=2.0)
-    image[:, 3] = 0
-    filled, _ = fill_hidden(image, source, view)
-    assert torch.equal(filled, image)

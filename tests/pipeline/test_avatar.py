@@ -28,8 +28,8 @@ from megaportraits.pipeline import (
     TranslationFrom,
     parse_color,
 )
-from megaportraits.pipeline.avatar import head_pose
 from megaportraits.pipeline.compose import Placement, Rendering
+from megaportraits.pipeline.tensors import head_pose
 
 from .conftest import SIZE, Echo, moved
 

@@ -12,7 +12,7 @@ from megaportraits.errors import ConfigError
 
 
 def calibrate(
-    data: Annotated[str, typer.Option(help="Folder of shards of the kind the model was trained on, or a mix.")],
+    data: Annotated[str, typer.Option(help="Folder of shards as the model was trained on (or with train/), or a mix.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The base model to write, a .safetensors file.")],
     weights: Annotated[str, typer.Option(help="A base model: a shipped name, or a .safetensors file.")] = "nano",
     frames: Annotated[int, typer.Option(min=1, help="Frames to look at.")] = 3000,
@@ -25,12 +25,13 @@ def calibrate(
     from megaportraits.media import check_output
     from megaportraits.models.storage import find_base
     from megaportraits.training.calibration import calibrate as work
+    from megaportraits.training.command import training_part
 
     if out.suffix != ".safetensors":
         raise ConfigError(f"--out: expected a .safetensors file, got {out}", fix="For example -o base.safetensors.")
     check_output(out, overwrite=overwrite, inputs=(find_base(weights),))
     with frame_progress("Calibrating") as advance:
-        explained = work(weights, data, out, frames=frames, trust=trust, progress=advance)
+        explained = work(weights, training_part(data), out, frames=frames, trust=trust, progress=advance)
     typer.echo("Share of each score's variance that z knows on these frames:")
     for name, share in explained.items():
         typer.echo(f"  {name:18} {share:.2f}")

@@ -314,7 +314,7 @@ class ClipIndex:
         return self.groups.get(self.record(index).motion_group or "", [])
 
     def expression_names(self) -> tuple[str, ...]:
-        """The coefficients' names of the first clip that knows any: in a mix, real ones know none."""
+        """The coefficients' names of the first clip that knows any; real clips know fewer than synthetic ones."""
         return next((names for i in range(len(self)) if (names := self.record(i).expression_names)), ())
 
     def places(self) -> list[tuple[int, int]]:

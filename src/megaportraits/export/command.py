@@ -36,7 +36,7 @@ def export_base(
     precision: Precisions = None,
     pose: Annotated[
         Literal["network", "landmarks"],
-        typer.Option(help="network: head poses are found inside the graph. landmarks: they are inputs."),
+        typer.Option(help="network: head poses are found inside. landmarks: they and blendshapes are inputs."),
     ] = "network",
     size: Annotated[
         int, typer.Option(help="Side of the picture; 0: twice the model's where it copies its source, else its own.")

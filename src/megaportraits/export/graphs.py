@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from megaportraits.export.tensors import flatten, rebuild
 from megaportraits.models.base import BaseModel, Identity
+from megaportraits.models.hidden import fill_hidden
 from megaportraits.models.motion import Motion
-from megaportraits.models.source_skip import copy_large, fill_hidden
+from megaportraits.models.source_skip import copy_large
 from megaportraits.models.student import Student
 from megaportraits.ops.warping import Pose
 from megaportraits.pipeline.motion import edit_motion
@@ -84,12 +85,11 @@ class DriveGraph(nn.Module):
         measured = rest[count + self.model.config.source_skip :]
         motion = edit_motion(identity.motion, find_motion(self.model, driver, measured))
         output = self.model.render(identity, motion)
+        if self.model.config.source_skip:
+            output = fill_hidden(output, rest[count])
         picture = output.image if output.alpha is None else torch.cat([output.image, output.alpha], 1)
-        if (view := output.view) is not None:
-            fine = rest[count][:, : picture.shape[1]]
-            if output.alpha is not None:
-                picture, view = fill_hidden(picture, fine, view)
-            picture = copy_large(picture, fine, view)
+        if output.view is not None:
+            picture = copy_large(picture, rest[count][:, : picture.shape[1]], output.view)
         parts = (picture[:, :3],) if output.alpha is None else (picture[:, :3], picture[:, 3:])
         return (*parts, motion.pose.rotation * 1, motion.pose.translation * 1, motion.pose.scale * 1)
 

@@ -8,11 +8,11 @@ from megaportraits.faces.matting import Matting
 from megaportraits.live.loop import Compose
 from megaportraits.media.images import UInt8
 from megaportraits.pipeline import AnimateOptions, Background, Portrait, Rendering
-from megaportraits.pipeline.avatar import head_pose
 from megaportraits.pipeline.compose import over
 from megaportraits.pipeline.driver import DriverFrame
 from megaportraits.pipeline.options import Color
 from megaportraits.pipeline.scene import Scene
+from megaportraits.pipeline.tensors import head_pose
 
 
 def flat(color: Color, size: int) -> Compose:

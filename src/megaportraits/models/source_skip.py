@@ -8,7 +8,7 @@ one cell of the volume, lids and the corners of lips, a finer network adds to it
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -61,10 +61,6 @@ class SourceSkip(nn.Module):
         return warp_image(source, flow), flow, depth
 
 
-_SHOWN = 0.9
-"""A pixel whose surroundings show at least so much of the source's person is free of its background."""
-
-
 class FlowRefinement(nn.Module):
     """A residual 2D flow from G_2D's finest features before its last block; none at the start of training."""
 
@@ -81,51 +77,6 @@ class FlowRefinement(nn.Module):
         """Features (B, C, h, w) and the composed warp's flow (B, 2, S, S) to the flow with what it lacks."""
         residual = self.reach * torch.tanh(self.output(self.block(features)).float())
         return flow + F.interpolate(residual, flow.shape[-2:], mode="bilinear", align_corners=False)
-
-
-def fill_hidden(image: Tensor, source: Tensor, view: SourceView) -> tuple[Tensor, SourceView]:
-    """A driven image without the source's flat background in parts of the person that the source hides.
-
-    Where a head turns far, the flow ends beside the person in the source: G_2D then paints a cheek, but its colours are
-    stained by the flat one that it sees there. Such parts take the colours around them; how they are shaded is lost.
-
-    Args:
-        image: (B, 4, S, S) in [0, 1], `Output.image` and its alpha.
-        source: (B or 1, 4, L, L) in [0, 1], the person's straight colours and matte, in the model's crop.
-        view: of the same output.
-
-    Returns:
-        The image, and the view with nothing copied there.
-    """
-    size, alpha = image.shape[-1], image[:, 3:]
-    matte = F.interpolate(source[:, 3:], (size, size), mode="area").expand(len(image), -1, -1, -1)
-    wide = size // 25 | 1  # pixels
-    shown = _eroded(warp_image(matte, view.flow), wide)
-    beside = (1 - shown) * _eroded(alpha, size // 42 | 1)
-    # What is not wide is an outline that is off by a pixel, and no hidden part.
-    hidden = beside * (3 * _dilated(_eroded(beside, wide), 2 * wide - 1)).clamp(0, 1)
-    known = (1 - hidden) * (shown > _SHOWN) * (alpha > 0.5)
-    colors = torch.lerp(image[:, :3], _filled(image[:, :3], known), hidden)
-    return torch.cat([colors, alpha], 1), replace(view, copied=view.copied * (1 - hidden))
-
-
-def _filled(image: Tensor, known: Tensor) -> Tensor:
-    """Unknown pixels (B, 1, H, W in [0, 1]) from known ones around them, coarse to fine."""
-    if image.shape[-1] <= 2:
-        return ((image * known).sum((2, 3), keepdim=True) / known.sum((2, 3), keepdim=True).clamp_min(1e-6)).expand_as(
-            image
-        )
-    share = F.avg_pool2d(known, 2)
-    coarse = _filled(F.avg_pool2d(image * known, 2) / share.clamp_min(1e-6), (4 * share).clamp(0, 1))
-    return torch.lerp(F.interpolate(coarse, image.shape[-2:], mode="bilinear", align_corners=False), image, known)
-
-
-def _eroded(x: Tensor, size: int) -> Tensor:
-    return -_dilated(-x, size)
-
-
-def _dilated(x: Tensor, size: int) -> Tensor:
-    return F.max_pool2d(x, size, stride=1, padding=size // 2)
 
 
 def copy_large(image: Tensor, source: Tensor, view: SourceView) -> Tensor:

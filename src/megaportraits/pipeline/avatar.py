@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -25,8 +25,9 @@ from megaportraits.media import Frame
 from megaportraits.media.images import UInt8
 from megaportraits.models.base import BaseModel, Output
 from megaportraits.models.enhancer import Enhancer, premultiplied
+from megaportraits.models.hidden import fill_hidden
 from megaportraits.models.motion import Motion
-from megaportraits.models.source_skip import copy_large, fill_hidden
+from megaportraits.models.source_skip import copy_large
 from megaportraits.models.storage import load_base, load_enhancer
 from megaportraits.nn.blocks import fold_weight_standardization
 from megaportraits.ops.geometry import HeadPose
@@ -39,6 +40,7 @@ from megaportraits.pipeline.options import AnimateOptions, MotionMode, MotionOpt
 from megaportraits.pipeline.portrait import Portrait, Source, as_trained, find_source_head
 from megaportraits.pipeline.prefetch import prefetch
 from megaportraits.pipeline.scene import Scene
+from megaportraits.pipeline.tensors import head_pose, pixels, pose_batch
 
 _BATCH = 4
 """Frames that go through the network together: 2.5 times faster a frame than one by one on a CPU core."""
@@ -77,6 +79,9 @@ class Avatar:
         pose_from: see `PoseFrom`.
         blendshapes: whether measured blendshapes correct z, where the model knows how (`models.motion`).
         enhancer: doubles the model's resolution; without one only the photograph's own detail is added.
+
+    Attributes:
+        scores: the blendshapes that it asks for, by their ARKit names.
     """
 
     def __init__(
@@ -93,7 +98,7 @@ class Avatar:
         self.model = model.to(self.device).eval()
         self.size = model.config.image_size
         self.pose_from = pose_from
-        self._scores = model.config.motion.blendshapes if blendshapes else ()
+        self.scores = model.config.motion.blendshapes if blendshapes else ()
         self.enhancer = None if enhancer is None else enhancer.to(self.device).eval()
         self._analyzer = analyzer
 
@@ -199,8 +204,8 @@ class Avatar:
         """The motions of head crops as one batch; `poses` are the landmarks'."""
         images = torch.cat([self._tensor(head) for head in heads])
         scores: Tensor | None = None
-        if blendshapes is not None and self._scores:
-            scores = torch.from_numpy(scores_of(np.stack(blendshapes), self._scores)).to(self.device)
+        if blendshapes is not None and self.scores:
+            scores = torch.from_numpy(scores_of(np.stack(blendshapes), self.scores)).to(self.device)
         with torch.inference_mode():
             if poses is None or self.pose_from is PoseFrom.NETWORK:
                 motion: Motion = self.model.motion(images, scores)
@@ -233,9 +238,7 @@ class Avatar:
 
     def _pictures(self, output: Output, fine: Tensor) -> Tensor:
         """Colours, premultiplied where the model predicts alpha, and alpha, (B, 3 or 4, N, N) in [0, 1]."""
-        if output.view is not None and output.alpha is not None:
-            picture, view = fill_hidden(torch.cat([output.image, output.alpha], 1), fine, output.view)
-            output = replace(output, image=picture[:, :3], view=view)
+        output = fill_hidden(output, fine)
         if self.enhancer is not None:
             return enhance(self.enhancer, output, fine)
         pictures = output.image if output.alpha is None else torch.cat([output.image, output.alpha], 1)
@@ -383,26 +386,3 @@ def find_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"device: {name!r} cannot be used ({reason})", fix="Use cpu or cuda.") from error
     return chosen
-
-
-def pixels(image: UInt8) -> Tensor:
-    """uint8 (H, W, 3) to (1, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None] / 255
-
-
-def head_pose(pose: Pose) -> HeadPose:
-    """The first pose of a batch in numpy."""
-    return HeadPose(
-        rotation=pose.rotation[0].double().cpu().numpy(),
-        translation=pose.translation[0].double().cpu().numpy(),
-        scale=float(pose.scale[0]),
-    )
-
-
-def pose_batch(poses: Sequence[HeadPose], device: torch.device) -> Pose:
-    """Poses in numpy as a batch."""
-    return Pose(
-        torch.tensor(np.stack([p.rotation for p in poses]), dtype=torch.float32, device=device),
-        torch.tensor(np.stack([p.translation for p in poses]), dtype=torch.float32, device=device),
-        torch.tensor([p.scale for p in poses], dtype=torch.float32, device=device),
-    )

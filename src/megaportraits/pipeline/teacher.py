@@ -55,7 +55,9 @@ class AvatarTeacher:
         return self.avatar.encode(photo)
 
     def look(self, drivers: Sequence[UInt8], poses: Sequence[HeadPose]) -> list[Motion]:
-        """As `Teacher`; blendshapes are measured here, in the crops."""
+        """As `Teacher`; blendshapes are measured here, in the crops, where the avatar asks for any."""
+        if not self.avatar.scores:
+            return self.avatar.motions(drivers, poses)
         unknown = np.full(len(BLENDSHAPE_NAMES), np.nan, np.float32)
         faces = [next(iter(self.avatar.analyzer.detect(driver, thorough=False)), None) for driver in drivers]
         measured = [unknown if face is None else face.blendshapes for face in faces]

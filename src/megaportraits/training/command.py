@@ -190,8 +190,14 @@ def data_paths(data: str | Path | None, *, resume: bool = False) -> list[Overrid
     if "://" in str(data):  # streamed: taken as it is given
         return [("data.path", str(data))]
     data = Path(data)
-    nested = (data / "train").is_dir()
-    paths: list[Override] = [("data.path", str(data / "train" if nested else data))]
-    if nested and (data / "val").is_dir():
+    part = training_part(data)
+    paths: list[Override] = [("data.path", part)]
+    if part != str(data) and (data / "val").is_dir():
         paths.append(("data.validation", str(data / "val")))
     return paths
+
+
+def training_part(data: str | Path) -> str:
+    """A folder's `train` where it has one; else the folder, or the mix, as it is."""
+    nested = Path(data) / "train"
+    return str(nested if nested.is_dir() else data)
