@@ -30,6 +30,7 @@ TINY = {
     "source_skip": True,
     "refine_flow": True,
     "expression_in_generator": True,
+    "expression_change": True,
     "appearance": {
         "stem": 4,
         "widths": [6, 8],

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from megaportraits.data.augment import FEATURES_CM, color_jitter, flip, mirrored_names, random_warp, warp_field
+from megaportraits.faces.outlines import FEATURES
 from megaportraits.ops.geometry import euler_to_matrix, matrix_to_euler
 from megaportraits.ops.warping import Pose, project
 
@@ -31,6 +32,7 @@ def batch_of(count: int = 3) -> dict[str, torch.Tensor]:
         "target_translation": pose.translation,
         "target_scale": pose.scale,
         "target_readout": torch.rand(count, len(NAMES) + 2),
+        "target_landmarks": torch.rand(count, len(FEATURES), 2) - 0.5,
         "target_coords": torch.rand(count, 4, 4, 4),
         "target_valid": torch.rand(count, 4, 4) < 0.5,
         "gaze": torch.rand(count, 2),
@@ -49,6 +51,13 @@ def test_two_flips_are_none_and_unchosen_samples_stay() -> None:
         assert torch.equal(once[key][1], value[1]), key
     changed = {k for k in batch if not torch.equal(once[k], batch[k])}
     assert changed == set(batch) - {"target_scale", "identity"}
+
+
+def test_a_flipped_landmark_is_its_mirror_images() -> None:
+    batch = batch_of()
+    flipped = flip(batch, torch.tensor([True, True, True]), NAMES)["target_landmarks"]
+    right, left = FEATURES.index(33), FEATURES.index(263)  # outer corners of the eyes
+    torch.testing.assert_close(flipped[:, left], batch["target_landmarks"][:, right] * torch.tensor([-1.0, 1.0]))
 
 
 def test_left_and_right_coefficients_change_places() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from megaportraits.data.clips import ClipRecord, FrameLabels
-from megaportraits.data.pairs import other_expression
+from megaportraits.data.pairs import feature_landmarks, other_expression
+from megaportraits.faces.outlines import FEATURES
 
 
 def record(expressions: list[list[float] | None]) -> ClipRecord:
@@ -33,3 +36,11 @@ def test_without_labels_or_differences_the_other_frame_stays() -> None:
     rng = np.random.default_rng(0)
     assert other_expression(record([[0.0, 0.0], None]), 0, 1, rng) == 1
     assert other_expression(record([[0.5, 0.1], [0.5, 0.1]]), 0, 1, rng) == 1
+
+
+def test_a_clip_without_landmarks_gives_nan_for_each() -> None:
+    labels = record([[0.0, 0.0]]).frames[0]
+    assert feature_landmarks(labels).shape == (len(FEATURES), 2) and np.isnan(feature_landmarks(labels)).all()
+    points = np.arange(2 * 478, dtype=np.float32).reshape(478, 2)
+    known = feature_landmarks(replace(labels, landmarks=points))
+    assert known[:2].tolist() == [[66, 67], [492, 493]]  # numbers 33 and 246

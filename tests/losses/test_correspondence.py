@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from megaportraits.losses.correspondence import Surface, flow_loss, origins
+from megaportraits.losses.correspondence import Surface, flow_loss, landmark_loss, origins
 
 SIZE, CELLS = 128, 64
 CELL = 2 / CELLS  # crop units
@@ -73,3 +73,22 @@ def test_every_sample_is_compared_with_its_own_source() -> None:
     flow = torch.cat([constant(0.0), constant(4 * CELL)])
     assert flow_loss(flow, source, target, torch.Generator().manual_seed(0)) < 2e-3
     assert flow_loss(flow.flip(0), source, target, torch.Generator().manual_seed(0)) > 0.1
+
+
+def test_landmarks_have_no_loss_under_the_flow_that_fetches_them_from_where_they_were() -> None:
+    source = torch.rand(1, 7, 2, generator=torch.Generator().manual_seed(0)) - 0.5
+    moved = source + torch.tensor([0.1, 0.0])
+    assert landmark_loss(constant(-0.1), source, moved).item() == pytest.approx(0, abs=1e-6)
+    assert landmark_loss(constant(0.0), source, moved).item() == pytest.approx(0.1 * SIZE / (SIZE - 1), rel=1e-4)
+
+
+def test_landmarks_that_one_frame_lacks_do_not_count_and_give_no_gradient() -> None:
+    flow = constant(0.0).requires_grad_()
+    source, target = torch.zeros(1, 2, 2), torch.zeros(1, 2, 2)
+    target[0, 0], target[0, 1] = torch.nan, 0.25
+    loss = landmark_loss(flow, source, target)
+    assert loss.item() == pytest.approx(0.5 * SIZE / (SIZE - 1))
+    loss.backward()
+    assert flow.grad is not None and flow.grad.isfinite().all() and flow.grad.any()
+    nothing = landmark_loss(flow, source * torch.nan, target)
+    assert nothing.item() == 0 and nothing.requires_grad

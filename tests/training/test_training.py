@@ -259,7 +259,8 @@ def test_weights_without_the_options_that_start_at_zero_are_a_start_with_the_sam
     tiny_config: ModelConfig,
 ) -> None:
     torch.manual_seed(0)
-    old = BaseModel(tiny_config.model_copy(update={"refine_flow": False, "expression_in_generator": False})).eval()
+    off = dict.fromkeys(("refine_flow", "expression_in_generator", "expression_change"), False)
+    old = BaseModel(tiny_config.model_copy(update=off)).eval()
     new = BaseModel(tiny_config).eval()
     start_from(new, old)
     source, driver = torch.rand(2, 1, 3, 32, 32)
@@ -388,7 +389,7 @@ def test_the_read_out_is_named_by_the_first_clip_that_has_names(clips: Path, tmp
 
 def test_pairs_depend_on_seed_and_index_alone(clips: Path) -> None:
     a, b = (PairDataset(clips, length=9, size=16, seed=3, cross_identity=0.5) for _ in range(2))
-    assert all(torch.equal(a[7][k], b[7][k]) for k in a[7])
+    assert all(torch.equal(a[7][k].nan_to_num(), b[7][k].nan_to_num()) for k in a[7])
 
 
 def test_cross_identity_drivers_make_the_targets_motion(clips: Path) -> None:

@@ -105,6 +105,8 @@ class ModelConfig(Config):
     """Ablation (B.4 d): the person comes with the background, so sources are shown with theirs."""
     expression_in_generator: bool = False
     """Ours: z scales and shifts the features of G_2D, for what a coarse warp cannot say: lids, gaze, teeth."""
+    expression_change: bool = False
+    """Ours: what z differs by from the source's does so, too: where nothing has changed, G_2D can copy."""
     source_skip: bool = False
     """Ours: G_2D may copy the source's pixels along both warps, so that a small volume need not carry them."""
     refine_flow: bool = False
@@ -119,6 +121,12 @@ class ModelConfig(Config):
     def volume_size(self) -> int:
         """Height and width of v_s at `image_size`."""
         return self.image_size // 2 ** sum(self.appearance.pool)
+
+    @model_validator(mode="after")
+    def _change_is_of_expression(self) -> Self:
+        if self.expression_change and not self.expression_in_generator:
+            raise ValueError("expression_change adds to expression_in_generator: switch that on, too")
+        return self
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from megaportraits.data.clips import ClipIndex, ClipRecord, Frame
+from megaportraits.data.clips import ClipIndex, ClipRecord, Frame, FrameLabels
 from megaportraits.data.stream import Clips, Layout, StreamIndex, open_clips
 from megaportraits.errors import DataError
+from megaportraits.faces.outlines import FEATURES
 
 _DRAWS = 10
 ROLES = ("source", "target", "driver")
@@ -116,6 +117,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
             "translation": torch.from_numpy(labels.translation.astype(np.float32)),
             "scale": torch.tensor(labels.scale, dtype=torch.float32),
             "readout": torch.from_numpy(readout_labels(labels, record, self.expression_names)),
+            "landmarks": torch.from_numpy(feature_landmarks(labels)),
             "coords": torch.from_numpy(coords),
             "valid": torch.from_numpy(valid),
         }
@@ -158,6 +160,13 @@ def other_expression(record: ClipRecord, first: int, second: int, rng: np.random
     known = np.stack([e for e in expressions if e is not None]).astype(np.float64)
     distance = ((known - known[first]) ** 2).sum(1)
     return int(rng.choice(len(distance), p=distance / distance.sum())) if distance.sum() > 0 else second
+
+
+def feature_landmarks(labels: FrameLabels) -> npt.NDArray[np.float32]:
+    """(n, 2) of `faces.outlines.FEATURES`, crop units; NaN where the clip has no landmarks."""
+    if labels.landmarks is None:
+        return np.full((len(FEATURES), 2), np.nan, np.float32)
+    return labels.landmarks[list(FEATURES)].astype(np.float32)
 
 
 def readout_labels(labels: Any, record: ClipRecord, names: tuple[str, ...]) -> npt.NDArray[np.float32]:

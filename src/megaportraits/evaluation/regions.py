@@ -10,21 +10,9 @@ import numpy.typing as npt
 
 from megaportraits.errors import ShapeError
 from megaportraits.faces.landmarks import COUNT
+from megaportraits.faces.outlines import FACE_OVAL, LEFT_EYE, LIPS, RIGHT_EYE
 
 Mask = npt.NDArray[np.bool_]
-
-# fmt: off
-FACE_OVAL = (
-    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176,
-    149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
-)
-LIPS = (
-    61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146,
-)
-RIGHT_EYE = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7)
-LEFT_EYE = (263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249)
-# fmt: on
-"""Outlines in the landmark network's numbering; left and right are the subject's."""
 
 _MOUTH_MARGIN = 0.2
 _EYE_MARGIN = 0.35

@@ -17,6 +17,7 @@ from megaportraits.ops.warping import (
     canonical_to_image,
     image_to_canonical,
     sample_field,
+    sample_points,
     to_grid_units,
 )
 
@@ -146,6 +147,24 @@ def flow_loss(
     wanted = to_grid_units(origin - pick(_cell_centres(target[0]).flatten(1, 2)), flow.shape[-1])
     got = pick(F.interpolate(flow, target[0].shape[1:3], mode="area").flatten(2).transpose(1, 2))
     return ((got - wanted).abs().sum(-1) * seen).sum() / seen.sum().clamp_min(1)
+
+
+def landmark_loss(flow: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """Mean error of a copying flow at landmarks, grid units: what real clips know of where points of a face went.
+
+    Args:
+        flow: (B, 2, S, S), `models.source_skip.SourceView`'s.
+        source, target: (B, N, 2), the same points in both frames, crop units; NaN where they are not known.
+
+    Returns:
+        Scalar; 0 with gradient where nothing is known in both.
+    """
+    known = (source + target).isfinite().all(-1)
+    source, target = source.nan_to_num(), target.nan_to_num()
+    size = flow.shape[-1]
+    got = sample_points(flow, to_grid_units(target, size))
+    wanted = to_grid_units(source - target, size)
+    return ((got - wanted).abs().sum(-1) * known).sum() / known.sum().clamp_min(1)
 
 
 def _cell_centres(coords: Tensor) -> Tensor:

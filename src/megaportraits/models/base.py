@@ -140,7 +140,8 @@ class BaseModel(nn.Module):
         warp = canonical_to_driver(displacement, motion.pose, size)
         driven = sample(volume, warp)  # v_s->d, eq. 1
         origins = None if identity.source is None else self._origins(identity, warp, size)
-        image, view = self.generator_2d(self.projection(driven), motion.z, identity.source, origins)  # eq. 2
+        change = motion.z - identity.motion.z
+        image, view = self.generator_2d(self.projection(driven), motion.z, identity.source, origins, change)  # eq. 2
         return Output(image[:, :3], image[:, 3:] if self.config.predict_matte else None, displacement, view)
 
     def drive(self, identity: Identity, driver: Tensor) -> Output:

@@ -70,7 +70,7 @@ class Projection(nn.Module):
 
 
 class Modulation(nn.Module):
-    """Each channel scaled and shifted by a linear function of z; starts as the identity."""
+    """Each channel scaled and shifted by a linear function of z, or of z and more; starts as the identity."""
 
     def __init__(self, z: int, channels: int) -> None:
         super().__init__()
@@ -78,17 +78,19 @@ class Modulation(nn.Module):
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
-    def forward(self, x: Tensor, z: Tensor) -> Tensor:
-        """(B, C, H, W) and z (B, n) to (B, C, H, W)."""
-        scale, shift = self.linear(z)[:, :, None, None].chunk(2, 1)
+    def forward(self, x: Tensor, z: Tensor, more: Tensor | None = None) -> Tensor:
+        """(B, C, H, W), z (B, n), and what else scales and shifts (B, 2 C), to (B, C, H, W)."""
+        by = self.linear(z) if more is None else self.linear(z) + more
+        scale, shift = by[:, :, None, None].chunk(2, 1)
         return x * (1 + scale) + shift
 
 
 class Generator2D(nn.Module):
     """G_2D: 8 ResBlock2Ds at the volume's resolution, three upsampling blocks, 3x3 convolution, sigmoid.
 
-    Three options are ours. With `expression_in_generator` z reaches G_2D directly: a volume with cells of a centimetre
-    moves lips, but lids close within one cell. With `source_skip` every upsampling block also sees the source's pixels
+    Four options are ours. With `expression_in_generator` z reaches G_2D directly: a volume with cells of a centimetre
+    moves lips, but lids close within one cell. With `expression_change` it knows what z differs by from the source's:
+    an eye that is as it was can be copied. With `source_skip` every upsampling block also sees the source's pixels
     moved to the driver's view, and one more output says where they are copied. With `refine_flow` the last block sees
     them moved more finely than the volume can say.
     """
@@ -105,12 +107,22 @@ class Generator2D(nn.Module):
             if config.expression_in_generator
             else None
         )
+        self.changes: nn.ModuleList | None = None
+        if config.expression_change:
+            self.changes = nn.ModuleList(nn.Linear(config.motion.z, 2 * width, bias=False) for width in modulated)
+            for change in self.changes:
+                nn.init.zeros_(change.get_parameter("weight"))
         self.refinement = FlowRefinement(widths[-2], style) if config.source_skip and config.refine_flow else None
         self.up = nn.ModuleList(ResBlock(2, a + extra, b, style) for a, b in itertools.pairwise(widths))
         self.output = OutputHead(2, widths[-1], self.outputs + (1 if config.source_skip else 0), style)
 
     def forward(
-        self, features: Tensor, z: Tensor, source: Tensor | None = None, origins: Tensor | None = None
+        self,
+        features: Tensor,
+        z: Tensor,
+        source: Tensor | None = None,
+        origins: Tensor | None = None,
+        change: Tensor | None = None,
     ) -> tuple[Tensor, SourceView | None]:
         """Projected features to the image, and with a source skip what was copied.
 
@@ -119,19 +131,20 @@ class Generator2D(nn.Module):
             z: (B, n), the driver's expression; only read with `expression_in_generator`.
             source: (B, 3, 8 H, 8 W) in [0, 1]; with a source skip only, as `origins`.
             origins: (B, D, H, W, 3), where in the source's view each voxel comes from, grid units.
+            change: (B, n), z less the source's; only read with `expression_change`. None: nothing has changed.
 
         Returns:
             (B, 3 or 4, 8 H, 8 W) in [0, 1]: RGB and, if configured, alpha.
         """
         x = features
         for index, block in enumerate(self.blocks):
-            x = block(self._modulated(x, z, index))
+            x = block(self._modulated(x, z, change, index))
         moved: Tensor | None = None
         if self.skip is not None:
             assert source is not None and origins is not None, "a source skip needs the source and its origins"
             moved, flow, depth = self.skip(x, source, origins)
         for index, block in enumerate(self.up, len(self.blocks)):
-            x = self._modulated(x, z, index)
+            x = self._modulated(x, z, change, index)
             if self.refinement is not None and source is not None and block is self.up[-1]:
                 flow = self.refinement(x, flow)
                 moved = warp_image(source, flow)
@@ -146,5 +159,8 @@ class Generator2D(nn.Module):
         image = torch.cat([copied * moved + (1 - copied) * painted, alpha], 1)
         return image, SourceView(moved, flow, depth, copied, painted)
 
-    def _modulated(self, x: Tensor, z: Tensor, index: int) -> Tensor:
-        return x if self.modulations is None else self.modulations[index](x, z)
+    def _modulated(self, x: Tensor, z: Tensor, change: Tensor | None, index: int) -> Tensor:
+        if self.modulations is None:
+            return x
+        more = None if self.changes is None or change is None else self.changes[index](change)
+        return self.modulations[index](x, z, more)

@@ -162,6 +162,11 @@ def sample_field(field: Tensor, points: Tensor) -> Tensor:
     return _grid_sample(field.float(), grid.float()).flatten(2).transpose(1, 2).reshape(shape)
 
 
+def sample_points(image: Tensor, points: Tensor) -> Tensor:
+    """The values (B, N, C) of an image (B, C, H, W) at points (B, N, 2), grid units."""
+    return _grid_sample(image.float(), points.float()[:, None])[:, :, 0].transpose(1, 2)
+
+
 def source_to_canonical(displacement: Tensor, pose: Pose, size: tuple[int, int, int]) -> Tensor:
     """Coordinates w_s->: `A(p + d(p))` at every canonical voxel p.
 

@@ -13,7 +13,7 @@ from megaportraits.data.augment import flip
 from megaportraits.errors import TrainingError, WeightsError
 from megaportraits.losses.adversarial import generator_terms, judge
 from megaportraits.losses.contrastive import contrastive_loss
-from megaportraits.losses.correspondence import flow_loss, surface_loss, warp_loss
+from megaportraits.losses.correspondence import flow_loss, landmark_loss, surface_loss, warp_loss
 from megaportraits.losses.foreground import EYES_TO_MOUTH, feature_weight, masked_l1
 from megaportraits.models.base import BaseModel, Identity, Output
 from megaportraits.models.discriminator import Discriminator
@@ -23,7 +23,7 @@ from megaportraits.models.storage import load_base, load_head_pose, load_motion,
 from megaportraits.nn.spectral import add_spectral_norm
 from megaportraits.ops.geometry import geodesic_distance
 from megaportraits.ops.warping import Pose
-from megaportraits.training.features import feature_map
+from megaportraits.training.features import feature_map, visible_irises
 from megaportraits.training.loop import fit
 from megaportraits.training.pairs import run_pairs
 from megaportraits.training.perceptual import PerceptualTerms
@@ -38,7 +38,11 @@ SPECTRAL_PARTS = ("appearance", "embed_z", "warp_source", "generator_3d", "warp_
 """What counts as generators (B.1): all of G_base but E_mtn, which is an encoder of motion and partly pre-trained."""
 
 
-FRESH_PARTS = {"expression_in_generator": "generator_2d.modulations.", "refine_flow": "generator_2d.refinement."}
+FRESH_PARTS = {
+    "expression_in_generator": "generator_2d.modulations.",
+    "expression_change": "generator_2d.changes.",
+    "refine_flow": "generator_2d.refinement.",
+}
 """Options whose layers change nothing at the start, and those layers: weights without them may go on with them."""
 
 
@@ -109,6 +113,7 @@ class BaseStage(nn.Module):
             "copied": w.copied,
             "painted": w.painted,
             "flow": w.flow,
+            "landmarks": w.landmarks,
         }
         return {name: weight for name, weight in weights.items() if weight} | self.perceptual.weights
 
@@ -228,6 +233,9 @@ class BaseStage(nn.Module):
         if w.flow:
             source, target = ((batch[f"{role}_coords"], batch[f"{role}_valid"]) for role in ("source", "target"))
             losses["flow"] = flow_loss(view.flow, source, target, generator)
+        if w.landmarks:
+            marks = [visible_irises(batch[f"{role}_landmarks"]) for role in ("source", "target")]
+            losses["landmarks"] = landmark_loss(view.flow, marks[0], marks[1])
         return losses
 
     def _adversarial(self, prediction: Tensor, target: Tensor) -> Losses:
