@@ -80,7 +80,7 @@ class LossConfig(PictureLossConfig):
     flow: float = 0.0
     """Of the flow along which pixels are copied against the known one (model.source_skip; synthetic clips only)."""
     landmarks: float = 0.0
-    """Of the same flow where the landmarks of eyes, brows and lips are known (model.source_skip; real clips only)."""
+    """Of the same flow where landmarks are known (model.source_skip; real clips only)."""
     surface: float = 0.0
     """Of the visible surface's depth against the known one (with model.source_skip; synthetic clips only)."""
 

@@ -22,10 +22,21 @@ RIGHT_EYE = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144
 LEFT_EYE = (263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249)
 RIGHT_BROW = (70, 63, 105, 66, 107, 46, 53, 52, 65, 55)
 LEFT_BROW = (300, 293, 334, 296, 336, 276, 283, 282, 295, 285)
+MIDLINE = (151, 9, 8, 168, 6, 197, 195, 5, 4, 1, 2, 18, 200, 199, 175)
+"""From the forehead down the nose to the chin."""
+RIGHT_SIDE = (108, 69, 98, 97, 129, 64, 48, 115, 220, 45, 50, 101, 205, 187, 117, 118, 36)
+"""Forehead, wing of the nose, cheek."""
+LEFT_SIDE = (337, 299, 327, 326, 358, 294, 278, 344, 440, 275, 280, 330, 425, 411, 346, 347, 266)
 # fmt: on
 
-FEATURES = (*RIGHT_EYE, *LEFT_EYE, *RIGHT_BROW, *LEFT_BROW, *LIPS, *INNER_LIPS, RIGHT_IRIS, LEFT_IRIS)
-"""What moves with expression and stays in sight of a camera in front; the irises' middles are the last two."""
+FEATURES = (
+    *RIGHT_EYE, *LEFT_EYE, *RIGHT_BROW, *LEFT_BROW, *LIPS, *INNER_LIPS, *MIDLINE, *RIGHT_SIDE, *LEFT_SIDE,
+    RIGHT_IRIS, LEFT_IRIS,
+)  # fmt: skip
+"""What stays in sight of a camera in front: most of it moves with expression, the nose tells how far a head is turned.
+
+The irises' middles are the last two.
+"""
 
 
 def _across(loop: tuple[int, ...]) -> dict[int, int]:
@@ -34,8 +45,10 @@ def _across(loop: tuple[int, ...]) -> dict[int, int]:
     return {point: loop[(half - i) % len(loop)] for i, point in enumerate(loop)}
 
 
-_SIDES = zip((*RIGHT_EYE, *RIGHT_BROW, RIGHT_IRIS), (*LEFT_EYE, *LEFT_BROW, LEFT_IRIS), strict=True)
+_SIDES = zip(
+    (*RIGHT_EYE, *RIGHT_BROW, *RIGHT_SIDE, RIGHT_IRIS), (*LEFT_EYE, *LEFT_BROW, *LEFT_SIDE, LEFT_IRIS), strict=True
+)
 _MIRROR = {a: b for right, left in _SIDES for a, b in ((right, left), (left, right))}
-_MIRROR |= _across(LIPS) | _across(INNER_LIPS)
+_MIRROR |= _across(LIPS) | _across(INNER_LIPS) | {point: point for point in MIDLINE}
 MIRRORED = tuple(FEATURES.index(_MIRROR[point]) for point in FEATURES)
 """For each of `FEATURES` the place in it of its mirror image."""
