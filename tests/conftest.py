@@ -31,6 +31,7 @@ TINY = {
     "refine_flow": True,
     "expression_in_generator": True,
     "expression_change": True,
+    "mirror_hidden": True,
     "appearance": {
         "stem": 4,
         "widths": [6, 8],

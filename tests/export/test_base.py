@@ -61,7 +61,7 @@ def test_graphs_equal_torch_for_people_and_drivers_they_were_not_traced_with(
 def test_the_identity_is_what_the_frame_graph_reads_and_no_more(base_export: ExportReport) -> None:
     encode, drive = (open_graph(base_export.folder / f"{name}.onnx") for name in ("encode", "drive"))
     identity = {name for name in encode.outputs if not name.startswith("motion.pose.")}
-    assert identity == {"volume", "descriptor", "displacement", "source", "motion.z"}  # z tells what has changed
+    assert identity == {"volume", "descriptor", "displacement", "source", "surface", "motion.z"}
     poses = {f"motion.pose.{name}" for name in ("rotation", "translation", "scale")}
     assert set(encode.outputs) == identity | poses
     assert set(drive.inputs) == {"driver", "fine", *identity, *poses}, "where the source's pixels are takes its pose"

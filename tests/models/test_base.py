@@ -8,6 +8,7 @@ from megaportraits.errors import ShapeError
 from megaportraits.models.base import BaseModel
 from megaportraits.models.head_pose import HeadPoseNet
 from megaportraits.models.motion import Motion
+from megaportraits.models.source_skip import Origins
 from megaportraits.nn.adaptive import AdaptiveGroupNorm
 from megaportraits.nn.blocks import BlockStyle, standardize_weight
 
@@ -72,7 +73,7 @@ def test_every_shipped_config_builds_and_keeps_the_canonical_shape(name: str) ->
         model = BaseModel(config)
         v = torch.zeros(1, config.volume_channels, config.volume_depth, config.volume_size, config.volume_size)
         assert model.generator_3d(v).shape == v.shape
-        source, origins = torch.zeros(1, 3, *[config.image_size] * 2), torch.zeros(1, *v.shape[2:], 3)
+        source, origins = torch.zeros(1, 3, *[config.image_size] * 2), Origins(torch.zeros(1, *v.shape[2:], 3))
         skip = (source, origins) if config.source_skip else ()
         assert (
             model.generator_2d(model.projection(v), torch.zeros(1, config.motion.z), *skip)[0].shape[-1]
@@ -112,7 +113,7 @@ def test_depth_order_matters_to_g_2d(tiny_config: ModelConfig) -> None:
     model = randomized(tiny_config)
     volume = torch.randn(1, 4, 6, 8, 8)
     with torch.no_grad():
-        skip = (torch.rand(len(volume), 3, 32, 32), torch.zeros(len(volume), *volume.shape[2:], 3))
+        skip = (torch.rand(len(volume), 3, 32, 32), Origins(torch.zeros(len(volume), *volume.shape[2:], 3)))
         z = torch.rand(len(volume), 12)
         front, _ = model.generator_2d(model.projection(volume), z, *skip)
         back, _ = model.generator_2d(model.projection(volume.flip(2)), z, *skip)

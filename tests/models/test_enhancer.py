@@ -22,7 +22,7 @@ from megaportraits.config import (
 from megaportraits.errors import ShapeError, WeightsError
 from megaportraits.models.base import BaseModel, Output
 from megaportraits.models.enhancer import Enhancer, fine_picture, grow, over, picture_of
-from megaportraits.models.source_skip import SourceView
+from megaportraits.models.source_skip import Flow, SourceView
 from megaportraits.models.storage import enhancer_problem, load_enhancer, save_base, save_enhancer
 
 TINY_HR: dict[str, Any] = {
@@ -56,7 +56,7 @@ def millions(*modules: torch.nn.Module) -> float:
 def view_of(image: torch.Tensor, copied: float) -> SourceView:
     """A view in which nothing moved."""
     flow = torch.zeros(1, 2, *image.shape[2:])
-    return SourceView(image, flow, torch.zeros(1, 4, 4), torch.full_like(image[:, :1], copied), image)
+    return SourceView(image, Flow(flow), torch.zeros(1, 4, 4), torch.full_like(image[:, :1], copied), image)
 
 
 def test_paper_hr_is_e_app_and_g_2d_again_at_twice_the_size() -> None:

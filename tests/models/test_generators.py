@@ -28,7 +28,7 @@ def test_z_reaches_the_generator_once_it_is_learned(tiny_config: ModelConfig, sw
 @torch.no_grad()
 def test_what_changed_of_the_expression_reaches_the_generator_once_it_is_learned(tiny_config: ModelConfig) -> None:
     torch.manual_seed(0)
-    config = tiny_config.model_copy(update={"source_skip": False})
+    config = tiny_config.model_copy(update={"source_skip": False, "mirror_hidden": False})
     generator = BaseModel(config).eval().generator_2d
     features, z = torch.rand(1, config.generator_2d.channels, 8, 8), torch.rand(1, config.motion.z)
     changes = [torch.zeros_like(z), torch.rand_like(z)]

@@ -8,7 +8,7 @@ import torch
 
 from megaportraits.models.base import Output
 from megaportraits.models.hidden import fill_hidden
-from megaportraits.models.source_skip import SourceView
+from megaportraits.models.source_skip import Flow, SourceView
 
 
 def turned(seen_beside: float) -> tuple[Output, torch.Tensor]:
@@ -20,7 +20,7 @@ def turned(seen_beside: float) -> tuple[Output, torch.Tensor]:
     flow[:, 0, :, 20:30] = seen_beside
     source = torch.ones(1, 4, 128, 128)
     source[:, 3, :, 120:] = 0
-    view = SourceView(image, flow, torch.zeros(1, 4, 4), copied, image)
+    view = SourceView(image, Flow(flow), torch.zeros(1, 4, 4), copied, image)
     return Output(image, torch.ones(1, 1, 64, 64), torch.zeros(1), view), source
 
 
@@ -49,9 +49,9 @@ def test_outside_the_person_nothing_is_filled() -> None:
 def test_a_narrow_stripe_is_an_outline_and_stays() -> None:
     output, source = turned(seen_beside=2.0)
     assert output.view is not None
-    flow = torch.zeros_like(output.view.flow)
-    flow[..., 24:25] = output.view.flow[..., 24:25]
-    stripe = replace(output, view=replace(output.view, flow=flow))
+    flow = torch.zeros_like(output.view.flow.direct)
+    flow[..., 24:25] = output.view.flow.direct[..., 24:25]
+    stripe = replace(output, view=replace(output.view, flow=Flow(flow)))
     assert torch.equal(fill_hidden(stripe, source).image[..., :20], output.image[..., :20])
     wide, narrow = (fill_hidden(o, source).image[0, 1, :, 24].mean() for o in (output, stripe))
     assert wide < 0.15 < narrow

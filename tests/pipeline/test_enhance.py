@@ -36,7 +36,7 @@ def test_an_untrained_enhancer_only_enlarges(
     analyzer: FaceAnalyzer, tiny_config: ModelConfig, portrait: np.ndarray, skip: bool
 ) -> None:
     """What it adds starts at zero: the same picture at 64 px, or at the photograph's size with its own detail."""
-    config = tiny_config.model_copy(update={"source_skip": skip})
+    config = tiny_config.model_copy(update={"source_skip": skip, "mirror_hidden": skip})
     plain, finer = (avatar(config, analyzer, hr=hr) for hr in (False, True))
     portraits = [a.encode(portrait) for a in (plain, finer)]
     small, large = (a.render(p, p.motion) for a, p in zip((plain, finer), portraits, strict=True))
@@ -78,7 +78,7 @@ def test_transparent_results_have_the_enhanced_size(
 def test_models_without_a_matte_are_cut_out_after_enhancing(
     analyzer: FaceAnalyzer, tiny_config: ModelConfig, portrait: np.ndarray
 ) -> None:
-    config = tiny_config.model_copy(update={"predict_matte": False, "source_skip": False})
+    config = tiny_config.model_copy(update={"predict_matte": False, "source_skip": False, "mirror_hidden": False})
     finer = avatar(config, analyzer, hr=True)
     rendering = finer.drive(finer.encode(portrait), moved(portrait, 0)[:, 32:224])
     assert rendering.premultiplied.shape == (64, 64, 4)
@@ -99,7 +99,7 @@ def test_the_command_makes_videos_at_the_enhanced_size(
     tmp_path: Path, tiny_config: ModelConfig, portrait: np.ndarray
 ) -> None:
     """A tiny base of 160 px, whose enhancer makes more than the usual 256."""
-    config = tiny_config.model_copy(update={"image_size": 160, "source_skip": False})
+    config = tiny_config.model_copy(update={"image_size": 160, "source_skip": False, "mirror_hidden": False})
     base, hr = tmp_path / "base.safetensors", tmp_path / "hr.safetensors"
     save_base(base, BaseModel(config))
     save_enhancer(hr, Enhancer(tiny(image_size=160)))

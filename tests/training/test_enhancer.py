@@ -22,6 +22,7 @@ from megaportraits.data.photos import PhotoDataset
 from megaportraits.errors import DataError, TrainingError
 from megaportraits.models.base import BaseModel
 from megaportraits.models.enhancer import grow, move_source, over, picture_of
+from megaportraits.models.source_skip import Flow
 from megaportraits.models.storage import load_enhancer, save_base
 from megaportraits.training import checkpoint
 from megaportraits.training.enhancer import EnhancerStage, train_enhancer
@@ -205,7 +206,7 @@ def test_aligned_truth_is_the_source_as_the_base_moved_it(clips: Path, tiny_conf
     aligned = aligned_views(output, views)
     assert aligned.target.shape == views.target.shape and not torch.equal(aligned.target, views.target)
     assert torch.equal(aligned.image["source"], views.image["source"])
-    still = replace(output, view=replace(output.view, flow=torch.zeros_like(output.view.flow)))
+    still = replace(output, view=replace(output.view, flow=Flow(torch.zeros_like(output.view.flow.direct))))
     back = aligned_views(still, views).image["target"] - views.image["source"]
     assert back.abs().mean() < 0.04  # noise of single pixels, resampled: the worst case
 
@@ -215,7 +216,7 @@ def test_a_whole_shift_moves_the_source_without_loss() -> None:
     flow = torch.zeros(1, 2, 16, 16)
     flow[:, 1] = 2 * 3 / 15  # three of the flow's pixels down, twelve of the source's
     soft = torch.nn.functional.avg_pool2d(grow(source, 128), 2)  # what growing and shrinking alone costs
-    assert torch.allclose(move_source(source, flow)[:, :, 4:-16], soft.clamp(0, 1)[:, :, 16:-4], atol=1e-4)
+    assert torch.allclose(move_source(source, Flow(flow))[:, :, 4:-16], soft.clamp(0, 1)[:, :, 16:-4], atol=1e-4)
 
 
 def test_resume_is_exact_and_the_file_is_what_animate_takes(
@@ -245,7 +246,7 @@ def test_resume_is_exact_and_the_file_is_what_animate_takes(
 def test_a_base_without_a_source_skip_trains_the_plain_form(
     clips: Path, tiny_config: ModelConfig, tmp_path: Path
 ) -> None:
-    plain = tiny_config.model_copy(update={"source_skip": False, "predict_matte": False})
+    plain = tiny_config.model_copy(update={"source_skip": False, "mirror_hidden": False, "predict_matte": False})
     save_base(tmp_path / "plain.safetensors", BaseModel(plain))
     config = tiny_run(clips, tmp_path / "plain.safetensors", steps=1, skip=False)
     with pytest.raises(ConfigError, match="needs alpha"):

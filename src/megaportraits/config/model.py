@@ -111,6 +111,8 @@ class ModelConfig(Config):
     """Ours: G_2D may copy the source's pixels along both warps, so that a small volume need not carry them."""
     refine_flow: bool = False
     """Ours: with the source skip, G_2D adds what the volume's cells are too large for: lids, corners of lips."""
+    mirror_hidden: bool = False
+    """Ours: with the source skip, what a turned source hides is copied from where it shows its mirror image."""
     appearance: AppearanceConfig = AppearanceConfig()
     motion: MotionConfig = MotionConfig()
     warp: WarpConfig = WarpConfig()
@@ -123,9 +125,11 @@ class ModelConfig(Config):
         return self.image_size // 2 ** sum(self.appearance.pool)
 
     @model_validator(mode="after")
-    def _change_is_of_expression(self) -> Self:
+    def _adds_to_what_is_on(self) -> Self:
         if self.expression_change and not self.expression_in_generator:
             raise ValueError("expression_change adds to expression_in_generator: switch that on, too")
+        if self.mirror_hidden and not self.source_skip:
+            raise ValueError("mirror_hidden adds to source_skip: switch that on, too")
         return self
 
     @model_validator(mode="after")

@@ -212,7 +212,7 @@ class GraphModel(nn.Module):
         found = Pose(*(tensors[f"motion.pose.{name}"] for name in ("rotation", "translation", "scale")))
         # The graph gives what the frame graph reads; the other fields are nobody's business here.
         values: dict[str, Any] = {field.name: tensors.get(field.name) for field in fields(Identity)}
-        return Identity(**{**values, "motion": Motion(found, torch.zeros(1, 0))})
+        return Identity(**{**values, "motion": Motion(found, tensors.get("motion.z", torch.zeros(1, 0)))})
 
 
 class _Measured(nn.Module):

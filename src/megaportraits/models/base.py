@@ -11,7 +11,7 @@ x_s->d = G_2D(P(v_s->d))                (eq. 2)
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from megaportraits.config import ModelConfig
 from megaportraits.models.appearance import AppearanceEncoder
 from megaportraits.models.generators import Generator2D, Generator3D, Projection
 from megaportraits.models.motion import Motion, MotionEncoder
-from megaportraits.models.source_skip import SourceView
+from megaportraits.models.source_skip import Origins, SourceView
 from megaportraits.models.warp_generator import WarpGenerator
 from megaportraits.nn.blocks import BlockStyle
 from megaportraits.ops.shapes import check_shape
@@ -38,6 +38,7 @@ class Identity:
         motion: the source's own pose and expression.
         displacement: W_s->'s field, (B, 3, D, H, W); zero in the ablation without it.
         source: the photograph itself, (B, 3, S, S); None without a source skip.
+        surface: depth of what it shows, (B, H, W), grid units; None without `mirror_hidden`.
     """
 
     volume: Tensor
@@ -45,6 +46,7 @@ class Identity:
     motion: Motion
     displacement: Tensor
     source: Tensor | None = None
+    surface: Tensor | None = None
 
     def __getitem__(self, index: slice | Tensor) -> Identity:
         def at(value: Tensor | None) -> Tensor | None:
@@ -56,6 +58,7 @@ class Identity:
             self.motion[index],
             self.displacement[index],
             at(self.source),
+            at(self.surface),
         )
 
 
@@ -130,16 +133,13 @@ class BaseModel(nn.Module):
         )
         canonical = sample(volume, source_to_canonical(displacement, motion.pose, size))  # w_s-> o v_s
         kept = source if self.config.source_skip else None
-        return Identity(self._heavy(self.generator_3d, canonical), descriptor, motion, displacement, kept)
+        identity = Identity(self._heavy(self.generator_3d, canonical), descriptor, motion, displacement, kept)
+        return replace(identity, surface=self._own_surface(identity)) if self.config.mirror_hidden else identity
 
     def render(self, identity: Identity, motion: Motion) -> Output:
         """The encoded person with a given motion; run it once per frame."""
-        volume = identity.volume
-        size = (volume.shape[2], volume.shape[3], volume.shape[4])
-        displacement = self._heavy(self.warp_driver, self.embed(motion.z, identity.descriptor))
-        warp = canonical_to_driver(displacement, motion.pose, size)
-        driven = sample(volume, warp)  # v_s->d, eq. 1
-        origins = None if identity.source is None else self._origins(identity, warp, size)
+        driven, warp, displacement = self._driven(identity, motion)
+        origins = None if identity.source is None else self._origins(identity, warp)
         change = motion.z - identity.motion.z
         image, view = self.generator_2d(self.projection(driven), motion.z, identity.source, origins, change)  # eq. 2
         return Output(image[:, :3], image[:, 3:] if self.config.predict_matte else None, displacement, view)
@@ -168,10 +168,29 @@ class BaseModel(nn.Module):
         embedding = self.embed_z(z).unflatten(1, (-1, grid, grid))
         return embedding if descriptor is None else embedding + descriptor
 
-    def _origins(self, identity: Identity, warp: Tensor, size: tuple[int, int, int]) -> Tensor:
-        """w_s-> o w_->d: where in the source the voxels of the driver's view come from, (B, D, H, W, 3), grid units."""
-        moved = warp + sample_field(identity.displacement, warp)
-        return canonical_to_image(moved, identity.motion.pose, size)
+    def _driven(self, identity: Identity, motion: Motion) -> tuple[Tensor, Tensor, Tensor]:
+        """v_s->d (B, C, D, H, W), w_->d (B, D, H, W, 3), and W_->d's field."""
+        volume = identity.volume
+        displacement = self._heavy(self.warp_driver, self.embed(motion.z, identity.descriptor))
+        warp = canonical_to_driver(displacement, motion.pose, (volume.shape[2], volume.shape[3], volume.shape[4]))
+        return sample(volume, warp), warp, displacement  # eq. 1
+
+    def _origins(self, identity: Identity, warp: Tensor) -> Origins:
+        """w_s-> o w_->d: where in the source the voxels of the driver's view come from."""
+        size = (warp.shape[1], warp.shape[2], warp.shape[3])
+
+        def origin(canonical: Tensor) -> Tensor:
+            moved = canonical + sample_field(identity.displacement, canonical)
+            return canonical_to_image(moved, identity.motion.pose, size)
+
+        if identity.surface is None:
+            return Origins(origin(warp))
+        return Origins(origin(warp), origin(warp * warp.new_tensor([-1.0, 1.0, 1.0])), identity.surface)
+
+    @torch.no_grad()
+    def _own_surface(self, identity: Identity) -> Tensor:
+        driven, _, _ = self._driven(identity, identity.motion)
+        return self.generator_2d.visible_depth(self.projection(driven), identity.motion.z)
 
     def _heavy(self, part: nn.Module, x: Tensor) -> Tensor:
         if self.checkpoint_3d and self.training and torch.is_grad_enabled():

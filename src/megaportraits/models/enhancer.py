@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from megaportraits.config import EnhancerConfig
 from megaportraits.errors import ConfigError
 from megaportraits.models.base import Output
-from megaportraits.models.source_skip import copy_large
+from megaportraits.models.source_skip import Flow, copy_large
 from megaportraits.nn.blocks import BlockStyle, OutputHead, ResBlock, make_conv
 from megaportraits.ops.shapes import check_shape
-from megaportraits.ops.warping import warp_image
 
 
 class Enhancer(nn.Module):
@@ -155,19 +154,16 @@ def over(picture: Tensor, color: Tensor) -> Tensor:
     return picture[:, :3] + color * (1 - picture[:, 3:]) if picture.shape[1] == 4 else picture
 
 
-def move_source(source: Tensor, flow: Tensor) -> Tensor:
+def move_source(source: Tensor, flow: Flow) -> Tensor:
     """A source moved along the base model's flow, at its own size; sampled twice as finely, so that it stays sharp.
 
     Args:
         source: (B, C, N, N), the source's head crop.
-        flow: (B, 2, S, S), grid units, order (x, y), of `models.source_skip.SourceView`.
+        flow: of `models.source_skip.SourceView`.
 
     Returns:
         (B, C, N, N) in [0, 1].
     """
-    check_shape(flow, "flow", len(source), 2, "S", "S")
-    small, large = flow.shape[-1], 2 * source.shape[-1]
-    # From units of the flow's pixel centres, over borders at +-1, to units of the finer grid's.
-    unit = (small - 1) / small * large / (large - 1)
-    field = F.interpolate(flow.float() * unit, (large, large), mode="bilinear", align_corners=False)
-    return F.avg_pool2d(warp_image(grow(source, large), field), 2).clamp(0, 1)
+    check_shape(flow.direct, "flow", len(source), 2, "S", "S")
+    large = 2 * source.shape[-1]
+    return F.avg_pool2d(flow.grown(large).move(grow(source, large)), 2).clamp(0, 1)

@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from megaportraits.config import ModelConfig
-from megaportraits.models.source_skip import FlowRefinement, SourceSkip, SourceView
+from megaportraits.models.source_skip import FlowRefinement, Origins, SourceSkip, SourceView
 from megaportraits.nn.blocks import BlockStyle, OutputHead, ResBlock, make_conv
 from megaportraits.ops.resample import downsample_volume, upsample_volume
-from megaportraits.ops.warping import warp_image
 
 
 def _resample(x: Tensor, stride: tuple[int, int, int]) -> Tensor:
@@ -91,8 +90,8 @@ class Generator2D(nn.Module):
     Four options are ours. With `expression_in_generator` z reaches G_2D directly: a volume with cells of a centimetre
     moves lips, but lids close within one cell. With `expression_change` it knows what z differs by from the source's:
     an eye that is as it was can be copied. With `source_skip` every upsampling block also sees the source's pixels
-    moved to the driver's view, and one more output says where they are copied. With `refine_flow` the last block sees
-    them moved more finely than the volume can say.
+    moved to the driver's view, and one more output says where they are copied (`mirror_hidden`: or those of the other
+    side of the head). With `refine_flow` the last block sees them moved more finely than the volume can say.
     """
 
     def __init__(self, config: ModelConfig, style: BlockStyle) -> None:
@@ -121,7 +120,7 @@ class Generator2D(nn.Module):
         features: Tensor,
         z: Tensor,
         source: Tensor | None = None,
-        origins: Tensor | None = None,
+        origins: Origins | None = None,
         change: Tensor | None = None,
     ) -> tuple[Tensor, SourceView | None]:
         """Projected features to the image, and with a source skip what was copied.
@@ -130,24 +129,23 @@ class Generator2D(nn.Module):
             features: (B, channels, H, W).
             z: (B, n), the driver's expression; only read with `expression_in_generator`.
             source: (B, 3, 8 H, 8 W) in [0, 1]; with a source skip only, as `origins`.
-            origins: (B, D, H, W, 3), where in the source's view each voxel comes from, grid units.
+            origins: where in the source's view each voxel comes from.
             change: (B, n), z less the source's; only read with `expression_change`. None: nothing has changed.
 
         Returns:
             (B, 3 or 4, 8 H, 8 W) in [0, 1]: RGB and, if configured, alpha.
         """
-        x = features
-        for index, block in enumerate(self.blocks):
-            x = block(self._modulated(x, z, change, index))
+        x = self._coarse(features, z, change)
         moved: Tensor | None = None
         if self.skip is not None:
             assert source is not None and origins is not None, "a source skip needs the source and its origins"
-            moved, flow, depth = self.skip(x, source, origins)
+            flow, depth = self.skip(x, origins, source.shape[-1])
+            moved = flow.move(source)
         for index, block in enumerate(self.up, len(self.blocks)):
             x = self._modulated(x, z, change, index)
             if self.refinement is not None and source is not None and block is self.up[-1]:
                 flow = self.refinement(x, flow)
-                moved = warp_image(source, flow)
+                moved = flow.move(source)
             x = F.interpolate(x, scale_factor=2, mode="nearest")
             if moved is not None:
                 x = torch.cat([x, F.interpolate(moved, x.shape[-2:], mode="area").to(x.dtype)], 1)
@@ -158,6 +156,17 @@ class Generator2D(nn.Module):
         painted, alpha, copied = x[:, :3], x[:, 3 : self.outputs], x[:, self.outputs :]
         image = torch.cat([copied * moved + (1 - copied) * painted, alpha], 1)
         return image, SourceView(moved, flow, depth, copied, painted)
+
+    def visible_depth(self, features: Tensor, z: Tensor) -> Tensor:
+        """Of the source's own view, whose expression is z: depth of the visible surface, (B, H, W), grid units."""
+        assert self.skip is not None, "only a source skip knows a surface"
+        return self.skip.depth(self._coarse(features, z, None))
+
+    def _coarse(self, features: Tensor, z: Tensor, change: Tensor | None) -> Tensor:
+        x = features
+        for index, block in enumerate(self.blocks):
+            x = block(self._modulated(x, z, change, index))
+        return x
 
     def _modulated(self, x: Tensor, z: Tensor, change: Tensor | None, index: int) -> Tensor:
         if self.modulations is None:

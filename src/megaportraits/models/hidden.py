@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from megaportraits.models.base import Output
-from megaportraits.ops.warping import warp_image
 
 _SHOWN = 0.9
 """A pixel whose surroundings show at least so much of the source's person is free of its background."""
@@ -34,7 +33,7 @@ def fill_hidden(output: Output, source: Tensor) -> Output:
     size = output.image.shape[-1]
     wide = size // 25 | 1  # pixels
     matte = F.interpolate(source[:, 3:], (size, size), mode="area").expand(len(output.image), -1, -1, -1)
-    shown = _eroded(warp_image(matte, output.view.flow), wide)
+    shown = _eroded(output.view.flow.move(matte), wide)
     beside = (1 - shown) * _eroded(output.alpha, size // 42 | 1)
     # What is not wide is an outline that is off by a pixel, and no hidden part.
     hidden = beside * (3 * _dilated(_eroded(beside, wide), 2 * wide - 1)).clamp(0, 1)

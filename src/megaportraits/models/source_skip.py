@@ -3,19 +3,82 @@
 The paper carries every pixel through the volume v_s. A volume small enough for a laptop cannot: it keeps what moves
 where, and the photograph itself keeps the skin. The composed warp says for each voxel of the driver's view where in
 the source it comes from; a softmax along depth picks the visible voxel, which leaves a 2D flow. What happens within
-one cell of the volume, lids and the corners of lips, a finer network adds to it.
+one cell of the volume, lids and the corners of lips, a finer network adds to it. What a turned source hides is often
+seen on the other side of the same head: heads are nearly symmetric.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from megaportraits.nn.blocks import BlockStyle, OutputHead, ResBlock, make_conv
-from megaportraits.ops.warping import identity_grid, warp_image
+from megaportraits.ops.warping import identity_grid, sample_points, warp_image
+
+_BEHIND = 0.06, 0.16
+"""How far behind the source's visible surface a point is surely seen and surely hidden, grid units: 0.9 and 2.5 cm."""
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Where in the source's view the voxels of the driver's view come from.
+
+    Attributes:
+        direct: (B, D, H, W, 3), grid units.
+        mirrored: the same of their mirror images on the head; None without `mirror_hidden`.
+        surface: (B, H, W), depth of the source's own visible surface, grid units; None likewise.
+    """
+
+    direct: Tensor
+    mirrored: Tensor | None = None
+    surface: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Where in the source the pixels of the driver's view are found.
+
+    Attributes:
+        direct: (B, 2, S, S), grid units, order (x, y), for `warp_image`.
+        mirrored: the same of the mirror images of what is seen there; None without `mirror_hidden`.
+        hidden: (B, 1, S, S) in [0, 1], where mirror images count: the source hides the point and shows them. None
+            likewise.
+    """
+
+    direct: Tensor
+    mirrored: Tensor | None = None
+    hidden: Tensor | None = None
+
+    def __getitem__(self, index: slice) -> Flow:
+        mirrored, hidden = (None if x is None else x[index] for x in (self.mirrored, self.hidden))
+        return Flow(self.direct[index], mirrored, hidden)
+
+    def move(self, image: Tensor) -> Tensor:
+        """The source, or what belongs to it, (B, C, S, S), in the driver's view."""
+        moved = warp_image(image, self.direct)
+        if self.mirrored is None or self.hidden is None:
+            return moved
+        return torch.lerp(moved, warp_image(image, self.mirrored), self.hidden)
+
+    def grown(self, size: int) -> Flow:
+        """The same for images of another size."""
+        small = self.direct.shape[-1]
+        # Grid units are those of pixel centres, which lie further out on a finer grid.
+        unit = (small - 1) / small * size / (size - 1)
+        return Flow(
+            grow(self.direct * unit, size, "bilinear"),
+            None if self.mirrored is None else grow(self.mirrored * unit, size, "bilinear"),
+            None if self.hidden is None else grow(self.hidden, size, "bilinear"),
+        )
+
+    def refined(self, residual: Tensor) -> Flow:
+        """With a residual (B, 2, S, S), whose mirror image the mirrored flow gets."""
+        across = residual.new_tensor([-1.0, 1.0])[:, None, None]
+        mirrored = None if self.mirrored is None else self.mirrored + residual * across
+        return replace(self, direct=self.direct + residual, mirrored=mirrored)
 
 
 @dataclass(frozen=True)
@@ -23,15 +86,15 @@ class SourceView:
     """What the source shows of the driver's view.
 
     Attributes:
-        image: (B, 3, S, S) in [0, 1], the source moved.
-        flow: (B, 2, S, S), grid units, order (x, y): `image = warp_image(source, flow)`.
+        image: (B, 3, S, S) in [0, 1], the source moved, `flow.move(source)`.
+        flow: along which.
         depth: (B, H, W), depth of the visible surface at the volume's resolution, grid units.
         copied: (B, 1, S, S) in [0, 1], how much of `image` G_2D took over.
         painted: (B, 3, S, S) in [0, 1], what it painted itself, for the rest.
     """
 
     image: Tensor
-    flow: Tensor
+    flow: Flow
     depth: Tensor
     copied: Tensor
     painted: Tensor
@@ -41,24 +104,55 @@ class SourceView:
 
 
 class SourceSkip(nn.Module):
-    """Visible surface, 2D flow, and the source moved along it; all coordinates stay float32."""
+    """Visible surface and 2D flow; all coordinates stay float32."""
 
     def __init__(self, channels: int, depth: int) -> None:
         super().__init__()
         self.surface = make_conv(2, channels, depth, 1)
 
-    def forward(self, features: Tensor, source: Tensor, origins: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`SourceView`'s image, flow and depth; arguments as `Generator2D.forward`'s."""
-        size, (planes, height, width) = source.shape[-1], origins.shape[1:4]
-        weights = self.surface(features).float().softmax(1)  # (B, D, H, W)
-        planes_z = torch.linspace(-1, 1, planes, device=source.device)
-        depth = (weights * planes_z[:, None, None]).sum(1)
-        origin = (weights[..., None] * origins[..., :2]).sum(1).permute(0, 3, 1, 2)  # (B, 2, H, W)
+    def forward(self, features: Tensor, origins: Origins, size: int) -> tuple[Flow, Tensor]:
+        """Features (B, C, H, W) to the flow of images of a size, and `SourceView`'s depth."""
+        weights = self._weights(features)
+        direct = self._seen(weights, origins.direct)
+        mirrored = hidden = None
+        if origins.mirrored is not None and origins.surface is not None:
+            other = self._seen(weights, origins.mirrored)
+            with torch.no_grad():
+                hidden = _behind(direct, origins.surface) * (1 - _behind(other, origins.surface))
+            mirrored, hidden = self._flow(other, size), grow(hidden, size, "bilinear")
+        return Flow(self._flow(direct, size), mirrored, hidden), self._depth(weights)
+
+    def depth(self, features: Tensor) -> Tensor:
+        """Depth of the visible surface alone, (B, H, W), grid units."""
+        return self._depth(self._weights(features))
+
+    def _weights(self, features: Tensor) -> Tensor:
+        return self.surface(features).float().softmax(1)  # (B, D, H, W)
+
+    @staticmethod
+    def _depth(weights: Tensor) -> Tensor:
+        planes = torch.linspace(-1, 1, weights.shape[1], device=weights.device)
+        return (weights * planes[:, None, None]).sum(1)
+
+    @staticmethod
+    def _seen(weights: Tensor, origins: Tensor) -> Tensor:
+        return (weights[..., None] * origins).sum(1).permute(0, 3, 1, 2)  # (B, 3, H, W)
+
+    @staticmethod
+    def _flow(origin: Tensor, size: int) -> Tensor:
+        height, width = origin.shape[2:]
         here = identity_grid((1, height, width), origin)[0, 0, :, :, :2].permute(2, 0, 1)
         # From units of the volume's voxel centres, over borders at +-1, to units of the image's pixel centres.
         unit = (width - 1) / width * size / (size - 1)
-        flow = F.interpolate((origin - here) * unit, (size, size), mode="bilinear", align_corners=False)
-        return warp_image(source, flow), flow, depth
+        return F.interpolate((origin[:, :2] - here) * unit, (size, size), mode="bilinear", align_corners=False)
+
+
+def _behind(origin: Tensor, surface: Tensor) -> Tensor:
+    """Whether points (B, 3, H, W) lie behind a surface's depth (B, H, W), grid units: (B, 1, H, W) in [0, 1]."""
+    points = origin.flatten(2).transpose(1, 2)  # (B, H W, 3)
+    distance = sample_points(surface[:, None], points[..., :2])[..., 0] - points[..., 2]
+    near, far = _BEHIND
+    return ((distance - near) / (far - near)).clamp(0, 1).reshape(-1, 1, *origin.shape[2:])
 
 
 class FlowRefinement(nn.Module):
@@ -73,10 +167,11 @@ class FlowRefinement(nn.Module):
         self.output = OutputHead(2, channels // 2, 2, style)
         self.output.zero()
 
-    def forward(self, features: Tensor, flow: Tensor) -> Tensor:
-        """Features (B, C, h, w) and the composed warp's flow (B, 2, S, S) to the flow with what it lacks."""
+    def forward(self, features: Tensor, flow: Flow) -> Flow:
+        """Features (B, C, h, w) and the composed warp's flow to the flow with what it lacks."""
         residual = self.reach * torch.tanh(self.output(self.block(features)).float())
-        return flow + F.interpolate(residual, flow.shape[-2:], mode="bilinear", align_corners=False)
+        size = flow.direct.shape[-1]
+        return flow.refined(F.interpolate(residual, (size, size), mode="bilinear", align_corners=False))
 
 
 def copy_large(image: Tensor, source: Tensor, view: SourceView) -> Tensor:
@@ -93,10 +188,10 @@ def copy_large(image: Tensor, source: Tensor, view: SourceView) -> Tensor:
     Returns:
         (B, 3 or 4, L, L) in [0, 1].
     """
-    size, large = image.shape[-1], source.shape[-1]
+    large = source.shape[-1]
     painted = torch.cat([image[:, :3] - view.copied * view.image, image[:, 3:] * (1 - view.copied)], 1)
-    moved = _moved(source, view, size, large, len(image))
-    return (_grow(painted, large, "bicubic") + _grow(view.copied, large, "bilinear") * moved).clamp(0, 1)
+    moved = _moved(source, view, large, len(image))
+    return (grow(painted, large, "bicubic") + grow(view.copied, large, "bilinear") * moved).clamp(0, 1)
 
 
 def transfer_detail(image: Tensor, source: Tensor, view: SourceView) -> Tensor:
@@ -107,17 +202,16 @@ def transfer_detail(image: Tensor, source: Tensor, view: SourceView) -> Tensor:
     size, large = image.shape[-1], source.shape[-1]
     if large == size:
         return image
-    moved = _moved(source, view, size, large, len(image))
+    moved = _moved(source, view, large, len(image))
     coarse = F.interpolate(moved, (size, size), mode="area")
-    detail = moved - _grow(coarse, large, "bicubic")
-    return (_grow(image, large, "bicubic") + _grow(view.copied, large, "bilinear") * detail).clamp(0, 1)
+    detail = moved - grow(coarse, large, "bicubic")
+    return (grow(image, large, "bicubic") + grow(view.copied, large, "bilinear") * detail).clamp(0, 1)
 
 
-def _moved(source: Tensor, view: SourceView, size: int, large: int, count: int) -> Tensor:
-    # Grid units are those of pixel centres, which lie further out on a finer grid.
-    flow = _grow(view.flow * ((size - 1) / size * large / (large - 1)), large, "bilinear")
-    return warp_image(source.expand(count, -1, -1, -1), flow)
+def _moved(source: Tensor, view: SourceView, large: int, count: int) -> Tensor:
+    return view.flow.grown(large).move(source.expand(count, -1, -1, -1))
 
 
-def _grow(x: Tensor, size: int, mode: str) -> Tensor:
+def grow(x: Tensor, size: int, mode: str) -> Tensor:
+    """Images (B, C, S, S) at another size by interpolation."""
     return x if x.shape[-1] == size else F.interpolate(x, (size, size), mode=mode, align_corners=False)

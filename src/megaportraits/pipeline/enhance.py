@@ -10,7 +10,7 @@ from torch import Tensor
 
 from megaportraits.models.base import Output
 from megaportraits.models.enhancer import Enhancer, fine_picture, picture_of, premultiplied
-from megaportraits.models.source_skip import SourceView, transfer_detail
+from megaportraits.models.source_skip import grow, transfer_detail
 
 _PIXELS = 4 * 256 * 256
 """Pixels of the result that go through the enhancer at once: memory does not grow with the batch."""
@@ -44,7 +44,8 @@ def enhance(enhancer: Enhancer, output: Output, source: Tensor) -> Tensor:
     enhanced = _valid(enhanced)
     if output.view is None or source.shape[-1] < _WORTH * size:
         return enhanced
-    view = _grown(output.view, size)
+    copied = grow(output.view.copied, size, "bilinear")
+    view = replace(output.view, flow=output.view.flow.grown(size), copied=copied)
     if enhanced.shape[1] == 3:
         return transfer_detail(enhanced, source, view)
     return premultiplied(transfer_detail(_straight(enhanced), source, view))
@@ -67,13 +68,3 @@ def _resized(source: Tensor, size: int) -> Tensor:
     if source.shape[-1] == size:
         return source
     return F.interpolate(source, (size, size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-
-
-def _grown(view: SourceView, size: int) -> SourceView:
-    """The same flow on a finer grid, whose pixel centres lie further out."""
-    small = view.flow.shape[-1]
-    unit = (small - 1) / small * size / (size - 1)
-    flow, copied = (
-        F.interpolate(x, (size, size), mode="bilinear", align_corners=False) for x in (view.flow * unit, view.copied)
-    )
-    return replace(view, flow=flow, copied=copied)

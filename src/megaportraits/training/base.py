@@ -232,10 +232,10 @@ class BaseStage(nn.Module):
             losses["surface"] = surface_loss(view.depth, batch["target_coords"], batch["target_valid"])
         if w.flow:
             source, target = ((batch[f"{role}_coords"], batch[f"{role}_valid"]) for role in ("source", "target"))
-            losses["flow"] = flow_loss(view.flow, source, target, generator)
+            losses["flow"] = flow_loss(view.flow.direct, source, target, generator)
         if w.landmarks:
             marks = [visible_irises(batch[f"{role}_landmarks"]) for role in ("source", "target")]
-            losses["landmarks"] = landmark_loss(view.flow, marks[0], marks[1])
+            losses["landmarks"] = landmark_loss(view.flow.direct, marks[0], marks[1])
         return losses
 
     def _adversarial(self, prediction: Tensor, target: Tensor) -> Losses:
