@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from megaportraits.config import RunConfig
@@ -28,7 +28,9 @@ from megaportraits.models.warp_generator import WarpGenerator
 from megaportraits.nn.backbones import ResNet
 
 BLOCKS = (VolumeEncoder, DescriptorEncoder, WarpGenerator, Generator3D, Generator2D, ResNet, Discriminator)
-"""Parts that are gathered, and compiled, one by one; the rest of a stage is one part. All are called as modules."""
+"""Parts that are gathered, and compiled, one by one; the rest of a stage is one part. All are called as modules..."""
+CALLED_BY_NAME = "visible_depth"
+"""...but for this method of `Generator2D`, before which its pieces are gathered as well."""
 _MESH = "data_parallel"
 
 
@@ -90,6 +92,8 @@ def shard(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
     for block in reversed(list(_blocks(module))):  # inner ones first
         if block is not module:
             fully_shard(block, mesh=mesh)
+            if hasattr(block, CALLED_BY_NAME):
+                register_fsdp_forward_method(block, CALLED_BY_NAME)
     fully_shard(module, mesh=mesh)
     return module
 
