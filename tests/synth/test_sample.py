@@ -68,6 +68,8 @@ def test_everything_a_face_can_do_occurs(head: MorphableHead, motions: list[Moti
     assert ((left > 0.75) & (right < 0.35)).sum() > 5 and ((right > 0.75) & (left < 0.35)).sum() > 5  # winks
     teeth = coefficient(head, motions, "mouthSmile_L") * coefficient(head, motions, "mouthUpperUp_L")
     assert (teeth > 0.1).mean() > 0.05
+    lips = coefficient(head, motions, "mouthUpperUp_L") + coefficient(head, motions, "mouthLowerDown_L")
+    assert ((lips > 0.8) & (coefficient(head, motions, "jawOpen") < 0.12)).mean() > 0.05  # parted over closed teeth
     for name, above in (("jawOpen", 0.4), ("mouthPucker", 0.4), ("mouthFunnel", 0.4), ("browInnerUp_L", 0.5)):
         assert (coefficient(head, motions, name) > above).mean() > 0.03, name
     for name in ("browDown_R", "eyeWide_L", "mouthLeft", "mouthRight", "cheekPuff_L", "jawLeft", "noseSneer_R"):

@@ -16,7 +16,7 @@ from megaportraits.errors import TrainingError
 from megaportraits.models.storage import load_base
 from megaportraits.training import checkpoint
 from megaportraits.training.base import train_base
-from megaportraits.training.strategy import compile_blocks, lay_channels_last, make_fabric, whole
+from megaportraits.training.strategy import compile_blocks, lay_channels_last, make_fabric, precision_of, whole
 from tests.training.test_adversarial import ON
 from tests.training.test_scale import ENVIRONMENT, command, written
 from tests.training.test_training import stage_and_batch, tiny_run
@@ -88,6 +88,29 @@ def test_sharded_processes_train_what_one_process_trains_and_share_its_checkpoin
 def test_half_precision_with_a_scaler_is_refused_where_it_cannot_be_sharded() -> None:
     with pytest.raises(TrainingError, match="got 16-mixed"):
         make_fabric(RunConfig(strategy="fsdp", precision="16-mixed"))
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "processor", "cuda", "expected"),
+    [
+        ("cpu", "AVX512", None, "bf16-mixed"),
+        ("cpu", "AVX2", None, "32-true"),
+        ("cpu", "AVX2", True, "32-true"),  # a GPU that the run does not use
+        ("auto", "AVX2", True, "bf16-mixed"),
+        ("auto", "AVX512", False, "32-true"),  # an old GPU
+        ("auto", "AVX512", None, "bf16-mixed"),
+        ("mps", "AVX512", None, "32-true"),
+    ],
+)
+def test_precision_is_chosen_by_what_computes(
+    accelerator: str, processor: str, cuda: bool | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: processor)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda is not None)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bool(cuda))
+    settings = RunConfig(accelerator=accelerator, precision="auto")
+    assert precision_of(settings) == expected
+    assert precision_of(settings.model_copy(update={"precision": "16-mixed"})) == "16-mixed"
 
 
 def test_what_is_not_cut_stays_itself() -> None:

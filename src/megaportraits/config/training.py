@@ -115,7 +115,8 @@ class RunConfig(Config):
     """How a run behaves."""
 
     seed: int = 0
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "auto"] = "32-true"
+    """auto: bf16-mixed where the machine is fast in it, else 32-true."""
     accelerator: str = "auto"
     devices: int = Field(default=1, ge=1)
     """Processes on each machine."""

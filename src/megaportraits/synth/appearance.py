@@ -82,7 +82,7 @@ def tooth_colour(rgb: npt.NDArray[np.uint8], landmarks: Floats, skin: Floats, sc
     """Colour (3,) of the teeth: what an open mouth shows when it is bright and not red, else a guess from the skin."""
     # The whites of the eyes tell the colour of the light.
     tint = 0.5 * np.array([1.05, 1.01, 0.94]) + 0.5 * sclera / max(float(sclera.mean()), 1e-3)
-    guess = np.clip(tint * (0.25 + 0.75 * skin.mean()) * 0.9, 0, 0.9)
+    guess = np.clip(tint * (0.25 + 0.75 * skin.mean()) * 0.8, 0, 0.9)
     shown = rgb[mouth_opening(landmarks, rgb.shape[0]) > 0].astype(np.float32) / 255
     if len(shown) > 25 and np.linalg.norm(landmarks[13] - landmarks[14]) > 4:
         brightness = shown.mean(1)

@@ -46,6 +46,10 @@ LIFTED_RANGE = MotionRange()
 CG_RANGE = MotionRange(yaw=(20.0, 45.0), pitch=(8.0, 20.0), roll=(8.0, 20.0))
 
 
+SPEECH_SHARE = 0.35
+"""Of moving faces, those whose lips part over closed teeth: jaws alone show hardly any."""
+
+
 def sample_motions(rng: Rng, head: MorphableHead, frames: int, limits: MotionRange = LIFTED_RANGE) -> list[Motion]:
     """Independent motions for the frames of a clip, in no temporal order.
 
@@ -103,6 +107,9 @@ def sample_expression(rng: Rng) -> Weights:
 
 
 def _mouth(rng: Rng, weights: Weights) -> None:
+    if rng.random() < SPEECH_SHARE:
+        _speech(rng, weights)
+        return
     if rng.random() < 0.7:
         weights["jawOpen"] = 0.9 * float(rng.beta(1.1, 1.6))
     kind, strength = rng.random(), float(rng.beta(1.5, 1.5))
@@ -136,6 +143,27 @@ def _mouth(rng: Rng, weights: Weights) -> None:
         _both(rng, weights, "mouthStretch", float(rng.beta(1, 2)))
     if rng.random() < 0.08:
         weights[str(rng.choice(["jawLeft", "jawRight"]))] = 0.6 * float(rng.random())
+
+
+def _speech(rng: Rng, weights: Weights) -> None:
+    """Lips as in talking: they part, round or widen over teeth that are closed or nearly so."""
+    weights["jawOpen"] = 0.22 * float(rng.beta(1, 1.5))
+    upper, lower = (float(v) for v in rng.beta(1.2, 1.6, 2))
+    _both(rng, weights, "mouthUpperUp", upper, one_sided=0.08)
+    _both(rng, weights, "mouthLowerDown", lower, one_sided=0.08)
+    kind, strength = rng.random(), float(rng.beta(1.3, 1.8))
+    if kind < 0.25:
+        weights["mouthFunnel"] = strength
+    elif kind < 0.4:
+        weights["mouthPucker"] = 0.7 * strength
+    elif kind < 0.6:
+        _both(rng, weights, "mouthStretch", strength)
+    elif kind < 0.7:
+        _both(rng, weights, "mouthSmile", 0.7 * strength)
+    elif kind < 0.78:  # f and v
+        weights["mouthRollLower"] = strength
+    if rng.random() < 0.2:
+        weights["mouthShrugUpper"] = 0.6 * float(rng.random())
 
 
 def _eyes(rng: Rng, weights: Weights) -> None:
