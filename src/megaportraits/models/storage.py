@@ -22,6 +22,7 @@ from megaportraits.config import (
     parse_config,
 )
 from megaportraits.errors import WeightsError
+from megaportraits.media.files import commit_stage
 from megaportraits.models.base import BaseModel
 from megaportraits.models.enhancer import Enhancer
 from megaportraits.models.gaze import GazeNet
@@ -221,8 +222,8 @@ def _save(path: Path, kind: str, model: nn.Module, config: Config, notes: dict[s
     metadata = {"kind": kind, "config": config.model_dump_json(), **(notes or {})}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    save_file(tensors, partial, metadata=metadata)
-    partial.replace(path)
+    save_file(tensors, partial, metadata=metadata)  # readable by its owner alone
+    commit_stage(partial, path)
 
 
 def _read(path: Path, kind: str, schema: type[C]) -> tuple[C, dict[str, Tensor]]:
