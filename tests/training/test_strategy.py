@@ -16,7 +16,14 @@ from megaportraits.errors import TrainingError
 from megaportraits.models.storage import load_base
 from megaportraits.training import checkpoint
 from megaportraits.training.base import train_base
-from megaportraits.training.strategy import compile_blocks, lay_channels_last, make_fabric, precision_of, whole
+from megaportraits.training.strategy import (
+    compile_blocks,
+    lay_channels_last,
+    lays_channels_last,
+    make_fabric,
+    precision_of,
+    whole,
+)
 from tests.training.test_adversarial import ON
 from tests.training.test_scale import ENVIRONMENT, command, written
 from tests.training.test_training import stage_and_batch, tiny_run
@@ -136,12 +143,19 @@ def test_compiled_parts_give_the_same_losses_and_gradients_under_the_same_names(
     near(others, gradients)
 
 
+def test_channels_last_is_refused_where_it_crashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    with pytest.raises(TrainingError, match="channels_last"):
+        lay_channels_last(torch.nn.Conv2d(3, 3, 3), torch.device("cpu"))
+
+
+@pytest.mark.skipif(not lays_channels_last(torch.device("cpu")), reason="refused on this processor")
 def test_channels_last_changes_no_loss_and_no_gradient(clips: Path) -> None:
     found = []
     for lays in (False, True):
         stage, batch = stage_and_batch(clips, **ON)
         if lays:
-            lay_channels_last(stage)
+            lay_channels_last(stage, torch.device("cpu"))
         losses = stage("generator", batch, 2, torch.Generator().manual_seed(0))
         torch.stack(list(losses.values())).sum().backward()
         found.append((losses, {n: p.grad for n, p in stage.named_parameters() if p.grad is not None}))

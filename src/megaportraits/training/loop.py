@@ -190,7 +190,7 @@ class Job:
         mesh = mesh_of(fabric)
         spare = None if mesh is None else copy.deepcopy(average.module)
         if config.run.channels_last:
-            lay_channels_last(stage)
+            lay_channels_last(stage, fabric.device)
         if config.run.compile:
             compile_blocks(stage)
         module = fabric.setup_module(stage)

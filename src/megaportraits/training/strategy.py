@@ -126,8 +126,21 @@ def compile_blocks(module: nn.Module, *, backend: str = "inductor") -> int:
     return len(blocks)
 
 
-def lay_channels_last(module: nn.Module) -> None:
-    """Lay out the weights of 2D convolutions pixel by pixel, in place; their images follow them."""
+def lays_channels_last(device: torch.device) -> bool:
+    """Whether `run.channels_last` is safe on a device of this machine."""
+    return device.type != "cpu" or torch.backends.cpu.get_cpu_capability() != "AVX2"
+
+
+def lay_channels_last(module: nn.Module, device: torch.device) -> None:
+    """Lay out the weights of 2D convolutions pixel by pixel, in place, for a run on a device; their images follow them.
+
+    Raises:
+        TrainingError: the device is a processor without AVX-512, where torch 2.14 spoils the heap in backward passes.
+    """
+    if not lays_channels_last(device):
+        raise TrainingError(
+            "run.channels_last can crash on a processor without AVX-512", fix="Set run.channels_last=false."
+        )
     for parameter in module.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
