@@ -68,7 +68,7 @@ def make_fabric(settings: RunConfig) -> Fabric:
 def precision_of(settings: RunConfig) -> Any:
     """A run's precision, with "auto" settled for its accelerator on this machine.
 
-    A processor without AVX-512 convolves bfloat16 some seventy times slower than float32 (oneDNN has no kernels for it).
+    A processor without AVX-512 convolves bfloat16 some seventy times slower than float32 (oneDNN lacks kernels).
     """
     if settings.precision != "auto":
         return settings.precision
