@@ -22,7 +22,7 @@ demo: setup
 
 test: setup
 	$(BIN)/megaportraits weights pull
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

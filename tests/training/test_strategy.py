@@ -120,6 +120,15 @@ def test_precision_is_chosen_by_what_computes(
     assert precision_of(settings.model_copy(update={"precision": "16-mixed"})) == "16-mixed"
 
 
+@pytest.mark.parametrize(("processor", "expected"), [("AVX512", "bf16-mixed"), ("AVX2", "32-true")])
+def test_a_run_gets_the_precision_that_was_chosen(
+    processor: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: processor)
+    fabric = make_fabric(RunConfig(accelerator="cpu", precision="auto"))
+    assert fabric.strategy.precision.precision == expected
+
+
 def test_what_is_not_cut_stays_itself() -> None:
     state = {"a": torch.ones(2), "b": [{"c": 1}]}
     assert whole(state)["a"] is state["a"] and whole(state, keep=False) == state

@@ -58,7 +58,7 @@ def make_fabric(settings: RunConfig) -> Fabric:
         accelerator=settings.accelerator,
         devices=settings.devices,
         num_nodes=settings.nodes,
-        precision=settings.precision,
+        precision=precision_of(settings),
         strategy=strategy,
     )
     fabric.launch()
