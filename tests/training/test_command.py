@@ -73,3 +73,18 @@ def test_paths_are_taken_as_they_are_whatever_yaml_would_make_of_them(text: str)
     assert load_config(TrainBaseConfig, "nano", data_paths(text)).data.path == text
     assert load_config(TrainGazeConfig, "gaze-nano", [("data.labels", text)]).data.labels == text
     assert load_config(TrainEnhancerConfig, "nano-hr", [("base", text)]).base == text
+
+
+@pytest.mark.parametrize(
+    ("stage", "file"),
+    [("base", "base"), ("head-pose", "head_pose"), ("gaze", "gaze")],
+)
+def test_a_laptops_recipe_makes_its_first_step_as_the_readme_calls_it(
+    stage: str, file: str, clips: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    small = ["optim.batch_size=2", "run.tensorboard=false", "data.workers=0"]
+    steps = ["epochs=1"] if stage == "gaze" else ["optim.steps=1"]
+    result = train(stage, "--data", clips, "--out", out, *(word for s in (*small, *steps) for word in ("--set", s)))
+    assert result.exit_code == 0, result.output
+    assert (out / f"{file}.safetensors").is_file()
