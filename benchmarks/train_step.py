@@ -4,7 +4,7 @@
     python benchmarks/train_step.py --config base-512 --batch 2 --repeat 1 --settings bf16-mixed+checkpoint
 
 A setting is a precision, and any of +channels-last (how images lie in memory), +compile (`torch.compile` of the heavy
-parts) and +checkpoint (the 3D parts are computed again in the backward pass).
+parts) and +checkpoint (the 3D parts are computed again in the backward pass). The default is all that run here.
 
 Every setting is a fresh process, so that its peak is its own. Batches are random pixels, and networks whose weights
 are not here (VGG19, VGGFace, a trained gaze network) have random ones: they cost what the real ones cost. The
@@ -39,6 +39,7 @@ from megaportraits.ops.geometry import rotation_from_6d
 from megaportraits.training import perceptual
 from megaportraits.training.base import BaseStage
 from megaportraits.training.loop import Job
+from megaportraits.training.strategy import lays_channels_last
 
 OPTIONS = {"channels-last": "run.channels_last", "compile": "run.compile", "checkpoint": "run.checkpoint_3d"}
 SETTINGS = tuple(p + o for p in ("32-true", "bf16-mixed") for o in ("", *(f"+{name}" for name in OPTIONS)))
@@ -105,6 +106,12 @@ def measure(config: str, batch: int, repeat: int, name: str) -> dict[str, Any]:
     return {"seconds": min(seconds), "first": seconds[0], "gigabytes": peak, "losses": losses}
 
 
+def here() -> list[str]:
+    """The settings that this machine can run."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return [name for name in SETTINGS if "channels-last" not in name or lays_channels_last(device)]
+
+
 def setting(text: str) -> str:
     """A setting of the command line, checked."""
     precision, *options = text.split("+")
@@ -119,7 +126,7 @@ def main() -> None:
     parser.add_argument("--config", default="nano")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repeat", type=int, default=3, help="steps; the fastest counts")
-    parser.add_argument("--settings", nargs="+", default=list(SETTINGS), type=setting)
+    parser.add_argument("--settings", nargs="+", default=here(), type=setting)
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.inside:

@@ -26,6 +26,10 @@ def test_a_step_with_every_loss_of_the_paper_is_measured(tmp_path: Path, monkeyp
     config = {"extends": "base-256", "model": TINY | {"predict_matte": False}, "discriminator": {"scales": 2}}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config | {"loss": {"perceptual_scales": 2}}))
     assert len(benchmark.SETTINGS) == 8 and all(benchmark.setting(name) == name for name in benchmark.SETTINGS)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+        assert set(benchmark.SETTINGS) - set(benchmark.here()) == {"32-true+channels-last", "bf16-mixed+channels-last"}
     with pytest.raises(benchmark.argparse.ArgumentTypeError, match="not a precision"):
         benchmark.setting("32-true+magic")
     layout = "+channels-last" if lays_channels_last(torch.device("cpu")) else ""  # refused without AVX-512
