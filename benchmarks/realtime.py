@@ -37,6 +37,7 @@ from megaportraits.live.engines import Engine, GraphBase, GraphStudent, Setting,
 from megaportraits.media import VideoReader
 from megaportraits.models.storage import find_student
 from megaportraits.ops.geometry import HeadPose
+from megaportraits.ops.precision import fast_in_bfloat16
 from megaportraits.pipeline import Avatar, Portrait, Rendering
 from megaportraits.pipeline.demo import demo_driver, demo_portrait
 from megaportraits.pipeline.driver import DriverFrame, HeadFollower
@@ -75,10 +76,15 @@ class Compiled:
         return self._engine.draw(head, pose, blendshapes)
 
 
+def torch_precisions() -> list[str]:
+    """Those in which torch is not hopelessly slow on this processor."""
+    return ["float32", *(["bfloat16"] if fast_in_bfloat16(torch.device("cpu")) else [])]
+
+
 def base_ways(avatar: Avatar, weights: str, portrait: Portrait, folder: Path, threads: int) -> list[Way]:
     """The base model in every runtime, and with its enhancer if there is one."""
     ways = []
-    for precision in ("float32", "bfloat16"):
+    for precision in torch_precisions():
         setting = Setting("torch", precision, threads)
         ways.append(Way(f"base, torch {precision}", lambda s=setting: TorchBase(avatar, portrait, s)))
 
@@ -95,7 +101,7 @@ def base_ways(avatar: Avatar, weights: str, portrait: Portrait, folder: Path, th
 def student_ways(weights: Path, folder: Path, threads: int) -> list[Way]:
     """A student in every runtime."""
     ways = []
-    for precision in ("float32", "bfloat16"):
+    for precision in torch_precisions():
         setting = Setting("torch", precision, threads)
         ways.append(Way(f"student, torch {precision}", lambda s=setting: TorchStudent(weights, None, s)))
         ways.append(

@@ -41,7 +41,12 @@ def settings(wish: Wish) -> list[str]:
 
 
 def test_torch_runs_where_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert settings(Wish(device="cpu", threads=2)) == ["torch float32, 2 threads", "torch bfloat16, 2 threads"]
+    both = ["torch float32, 2 threads", "torch bfloat16, 2 threads"]
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
+    assert settings(Wish(device="cpu", threads=2)) == both
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")  # it would take seconds a frame
+    assert settings(Wish(device="cpu", threads=2)) == both[:1]
+    assert settings(Wish(device="cpu", threads=2, precision="bfloat16")) == both[1:]
     with pytest.raises(ConfigError, match="cannot be used"):
         settings(Wish(device="abacus"))
     monkeypatch.setattr(choice, "find_device", torch.device)

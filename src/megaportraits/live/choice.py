@@ -23,6 +23,7 @@ from megaportraits.live.engines import (
 )
 from megaportraits.live.tuning import Candidate, Trial, question, remember, remembered, thread_counts, tune
 from megaportraits.models.storage import find_base
+from megaportraits.ops.precision import fast_in_bfloat16
 from megaportraits.pipeline import Avatar, Portrait
 from megaportraits.pipeline.avatar import find_device
 from megaportraits.pipeline.demo import demo_driver
@@ -218,8 +219,9 @@ def _graphs(
 def _torch(build: Callable[[Setting], Engine], wish: Wish) -> list[Candidate]:
     device = find_device(wish.device)
     if device.type == "cpu":
-        both = ("float32", "bfloat16")
-        return _checked([c for name in both for c in _settings("torch", name, build, wish)], wish)
+        worth = fast_in_bfloat16(device) or wish.precision == "bfloat16"
+        names = ["float32", *(["bfloat16"] if worth else [])]
+        return _checked([c for name in names for c in _settings("torch", name, build, wish)], wish)
     names = ["float32", *(["bfloat16"] if torch.cuda.is_bf16_supported() else [])]
     settings = [Setting("torch", name, wish.threads or thread_counts()[-1], str(device)) for name in names]
     return _checked([Candidate(s, partial(build, s)) for s in settings if wish.allows(s)], wish)

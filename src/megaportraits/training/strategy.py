@@ -26,6 +26,7 @@ from megaportraits.models.discriminator import Discriminator
 from megaportraits.models.generators import Generator2D, Generator3D
 from megaportraits.models.warp_generator import WarpGenerator
 from megaportraits.nn.backbones import ResNet
+from megaportraits.ops.precision import fast_in_bfloat16
 
 BLOCKS = (VolumeEncoder, DescriptorEncoder, WarpGenerator, Generator3D, Generator2D, ResNet, Discriminator)
 """Parts that are gathered, and compiled, one by one; the rest of a stage is one part. All are called as modules..."""
@@ -66,16 +67,13 @@ def make_fabric(settings: RunConfig) -> Fabric:
 
 
 def precision_of(settings: RunConfig) -> Any:
-    """A run's precision, with "auto" settled for its accelerator on this machine.
-
-    A processor without AVX-512 convolves bfloat16 some seventy times slower than float32 (oneDNN lacks kernels).
-    """
+    """A run's precision, with "auto" settled for its accelerator on this machine."""
     if settings.precision != "auto":
         return settings.precision
     if settings.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        fast = fast_in_bfloat16(torch.device("cuda"))
     else:
-        fast = settings.accelerator in ("auto", "cpu") and "AVX512" in torch.backends.cpu.get_cpu_capability()
+        fast = settings.accelerator in ("auto", "cpu") and fast_in_bfloat16(torch.device("cpu"))
     return "bf16-mixed" if fast else "32-true"
 
 
