@@ -57,6 +57,18 @@ def test_the_fastest_that_gives_the_same_picture_wins() -> None:
     assert "differs too much" in problems["wrong"] and problems["broken"] == "refused"
 
 
+def test_what_is_hopelessly_slow_is_left_early() -> None:
+    clock = [0.0]
+    trials = tune(
+        [candidate(clock, "first", 0.010), candidate(clock, "slow", 1.0), candidate(clock, "near", 0.029)],
+        SAMPLE,
+        clock=lambda: clock[0],
+    )
+    assert [trial.setting.runtime for trial in trials] == ["first", "near", "slow"]
+    assert trials[-1].milliseconds == pytest.approx(1000)
+    assert clock[0] == pytest.approx(8 * 0.010 + 4 * 1.0 + 8 * 0.029)
+
+
 def test_nothing_that_works_is_an_error_with_the_reason() -> None:
     def missing() -> Timed:
         raise WeightsError("refused")
