@@ -224,7 +224,7 @@ def test_command_line_refuses_bad_files(
 
 def test_interrupt_leaves_a_playable_file(photo: Path, clip: Path, tiny_weights: Path, tmp_path: Path) -> None:
     pictures = [frame.image for frame in VideoReader(clip)]
-    driver = write_video(tmp_path / "long.mp4", [pictures[0]] * 9000)
+    driver = write_video(tmp_path / "long.mp4", [pictures[0]] * 3000)
     out = tmp_path / "a.mp4"
     command = [sys.executable, "-m", "megaportraits", "animate", photo, driver, "-o", out, "--weights", tiny_weights]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
@@ -234,19 +234,13 @@ def test_interrupt_leaves_a_playable_file(photo: Path, clip: Path, tiny_weights:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     ) as process:
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 60
         while not any(part.stat().st_size for part in tmp_path.glob(".a.*")):  # the first frames are written
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
-        said = b""
-        for _ in range(12):  # as people do: a first Ctrl-C can fall into a library's callback, which loses it
-            process.send_signal(signal.SIGINT)
-            try:
-                said, _ = process.communicate(timeout=15)
-                break
-            except subprocess.TimeoutExpired:
-                continue
-    assert process.returncode == 130, said.decode()
-    assert b"Stopped early" in said
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[0].decode()
+    assert process.returncode == 130, said
+    assert "Stopped early" in said
     assert len(list(VideoReader(out))) >= 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "long.mp4"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -89,8 +90,10 @@ def test_opencvs_threads_are_gone_before_workers_are_forked(
     config = tiny_run(clips, steps=1)
     assert train_base(config.model_copy(update={"data": config.data.model_copy(update={"workers": 1})}), tmp_path) == 1
     assert seen == [1] and set_threads.call_count == 2
+    monkeypatch.setattr(signal, "signal", install := Mock())  # this process goes on hearing Ctrl-C
     loop._quiet_worker(0)
     assert set_threads.call_count == 2
+    install.assert_called_once_with(signal.SIGINT, signal.SIG_IGN)
 
 
 def stage_and_batch(clips: Path, **loss: float) -> tuple[BaseStage, dict[str, torch.Tensor]]:
