@@ -130,6 +130,25 @@ def test_hair_above_the_crop_moves_with_the_head() -> None:
     assert result[71, 142, 0] < 100  # nothing is left where the hair was
 
 
+@pytest.mark.parametrize(("reach", "top"), [(REACH, -1.0), (2.0, -1.6)])
+def test_a_tall_hat_stays_whole_when_the_head_moves_down(reach: float, top: float) -> None:
+    # What stood above the crop comes into it: the network has not seen it and leaves it empty.
+    picture, empty = scenery()
+    picture[round(120 + 50 * top) : 100, 140:160] = 204
+    n = 200
+    e = ((np.arange(n) + 0.5) * 2 / n - 1) * reach
+    x, y = np.meshgrid(e, e)
+    alpha = (np.hypot(x, y) < 0.5) | ((np.abs(x) < 0.6) & (y > 0.4)) | ((np.abs(x) < 0.2) & (y > top) & (y < 0))
+    person = np.dstack([alpha * 204] * 3 + [alpha * 255]).astype(np.uint8)
+    driven = rendering((0.0, 0.3))
+    driven.premultiplied[15:60, 40:60] = (0.8, 0.8, 0.8, 1)  # the part of the hat that was in the crop
+    placement = Placement(picture.shape, CROP, reach)
+    result = placement.paste(picture, empty[placement.window], driven, Surroundings(person, REST, reach))[:, 150, 0]
+    moved = round(120 + 50 * (top + 0.3))
+    assert result[: moved - 4].max() <= 64  # nothing is left where it was
+    assert result[moved + 4 : 150].min() > 190  # and it has no gap
+
+
 def test_without_surroundings_the_crop_fades_into_the_picture() -> None:
     picture = np.full((240, 300, 3), 60, np.uint8)
     placement = Placement(picture.shape, CROP)

@@ -22,8 +22,8 @@ _ANCHOR_ROWS = (0.35, 0.9)
 """Rows, crop units, over which a moved body is led back to where the picture shows it."""
 _ANCHOR_COLUMNS = (0.5, 0.92)
 """The same for columns: shoulders leave the crop at its sides as well as at its bottom."""
-_ANCHOR_REACH = (1.05, 1.38)
-"""Distances from the centre over which everything comes to rest."""
+_ANCHOR_RIM = (0.35, 0.02)
+"""Distances from the window's border over which everything comes to rest."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,14 @@ class Surroundings:
     """The person of a picture around the head crop: what the network never sees, hair above it above all.
 
     Attributes:
-        premultiplied: (n, n, 4) uint8, the person in a square `REACH` times as wide as the head crop; colours
-            times alpha, and alpha.
+        premultiplied: (n, n, 4) uint8, the person in a square around the head crop; colours times alpha, and alpha.
         pose: the person's pose there, in coordinates of the head crop.
+        reach: side of the square, in crop sides.
     """
 
     premultiplied: UInt8
     pose: HeadPose
+    reach: float = REACH
 
 
 class Placement:
@@ -85,7 +86,7 @@ class Placement:
     Args:
         shape: (H, W) of the picture.
         crop: the head crop, in pixels of the picture; it may reach outside.
-        reach: how far the work extends, in crop sides; `REACH` where `Surroundings` are given.
+        reach: how far the work extends, in crop sides; that of `Surroundings` where they are given.
 
     Attributes:
         window: the rows and columns of the picture that are worked on.
@@ -101,11 +102,11 @@ class Placement:
         y = (np.arange(rows.start, rows.stop) + 0.5 - crop.center_y) * (2 / crop.side)
         self._x, self._y = (axis.astype(np.float32) for axis in np.meshgrid(x, y))
         distance = np.maximum(np.abs(self._x), np.abs(self._y))
-        self._weight: Float = 1 - _smoothstep(distance, *_FADE)
+        self._weight = _inside(self._x, self._y)
         sides = _smoothstep(np.abs(self._x), *_ANCHOR_COLUMNS) * _smoothstep(self._y, 0.0, 0.5)
         self._anchored = np.maximum(_smoothstep(self._y, *_ANCHOR_ROWS), sides)
         if reach > 1:
-            self._anchored = np.maximum(self._anchored, _smoothstep(distance, *_ANCHOR_REACH))
+            self._anchored = np.maximum(self._anchored, _smoothstep(distance, *(reach - rim for rim in _ANCHOR_RIM)))
 
     def paste(self, picture: UInt8, plate: UInt8, rendering: Rendering, around: Surroundings | None = None) -> UInt8:
         """A copy of the picture with the driven head in place.
@@ -122,8 +123,12 @@ class Placement:
             layer, keep = self._sample(rendering, self._x, self._y), 1 - self._weight
         else:
             layer = self._sample(rendering, *self._led_back(rendering.pose, around.pose))
-            others = self._carried(around, rendering.pose)
-            layer = cv2.blendLinear(layer, others, self._weight, 1 - self._weight)
+            x, y = self._carried_from(around.pose, rendering.pose)
+            # What comes from outside the crop, as hair above it when the head moves down, the network has not seen.
+            seen = np.minimum(self._weight, _inside(x, y))
+            layer = cv2.blendLinear(
+                layer, _remap(around.premultiplied, x / around.reach, y / around.reach), seen, 1 - seen
+            )
             keep = (1 - self._weight) * self._anchored
         result = picture.copy()
         behind = cv2.multiply(plate, cv2.merge([255 - layer[..., 3]] * 3), scale=1 / 255)
@@ -144,12 +149,16 @@ class Placement:
         x, y = _moved(self._x, self._y, rest, pose)
         return self._x + self._anchored * (x - self._x), self._y + self._anchored * (y - self._y)
 
-    def _carried(self, around: Surroundings, pose: HeadPose) -> UInt8:
-        """The picture's person, moved with the head by the in-plane part of its motion; premultiplied uint8."""
-        back_x, back_y = _moved(self._x, self._y, pose, around.pose)
+    def _carried_from(self, rest: HeadPose, pose: HeadPose) -> tuple[Float, Float]:
+        """Where the picture's person is taken from who moves with the head by the in-plane part of its motion."""
+        back_x, back_y = _moved(self._x, self._y, pose, rest)
         free = 1 - self._anchored
-        x, y = self._x + free * (back_x - self._x), self._y + free * (back_y - self._y)
-        return _remap(around.premultiplied, x / REACH, y / REACH)
+        return self._x + free * (back_x - self._x), self._y + free * (back_y - self._y)
+
+
+def _inside(x: Float, y: Float) -> Float:
+    """1 at crop coordinates well inside the crop, 0 at its border and beyond."""
+    return 1 - _smoothstep(np.maximum(np.abs(x), np.abs(y)), *_FADE)
 
 
 def _moved(x: Float, y: Float, start: HeadPose, end: HeadPose) -> tuple[Float, Float]:

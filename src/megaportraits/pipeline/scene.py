@@ -16,6 +16,8 @@ from megaportraits.pipeline.driver import DriverFrame, HeadView
 from megaportraits.pipeline.options import AnimateOptions, Background
 from megaportraits.pipeline.portrait import Portrait, SourceHead, shrink
 
+_TALL_REACH = 2.0
+"""`REACH` for hats, top knots and big hair that rise beyond it."""
 _LARGEST_SURROUNDINGS = 768
 _LARGEST_DRIVER = 360
 """Sides at which a photo's surroundings, once, and a driver's, in every frame, are worked out at most."""
@@ -65,15 +67,27 @@ class Scene:
     def _prepare_photo(self, head: SourceHead, rest: HeadPose) -> None:
         """The photo, and in a window around the head its person and what stands behind the person."""
         self._photo, crop = shrink(head.photo, head.crop, self._options.max_side)
-        self._placement = Placement(self._photo.shape, crop, REACH)
-        side = int(np.clip(round(crop.side * REACH), 128, _LARGEST_SURROUNDINGS))
-        wide = widened(head.crop)
-        matte = self._matting.matte(head.photo, head.face, wide, side)
-        picture = extract(head.photo, wide, side)
+        reach, matte = self._surrounding_matte(head, crop.side)
+        self._placement = Placement(self._photo.shape, crop, reach)
+        picture = extract(head.photo, widened(head.crop, reach), matte.shape[0])
         person = np.dstack([foreground(picture, matte) * matte[..., None], 255 * matte])
-        self._around = Surroundings(np.rint(person).astype(np.uint8), rest)
+        self._around = Surroundings(np.rint(person).astype(np.uint8), rest, reach)
         plate = background_plate(picture, matte)
-        self._behind = paste(self._photo, plate, widened(crop), grown(matte))[self._placement.window]
+        self._behind = paste(self._photo, plate, widened(crop, reach), grown(matte))[self._placement.window]
+
+    def _surrounding_matte(self, head: SourceHead, crop_side: float) -> tuple[float, npt.NDArray[np.float32]]:
+        """How far around the crop the person has to be known, in crop sides, and the matte there.
+
+        Args:
+            head: the source.
+            crop_side: of the head crop in the picture that is composited into, pixels.
+        """
+        for reach in (REACH, _TALL_REACH):
+            side = int(np.clip(round(crop_side * reach), 128, _LARGEST_SURROUNDINGS))
+            matte = self._matting.matte(head.photo, head.face, widened(head.crop, reach), side)
+            if not rises_beyond(matte, reach):
+                break
+        return reach, matte
 
     def _square_background(self) -> npt.NDArray[np.uint8]:
         if self._options.background is Background.SOURCE:
@@ -110,9 +124,22 @@ def _above_trunk(side: int) -> npt.NDArray[np.float32]:
     return np.clip((_TRUNK[1] - rows) / (_TRUNK[1] - _TRUNK[0]), 0, 1).astype(np.float32)[:, None]
 
 
-def widened(crop: Crop) -> Crop:
-    """A crop `REACH` times as wide."""
-    return Crop(crop.center_x, crop.center_y, crop.side * REACH)
+def rises_beyond(matte: npt.NDArray[np.float32], reach: float) -> bool:
+    """Whether a widened crop's matte shows somebody above the trunk where `Placement` already brings all to rest.
+
+    Args:
+        matte: (n, n) in [0, 1].
+        reach: its side, in crop sides.
+    """
+    e = np.abs((np.arange(matte.shape[0]) + 0.5) * 2 / matte.shape[0] - 1) * reach
+    rim = np.maximum(e[:, None], e[None]) > reach - 0.35
+    rim[matte.shape[0] // 2 :] = False
+    return bool((matte[rim] > 0.5).mean() > 0.005)
+
+
+def widened(crop: Crop, reach: float = REACH) -> Crop:
+    """A crop `reach` times as wide."""
+    return Crop(crop.center_x, crop.center_y, crop.side * reach)
 
 
 def grown(matte: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
