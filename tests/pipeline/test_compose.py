@@ -149,6 +149,18 @@ def test_a_tall_hat_stays_whole_when_the_head_moves_down(reach: float, top: floa
     assert result[moved + 4 : 150].min() > 190  # and it has no gap
 
 
+def test_hair_around_the_crop_turns_with_the_head() -> None:
+    # It hangs 4 cm before the head's axis: a yaw of 30 degrees moves it by 4 sin 30 = 2 cm, 1/8 of half a crop.
+    picture, empty = scenery()
+    picture[40:100, 140:160] = 204
+    surroundings = around().premultiplied.copy()
+    surroundings[:50, 60:80] = (204, 204, 204, 255)
+    turned = Rendering(rendering().premultiplied, HeadPose(euler_to_matrix(30, 0, 0), np.zeros(2), 1.0))
+    placement = Placement(picture.shape, CROP, REACH)
+    result = placement.paste(picture, empty[placement.window], turned, Surroundings(surroundings, REST))
+    assert float(np.flatnonzero(result[69, :, 0] > 130).mean()) + 0.5 == pytest.approx(150 + 50 / 8, abs=1)
+
+
 def test_without_surroundings_the_crop_fades_into_the_picture() -> None:
     picture = np.full((240, 300, 3), 60, np.uint8)
     placement = Placement(picture.shape, CROP)

@@ -22,6 +22,8 @@ _ANCHOR_ROWS = (0.35, 0.9)
 """Rows, crop units, over which a moved body is led back to where the picture shows it."""
 _ANCHOR_COLUMNS = (0.5, 0.92)
 """The same for columns: shoulders leave the crop at its sides as well as at its bottom."""
+_HAIR_CM = (0.0, 0.0, 4.0)
+"""The head point with which the hair around the crop moves: between the crown and the forehead it hangs on."""
 _ANCHOR_RIM = (0.35, 0.02)
 """Distances from the window's border over which everything comes to rest."""
 
@@ -102,7 +104,7 @@ class Placement:
         y = (np.arange(rows.start, rows.stop) + 0.5 - crop.center_y) * (2 / crop.side)
         self._x, self._y = (axis.astype(np.float32) for axis in np.meshgrid(x, y))
         distance = np.maximum(np.abs(self._x), np.abs(self._y))
-        self._weight = _inside(self._x, self._y)
+        self._weight: Float = 1 - _smoothstep(distance, *_FADE)
         sides = _smoothstep(np.abs(self._x), *_ANCHOR_COLUMNS) * _smoothstep(self._y, 0.0, 0.5)
         self._anchored = np.maximum(_smoothstep(self._y, *_ANCHOR_ROWS), sides)
         if reach > 1:
@@ -124,8 +126,8 @@ class Placement:
         else:
             layer = self._sample(rendering, *self._led_back(rendering.pose, around.pose))
             x, y = self._carried_from(around.pose, rendering.pose)
-            # What comes from outside the crop, as hair above it when the head moves down, the network has not seen.
-            seen = np.minimum(self._weight, _inside(x, y))
+            # What comes from above the crop, hair and hats when the head moves down, the network has not seen.
+            seen = self._weight * (1 - _smoothstep(-y, *_FADE))
             layer = cv2.blendLinear(
                 layer, _remap(around.premultiplied, x / around.reach, y / around.reach), seen, 1 - seen
             )
@@ -151,28 +153,26 @@ class Placement:
 
     def _carried_from(self, rest: HeadPose, pose: HeadPose) -> tuple[Float, Float]:
         """Where the picture's person is taken from who moves with the head by the in-plane part of its motion."""
-        back_x, back_y = _moved(self._x, self._y, pose, rest)
+        back_x, back_y = _moved(self._x, self._y, pose, rest, _HAIR_CM)
         free = 1 - self._anchored
         return self._x + free * (back_x - self._x), self._y + free * (back_y - self._y)
 
 
-def _inside(x: Float, y: Float) -> Float:
-    """1 at crop coordinates well inside the crop, 0 at its border and beyond."""
-    return 1 - _smoothstep(np.maximum(np.abs(x), np.abs(y)), *_FADE)
+def _moved(
+    x: Float, y: Float, start: HeadPose, end: HeadPose, pivot: tuple[float, float, float] = (0.0, 0.0, 0.0)
+) -> tuple[Float, Float]:
+    """Where crop points of a head posed like `start` are when it is posed like `end`: shift, zoom and roll.
 
-
-def _moved(x: Float, y: Float, start: HeadPose, end: HeadPose) -> tuple[Float, Float]:
-    """Where crop points of a head posed like `start` are when it is posed like `end`: shift, zoom and roll."""
+    They move along with `pivot`, a head point in centimetres.
+    """
     turned = end.rotation @ start.rotation.T
     angle = np.arctan2(turned[1, 0] - turned[0, 1], turned[0, 0] + turned[1, 1])
     zoom = end.scale / start.scale
     cosine, sine = np.float32(zoom * np.cos(angle)), np.float32(zoom * np.sin(angle))
-    dx, dy = x - np.float32(start.translation[0]), y - np.float32(start.translation[1])
+    before, after = (pose.project(np.array([pivot]))[0].astype(np.float32) for pose in (start, end))
+    dx, dy = x - before[0], y - before[1]
     # Angles are counter-clockwise, but crop coordinates are y down.
-    return (
-        cosine * dx + sine * dy + np.float32(end.translation[0]),
-        cosine * dy - sine * dx + np.float32(end.translation[1]),
-    )
+    return cosine * dx + sine * dy + after[0], cosine * dy - sine * dx + after[1]
 
 
 def side_by_side(*squares: UInt8) -> UInt8:
