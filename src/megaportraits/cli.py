@@ -306,6 +306,9 @@ def synth(
     lifted_share: Annotated[float, typer.Option(help="Share of clips from photographs, 0 to 1.")] = 0.8,
     grey_share: Annotated[float, typer.Option(help="Share of black and white photographs among them.")] = 0.25,
     coords: Annotated[bool, typer.Option(help="Store surface maps, which supervise the warps.")] = True,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Store measured blendshapes, which correct z and may join it.")
+    ] = False,
 ) -> None:
     """Make labelled training clips from photographs and a morphable head; Ctrl-C leaves, the same line goes on."""
     from megaportraits.synth.generate import generate
@@ -323,6 +326,7 @@ def synth(
         lifted_share=lifted_share if portraits else 0.0,
         grey_share=grey_share,
         coords=coords,
+        measure=measure,
     )
     with shard_progress() as on_progress:
         report = generate(settings, out, workers=workers, on_progress=on_progress)

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from megaportraits.data.augment import FEATURES_CM, color_jitter, flip, mirrored_names, random_warp, warp_field
+from megaportraits.faces.landmarks import BLENDSHAPE_NAMES
 from megaportraits.faces.outlines import FEATURES
 from megaportraits.ops.geometry import euler_to_matrix, matrix_to_euler
 from megaportraits.ops.warping import Pose, project
@@ -64,6 +65,14 @@ def test_left_and_right_coefficients_change_places() -> None:
     assert [NAMES[i] for i in mirrored_names(NAMES)] == [
         "jawOpen", "eyeBlink_R", "eyeBlink_L", "jawRight", "jawLeft", "mouthRollUpper",
     ]  # fmt: skip
+
+
+def test_measured_scores_change_sides_by_their_names() -> None:
+    scores = torch.rand(1, len(BLENDSHAPE_NAMES))
+    out = flip({"target_scores": scores}, torch.tensor([True]))["target_scores"][0]
+    at = BLENDSHAPE_NAMES.index
+    assert out[at("mouthSmileLeft")] == scores[0, at("mouthSmileRight")]
+    assert out[at("jawLeft")] == scores[0, at("jawRight")] and out[at("jawOpen")] == scores[0, at("jawOpen")]
 
 
 def test_a_mirrored_head_turns_and_looks_the_other_way() -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from megaportraits.data.clips import ClipRecord, FrameLabels
-from megaportraits.data.pairs import feature_landmarks, other_expression
+from megaportraits.data.pairs import feature_landmarks, measured_scores, other_expression
+from megaportraits.faces.landmarks import BLENDSHAPE_NAMES
 from megaportraits.faces.outlines import FEATURES
 
 
@@ -44,3 +45,15 @@ def test_a_clip_without_landmarks_gives_nan_for_each() -> None:
     points = np.arange(2 * 478, dtype=np.float32).reshape(478, 2)
     known = feature_landmarks(replace(labels, landmarks=points))
     assert known[:2].tolist() == [[66, 67], [492, 493]]  # numbers 33 and 246
+
+
+def test_real_coefficients_are_measured_and_synthetic_ones_are_not() -> None:
+    clip = record([[0.25, 0.5]])
+    assert np.isnan(measured_scores(clip.frames[0], clip)).all()
+    real = measured_scores(clip.frames[0], replace(clip, kind="real"))
+    known = {name: value for name, value in zip(BLENDSHAPE_NAMES, real, strict=True) if not np.isnan(value)}
+    assert known == {"jawOpen": 0.25, "eyeBlinkLeft": 0.5}
+    scores = np.linspace(0, 1, 52, dtype=np.float32)
+    stored = FrameLabels.from_json(replace(clip.frames[0], scores=scores).to_json())
+    np.testing.assert_allclose(measured_scores(stored, clip), scores, atol=1e-5)
+    assert "scores" not in clip.frames[0].to_json()

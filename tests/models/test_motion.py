@@ -1,9 +1,11 @@
-"""The correction of z by measured scores: what it leaves alone, and which way it moves."""
+"""Measured scores: what their correction of z leaves alone, which way it moves, and how they follow z."""
 
 from __future__ import annotations
 
 import torch
 
+from megaportraits.config import ModelConfig
+from megaportraits.models.base import BaseModel
 from megaportraits.models.motion import BlendshapeCorrection
 
 
@@ -32,3 +34,38 @@ def test_unknown_scores_change_nothing_and_each_known_one_moves_z_along_its_own_
 def test_before_it_is_found_the_correction_is_none() -> None:
     z = torch.randn(2, 6)
     assert torch.equal(BlendshapeCorrection(6, 3)(z, torch.rand(2, 3)), z)
+
+
+def seeing_model(config: ModelConfig) -> BaseModel:
+    """A model whose G_2D sees two scores beside z."""
+    torch.manual_seed(0)
+    motion = config.motion.model_copy(update={"blendshapes": ("jawOpen", "mouthUpperUpLeft")})
+    model = BaseModel(config.model_copy(update={"motion": motion, "blendshapes_in_generator": True})).eval()
+    assert model.motion.correction is not None
+    for buffer in model.motion.correction.buffers():
+        buffer.copy_(0.3 * torch.randn_like(buffer))
+    return model
+
+
+def test_scores_follow_the_corrected_z_and_unknown_ones_are_as_it_says(tiny_config: ModelConfig) -> None:
+    model, image = seeing_model(tiny_config), torch.rand(1, 3, 32, 32)
+    correction, n = model.motion.correction, tiny_config.motion.z
+    assert correction is not None
+    both = model.motion(image, torch.tensor([[0.7, torch.nan]])).z.detach()
+    assert both.shape == (1, n + 2) and float(both[0, n]) == torch.tensor(0.7)
+    torch.testing.assert_close(both[:, n + 1], correction.expected(both[:, :n])[:, 1])
+    unknown = model.motion(image, torch.full((1, 2), torch.nan)).z
+    torch.testing.assert_close(model.motion(image).z, unknown)
+    torch.testing.assert_close(unknown[:, n:], correction.expected(unknown[:, :n]))
+
+
+def test_scores_reach_the_pictures_but_not_the_warps(tiny_config: ModelConfig) -> None:
+    model, (source, driver) = seeing_model(tiny_config), torch.rand(2, 1, 3, 32, 32)
+    assert model.generator_2d.modulations is not None
+    for part in model.generator_2d.modulations.parameters():
+        torch.nn.init.normal_(part, std=0.3)
+    identity, motion = model.encode(source), model.motion(driver)
+    other = type(motion)(motion.pose, motion.z + torch.tensor([0.0] * tiny_config.motion.z + [1.0, 0.0]))
+    one, two = model.render(identity, motion), model.render(identity, other)
+    assert torch.equal(one.displacement, two.displacement)
+    assert (one.image - two.image).abs().max() > 1e-4

@@ -14,8 +14,9 @@ import pytest
 
 from megaportraits.data.clips import ClipIndex
 from megaportraits.errors import DataError, FaceError
-from megaportraits.synth.generate import Progress, generate
+from megaportraits.synth.generate import Progress, ShardMaker, generate, sort_portraits
 from megaportraits.synth.head import MorphableHead
+from megaportraits.synth.measure import Scorer
 from megaportraits.synth.plan import SynthSettings, is_validation
 from megaportraits.synth.portraits import Portrait
 
@@ -106,6 +107,23 @@ def test_validation_identities_are_never_trained_on(made: Path) -> None:
     assert not any(is_validation(name) for name in cg)
     held_out = {val.record(i).identity for i in range(len(val)) if val.record(i).kind == "cg"}
     assert all(is_validation(name) for name in held_out)
+
+
+def test_measured_frames_tell_what_a_landmark_network_sees(settings: SynthSettings, tmp_path: Path) -> None:
+    rendered = replace(settings, portraits=None, lifted_share=0.0, clips=4, size=256, measure=True)
+    assert "measure" in rendered.identity() and "measure" not in settings.identity()
+
+    class Looks:
+        def __call__(self, rendering: object) -> np.ndarray:
+            return np.full(52, 0.125, np.float32)
+
+    (tmp_path / "counts").mkdir()
+    maker = ShardMaker(rendered, sort_portraits(rendered, tmp_path), tmp_path, NoReader())
+    assert isinstance(maker.scorer, Scorer)
+    maker.scorer = Looks()  # toy heads have no faces
+    maker.make("train", 0)
+    record = ClipIndex(tmp_path / "train").record(0)
+    assert all(frame.scores is not None and (frame.scores == 0.125).all() for frame in record.frames)
 
 
 def test_a_lost_shard_is_made_again_byte_for_byte(settings: SynthSettings, made: Path) -> None:

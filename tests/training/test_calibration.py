@@ -14,13 +14,14 @@ from typer.testing import CliRunner
 from megaportraits.cli import app
 from megaportraits.config import ModelConfig
 from megaportraits.data.clips import ClipRecord, Frame, FrameLabels, ShardWriter
-from megaportraits.errors import DataError
+from megaportraits.errors import DataError, WeightsError
 from megaportraits.faces.crop import Crop
 from megaportraits.faces.detector import FaceAnalyzer
+from megaportraits.faces.landmarks import BLENDSHAPE_NAMES
 from megaportraits.faces.pose import fit_pose
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import load_base, save_base
-from megaportraits.training.calibration import SCORES, calibrate, fit_correction
+from megaportraits.training.calibration import PAINTED_SCORES, SCORES, calibrate, fit_correction
 from megaportraits.training.readout import measured_scores
 
 
@@ -64,19 +65,24 @@ def test_without_trust_z_stays() -> None:
     assert not fit_correction(z, scores, trust=0)[0].gain.any()
 
 
-def test_training_takes_the_scores_of_real_clips_and_of_no_synthetic_ones() -> None:
-    names = ("jawOpen", "eyeBlink_L", "mouthSmile_L")
-    source, target = torch.rand(2, 2, 5)  # with gaze behind
-    valid = torch.zeros(2, 4, 4, dtype=torch.bool)
-    valid[1, 2, 2] = True  # the second clip knows its surface: it is synthetic
-    batch = {"source_readout": source, "target_readout": target, "source_valid": valid, "target_valid": valid}
-    scores = measured_scores(batch, names, ("eyeBlinkLeft", "jawOpen", "browInnerUp"))
-    assert scores is not None and scores.shape == (4, 3)
-    nan = float("nan")
-    wanted = torch.tensor([[float(r[0, 1]), float(r[0, 0]), nan] for r in (source, target)])
-    torch.testing.assert_close(scores[::2], wanted, equal_nan=True)
-    assert scores[1::2].isnan().all()
-    assert measured_scores(batch, names, ()) is None
+def test_scores_that_do_not_correct_are_expected_all_the_same() -> None:
+    _, z, scores = scene(500)
+    some, _ = fit_correction(z, scores, trust=0.5, correcting=1)
+    alone, _ = fit_correction(z, scores[:, :1], trust=0.5)
+    every, _ = fit_correction(z, scores, trust=0.5)
+    assert not some.gain[:, 1:].any()
+    torch.testing.assert_close(some.gain[:, :1], alone.gain)
+    torch.testing.assert_close(some.expected(z), every.expected(z))
+
+
+def test_training_takes_the_named_scores_of_sources_and_then_of_targets() -> None:
+    source, target = torch.rand(2, 2, len(BLENDSHAPE_NAMES))
+    names = ("eyeBlinkLeft", "jawOpen")
+    scores = measured_scores({"source_scores": source, "target_scores": target}, names)
+    assert scores is not None
+    columns = [BLENDSHAPE_NAMES.index(name) for name in names]
+    assert torch.equal(scores, torch.cat([source, target])[:, columns])
+    assert measured_scores({}, ()) is None
 
 
 @pytest.fixture
@@ -124,6 +130,21 @@ def test_a_calibrated_model_corrects_by_scores_and_is_the_same_without_them(
     kept, first = load_base(again).motion.correction, after.motion.correction
     assert kept is not None and first is not None
     torch.testing.assert_close(kept.gain, first.gain)
+
+
+def test_a_model_that_sees_scores_is_calibrated_with_the_same_ones(
+    faces: Path, tmp_path: Path, tiny_config: ModelConfig
+) -> None:
+    motion = tiny_config.motion.model_copy(update={"blendshapes": (*SCORES, *PAINTED_SCORES)})
+    seeing = tiny_config.model_copy(update={"motion": motion, "blendshapes_in_generator": True})
+    base, out = tmp_path / "base.safetensors", tmp_path / "out.safetensors"
+    save_base(base, BaseModel(seeing))
+    with pytest.raises(WeightsError, match="Calibrate it with the scores that it has learned with"):
+        calibrate(base, str(faces), out, frames=60, trust=0.2)
+    calibrate(base, str(faces), out, frames=60, trust=0.2, more=PAINTED_SCORES)
+    correction = load_base(out).motion.correction
+    assert correction is not None and correction.gain[:, : len(SCORES)].any()
+    assert not correction.gain[:, len(SCORES) :].any()
 
 
 def test_clips_without_faces_and_files_that_exist_are_told(

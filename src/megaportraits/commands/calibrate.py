@@ -19,19 +19,27 @@ def calibrate(
     trust: Annotated[
         float, typer.Option(min=0, help="How far off z is believed to be on new people, as a share of its variance.")
     ] = 0.2,
+    painted: Annotated[
+        bool,
+        typer.Option(
+            "--painted", help="Also prepare the scores that `model.blendshapes_in_generator` lets the generator see."
+        ),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Let measured blendshapes correct what a trained base model sees of jaw, lids and gaze."""
     from megaportraits.media import check_output
     from megaportraits.models.storage import find_base
+    from megaportraits.training.calibration import PAINTED_SCORES
     from megaportraits.training.calibration import calibrate as work
     from megaportraits.training.command import training_part
 
     if out.suffix != ".safetensors":
         raise ConfigError(f"--out: expected a .safetensors file, got {out}", fix="For example -o base.safetensors.")
     check_output(out, overwrite=overwrite, inputs=(find_base(weights),))
+    more = PAINTED_SCORES if painted else ()
     with frame_progress("Calibrating") as advance:
-        explained = work(weights, training_part(data), out, frames=frames, trust=trust, progress=advance)
+        explained = work(weights, training_part(data), out, frames=frames, trust=trust, more=more, progress=advance)
     typer.echo("Share of each score's variance that z knows on these frames:")
     for name, share in explained.items():
         typer.echo(f"  {name:18} {share:.2f}")

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from megaportraits.faces.landmarks import BLENDSHAPE_NAMES
 from megaportraits.faces.outlines import MIRRORED
 from megaportraits.ops.geometry import HEAD_HALF_CM
 from megaportraits.ops.warping import Pose, project, warp_image
@@ -142,7 +143,7 @@ def flip(batch: dict[str, Tensor], which: Tensor, names: Sequence[str] = ()) -> 
 
     Args:
         batch: of `data.pairs` or `data.frames`; keys end in what they are: `image`, `matte`, `rotation`,
-            `translation`, `readout`, `gaze`, `blink`, `landmarks`, `coords`, `valid`. Others stay.
+            `translation`, `readout`, `scores`, `gaze`, `blink`, `landmarks`, `coords`, `valid`. Others stay.
         which: (B,) bool.
         names: the expression coefficients at the head of every `readout`; gaze yaw and pitch follow.
     """
@@ -167,6 +168,8 @@ def _mirror(kind: str, value: Tensor, order: list[int]) -> Tensor | None:
         return value * value.new_tensor(_MIRROR[:2])
     if kind == "blink" and value.ndim > 1:  # of both eyes; the mean of both has no side
         return value.flip(-1)
+    if kind == "scores":
+        return value[:, mirrored_names(BLENDSHAPE_NAMES)]
     if kind == "readout":
         signs = value.new_ones(len(order))
         signs[-2] = -1  # gaze yaw

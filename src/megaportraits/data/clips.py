@@ -52,6 +52,8 @@ class FrameLabels:
         gaze: (2,) float32, yaw and pitch in degrees relative to the head.
         blink: (2,) float32 in [0, 1], the subject's left and right eye.
         landmarks: (478, 2) float32, crop units.
+        scores: (52,) float32 in [0, 1], blendshapes as the landmark network measures them in a synthetic frame, in the
+            order of `faces.landmarks.BLENDSHAPE_NAMES`; real clips have them as their `expression`.
     """
 
     rotation: npt.NDArray[np.float64]
@@ -61,6 +63,7 @@ class FrameLabels:
     gaze: npt.NDArray[np.float32] | None = None
     blink: npt.NDArray[np.float32] | None = None
     landmarks: npt.NDArray[np.float32] | None = None
+    scores: npt.NDArray[np.float32] | None = None
 
     @property
     def pose(self) -> HeadPose:
@@ -68,7 +71,7 @@ class FrameLabels:
         return HeadPose(self.rotation, self.translation, self.scale)
 
     def to_json(self) -> dict[str, Any]:
-        """The frame's entry in `KEY.json`; expression, gaze, blink and landmarks keep five decimals."""
+        """The frame's entry in `KEY.json`; all but the pose keeps five decimals, scores are left out where unknown."""
 
         def rounded(values: npt.NDArray[np.float32] | None) -> list[Any] | None:
             return None if values is None else np.round(values.astype(np.float64), 5).tolist()
@@ -81,7 +84,7 @@ class FrameLabels:
             "gaze": rounded(self.gaze),
             "blink": rounded(self.blink),
             "landmarks": rounded(self.landmarks),
-        }
+        } | ({} if self.scores is None else {"scores": rounded(self.scores)})
 
     @staticmethod
     def from_json(entry: dict[str, Any]) -> FrameLabels:
@@ -99,6 +102,7 @@ class FrameLabels:
             gaze=array("gaze"),
             blink=array("blink"),
             landmarks=array("landmarks"),
+            scores=array("scores"),
         )
 
 

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from megaportraits.data.clips import ClipIndex, ClipRecord, Frame, FrameLabels
 from megaportraits.data.stream import Clips, Layout, StreamIndex, open_clips
 from megaportraits.errors import DataError
+from megaportraits.faces.landmarks import COEFFICIENT_NAMES
 from megaportraits.faces.outlines import FEATURES
 
 _DRAWS = 10
@@ -117,6 +118,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
             "translation": torch.from_numpy(labels.translation.astype(np.float32)),
             "scale": torch.tensor(labels.scale, dtype=torch.float32),
             "readout": torch.from_numpy(readout_labels(labels, record, self.expression_names)),
+            "scores": torch.from_numpy(measured_scores(labels, record)),
             "landmarks": torch.from_numpy(feature_landmarks(labels)),
             "coords": torch.from_numpy(coords),
             "valid": torch.from_numpy(valid),
@@ -167,6 +169,19 @@ def feature_landmarks(labels: FrameLabels) -> npt.NDArray[np.float32]:
     if labels.landmarks is None:
         return np.full((len(FEATURES), 2), np.nan, np.float32)
     return labels.landmarks[list(FEATURES)].astype(np.float32)
+
+
+def measured_scores(labels: FrameLabels, record: ClipRecord) -> npt.NDArray[np.float32]:
+    """(52,): blendshapes as the landmark network measured them, `BLENDSHAPE_NAMES`; NaN where nobody measured.
+
+    The coefficients of real clips are measured, a synthetic clip's are those it was made with.
+    """
+    if labels.scores is not None:
+        return labels.scores.astype(np.float32)
+    if record.kind != "real" or labels.expression is None:
+        return np.full(len(COEFFICIENT_NAMES), np.nan, np.float32)
+    known = dict(zip(record.expression_names, labels.expression, strict=True))
+    return np.array([known.get(name, np.nan) for name in COEFFICIENT_NAMES], np.float32)
 
 
 def readout_labels(labels: Any, record: ClipRecord, names: tuple[str, ...]) -> npt.NDArray[np.float32]:

@@ -163,9 +163,12 @@ class BaseModel(nn.Module):
         return self.drive(self.encode(source), driver)
 
     def embed(self, z: Tensor, descriptor: Tensor | None) -> Tensor:
-        """Z (B, n) as a map, plus e_s: "as inputs we use sums z_s + e_s and z_d + e_s" (A.1)."""
+        """Z (B, n) as a map, plus e_s: "as inputs we use sums z_s + e_s and z_d + e_s" (A.1).
+
+        Scores that follow z are for G_2D alone.
+        """
         grid = self.config.descriptor_grid
-        embedding = self.embed_z(z).unflatten(1, (-1, grid, grid))
+        embedding = self.embed_z(z[:, : self.config.motion.z]).unflatten(1, (-1, grid, grid))
         return embedding if descriptor is None else embedding + descriptor
 
     def _driven(self, identity: Identity, motion: Motion) -> tuple[Tensor, Tensor, Tensor]:

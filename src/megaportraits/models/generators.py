@@ -100,15 +100,14 @@ class Generator2D(nn.Module):
         self.blocks = nn.Sequential(*(ResBlock(2, g.channels, g.channels, style) for _ in range(g.blocks)))
         self.skip = SourceSkip(g.channels, config.volume_depth) if config.source_skip else None
         widths, extra = (g.channels, *g.widths), 3 if config.source_skip else 0
+        told = config.expression_size
         modulated = (*(g.channels for _ in range(g.blocks)), *widths[:-1])
         self.modulations = (
-            nn.ModuleList(Modulation(config.motion.z, width) for width in modulated)
-            if config.expression_in_generator
-            else None
+            nn.ModuleList(Modulation(told, width) for width in modulated) if config.expression_in_generator else None
         )
         self.changes: nn.ModuleList | None = None
         if config.expression_change:
-            self.changes = nn.ModuleList(nn.Linear(config.motion.z, 2 * width, bias=False) for width in modulated)
+            self.changes = nn.ModuleList(nn.Linear(told, 2 * width, bias=False) for width in modulated)
             for change in self.changes:
                 nn.init.zeros_(change.get_parameter("weight"))
         self.refinement = FlowRefinement(widths[-2], style) if config.source_skip and config.refine_flow else None
@@ -127,7 +126,7 @@ class Generator2D(nn.Module):
 
         Args:
             features: (B, channels, H, W).
-            z: (B, n), the driver's expression; only read with `expression_in_generator`.
+            z: (B, `ModelConfig.expression_size`), the driver's expression; only read with `expression_in_generator`.
             source: (B, 3, 8 H, 8 W) in [0, 1]; with a source skip only, as `origins`.
             origins: where in the source's view each voxel comes from.
             change: (B, n), z less the source's; only read with `expression_change`. None: nothing has changed.

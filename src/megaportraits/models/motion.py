@@ -47,7 +47,7 @@ class Motion:
 
 
 class BlendshapeCorrection(nn.Module):
-    """Corrects z by measured blendshape scores s: z + G (s - A z - b). Ours.
+    """Corrects z by measured blendshape scores s: z + G (s - A z - b), and tells scores that were not measured. Ours.
 
     A z + b is what z says the scores should be. A network that was trained on few people reads lips and eyes of others
     less surely than one trained on very many, whose blendshapes are at hand where faces are tracked anyway. A, b and
@@ -70,8 +70,12 @@ class BlendshapeCorrection(nn.Module):
 
     def forward(self, z: Tensor, scores: Tensor) -> Tensor:
         """Z (B, z) and scores (B, count) in [0, 1], NaN where unknown, to the corrected z."""
-        surprise = scores - z @ self.readout.T - self.offset
+        surprise = scores - self.expected(z)
         return z + torch.where(surprise.isnan(), 0, surprise) @ self.gain.T
+
+    def expected(self, z: Tensor) -> Tensor:
+        """What z (B, z) says the scores are, (B, count)."""
+        return z @ self.readout.T + self.offset
 
 
 class MotionEncoder(nn.Module):
@@ -85,6 +89,7 @@ class MotionEncoder(nn.Module):
         self.expression = ResNet(18, m.width, style)
         self.to_z = nn.Linear(self.expression.channels, m.z)
         self.correction = BlendshapeCorrection(m.z, len(m.blendshapes)) if m.blendshapes else None
+        self.joins = config.blendshapes_in_generator
 
     def face_crop(self, image: Tensor, pose: Pose) -> Tensor:
         """The face-centred crop (B.1: "a center crop around the face"), (B, 3, face_size, face_size)."""
@@ -94,10 +99,18 @@ class MotionEncoder(nn.Module):
         """Z (B, n) of an image (B, 3, S, S) whose head has this pose; no gradient goes into the crop's place.
 
         `scores` (B, m) are the config's blendshapes as they were measured, NaN where unknown; None: not measured.
+        With `blendshapes_in_generator` they follow z, (B, n + m), those unknown as z says they should be.
         """
         crop = self.face_crop(image, pose.detach())
         z: Tensor = self.to_z(self.expression(crop).mean((2, 3)))
-        return z if self.correction is None or scores is None else self.correction(z, scores)
+        if self.correction is None:
+            return z
+        z = z if scores is None else self.correction(z, scores)
+        if not self.joins:
+            return z
+        expected = self.correction.expected(z)
+        known = expected if scores is None else torch.where(scores.isnan(), expected, scores.to(expected.dtype))
+        return torch.cat([z, known], 1)
 
     def forward(self, image: Tensor, scores: Tensor | None = None) -> Motion:
         """Image (B, 3, S, S) in [0, 1], a head crop, to its motion; `scores` as for `encode_expression`."""

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from megaportraits.data.clips import ClipRecord, Frame, FrameLabels, ShardWriter, shard_name
 from megaportraits.errors import DataError, FaceError
@@ -34,6 +35,7 @@ from megaportraits.synth.cg import CgCast
 from megaportraits.synth.facexmodel import WHERE
 from megaportraits.synth.head import MorphableHead
 from megaportraits.synth.lift import Lifter
+from megaportraits.synth.measure import Scorer
 from megaportraits.synth.plan import GroupPlan, Pool, SynthSettings
 from megaportraits.synth.portraits import Portrait, PortraitReader
 from megaportraits.synth.sample import CG_RANGE, LIFTED_RANGE, sample_motions
@@ -41,6 +43,8 @@ from megaportraits.synth.show import write_contact_sheet
 from megaportraits.synth.stage import Motion, Rendering
 
 Reader = Callable[[Path], Portrait]
+Measure = Callable[[Rendering], npt.NDArray[np.float32] | None]
+"""A frame's scores, see `measure.Scorer`."""
 _REPLACEMENTS = 50  # photographs tried in place of a failing one
 
 
@@ -72,6 +76,7 @@ class ShardMaker:
         self._lifter = Lifter(self.head) if settings.lifted_share > 0 else None
         self._cast = CgCast(self.head)
         self._reader = reader
+        self.scorer: Measure | None = Scorer() if settings.measure else None
         # A failing photograph is not read twice; lifted ones are large, so only the recent are kept.
         self._failures: dict[str, str] = {}
         self._lifted = lru_cache(maxsize=8)(self._lift)
@@ -104,6 +109,10 @@ class ShardMaker:
                 taken.add(person.identity)
             else:
                 person = self._cast.person(number)
+            renderings = [person.render(m, self.settings.size, coords=self.settings.coords) for m in motions]
+            seen = labels
+            if self.scorer is not None:
+                seen = tuple(replace(x, scores=self.scorer(r)) for x, r in zip(labels, renderings, strict=True))
             record = ClipRecord(
                 key=f"{group.key}-{member}",
                 kind="lifted" if group.lifted else "cg",
@@ -112,10 +121,9 @@ class ShardMaker:
                 size=self.settings.size,
                 fps=0.0,
                 expression_names=self.head.expression_names,
-                frames=labels,
+                frames=seen,
             )
-            renderings = [person.render(m, self.settings.size, coords=self.settings.coords) for m in motions]
-            pairs = zip(renderings, labels, strict=True)
+            pairs = zip(renderings, seen, strict=True)
             yield record, [Frame(r.image, r.matte, label, r.coords, r.valid) for r, label in pairs]
 
     def _photograph(

@@ -35,6 +35,7 @@ class SynthSettings:
         grey_share: share of black and white photographs among the lifted clips.
         min_interocular: pixels between the irises below which a photograph is too small.
         coords: whether frames carry the surface map.
+        measure: whether frames carry blendshapes as the landmark network measures them.
     """
 
     portraits: Path | None
@@ -48,6 +49,7 @@ class SynthSettings:
     grey_share: float = 0.25
     min_interocular: float = 25.0
     coords: bool = True
+    measure: bool = False
 
     def __post_init__(self) -> None:
         wrong = []
@@ -68,6 +70,8 @@ class SynthSettings:
         entries = asdict(self)
         for name in ("portraits", "head", "clips"):
             del entries[name]
+        if not self.measure:  # folders from before there was a choice go on
+            del entries["measure"]
         return entries
 
     def clip_count(self, split: str) -> int:

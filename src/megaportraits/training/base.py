@@ -181,8 +181,12 @@ class BaseStage(nn.Module):
 
     def _expressions(self, batch: Batch, views: Views, source_pose: Pose, driver_pose: Pose) -> Tensor:
         images = torch.cat([views.source_full, views.driver_augmented])
-        scores = measured_scores(batch, self.expression_names, self.config.model.motion.blendshapes)
+        scores = measured_scores(batch, self.config.model.motion.blendshapes)
         return self.model.motion.encode_expression(images, Pose.cat([source_pose, driver_pose]), scores).float()
+
+    def _of_z(self, expression: Tensor) -> Tensor:
+        """Z (B, n) without the measured scores that may follow it, which no loss can change."""
+        return expression[:, : self.config.model.motion.z]
 
     def _generate(self, identity: Identity, motion: Motion, contrasts: bool) -> tuple[Output, Output | None]:
         """x_s->d, and with contrast also x_s*->d, s* the source before it in all processes' batch, in one pass."""
@@ -258,7 +262,9 @@ class BaseStage(nn.Module):
             losses["pose"] = pose_error
         if self.readout is not None:
             labels = torch.cat([batch["source_readout"], batch["target_readout"]])
-            losses["expression"] = readout_loss(self.readout(z), labels, readout_weights(self.expression_names).to(z))
+            losses["expression"] = readout_loss(
+                self.readout(self._of_z(z)), labels, readout_weights(self.expression_names).to(z)
+            )
         if w.warp:
             m = self.config.model
             width = (self.config.run.train_size or m.image_size) * m.volume_size // m.image_size
@@ -274,6 +280,7 @@ class BaseStage(nn.Module):
         assert crossed is not None
         images = torch.cat([output.over(views.target_color), crossed.over(views.target_color)])
         z = self.model.motion.encode_expression(images, Pose.cat([pose, pose])).float()
+        z, z_driver = self._of_z(z), self._of_z(z_driver)
         z_other = previous_sample(z_driver)
         other = previous_sample(batch["identity"]) != batch["identity"]
         share = share_of(other.sum())
@@ -293,7 +300,8 @@ class BaseStage(nn.Module):
 def start_from(model: BaseModel, init: BaseModel) -> None:
     """Take over all weights, the correction of z only where the config names the same scores.
 
-    What an option of `FRESH_PARTS` adds keeps its own, which give the same pictures.
+    What an option of `FRESH_PARTS` adds keeps its own, which give the same pictures. Where `blendshapes_in_generator`
+    is new, its scores begin with the weight zero.
 
     Raises:
         WeightsError: the weights are of another model; it names the values that differ.
@@ -301,6 +309,9 @@ def start_from(model: BaseModel, init: BaseModel) -> None:
     kept = init.config.motion.blendshapes == model.config.motion.blendshapes
     weights = {k: v for k, v in init.state_dict().items() if kept or not k.startswith(CORRECTION)}
     own = model.state_dict()
+    if kept and model.config.blendshapes_in_generator and not init.config.blendshapes_in_generator:
+        more = len(model.config.motion.blendshapes)
+        weights = {k: F.pad(v, (0, more)) if reads_expression(k) else v for k, v in weights.items()}
     fresh = {k: v for k, v in own.items() if k not in weights and k.startswith((CORRECTION, *FRESH_PARTS.values()))}
     wanted = {k: v.shape for k, v in own.items() if k not in fresh}
     if wanted != {k: v.shape for k, v in weights.items()}:
@@ -311,6 +322,11 @@ def start_from(model: BaseModel, init: BaseModel) -> None:
             fix="Set these values of the model section as the weights have them, or start without --init.",
         )
     model.load_state_dict({**weights, **fresh})
+
+
+def reads_expression(key: str) -> bool:
+    """Whether a weight's columns belong to `ModelConfig.expression_size`."""
+    return key.startswith(("generator_2d.modulations.", "generator_2d.changes.")) and key.endswith("weight")
 
 
 def train_base(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from megaportraits.data.frames import FrameDataset
-from megaportraits.errors import DataError
+from megaportraits.errors import DataError, WeightsError
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.faces.landmarks import scores_of
 from megaportraits.losses.foreground import composite
@@ -38,6 +38,32 @@ SCORES = (
     "eyeLookDownLeft",
 )
 """Scores that are measured well and seen first. All 25 that z knows something of made mouths worse."""
+PAINTED_SCORES = (
+    "mouthClose",
+    "mouthFunnel",
+    "mouthPucker",
+    "mouthSmileLeft",
+    "mouthSmileRight",
+    "mouthUpperUpLeft",
+    "mouthUpperUpRight",
+    "mouthLowerDownLeft",
+    "mouthLowerDownRight",
+    "mouthStretchLeft",
+    "mouthStretchRight",
+    "mouthPressLeft",
+    "mouthPressRight",
+    "mouthRollLower",
+    "mouthRollUpper",
+    "browDownLeft",
+    "browDownRight",
+    "browOuterUpLeft",
+    "browOuterUpRight",
+    "eyeSquintLeft",
+    "eyeSquintRight",
+    "eyeLookUpRight",
+    "eyeLookDownRight",
+)
+"""Scores that do not correct z but may follow it into G_2D (`blendshapes_in_generator`): above all, if teeth show."""
 RIDGE = 1e-3
 """Share of the variance of z that is added to its covariance's diagonal."""
 LOOK_SIZE = 256
@@ -56,6 +82,7 @@ def calibrate(
     frames: int,
     trust: float,
     names: tuple[str, ...] = SCORES,
+    more: tuple[str, ...] = (),
     progress: Progress = lambda done, expected: None,
 ) -> dict[str, float]:
     """Write a base model whose z is corrected by measured scores.
@@ -66,27 +93,34 @@ def calibrate(
         out: the .safetensors file to write.
         frames: look at so many.
         trust: see the module; 0 leaves z as it is.
-        names: ARKit's names of the scores.
+        names: ARKit's names of the scores that correct z.
+        more: of those that do not, but that z has to tell where they are not measured; see `blendshapes_in_generator`.
         progress: called with the frames done and expected.
 
     Returns:
         For every score, the share of its variance that z explains on these frames.
 
     Raises:
-        WeightsError: no such weights.
+        WeightsError: no such weights, or their G_2D has learned with other scores.
         DataError: no clips, or faces are found in too few frames.
     """
     before = load_base(weights)
-    z, scores = observe(before, data, names, frames, progress)
-    correction, explained = fit_correction(z, scores, trust=trust)
-    config = before.config
-    model = BaseModel(config.model_copy(update={"motion": config.motion.model_copy(update={"blendshapes": names})}))
+    config, every = before.config, (*names, *more)
+    if config.blendshapes_in_generator and every != config.motion.blendshapes:
+        raise WeightsError(
+            f"{weights}: its G_2D has learned with the scores {', '.join(config.motion.blendshapes)}, not with "
+            f"{', '.join(every)}",
+            fix="Calibrate it with the scores that it has learned with.",
+        )
+    z, scores = observe(before, data, every, frames, progress)
+    correction, explained = fit_correction(z, scores, trust=trust, correcting=len(names))
+    model = BaseModel(config.model_copy(update={"motion": config.motion.model_copy(update={"blendshapes": every})}))
     kept = {k: v for k, v in before.state_dict().items() if not k.startswith("motion.correction.")}
     found = {f"motion.correction.{k}": v for k, v in correction.state_dict().items()}
     model.load_state_dict(kept | found)
     notes = {k: v for k, v in read_notes(find_base(weights)).items() if k not in ("kind", "config")}
     save_base(out, model, notes=notes | {"trust": str(trust)})
-    return dict(zip(names, explained.tolist(), strict=True))
+    return dict(zip(every, explained.tolist(), strict=True))
 
 
 def observe(
@@ -115,7 +149,7 @@ def observe(
                 image[None], (side, side), mode="bicubic", antialias=True, align_corners=False
             )
             with torch.inference_mode():
-                z = model.motion.encode_expression(small.clamp(0, 1), pose)[0]
+                z = model.motion.encode_expression(small.clamp(0, 1), pose)[0, : model.config.motion.z]
             found.append((z.clone(), torch.from_numpy(scores_of(face.blendshapes, names))))
         progress(done + 1, count)
     needed = FEWEST * model.config.motion.z
@@ -127,8 +161,13 @@ def observe(
     return torch.stack([z for z, _ in found]), torch.stack([s for _, s in found])
 
 
-def fit_correction(z: Tensor, scores: Tensor, *, trust: float) -> tuple[BlendshapeCorrection, Tensor]:
-    """The correction that z (N, n) and scores (N, m) ask for, and the share (m,) of each score's variance in z."""
+def fit_correction(
+    z: Tensor, scores: Tensor, *, trust: float, correcting: int | None = None
+) -> tuple[BlendshapeCorrection, Tensor]:
+    """The correction that z (N, n) and scores (N, m) ask for, and the share (m,) of each score's variance in z.
+
+    Only the first `correcting` scores correct; None: all.
+    """
     z, scores = z.double(), scores.double()
     z_mean, score_mean = z.mean(0), scores.mean(0)
     z_off, score_off = z - z_mean, scores - score_mean
@@ -136,8 +175,9 @@ def fit_correction(z: Tensor, scores: Tensor, *, trust: float) -> tuple[Blendsha
     covariance = covariance + RIDGE * covariance.diagonal().mean() * torch.eye(z.shape[1], dtype=z.dtype)
     readout = torch.linalg.solve(covariance, z_off.T @ score_off / len(z)).T  # A
     noise = (score_off - z_off @ readout.T).square().mean(0)  # R
-    error = trust * covariance  # P
-    gain = torch.linalg.solve(readout @ error @ readout.T + noise.diag(), readout @ error).T  # P A^T (A P A^T + R)^-1
+    error, gain = trust * covariance, torch.zeros_like(readout).T  # P
+    used, by = readout[:correcting], noise[:correcting].diag()
+    gain[:, :correcting] = torch.linalg.solve(used @ error @ used.T + by, used @ error).T  # P A^T (A P A^T + R)^-1
     correction = BlendshapeCorrection(z.shape[1], scores.shape[1])
     offset = score_mean - readout @ z_mean  # b
     correction.load_state_dict({"readout": readout.float(), "offset": offset.float(), "gain": gain.float()})

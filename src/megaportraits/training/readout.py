@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from megaportraits.faces.landmarks import BLENDSHAPE_NAMES, COEFFICIENT_NAMES
+from megaportraits.faces.landmarks import BLENDSHAPE_NAMES
 from megaportraits.ops.geometry import geodesic_distance
 from megaportraits.ops.warping import Pose
 
@@ -33,27 +33,14 @@ def readout_loss(predicted: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     return error.sum(1).mean()
 
 
-def measured_scores(
-    batch: dict[str, Tensor], expression_names: tuple[str, ...], scores: tuple[str, ...]
-) -> Tensor | None:
+def measured_scores(batch: dict[str, Tensor], names: tuple[str, ...]) -> Tensor | None:
     """What `MotionEncoder.encode_expression` takes as scores, (2 B, n), of the sources and then of the targets.
-
-    Only real clips' coefficients are measured; a synthetic clip's are those it was made with, which z knows better, so
-    that they count as unknown (NaN). Synthetic clips are those whose surface is known.
 
     Args:
         batch: of `data.pairs`.
-        expression_names: of the labels in the batch.
-        scores: the model's blendshapes, by ARKit's names; none: None comes back.
+        names: the model's blendshapes, by ARKit's names; none: None comes back.
     """
-    if not scores:
+    if not names:
         return None
-    spelled = dict(zip(BLENDSHAPE_NAMES, COEFFICIENT_NAMES, strict=True))
-    labels = torch.cat([batch["source_readout"], batch["target_readout"]])
-    unknown = labels.new_full((len(labels),), float("nan"))
-    columns = [
-        labels[:, expression_names.index(spelled[name])] if spelled[name] in expression_names else unknown
-        for name in scores
-    ]
-    synthetic = torch.cat([batch["source_valid"], batch["target_valid"]]).flatten(1).any(1)
-    return torch.stack(columns, 1).masked_fill(synthetic[:, None], float("nan"))
+    measured = torch.cat([batch["source_scores"], batch["target_scores"]])
+    return measured[:, [BLENDSHAPE_NAMES.index(name) for name in names]]

@@ -1,0 +1,31 @@
+"""Blendshapes as the landmark network measures them in a rendered frame: what a driver's frame will come with."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from megaportraits.faces.detector import FaceAnalyzer
+from megaportraits.synth.stage import Rendering
+
+_LOOK_SIZE = 256
+"""Side at which faces are looked for, pixels: smaller ones are measured less well."""
+_BEHIND = 128
+"""Grey level behind the people."""
+
+
+class Scorer:
+    """Measures frames; one per process."""
+
+    def __init__(self) -> None:
+        self._analyzer = FaceAnalyzer(reject_animals=False)
+
+    def __call__(self, rendering: Rendering) -> npt.NDArray[np.float32] | None:
+        """(52,) scores in [0, 1], `faces.landmarks.BLENDSHAPE_NAMES`; None where no face is found."""
+        alpha = rendering.matte[..., None].astype(np.float32) / 255
+        picture = np.rint(rendering.image * alpha + _BEHIND * (1 - alpha)).astype(np.uint8)
+        if picture.shape[0] < _LOOK_SIZE:
+            picture = np.asarray(cv2.resize(picture, (_LOOK_SIZE, _LOOK_SIZE), interpolation=cv2.INTER_CUBIC), np.uint8)
+        face = next(iter(self._analyzer.detect(picture, thorough=False)), None)
+        return None if face is None else np.clip(face.blendshapes, 0, 1)
