@@ -47,6 +47,11 @@ def test_options_that_would_do_nothing_are_refused(words: tuple[str, ...], refus
         live(*words)
 
 
+def test_a_missing_photograph_is_told_before_a_missing_camera() -> None:
+    with pytest.raises(MediaError, match=r"nobody\.jpg: no such file"):
+        live("--source", "nobody.jpg", "--input", "97")
+
+
 def test_the_face_of_the_photograph_is_chosen(clip: Path, tmp_path: Path) -> None:
     photo = write_image(tmp_path / "photo.png", np.ascontiguousarray(skimage.data.astronaut()))
     with pytest.raises(FaceError, match="at least 2 faces"):

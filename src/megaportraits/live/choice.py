@@ -218,11 +218,10 @@ def _graphs(
 
 def _torch(build: Callable[[Setting], Engine], wish: Wish) -> list[Candidate]:
     device = find_device(wish.device)
+    worth = fast_in_bfloat16(device) or wish.precision == "bfloat16"
+    names = ["float32", *(["bfloat16"] if worth else [])]
     if device.type == "cpu":
-        worth = fast_in_bfloat16(device) or wish.precision == "bfloat16"
-        names = ["float32", *(["bfloat16"] if worth else [])]
         return _checked([c for name in names for c in _settings("torch", name, build, wish)], wish)
-    names = ["float32", *(["bfloat16"] if torch.cuda.is_bf16_supported() else [])]
     settings = [Setting("torch", name, wish.threads or thread_counts()[-1], str(device)) for name in names]
     return _checked([Candidate(s, partial(build, s)) for s in settings if wish.allows(s)], wish)
 

@@ -68,7 +68,7 @@ def live(
     from megaportraits.live.cameras import open_camera
     from megaportraits.live.choice import Wish, choose_engine
     from megaportraits.live.loop import LiveOptions, run_live
-    from megaportraits.media import check_output
+    from megaportraits.media import check_input, check_output
     from megaportraits.models.storage import find_student
     from megaportraits.pipeline import KEY_GREEN, parse_color
     from megaportraits.pipeline.driver import HeadFollower
@@ -85,6 +85,8 @@ def live(
     if output is not None:
         inputs = tuple(path for path in (video, source, file, Path(weights)) if path is not None)
         check_output(output, overwrite=overwrite, inputs=inputs)
+    if source is not None:
+        check_input(source)  # before a camera's light goes on
     options = MotionOptions(motion=MotionMode(motion), scale_from=ScaleFrom(scale_from))
     wish = Wish(runtime, precision, threads, retune, device, options)
     with ExitStack() as stack:
