@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from megaportraits.errors import ConfigError, WeightsError
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.faces.matting import Matting
