@@ -51,7 +51,7 @@ def test_torch_runs_where_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None
         settings(Wish(device="abacus"))
     monkeypatch.setattr(choice, "find_device", torch.device)
     for supported, precisions in ((True, ["float32", "bfloat16"]), (False, ["float32"])):
-        monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda supported=supported: supported)
+        monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda supported=supported, **_: supported)
         assert settings(Wish(device="cuda")) == [f"torch {precision} on cuda" for precision in precisions]
     assert settings(Wish(device="cuda", precision="float32")) == ["torch float32 on cuda"]
 
