@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from megaportraits.data.clips import ClipRecord, FrameLabels
-from megaportraits.data.pairs import feature_landmarks, measured_scores, other_expression
+from megaportraits.data.pairs import feature_landmarks, other_expression, score_labels
 from megaportraits.faces.landmarks import BLENDSHAPE_NAMES
 from megaportraits.faces.outlines import FEATURES
 
@@ -49,11 +49,11 @@ def test_a_clip_without_landmarks_gives_nan_for_each() -> None:
 
 def test_real_coefficients_are_measured_and_synthetic_ones_are_not() -> None:
     clip = record([[0.25, 0.5]])
-    assert np.isnan(measured_scores(clip.frames[0], clip)).all()
-    real = measured_scores(clip.frames[0], replace(clip, kind="real"))
+    assert np.isnan(score_labels(clip.frames[0], clip)).all()
+    real = score_labels(clip.frames[0], replace(clip, kind="real"))
     known = {name: value for name, value in zip(BLENDSHAPE_NAMES, real, strict=True) if not np.isnan(value)}
     assert known == {"jawOpen": 0.25, "eyeBlinkLeft": 0.5}
     scores = np.linspace(0, 1, 52, dtype=np.float32)
     stored = FrameLabels.from_json(replace(clip.frames[0], scores=scores).to_json())
-    np.testing.assert_allclose(measured_scores(stored, clip), scores, atol=1e-5)
+    np.testing.assert_allclose(score_labels(stored, clip), scores, atol=1e-5)
     assert "scores" not in clip.frames[0].to_json()

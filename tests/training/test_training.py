@@ -303,6 +303,15 @@ def test_a_generator_that_begins_to_see_scores_draws_the_same_pictures(tiny_conf
         assert gradient is not None and gradient[:, -2:].abs().min(1).values.max() > 0  # and they can learn
 
 
+def test_a_generator_cannot_see_scores_that_its_start_was_not_calibrated_with(tiny_config: ModelConfig) -> None:
+    def model(*names: str, seeing: bool) -> BaseModel:
+        motion = tiny_config.motion.model_copy(update={"blendshapes": names})
+        return BaseModel(tiny_config.model_copy(update={"motion": motion, "blendshapes_in_generator": seeing}))
+
+    with pytest.raises(WeightsError, match=r"motion.blendshapes: .*jawOpen.* -> .*mouthClose"):
+        start_from(model("jawOpen", "mouthClose", seeing=True), model("jawOpen", seeing=False))
+
+
 def test_weights_of_another_model_are_refused_by_the_values_that_differ(clips: Path, tmp_path: Path) -> None:
     config, start = tiny_run(clips), tmp_path / "start.safetensors"
     motion = config.model.motion.model_copy(update={"z": 10})

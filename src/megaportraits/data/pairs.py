@@ -118,7 +118,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
             "translation": torch.from_numpy(labels.translation.astype(np.float32)),
             "scale": torch.tensor(labels.scale, dtype=torch.float32),
             "readout": torch.from_numpy(readout_labels(labels, record, self.expression_names)),
-            "scores": torch.from_numpy(measured_scores(labels, record)),
+            "scores": torch.from_numpy(score_labels(labels, record)),
             "landmarks": torch.from_numpy(feature_landmarks(labels)),
             "coords": torch.from_numpy(coords),
             "valid": torch.from_numpy(valid),
@@ -171,7 +171,7 @@ def feature_landmarks(labels: FrameLabels) -> npt.NDArray[np.float32]:
     return labels.landmarks[list(FEATURES)].astype(np.float32)
 
 
-def measured_scores(labels: FrameLabels, record: ClipRecord) -> npt.NDArray[np.float32]:
+def score_labels(labels: FrameLabels, record: ClipRecord) -> npt.NDArray[np.float32]:
     """(52,): blendshapes as the landmark network measured them, `BLENDSHAPE_NAMES`; NaN where nobody measured.
 
     The coefficients of real clips are measured, a synthetic clip's are those it was made with.

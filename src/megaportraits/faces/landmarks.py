@@ -42,6 +42,10 @@ COEFFICIENT_NAMES = tuple(
 read-out."""
 
 
+MEASURED_SIZE = 256
+"""Side to which small head crops are enlarged before they are measured, pixels: smaller ones are measured less well."""
+
+
 def scores_of(blendshapes: npt.NDArray[np.float32], names: Sequence[str]) -> npt.NDArray[np.float32]:
     """The named ones of the scores (..., 52), as (..., n)."""
     return blendshapes[..., [BLENDSHAPE_NAMES.index(name) for name in names]]

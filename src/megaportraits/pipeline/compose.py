@@ -24,7 +24,7 @@ _ANCHOR_COLUMNS = (0.5, 0.92)
 """The same for columns: shoulders leave the crop at its sides as well as at its bottom."""
 _HAIR_CM = (0.0, 0.0, 4.0)
 """The head point with which the hair around the crop moves: between the crown and the forehead it hangs on."""
-_ANCHOR_RIM = (0.35, 0.02)
+ANCHOR_RIM = (0.35, 0.02)
 """Distances from the window's border over which everything comes to rest."""
 
 
@@ -108,7 +108,7 @@ class Placement:
         sides = _smoothstep(np.abs(self._x), *_ANCHOR_COLUMNS) * _smoothstep(self._y, 0.0, 0.5)
         self._anchored = np.maximum(_smoothstep(self._y, *_ANCHOR_ROWS), sides)
         if reach > 1:
-            self._anchored = np.maximum(self._anchored, _smoothstep(distance, *(reach - rim for rim in _ANCHOR_RIM)))
+            self._anchored = np.maximum(self._anchored, _smoothstep(distance, *(reach - rim for rim in ANCHOR_RIM)))
 
     def paste(self, picture: UInt8, plate: UInt8, rendering: Rendering, around: Surroundings | None = None) -> UInt8:
         """A copy of the picture with the driven head in place.

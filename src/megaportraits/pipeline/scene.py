@@ -11,7 +11,7 @@ from megaportraits.faces.inpainting import background_plate
 from megaportraits.faces.matting import Matting, foreground
 from megaportraits.media.images import UInt8
 from megaportraits.ops.geometry import HeadPose
-from megaportraits.pipeline.compose import REACH, Placement, Rendering, Surroundings, over, straight
+from megaportraits.pipeline.compose import ANCHOR_RIM, REACH, Placement, Rendering, Surroundings, over, straight
 from megaportraits.pipeline.driver import DriverFrame, HeadView
 from megaportraits.pipeline.options import AnimateOptions, Background
 from megaportraits.pipeline.portrait import Portrait, SourceHead, shrink
@@ -132,7 +132,7 @@ def rises_beyond(matte: npt.NDArray[np.float32], reach: float) -> bool:
         reach: its side, in crop sides.
     """
     e = np.abs((np.arange(matte.shape[0]) + 0.5) * 2 / matte.shape[0] - 1) * reach
-    rim = np.maximum(e[:, None], e[None]) > reach - 0.35
+    rim = np.maximum(e[:, None], e[None]) > reach - ANCHOR_RIM[0]
     rim[matte.shape[0] // 2 :] = False
     return bool((matte[rim] > 0.5).mean() > 0.005)
 

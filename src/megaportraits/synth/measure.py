@@ -7,10 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from megaportraits.faces.detector import FaceAnalyzer
+from megaportraits.faces.landmarks import MEASURED_SIZE
 from megaportraits.synth.stage import Rendering
 
-_LOOK_SIZE = 256
-"""Side at which faces are looked for, pixels: smaller ones are measured less well."""
 _BEHIND = 128
 """Grey level behind the people."""
 
@@ -25,7 +24,9 @@ class Scorer:
         """(52,) scores in [0, 1], `faces.landmarks.BLENDSHAPE_NAMES`; None where no face is found."""
         alpha = rendering.matte[..., None].astype(np.float32) / 255
         picture = np.rint(rendering.image * alpha + _BEHIND * (1 - alpha)).astype(np.uint8)
-        if picture.shape[0] < _LOOK_SIZE:
-            picture = np.asarray(cv2.resize(picture, (_LOOK_SIZE, _LOOK_SIZE), interpolation=cv2.INTER_CUBIC), np.uint8)
+        if picture.shape[0] < MEASURED_SIZE:
+            picture = np.asarray(
+                cv2.resize(picture, (MEASURED_SIZE, MEASURED_SIZE), interpolation=cv2.INTER_CUBIC), np.uint8
+            )
         face = next(iter(self._analyzer.detect(picture, thorough=False)), None)
         return None if face is None else np.clip(face.blendshapes, 0, 1)

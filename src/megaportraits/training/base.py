@@ -315,7 +315,8 @@ def start_from(model: BaseModel, init: BaseModel) -> None:
     fresh = {k: v for k, v in own.items() if k not in weights and k.startswith((CORRECTION, *FRESH_PARTS.values()))}
     wanted = {k: v.shape for k, v in own.items() if k not in fresh}
     if wanted != {k: v.shape for k, v in weights.items()}:
-        ignored = ("name", "motion.blendshapes", *(FRESH_PARTS if fresh else ()))
+        free = () if model.config.blendshapes_in_generator else ("motion.blendshapes",)
+        ignored = ("name", *free, *(FRESH_PARTS if fresh else ()))
         differing = differences(init.config, model.config, ignore=ignored)
         raise WeightsError(
             f"the weights to start from are of another model than the config (theirs -> its): {'; '.join(differing)}",
@@ -326,7 +327,8 @@ def start_from(model: BaseModel, init: BaseModel) -> None:
 
 def reads_expression(key: str) -> bool:
     """Whether a weight's columns belong to `ModelConfig.expression_size`."""
-    return key.startswith(("generator_2d.modulations.", "generator_2d.changes.")) and key.endswith("weight")
+    readers = FRESH_PARTS["expression_in_generator"], FRESH_PARTS["expression_change"]
+    return key.startswith(readers) and key.endswith("weight")
 
 
 def train_base(

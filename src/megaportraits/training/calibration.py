@@ -18,7 +18,7 @@ from torch import Tensor
 from megaportraits.data.frames import FrameDataset
 from megaportraits.errors import DataError, WeightsError
 from megaportraits.faces.detector import FaceAnalyzer
-from megaportraits.faces.landmarks import scores_of
+from megaportraits.faces.landmarks import MEASURED_SIZE, scores_of
 from megaportraits.losses.foreground import composite
 from megaportraits.models.base import BaseModel
 from megaportraits.models.motion import BlendshapeCorrection
@@ -66,8 +66,6 @@ PAINTED_SCORES = (
 """Scores that do not correct z but may follow it into G_2D (`blendshapes_in_generator`): above all, if teeth show."""
 RIDGE = 1e-3
 """Share of the variance of z that is added to its covariance's diagonal."""
-LOOK_SIZE = 256
-"""Side at which faces are looked for, pixels: smaller ones are measured less well."""
 FEWEST = 4
 """Frames for each dimension of z: with fewer, the covariance is made of chance."""
 
@@ -110,7 +108,7 @@ def calibrate(
         raise WeightsError(
             f"{weights}: its G_2D has learned with the scores {', '.join(config.motion.blendshapes)}, not with "
             f"{', '.join(every)}",
-            fix="Calibrate it with the scores that it has learned with.",
+            fix="Calibrate it with the scores that it has learned with, for those of `calibrate` with --painted.",
         )
     z, scores = observe(before, data, every, frames, progress)
     correction, explained = fit_correction(z, scores, trust=trust, correcting=len(names))
@@ -130,7 +128,7 @@ def observe(
 
     Synthetic people stand before a flat colour.
     """
-    size, analyzer = max(model.config.image_size, LOOK_SIZE), FaceAnalyzer(reject_animals=False)
+    size, analyzer = max(model.config.image_size, MEASURED_SIZE), FaceAnalyzer(reject_animals=False)
     dataset = FrameDataset(data, length=count, size=size)
     rng = np.random.default_rng(0)
     found: list[tuple[Tensor, Tensor]] = []
