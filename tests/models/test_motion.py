@@ -47,16 +47,19 @@ def seeing_model(config: ModelConfig) -> BaseModel:
     return model
 
 
-def test_scores_follow_the_corrected_z_and_unknown_ones_are_as_it_says(tiny_config: ModelConfig) -> None:
+def test_what_scores_say_beyond_the_corrected_z_follows_it_in_deviations(tiny_config: ModelConfig) -> None:
     model, image = seeing_model(tiny_config), torch.rand(1, 3, 32, 32)
     correction, n = model.motion.correction, tiny_config.motion.z
     assert correction is not None
+    alone = model.motion(image).z.detach()
+    assert alone.shape == (1, n + 2) and not alone[:, n:].any()
+    torch.testing.assert_close(model.motion(image, torch.full((1, 2), torch.nan)).z, alone)
     both = model.motion(image, torch.tensor([[0.7, torch.nan]])).z.detach()
-    assert both.shape == (1, n + 2) and float(both[0, n]) == torch.tensor(0.7)
-    torch.testing.assert_close(both[:, n + 1], correction.expected(both[:, :n])[:, 1])
-    unknown = model.motion(image, torch.full((1, 2), torch.nan)).z
-    torch.testing.assert_close(model.motion(image).z, unknown)
-    torch.testing.assert_close(unknown[:, n:], correction.expected(unknown[:, :n]))
+    before = 0.7 - alone[0, :n] @ correction.readout[0] - correction.offset[0]
+    torch.testing.assert_close(both[0, :n], alone[0, :n] + before * correction.gain[:, 0])
+    after = 0.7 - both[0, :n] @ correction.readout[0] - correction.offset[0]
+    torch.testing.assert_close(both[0, n], after / correction.deviation[0])
+    assert both[0, n + 1] == 0
 
 
 def test_scores_reach_the_pictures_but_not_the_warps(tiny_config: ModelConfig) -> None:

@@ -21,7 +21,7 @@ from megaportraits.faces.landmarks import BLENDSHAPE_NAMES
 from megaportraits.faces.pose import fit_pose
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import load_base, save_base
-from megaportraits.training.calibration import PAINTED_SCORES, SCORES, calibrate, fit_correction
+from megaportraits.training.calibration import PAINTED_SCORES, READERS, SCORES, calibrate, fit_correction
 from megaportraits.training.readout import measured_scores
 
 
@@ -72,7 +72,16 @@ def test_scores_that_do_not_correct_are_expected_all_the_same() -> None:
     every, _ = fit_correction(z, scores, trust=0.5)
     assert not some.gain[:, 1:].any()
     torch.testing.assert_close(some.gain[:, :1], alone.gain)
-    torch.testing.assert_close(some.expected(z), every.expected(z))
+    torch.testing.assert_close(some.surprise(z, scores), every.surprise(z, scores))
+
+
+def test_told_surprises_have_the_deviation_one_and_say_nothing_that_z_does() -> None:
+    _, z, scores = scene(500)
+    correction, _ = fit_correction(z, scores, trust=0, correcting=1, tells=True)
+    told = correction(z.float(), scores.float())[:, z.shape[1] :]
+    torch.testing.assert_close(told.std(0), torch.ones(scores.shape[1]))
+    together = torch.corrcoef(torch.cat([z.float(), told], 1).T)[: z.shape[1], z.shape[1] :]
+    assert together.abs().max() < 0.02
 
 
 def test_training_takes_the_named_scores_of_sources_and_then_of_targets() -> None:
@@ -142,9 +151,34 @@ def test_a_model_that_sees_scores_is_calibrated_with_the_same_ones(
     with pytest.raises(WeightsError, match="Calibrate it with the scores that it has learned with"):
         calibrate(base, str(faces), out, frames=60, trust=0.2)
     calibrate(base, str(faces), out, frames=60, trust=0.2, more=PAINTED_SCORES)
+    assert load_base(out).config == seeing
     correction = load_base(out).motion.correction
     assert correction is not None and correction.gain[:, : len(SCORES)].any()
     assert not correction.gain[:, len(SCORES) :].any()
+
+
+def test_a_generator_that_begins_to_see_scores_draws_the_same_pictures(
+    faces: Path, tmp_path: Path, tiny_config: ModelConfig
+) -> None:
+    torch.manual_seed(0)
+    old = BaseModel(tiny_config).eval()
+    for name, weight in old.named_parameters():
+        if name.startswith(READERS):
+            torch.nn.init.normal_(weight, std=0.1)
+    save_base(tmp_path / "base.safetensors", old)
+    calibrate(
+        tmp_path / "base.safetensors", str(faces), tmp_path / "out.safetensors", frames=60, trust=0, more=PAINTED_SCORES
+    )
+    old, new = (load_base(tmp_path / f"{name}.safetensors").requires_grad_(True) for name in ("base", "out"))
+    source, driver = torch.rand(2, 1, 3, 32, 32)
+    scores = torch.rand(1, len(SCORES) + len(PAINTED_SCORES))
+    got = new.render(new.encode(source), new.motion(driver, scores))
+    torch.testing.assert_close(got.image, old.render(old.encode(source), old.motion(driver)).image)
+    got.image.sum().backward()
+    assert new.generator_2d.changes is not None
+    for layer in new.generator_2d.changes:
+        gradient = layer.get_parameter("weight").grad
+        assert gradient is not None and gradient[:, -scores.shape[1] :].abs().max(0).values.min() > 0  # and can learn
 
 
 def test_clips_without_faces_and_files_that_exist_are_told(

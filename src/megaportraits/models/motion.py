@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from megaportraits.config import ModelConfig
@@ -47,35 +48,47 @@ class Motion:
 
 
 class BlendshapeCorrection(nn.Module):
-    """Corrects z by measured blendshape scores s: z + G (s - A z - b), and tells scores that were not measured. Ours.
+    """Corrects z by measured blendshape scores s: z + G (s - A z - b). Ours.
 
     A z + b is what z says the scores should be. A network that was trained on few people reads lips and eyes of others
-    less surely than one trained on very many, whose blendshapes are at hand where faces are tracked anyway. A, b and
-    the gain G are found after training (`training.calibration`); until then G is zero.
+    less surely than one trained on very many, whose blendshapes are at hand where faces are tracked anyway. A, b, the
+    gain G and the surprises' deviations are found after training (`training.calibration`); until then G is zero.
 
     Args:
         z: size of z.
         count: how many scores.
+        tells: whether what is left of the surprise follows z (`ModelConfig.blendshapes_in_generator`).
     """
 
     readout: Tensor
     offset: Tensor
     gain: Tensor
+    deviation: Tensor
 
-    def __init__(self, z: int, count: int) -> None:
+    def __init__(self, z: int, count: int, *, tells: bool = False) -> None:
         super().__init__()
+        self.tells = tells
         self.register_buffer("readout", torch.zeros(count, z))  # A
         self.register_buffer("offset", torch.zeros(count))  # b
         self.register_buffer("gain", torch.zeros(z, count))  # G
+        if tells:
+            self.register_buffer("deviation", torch.ones(count))
 
-    def forward(self, z: Tensor, scores: Tensor) -> Tensor:
-        """Z (B, z) and scores (B, count) in [0, 1], NaN where unknown, to the corrected z."""
-        surprise = scores - self.expected(z)
-        return z + torch.where(surprise.isnan(), 0, surprise) @ self.gain.T
+    def forward(self, z: Tensor, scores: Tensor | None) -> Tensor:
+        """Z (B, z) and scores (B, count) in [0, 1], NaN where unknown, None where all are, to the corrected z.
 
-    def expected(self, z: Tensor) -> Tensor:
-        """What z (B, z) says the scores are, (B, count)."""
-        return z @ self.readout.T + self.offset
+        If it `tells`, (B, z + count): after the corrected z, how far the scores are from what that z says, in standard
+        deviations; 0 where they are unknown.
+        """
+        if scores is None:
+            return F.pad(z, (0, len(self.offset))) if self.tells else z
+        z = z + self.surprise(z, scores) @ self.gain.T
+        return torch.cat([z, self.surprise(z, scores) / self.deviation], 1) if self.tells else z
+
+    def surprise(self, z: Tensor, scores: Tensor) -> Tensor:
+        """How far scores are from what z says, (B, count); 0 where they are unknown."""
+        left = scores.to(z) - (z @ self.readout.T + self.offset)
+        return torch.where(left.isnan(), 0, left)
 
 
 class MotionEncoder(nn.Module):
@@ -88,8 +101,8 @@ class MotionEncoder(nn.Module):
         self.head_pose = HeadPoseNet(m.pose_width, m.pose_size, style)
         self.expression = ResNet(18, m.width, style)
         self.to_z = nn.Linear(self.expression.channels, m.z)
-        self.correction = BlendshapeCorrection(m.z, len(m.blendshapes)) if m.blendshapes else None
-        self.joins = config.blendshapes_in_generator
+        tells, count = config.blendshapes_in_generator, len(m.blendshapes)
+        self.correction = BlendshapeCorrection(m.z, count, tells=tells) if count else None
 
     def face_crop(self, image: Tensor, pose: Pose) -> Tensor:
         """The face-centred crop (B.1: "a center crop around the face"), (B, 3, face_size, face_size)."""
@@ -99,18 +112,11 @@ class MotionEncoder(nn.Module):
         """Z (B, n) of an image (B, 3, S, S) whose head has this pose; no gradient goes into the crop's place.
 
         `scores` (B, m) are the config's blendshapes as they were measured, NaN where unknown; None: not measured.
-        With `blendshapes_in_generator` they follow z, (B, n + m), those unknown as z says they should be.
+        With `blendshapes_in_generator`, (B, n + m): what they say beyond z follows it (`BlendshapeCorrection`).
         """
         crop = self.face_crop(image, pose.detach())
         z: Tensor = self.to_z(self.expression(crop).mean((2, 3)))
-        if self.correction is None:
-            return z
-        z = z if scores is None else self.correction(z, scores)
-        if not self.joins:
-            return z
-        expected = self.correction.expected(z)
-        known = expected if scores is None else torch.where(scores.isnan(), expected, scores.to(expected.dtype))
-        return torch.cat([z, known], 1)
+        return z if self.correction is None else self.correction(z, scores)
 
     def forward(self, image: Tensor, scores: Tensor | None = None) -> Motion:
         """Image (B, 3, S, S) in [0, 1], a head crop, to its motion; `scores` as for `encode_expression`."""

@@ -300,8 +300,7 @@ class BaseStage(nn.Module):
 def start_from(model: BaseModel, init: BaseModel) -> None:
     """Take over all weights, the correction of z only where the config names the same scores.
 
-    What an option of `FRESH_PARTS` adds keeps its own, which give the same pictures. Where `blendshapes_in_generator`
-    is new, its scores begin with the weight zero.
+    What an option of `FRESH_PARTS` adds keeps its own, which give the same pictures.
 
     Raises:
         WeightsError: the weights are of another model; it names the values that differ.
@@ -309,9 +308,6 @@ def start_from(model: BaseModel, init: BaseModel) -> None:
     kept = init.config.motion.blendshapes == model.config.motion.blendshapes
     weights = {k: v for k, v in init.state_dict().items() if kept or not k.startswith(CORRECTION)}
     own = model.state_dict()
-    if kept and model.config.blendshapes_in_generator and not init.config.blendshapes_in_generator:
-        more = len(model.config.motion.blendshapes)
-        weights = {k: F.pad(v, (0, more)) if reads_expression(k) else v for k, v in weights.items()}
     fresh = {k: v for k, v in own.items() if k not in weights and k.startswith((CORRECTION, *FRESH_PARTS.values()))}
     wanted = {k: v.shape for k, v in own.items() if k not in fresh}
     if wanted != {k: v.shape for k, v in weights.items()}:
@@ -323,12 +319,6 @@ def start_from(model: BaseModel, init: BaseModel) -> None:
             fix="Set these values of the model section as the weights have them, or start without --init.",
         )
     model.load_state_dict({**weights, **fresh})
-
-
-def reads_expression(key: str) -> bool:
-    """Whether a weight's columns belong to `ModelConfig.expression_size`."""
-    readers = FRESH_PARTS["expression_in_generator"], FRESH_PARTS["expression_change"]
-    return key.startswith(readers) and key.endswith("weight")
 
 
 def train_base(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from megaportraits.data.frames import FrameDataset
@@ -64,6 +65,8 @@ PAINTED_SCORES = (
     "eyeLookDownRight",
 )
 """Scores that do not correct z but may follow it into G_2D (`blendshapes_in_generator`): above all, if teeth show."""
+READERS = ("generator_2d.modulations.", "generator_2d.changes.")
+"""Layers of a base model whose weights have a column for each number that tells an expression."""
 RIDGE = 1e-3
 """Share of the variance of z that is added to its covariance's diagonal."""
 FEWEST = 4
@@ -92,7 +95,8 @@ def calibrate(
         frames: look at so many.
         trust: see the module; 0 leaves z as it is.
         names: ARKit's names of the scores that correct z.
-        more: of those that do not, but that z has to tell where they are not measured; see `blendshapes_in_generator`.
+        more: of those that do not, but that G_2D is to see, as it sees the others then: `blendshapes_in_generator`. To
+            a G_2D that has not seen any they mean nothing until it has learned with them.
         progress: called with the frames done and expected.
 
     Returns:
@@ -111,9 +115,16 @@ def calibrate(
             fix="Calibrate it with the scores that it has learned with, for those of `calibrate` with --painted.",
         )
     z, scores = observe(before, data, every, frames, progress)
-    correction, explained = fit_correction(z, scores, trust=trust, correcting=len(names))
-    model = BaseModel(config.model_copy(update={"motion": config.motion.model_copy(update={"blendshapes": every})}))
+    told = bool(more)
+    correction, explained = fit_correction(z, scores, trust=trust, correcting=len(names), tells=told)
+    motion = config.motion.model_copy(update={"blendshapes": every})
+    model = BaseModel(config.model_copy(update={"motion": motion, "blendshapes_in_generator": told}))
     kept = {k: v for k, v in before.state_dict().items() if not k.startswith("motion.correction.")}
+    if told and not config.blendshapes_in_generator:
+        kept = {
+            k: F.pad(v, (0, len(every))) if k.startswith(READERS) and k.endswith("weight") else v
+            for k, v in kept.items()
+        }
     found = {f"motion.correction.{k}": v for k, v in correction.state_dict().items()}
     model.load_state_dict(kept | found)
     notes = {k: v for k, v in read_notes(find_base(weights)).items() if k not in ("kind", "config")}
@@ -160,11 +171,11 @@ def observe(
 
 
 def fit_correction(
-    z: Tensor, scores: Tensor, *, trust: float, correcting: int | None = None
+    z: Tensor, scores: Tensor, *, trust: float, correcting: int | None = None, tells: bool = False
 ) -> tuple[BlendshapeCorrection, Tensor]:
     """The correction that z (N, n) and scores (N, m) ask for, and the share (m,) of each score's variance in z.
 
-    Only the first `correcting` scores correct; None: all.
+    Only the first `correcting` scores correct; None: all. `tells`: see `BlendshapeCorrection`.
     """
     z, scores = z.double(), scores.double()
     z_mean, score_mean = z.mean(0), scores.mean(0)
@@ -176,7 +187,11 @@ def fit_correction(
     error, gain = trust * covariance, torch.zeros_like(readout).T  # P
     used, by = readout[:correcting], noise[:correcting].diag()
     gain[:, :correcting] = torch.linalg.solve(used @ error @ used.T + by, used @ error).T  # P A^T (A P A^T + R)^-1
-    correction = BlendshapeCorrection(z.shape[1], scores.shape[1])
-    offset = score_mean - readout @ z_mean  # b
-    correction.load_state_dict({"readout": readout.float(), "offset": offset.float(), "gain": gain.float()})
+    correction = BlendshapeCorrection(z.shape[1], scores.shape[1], tells=tells)
+    correction.readout.copy_(readout)
+    correction.offset.copy_(score_mean - readout @ z_mean)  # b
+    correction.gain.copy_(gain)
+    if tells:
+        known = correction(z.float(), scores.float())[:, : z.shape[1]]
+        correction.deviation.copy_(correction.surprise(known, scores.float()).std(0))
     return correction, 1 - noise / score_off.square().mean(0)
