@@ -21,7 +21,7 @@ from megaportraits.faces.landmarks import BLENDSHAPE_NAMES
 from megaportraits.faces.pose import fit_pose
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import load_base, save_base
-from megaportraits.training.calibration import PAINTED_SCORES, READERS, SCORES, calibrate, fit_correction
+from megaportraits.training.calibration import APPENDED_SCORES, READERS, SCORES, calibrate, fit_correction
 from megaportraits.training.readout import measured_scores
 
 
@@ -77,7 +77,7 @@ def test_scores_that_do_not_correct_are_expected_all_the_same() -> None:
 
 def test_told_surprises_have_the_deviation_one_and_say_nothing_that_z_does() -> None:
     _, z, scores = scene(500)
-    correction, _ = fit_correction(z, scores, trust=0, correcting=1, tells=True)
+    correction, _ = fit_correction(z, scores, trust=0, correcting=1, appends=True)
     told = correction(z.float(), scores.float())[:, z.shape[1] :]
     torch.testing.assert_close(told.std(0), torch.ones(scores.shape[1]))
     together = torch.corrcoef(torch.cat([z.float(), told], 1).T)[: z.shape[1], z.shape[1] :]
@@ -144,13 +144,15 @@ def test_a_calibrated_model_corrects_by_scores_and_is_the_same_without_them(
 def test_a_model_that_sees_scores_is_calibrated_with_the_same_ones(
     faces: Path, tmp_path: Path, tiny_config: ModelConfig
 ) -> None:
-    motion = tiny_config.motion.model_copy(update={"blendshapes": (*SCORES, *PAINTED_SCORES)})
-    seeing = tiny_config.model_copy(update={"motion": motion, "blendshapes_in_generator": True})
+    motion = tiny_config.motion.model_copy(
+        update={"blendshapes": (*SCORES, *APPENDED_SCORES), "append_blendshapes": True}
+    )
+    seeing = tiny_config.model_copy(update={"motion": motion})
     base, out = tmp_path / "base.safetensors", tmp_path / "out.safetensors"
     save_base(base, BaseModel(seeing))
     with pytest.raises(WeightsError, match="Calibrate it with the scores that it has learned with"):
         calibrate(base, str(faces), out, frames=60, trust=0.2)
-    calibrate(base, str(faces), out, frames=60, trust=0.2, more=PAINTED_SCORES)
+    calibrate(base, str(faces), out, frames=60, trust=0.2, more=APPENDED_SCORES)
     assert load_base(out).config == seeing
     correction = load_base(out).motion.correction
     assert correction is not None and correction.gain[:, : len(SCORES)].any()
@@ -167,11 +169,16 @@ def test_a_generator_that_begins_to_see_scores_draws_the_same_pictures(
             torch.nn.init.normal_(weight, std=0.1)
     save_base(tmp_path / "base.safetensors", old)
     calibrate(
-        tmp_path / "base.safetensors", str(faces), tmp_path / "out.safetensors", frames=60, trust=0, more=PAINTED_SCORES
+        tmp_path / "base.safetensors",
+        str(faces),
+        tmp_path / "out.safetensors",
+        frames=60,
+        trust=0,
+        more=APPENDED_SCORES,
     )
     old, new = (load_base(tmp_path / f"{name}.safetensors").requires_grad_(True) for name in ("base", "out"))
     source, driver = torch.rand(2, 1, 3, 32, 32)
-    scores = torch.rand(1, len(SCORES) + len(PAINTED_SCORES))
+    scores = torch.rand(1, len(SCORES) + len(APPENDED_SCORES))
     got = new.render(new.encode(source), new.motion(driver, scores))
     torch.testing.assert_close(got.image, old.render(old.encode(source), old.motion(driver)).image)
     got.image.sum().backward()

@@ -286,12 +286,12 @@ def test_a_correction_of_z_goes_on_only_where_the_config_names_its_scores(tiny_c
 
 def test_a_generator_cannot_see_scores_that_its_start_was_not_calibrated_with(tiny_config: ModelConfig) -> None:
     def model(*names: str, seeing: bool) -> BaseModel:
-        motion = tiny_config.motion.model_copy(update={"blendshapes": names})
-        return BaseModel(tiny_config.model_copy(update={"motion": motion, "blendshapes_in_generator": seeing}))
+        motion = tiny_config.motion.model_copy(update={"blendshapes": names, "append_blendshapes": seeing})
+        return BaseModel(tiny_config.model_copy(update={"motion": motion}))
 
     with pytest.raises(WeightsError, match=r"motion.blendshapes: .*jawOpen.* -> .*mouthClose"):
         start_from(model("jawOpen", "mouthClose", seeing=True), model("jawOpen", seeing=False))
-    with pytest.raises(WeightsError, match=r"blendshapes_in_generator: False -> True"):
+    with pytest.raises(WeightsError, match=r"append_blendshapes: False -> True"):
         start_from(model("jawOpen", seeing=True), model("jawOpen", seeing=False))
 
 

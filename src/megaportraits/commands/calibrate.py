@@ -19,10 +19,11 @@ def calibrate(
     trust: Annotated[
         float, typer.Option(min=0, help="How far off z is believed to be on new people, as a share of its variance.")
     ] = 0.2,
-    painted: Annotated[
+    append: Annotated[
         bool,
         typer.Option(
-            "--painted", help="Also prepare the scores that `model.blendshapes_in_generator` lets the generator see."
+            "--append",
+            help="Prepare more scores to follow z (`model.motion.append_blendshapes`), for a training to come.",
         ),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
@@ -30,14 +31,14 @@ def calibrate(
     """Let measured blendshapes correct what a trained base model sees of jaw, lids and gaze."""
     from megaportraits.media import check_output
     from megaportraits.models.storage import find_base
-    from megaportraits.training.calibration import PAINTED_SCORES
+    from megaportraits.training.calibration import APPENDED_SCORES
     from megaportraits.training.calibration import calibrate as work
     from megaportraits.training.command import training_part
 
     if out.suffix != ".safetensors":
         raise ConfigError(f"--out: expected a .safetensors file, got {out}", fix="For example -o base.safetensors.")
     check_output(out, overwrite=overwrite, inputs=(find_base(weights),))
-    more = PAINTED_SCORES if painted else ()
+    more = APPENDED_SCORES if append else ()
     with frame_progress("Calibrating") as advance:
         explained = work(weights, training_part(data), out, frames=frames, trust=trust, more=more, progress=advance)
     typer.echo("Share of each score's variance that z knows on these frames:")

@@ -41,7 +41,20 @@ class MotionConfig(Config):
     pose_width: int = 64
     pose_size: int = 256
     blendshapes: tuple[str, ...] = ()
-    """Ours: measured blendshape scores, by their ARKit names, that correct z or join it (`megaportraits calibrate`)."""
+    """Ours: measured blendshape scores, by their ARKit names, that correct z (`megaportraits calibrate`)."""
+    append_blendshapes: bool = False
+    """Ours: what these scores say beyond z follows it, for what E_mtn has not learned to see: teeth, grins."""
+
+    @property
+    def expression_size(self) -> int:
+        """How many numbers tell an expression: z's, and with `append_blendshapes` one for each score."""
+        return self.z + (len(self.blendshapes) if self.append_blendshapes else 0)
+
+    @model_validator(mode="after")
+    def _appends_some(self) -> Self:
+        if self.append_blendshapes and not self.blendshapes:
+            raise ValueError("append_blendshapes appends the scores that motion.blendshapes names: name some")
+        return self
 
 
 class WarpConfig(Config):
@@ -107,8 +120,6 @@ class ModelConfig(Config):
     """Ours: z scales and shifts the features of G_2D, for what a coarse warp cannot say: lids, gaze, teeth."""
     expression_change: bool = False
     """Ours: what z differs by from the source's does so, too: where nothing has changed, G_2D can copy."""
-    blendshapes_in_generator: bool = False
-    """Ours: so do the measured scores of `motion.blendshapes`, for what E_mtn has not learned to see: teeth."""
     source_skip: bool = False
     """Ours: G_2D may copy the source's pixels along both warps, so that a small volume need not carry them."""
     refine_flow: bool = False
@@ -122,11 +133,6 @@ class ModelConfig(Config):
     generator_2d: Generator2DConfig = Generator2DConfig()
 
     @property
-    def expression_size(self) -> int:
-        """How many numbers tell G_2D an expression: z's, and with `blendshapes_in_generator` the scores after them."""
-        return self.motion.z + (len(self.motion.blendshapes) if self.blendshapes_in_generator else 0)
-
-    @property
     def volume_size(self) -> int:
         """Height and width of v_s at `image_size`."""
         return self.image_size // 2 ** sum(self.appearance.pool)
@@ -135,11 +141,6 @@ class ModelConfig(Config):
     def _adds_to_what_is_on(self) -> Self:
         if self.expression_change and not self.expression_in_generator:
             raise ValueError("expression_change adds to expression_in_generator: switch that on, too")
-        if self.blendshapes_in_generator and not (self.expression_in_generator and self.motion.blendshapes):
-            raise ValueError(
-                "blendshapes_in_generator adds to expression_in_generator, which has to be on, and to "
-                "motion.blendshapes, which has to name some"
-            )
         if self.mirror_hidden and not self.source_skip:
             raise ValueError("mirror_hidden adds to source_skip: switch that on, too")
         return self

@@ -108,7 +108,7 @@ class BaseModel(nn.Module):
         self.checkpoint_3d = False
         self.appearance = AppearanceEncoder(config, style)
         self.motion = MotionEncoder(config, style)
-        self.embed_z = nn.Linear(config.motion.z, config.descriptor * config.descriptor_grid**2)
+        self.embed_z = nn.Linear(config.motion.expression_size, config.descriptor * config.descriptor_grid**2)
         self.warp_source = WarpGenerator(config, style) if config.use_source_warp else None
         self.generator_3d = Generator3D(config, style)
         self.warp_driver = WarpGenerator(config, style)
@@ -163,12 +163,9 @@ class BaseModel(nn.Module):
         return self.drive(self.encode(source), driver)
 
     def embed(self, z: Tensor, descriptor: Tensor | None) -> Tensor:
-        """Z (B, n) as a map, plus e_s: "as inputs we use sums z_s + e_s and z_d + e_s" (A.1).
-
-        Scores that follow z are for G_2D alone.
-        """
+        """Z (B, n) as a map, plus e_s: "as inputs we use sums z_s + e_s and z_d + e_s" (A.1)."""
         grid = self.config.descriptor_grid
-        embedding = self.embed_z(z[:, : self.config.motion.z]).unflatten(1, (-1, grid, grid))
+        embedding = self.embed_z(z).unflatten(1, (-1, grid, grid))
         return embedding if descriptor is None else embedding + descriptor
 
     def _driven(self, identity: Identity, motion: Motion) -> tuple[Tensor, Tensor, Tensor]:

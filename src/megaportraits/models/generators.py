@@ -100,7 +100,7 @@ class Generator2D(nn.Module):
         self.blocks = nn.Sequential(*(ResBlock(2, g.channels, g.channels, style) for _ in range(g.blocks)))
         self.skip = SourceSkip(g.channels, config.volume_depth) if config.source_skip else None
         widths, extra = (g.channels, *g.widths), 3 if config.source_skip else 0
-        told = config.expression_size
+        told = config.motion.expression_size
         modulated = (*(g.channels for _ in range(g.blocks)), *widths[:-1])
         self.modulations = (
             nn.ModuleList(Modulation(told, width) for width in modulated) if config.expression_in_generator else None
@@ -126,7 +126,7 @@ class Generator2D(nn.Module):
 
         Args:
             features: (B, channels, H, W).
-            z: (B, `ModelConfig.expression_size`), the driver's expression; only read with `expression_in_generator`.
+            z: (B, `MotionConfig.expression_size`), the driver's expression; only read with `expression_in_generator`.
             source: (B, 3, 8 H, 8 W) in [0, 1]; with a source skip only, as `origins`.
             origins: where in the source's view each voxel comes from.
             change: (B, n), z less the source's; only read with `expression_change`. None: nothing has changed.

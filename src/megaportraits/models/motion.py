@@ -18,6 +18,9 @@ from megaportraits.ops.warping import Pose, crop_around, project
 FACE_CENTER = (0.0, -0.5, 8.0)
 """Head point (centimetres) between eyes and mouth, on which the face-centred crop lies."""
 
+FARTHEST = 4.0
+"""Standard deviations at which a surprise ends: faces unlike all that a model has learned with are farther off."""
+
 
 def crop_face(image: Tensor, pose: Pose, *, centimetres: float, size: int) -> Tensor:
     """The upright face-centred crop of heads with a known pose.
@@ -57,7 +60,7 @@ class BlendshapeCorrection(nn.Module):
     Args:
         z: size of z.
         count: how many scores.
-        tells: whether what is left of the surprise follows z (`ModelConfig.blendshapes_in_generator`).
+        appends: whether what is left of the surprise follows z (`MotionConfig.append_blendshapes`).
     """
 
     readout: Tensor
@@ -65,25 +68,27 @@ class BlendshapeCorrection(nn.Module):
     gain: Tensor
     deviation: Tensor
 
-    def __init__(self, z: int, count: int, *, tells: bool = False) -> None:
+    def __init__(self, z: int, count: int, *, appends: bool = False) -> None:
         super().__init__()
-        self.tells = tells
+        self.appends = appends
         self.register_buffer("readout", torch.zeros(count, z))  # A
         self.register_buffer("offset", torch.zeros(count))  # b
         self.register_buffer("gain", torch.zeros(z, count))  # G
-        if tells:
+        if appends:
             self.register_buffer("deviation", torch.ones(count))
 
     def forward(self, z: Tensor, scores: Tensor | None) -> Tensor:
         """Z (B, z) and scores (B, count) in [0, 1], NaN where unknown, None where all are, to the corrected z.
 
-        If it `tells`, (B, z + count): after the corrected z, how far the scores are from what that z says, in standard
-        deviations; 0 where they are unknown.
+        If it `appends`, (B, z + count): after the corrected z, how far the scores are from what that z says, in
+        standard deviations, up to `FARTHEST`; 0 where they are unknown.
         """
         if scores is None:
-            return F.pad(z, (0, len(self.offset))) if self.tells else z
+            return F.pad(z, (0, len(self.offset))) if self.appends else z
         z = z + self.surprise(z, scores) @ self.gain.T
-        return torch.cat([z, self.surprise(z, scores) / self.deviation], 1) if self.tells else z
+        if not self.appends:
+            return z
+        return torch.cat([z, (self.surprise(z, scores) / self.deviation).clamp(-FARTHEST, FARTHEST)], 1)
 
     def surprise(self, z: Tensor, scores: Tensor) -> Tensor:
         """How far scores are from what z says, (B, count); 0 where they are unknown."""
@@ -101,8 +106,8 @@ class MotionEncoder(nn.Module):
         self.head_pose = HeadPoseNet(m.pose_width, m.pose_size, style)
         self.expression = ResNet(18, m.width, style)
         self.to_z = nn.Linear(self.expression.channels, m.z)
-        tells, count = config.blendshapes_in_generator, len(m.blendshapes)
-        self.correction = BlendshapeCorrection(m.z, count, tells=tells) if count else None
+        count, appends = len(m.blendshapes), m.append_blendshapes
+        self.correction = BlendshapeCorrection(m.z, count, appends=appends) if count else None
 
     def face_crop(self, image: Tensor, pose: Pose) -> Tensor:
         """The face-centred crop (B.1: "a center crop around the face"), (B, 3, face_size, face_size)."""
@@ -112,7 +117,7 @@ class MotionEncoder(nn.Module):
         """Z (B, n) of an image (B, 3, S, S) whose head has this pose; no gradient goes into the crop's place.
 
         `scores` (B, m) are the config's blendshapes as they were measured, NaN where unknown; None: not measured.
-        With `blendshapes_in_generator`, (B, n + m): what they say beyond z follows it (`BlendshapeCorrection`).
+        With `append_blendshapes`, (B, n + m): what they say beyond z follows it (`BlendshapeCorrection`).
         """
         crop = self.face_crop(image, pose.detach())
         z: Tensor = self.to_z(self.expression(crop).mean((2, 3)))

@@ -311,7 +311,7 @@ def start_from(model: BaseModel, init: BaseModel) -> None:
     fresh = {k: v for k, v in own.items() if k not in weights and k.startswith((CORRECTION, *FRESH_PARTS.values()))}
     wanted = {k: v.shape for k, v in own.items() if k not in fresh}
     if wanted != {k: v.shape for k, v in weights.items()}:
-        free = () if model.config.blendshapes_in_generator else ("motion.blendshapes",)
+        free = () if model.config.motion.append_blendshapes else ("motion.blendshapes",)
         ignored = ("name", *free, *(FRESH_PARTS if fresh else ()))
         differing = differences(init.config, model.config, ignore=ignored)
         raise WeightsError(

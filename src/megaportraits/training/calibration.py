@@ -39,7 +39,7 @@ SCORES = (
     "eyeLookDownLeft",
 )
 """Scores that are measured well and seen first. All 25 that z knows something of made mouths worse."""
-PAINTED_SCORES = (
+APPENDED_SCORES = (
     "mouthClose",
     "mouthFunnel",
     "mouthPucker",
@@ -64,8 +64,8 @@ PAINTED_SCORES = (
     "eyeLookUpRight",
     "eyeLookDownRight",
 )
-"""Scores that do not correct z but may follow it into G_2D (`blendshapes_in_generator`): above all, if teeth show."""
-READERS = ("generator_2d.modulations.", "generator_2d.changes.")
+"""Scores that do not correct z but may follow it (`MotionConfig.append_blendshapes`): above all, if teeth show."""
+READERS = ("embed_z.", "generator_2d.modulations.", "generator_2d.changes.")
 """Layers of a base model whose weights have a column for each number that tells an expression."""
 RIDGE = 1e-3
 """Share of the variance of z that is added to its covariance's diagonal."""
@@ -95,32 +95,32 @@ def calibrate(
         frames: look at so many.
         trust: see the module; 0 leaves z as it is.
         names: ARKit's names of the scores that correct z.
-        more: of those that do not, but that G_2D is to see, as it sees the others then: `blendshapes_in_generator`. To
-            a G_2D that has not seen any they mean nothing until it has learned with them.
+        more: of those that do not, but that are to follow z, as the others do then (`append_blendshapes`). They change
+            nothing until the model has learned with them.
         progress: called with the frames done and expected.
 
     Returns:
         For every score, the share of its variance that z explains on these frames.
 
     Raises:
-        WeightsError: no such weights, or their G_2D has learned with other scores.
+        WeightsError: no such weights, or they have learned with other scores.
         DataError: no clips, or faces are found in too few frames.
     """
     before = load_base(weights)
     config, every = before.config, (*names, *more)
-    if config.blendshapes_in_generator and every != config.motion.blendshapes:
+    if config.motion.append_blendshapes and every != config.motion.blendshapes:
         raise WeightsError(
-            f"{weights}: its G_2D has learned with the scores {', '.join(config.motion.blendshapes)}, not with "
+            f"{weights}: it has learned with the scores {', '.join(config.motion.blendshapes)}, not with "
             f"{', '.join(every)}",
-            fix="Calibrate it with the scores that it has learned with, for those of `calibrate` with --painted.",
+            fix="Calibrate it with the scores that it has learned with, for those of `calibrate` with --append.",
         )
     z, scores = observe(before, data, every, frames, progress)
-    told = bool(more)
-    correction, explained = fit_correction(z, scores, trust=trust, correcting=len(names), tells=told)
-    motion = config.motion.model_copy(update={"blendshapes": every})
-    model = BaseModel(config.model_copy(update={"motion": motion, "blendshapes_in_generator": told}))
+    appends = bool(more)
+    correction, explained = fit_correction(z, scores, trust=trust, correcting=len(names), appends=appends)
+    motion = config.motion.model_copy(update={"blendshapes": every, "append_blendshapes": appends})
+    model = BaseModel(config.model_copy(update={"motion": motion}))
     kept = {k: v for k, v in before.state_dict().items() if not k.startswith("motion.correction.")}
-    if told and not config.blendshapes_in_generator:
+    if appends and not config.motion.append_blendshapes:
         kept = {
             k: F.pad(v, (0, len(every))) if k.startswith(READERS) and k.endswith("weight") else v
             for k, v in kept.items()
@@ -171,11 +171,11 @@ def observe(
 
 
 def fit_correction(
-    z: Tensor, scores: Tensor, *, trust: float, correcting: int | None = None, tells: bool = False
+    z: Tensor, scores: Tensor, *, trust: float, correcting: int | None = None, appends: bool = False
 ) -> tuple[BlendshapeCorrection, Tensor]:
     """The correction that z (N, n) and scores (N, m) ask for, and the share (m,) of each score's variance in z.
 
-    Only the first `correcting` scores correct; None: all. `tells`: see `BlendshapeCorrection`.
+    Only the first `correcting` scores correct; None: all. `appends`: see `BlendshapeCorrection`.
     """
     z, scores = z.double(), scores.double()
     z_mean, score_mean = z.mean(0), scores.mean(0)
@@ -187,11 +187,11 @@ def fit_correction(
     error, gain = trust * covariance, torch.zeros_like(readout).T  # P
     used, by = readout[:correcting], noise[:correcting].diag()
     gain[:, :correcting] = torch.linalg.solve(used @ error @ used.T + by, used @ error).T  # P A^T (A P A^T + R)^-1
-    correction = BlendshapeCorrection(z.shape[1], scores.shape[1], tells=tells)
+    correction = BlendshapeCorrection(z.shape[1], scores.shape[1], appends=appends)
     correction.readout.copy_(readout)
     correction.offset.copy_(score_mean - readout @ z_mean)  # b
     correction.gain.copy_(gain)
-    if tells:
+    if appends:
         known = correction(z.float(), scores.float())[:, : z.shape[1]]
         correction.deviation.copy_(correction.surprise(known, scores.float()).std(0))
     return correction, 1 - noise / score_off.square().mean(0)
