@@ -27,7 +27,7 @@ from megaportraits.training.loop import _Share
 from tests.training.test_adversarial import ON
 from tests.training.test_training import stage_and_batch, tiny_run
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONFAULTHANDLER": "1"}
 
 
 def written(config: TrainBaseConfig, path: Path, **run: Any) -> Path:
@@ -53,6 +53,15 @@ def command(config: Path, clips: Path, out: Path, *more: str) -> list[str]:
     ]
 
 
+def train_in_two_processes(line: list[str]) -> None:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [sys.executable, *launcher, *line], env=ENVIRONMENT, capture_output=True, text=True, timeout=400, check=False
+    )
+    # the process that fails first says why before the other's traceback and the launcher's report
+    assert done.returncode == 0, f"{done.stderr[:6000]}\n...\n{done.stderr[-1000:]}"
+
+
 def stage_of(run: Path) -> dict[str, torch.Tensor]:
     state = checkpoint.latest(run / "checkpoints")
     assert state is not None
@@ -63,12 +72,7 @@ def test_two_processes_train_what_one_process_trains_with_the_same_global_batch(
     """Two gloo processes on the CPU, all losses but the contrastive one, which sees further there (`test_ring`)."""
     config = tiny_run(clips, steps=3, optim={"batch_size": 4}, **ON, contrastive=0)
     two = written(config, tmp_path / "two.yaml", devices=2, strategy="ddp")
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run(
-        [sys.executable, *launcher, *command(two, clips, tmp_path / "two")],
-        env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    train_in_two_processes(command(two, clips, tmp_path / "two"))
     optim = config.optim.model_copy(update={"accumulate": 2})
     train_base(config.model_copy(update={"optim": optim}), tmp_path / "one")
     one, other = stage_of(tmp_path / "one"), stage_of(tmp_path / "two")

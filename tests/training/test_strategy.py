@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +23,8 @@ from megaportraits.training.strategy import (
     whole,
 )
 from tests.training.test_adversarial import ON
-from tests.training.test_scale import ENVIRONMENT, command, written
+from tests.training.test_scale import command, train_in_two_processes, written
 from tests.training.test_training import stage_and_batch, tiny_run
-
-LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 
 
 def flat(state: Any, name: str = "") -> dict[str, Any]:
@@ -60,14 +56,6 @@ def near(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> N
         assert (found[name] - gradient).norm() <= 1e-3 * gradient.norm() + 1e-5, name
 
 
-def sharded(config: Path, clips: Path, out: Path, *more: str) -> None:
-    done = subprocess.run(
-        [sys.executable, *LAUNCHER, *command(config, clips, out, *more)],
-        env=ENVIRONMENT, capture_output=True, text=True, timeout=400, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
 def test_sharded_processes_train_what_one_process_trains_and_share_its_checkpoints(clips: Path, tmp_path: Path) -> None:
     """Two gloo processes on the CPU: adversarial phases, recomputation, clipping; whole files that any run resumes."""
     # Biases before an instance norm have no gradient but rounding, which Adam without a real eps would make steps of.
@@ -76,7 +64,7 @@ def test_sharded_processes_train_what_one_process_trains_and_share_its_checkpoin
     run = config.run.model_copy(update={"keep_checkpoints": 9})
     alone = config.model_copy(update={"optim": config.optim.model_copy(update={"accumulate": 2}), "run": run})
     path = written(config, tmp_path / "fsdp.yaml", devices=2, strategy="fsdp", checkpoint_3d=True, keep_checkpoints=9)
-    sharded(path, clips, tmp_path / "fsdp")
+    train_in_two_processes(command(path, clips, tmp_path / "fsdp"))
     train_base(alone, tmp_path / "one")
     close(tmp_path / "one", tmp_path / "fsdp")
     image = torch.rand(1, 3, 32, 32)
@@ -88,7 +76,7 @@ def test_sharded_processes_train_what_one_process_trains_and_share_its_checkpoin
         (tmp_path / name / "checkpoints/step-00000003.pt").unlink()
     train_base(alone, tmp_path / "back", resume=True)
     close(tmp_path / "one", tmp_path / "back")
-    sharded(path, clips, tmp_path / "again", "--resume")
+    train_in_two_processes(command(path, clips, tmp_path / "again", "--resume"))
     close(tmp_path / "fsdp", tmp_path / "again")
 
 

@@ -66,6 +66,17 @@ def make_fabric(settings: RunConfig) -> Fabric:
     return fabric
 
 
+def leave_together(fabric: Fabric) -> None:
+    """End a run's processes side by side; all call it at the end.
+
+    One that goes first resets connections which others still read, and gloo's threads may abort an interpreter that
+    ends under them.
+    """
+    if fabric.world_size > 1:
+        fabric.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def precision_of(settings: RunConfig) -> Any:
     """A run's precision, with "auto" settled for its accelerator on this machine."""
     if settings.precision != "auto":
