@@ -144,7 +144,8 @@ def lay_channels_last(module: nn.Module, device: torch.device) -> None:
     """Lay out the weights of 2D convolutions pixel by pixel, in place, for a run on a device; their images follow them.
 
     Raises:
-        TrainingError: the device is a processor without AVX-512, where torch 2.14 spoils the heap in backward passes.
+        TrainingError: the device is a processor without AVX-512, where oneDNN (torch 2.14) writes past its buffer in
+            the weights' gradient of 1x1 convolutions with a stride.
     """
     if not lays_channels_last(device):
         raise TrainingError(
