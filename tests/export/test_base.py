@@ -100,12 +100,12 @@ def test_existing_files_are_kept_and_impossible_sizes_are_refused(base: BaseMode
     assert (base_export.folder / "encode.onnx").read_bytes() == before
 
 
-@pytest.mark.parametrize("pose", ["network", "landmarks"])
-def test_graphs_correct_expressions_by_measured_blendshapes_as_torch_does(
-    pose: Literal["network", "landmarks"], tmp_path: Path
+@pytest.mark.parametrize(("pose", "appends"), [("network", False), ("landmarks", False), ("landmarks", True)])
+def test_graphs_take_measured_blendshapes_as_torch_does(
+    pose: Literal["network", "landmarks"], appends: bool, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    motion = {**TINY["motion"], "blendshapes": ("jawOpen", "eyeBlinkLeft")}
+    motion = {**TINY["motion"], "blendshapes": ("jawOpen", "eyeBlinkLeft"), "append_blendshapes": appends}
     model = shaken(BaseModel(parse_config(ModelConfig, {**TINY, "motion": motion}, "tiny")))
     assert isinstance(model, BaseModel) and model.motion.correction is not None
     model.motion.correction.gain.copy_(torch.randn(12, 2))
