@@ -96,7 +96,7 @@ def calibrate(
         trust: see the module; 0 leaves z as it is.
         names: ARKit's names of the scores that correct z.
         more: of those that do not, but that are to follow z, as the others do then (`append_blendshapes`). They change
-            nothing until the model has learned with them.
+            nothing until the model has learned with them. Of a model that has, its own are taken.
         progress: called with the frames done and expected.
 
     Returns:
@@ -107,12 +107,15 @@ def calibrate(
         DataError: no clips, or faces are found in too few frames.
     """
     before = load_base(weights)
-    config, every = before.config, (*names, *more)
+    config = before.config
+    if config.motion.append_blendshapes:
+        more = more or config.motion.blendshapes[len(names) :]
+    every = (*names, *more)
     if config.motion.append_blendshapes and every != config.motion.blendshapes:
         raise WeightsError(
-            f"{weights}: it has learned with the scores {', '.join(config.motion.blendshapes)}, not with "
+            f"{weights}: expected the scores that it has learned with, {', '.join(config.motion.blendshapes)}, got "
             f"{', '.join(every)}",
-            fix="Calibrate it with the scores that it has learned with, for those of `calibrate` with --append.",
+            fix="Calibrate the weights that its training started from, and train them anew.",
         )
     z, scores = observe(before, data, every, frames, progress)
     appends = bool(more)
