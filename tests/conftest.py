@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from megaportraits.config import ModelConfig, parse_config
-from megaportraits.data.clips import ClipRecord, Frame, FrameLabels, ShardWriter
+from megaportraits.data.clips import ShardWriter
+from megaportraits.data.records import ClipRecord, Frame, FrameLabels
 from megaportraits.ops.geometry import euler_to_matrix
 
 cv2.setNumThreads(1)

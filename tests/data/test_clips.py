@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from megaportraits.data.clips import ClipIndex, ClipRecord, Frame, FrameLabels, ShardWriter
+from megaportraits.data.clips import ClipIndex, ShardWriter
 from megaportraits.data.codec import decode_coords, decode_image, encode_coords, encode_image
+from megaportraits.data.records import ClipRecord, Frame, FrameLabels
 from megaportraits.errors import DataError, ShapeError
 from megaportraits.ops.geometry import euler_to_matrix
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from megaportraits.data.clips import ClipRecord, FrameLabels
 from megaportraits.data.pairs import feature_landmarks, other_expression, score_labels
+from megaportraits.data.records import ClipRecord, FrameLabels
 from megaportraits.faces.landmarks import BLENDSHAPE_NAMES
 from megaportraits.faces.outlines import FEATURES
 

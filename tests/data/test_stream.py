@@ -17,9 +17,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from megaportraits.data import remote
-from megaportraits.data.clips import ClipIndex, ClipRecord, Frame, FrameLabels, ShardWriter
+from megaportraits.data.clips import ClipIndex, ShardWriter
 from megaportraits.data.frames import FrameDataset
 from megaportraits.data.pairs import PairDataset
+from megaportraits.data.records import ClipRecord, Frame, FrameLabels
 from megaportraits.data.stream import Layout, StreamIndex
 from megaportraits.errors import DataError
 

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from megaportraits.cli import app
 from megaportraits.config import ModelConfig
-from megaportraits.data.clips import ClipRecord, Frame, FrameLabels, ShardWriter
+from megaportraits.data.clips import ShardWriter
+from megaportraits.data.records import ClipRecord, Frame, FrameLabels
 from megaportraits.errors import DataError, WeightsError
 from megaportraits.faces.crop import Crop
 from megaportraits.faces.detector import FaceAnalyzer

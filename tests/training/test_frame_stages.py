@@ -19,7 +19,8 @@ from megaportraits.config import (
     TrainHeadPoseConfig,
     load_config,
 )
-from megaportraits.data.clips import ClipRecord, Frame, FrameLabels, ShardWriter
+from megaportraits.data.clips import ShardWriter
+from megaportraits.data.records import ClipRecord, Frame, FrameLabels
 from megaportraits.errors import WeightsError
 from megaportraits.models.base import BaseModel
 from megaportraits.models.gaze import EYES_CM

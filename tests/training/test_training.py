@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
 from megaportraits.config import ConfigError, ModelConfig, RunConfig, TrainBaseConfig, load_config, parse_config
-from megaportraits.data.clips import ClipRecord, Frame, FrameLabels, ShardWriter
+from megaportraits.data.clips import ShardWriter
 from megaportraits.data.pairs import PairDataset
+from megaportraits.data.records import ClipRecord, Frame, FrameLabels
 from megaportraits.errors import TrainingError, WeightsError
 from megaportraits.losses.foreground import EYES_TO_MOUTH
 from megaportraits.models.base import BaseModel

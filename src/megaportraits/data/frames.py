@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from megaportraits.data.clips import ClipIndex, FrameLabels
+from megaportraits.data.clips import ClipIndex
 from megaportraits.data.labels import EyeLabel, read_labels
 from megaportraits.data.pairs import read_or_redraw, resize
+from megaportraits.data.records import FrameLabels
 from megaportraits.errors import DataError
 
 

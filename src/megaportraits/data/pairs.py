@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from megaportraits.data.clips import ClipIndex, ClipRecord, Frame, FrameLabels
+from megaportraits.data.clips import ClipIndex
+from megaportraits.data.records import ClipRecord, Frame, FrameLabels
 from megaportraits.data.stream import Clips, Layout, StreamIndex, open_clips
 from megaportraits.errors import DataError
 from megaportraits.faces.landmarks import COEFFICIENT_NAMES

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from megaportraits.data.clips import ClipIndex, Frame, FrameLabels
+from megaportraits.data.clips import ClipIndex
 from megaportraits.data.pairs import read_or_redraw
+from megaportraits.data.records import Frame, FrameLabels
 from megaportraits.errors import DataError
 from megaportraits.ops.geometry import HeadPose, euler_to_matrix
 

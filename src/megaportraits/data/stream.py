@@ -15,9 +15,10 @@ from typing import Protocol
 
 import numpy as np
 
-from megaportraits.data.clips import ClipIndex, ClipRecord, Frame
+from megaportraits.data.clips import ClipIndex
 from megaportraits.data.lane import Lane
 from megaportraits.data.mix import is_address, parse_mix
+from megaportraits.data.records import ClipRecord, Frame
 from megaportraits.data.remote import RemoteFolder
 
 _SHARE, _SHARD = 1 << 56, 1 << 32

@@ -11,8 +11,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from megaportraits.data.clips import ClipIndex, ClipRecord, Frame, FrameLabels, ShardWriter
+from megaportraits.data.clips import ClipIndex, ShardWriter
 from megaportraits.data.pairs import resize
+from megaportraits.data.records import ClipRecord, Frame, FrameLabels
 from megaportraits.errors import DataError, MediaError
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.faces.matting import Matting

@@ -27,7 +27,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from megaportraits.data.clips import ClipRecord, Frame, FrameLabels, ShardWriter, shard_name
+from megaportraits.data.clips import ShardWriter, shard_name
+from megaportraits.data.records import ClipRecord, Frame, FrameLabels
 from megaportraits.errors import DataError, FaceError
 from megaportraits.synth import folder, plan
 from megaportraits.synth.appearance import is_grey

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from megaportraits.data.clips import ClipIndex, Frame
+from megaportraits.data.clips import ClipIndex
+from megaportraits.data.records import Frame
 
 if TYPE_CHECKING:
     from megaportraits.synth.generate import Progress
