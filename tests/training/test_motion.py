@@ -14,8 +14,12 @@ from megaportraits.training.motion import train_motion
 from tests.training.test_training import tiny_run
 
 
-def test_a_pre_trained_encoder_goes_into_the_base_model(clips: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("appends", [False, True])
+def test_a_pre_trained_encoder_goes_into_the_base_model(clips: Path, tmp_path: Path, appends: bool) -> None:
     config = tiny_run(clips, steps=2)
+    if appends:  # scores that follow z: it is not trained on any
+        motion = config.model.motion.model_copy(update={"blendshapes": ("jawOpen",), "append_blendshapes": True})
+        config = config.model_copy(update={"model": config.model.model_copy(update={"motion": motion})})
     assert train_motion(config, tmp_path / "motion") == 2
     path = tmp_path / "motion/motion.safetensors"
     base = BaseModel(config.model)

@@ -285,6 +285,24 @@ def test_a_correction_of_z_goes_on_only_where_the_config_names_its_scores(tiny_c
     assert again.motion.correction.gain.all()
 
 
+def test_validation_pictures_are_driven_by_measured_scores_as_at_inference(clips: Path) -> None:
+    stage, batch = stage_and_batch(clips)
+    motion = stage.config.model.motion.model_copy(update={"blendshapes": ("jawOpen",)})
+    model = BaseModel(stage.config.model.model_copy(update={"motion": motion})).eval()
+    assert model.motion.correction is not None
+    model.motion.correction.gain.fill_(1.0)
+    for parameter in model.requires_grad_(False).parameters():
+        if not parameter.any():  # what changes nothing at the start
+            torch.nn.init.normal_(parameter, std=0.1)
+    pictures = []
+    for score in (torch.nan, 0.0, 1.0):
+        batch["target_scores"] = torch.full_like(batch["target_scores"], score)
+        pictures.append(stage.sample(model, batch)[0])
+    unknown, shut, opened = pictures
+    assert torch.equal(unknown, shut)  # z, whose read-out is zero yet, says 0
+    assert (opened - shut).abs().max() > 1e-4
+
+
 def test_a_generator_cannot_see_scores_that_its_start_was_not_calibrated_with(tiny_config: ModelConfig) -> None:
     def model(*names: str, seeing: bool) -> BaseModel:
         motion = tiny_config.motion.model_copy(update={"blendshapes": names, "append_blendshapes": seeing})

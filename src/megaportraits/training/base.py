@@ -147,7 +147,8 @@ class BaseStage(nn.Module):
     def sample(self, model: BaseModel, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Rows of source, driver, prediction and target, driven as at inference; PSNR (dB) and pose error (degrees)."""
         views = make_views(batch, self.config, torch.Generator().manual_seed(0))
-        motion = model.motion(torch.cat([views.source_full, views.driver]))
+        scores = measured_scores(batch, model.config.motion.blendshapes)
+        motion = model.motion(torch.cat([views.source_full, views.driver]), scores)
         count = len(views.source)
         identity = model.encode(views.source, motion[slice(0, count)])
         output = model.render(identity, motion[slice(count, None)])

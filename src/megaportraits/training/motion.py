@@ -29,13 +29,18 @@ REPORTED = ("jawOpen", "eyeBlink_L", "mouthSmile_L", "mouthPucker")
 
 
 class ReadableMotion(nn.Module):
-    """E_mtn and a linear read-out of z."""
+    """E_mtn and a linear read-out of z, of what it sees itself: scores that may follow z are not measured here."""
 
     def __init__(self, config: TrainBaseConfig, labels: int) -> None:
         super().__init__()
         style = BlockStyle(config.model.groups, config.model.weight_standardization)
         self.encoder = MotionEncoder(config.model, style)
         self.readout = nn.Linear(config.model.motion.z, labels)
+
+    def read(self, expression: Tensor) -> Tensor:
+        """The labels (B, n) that an expression of the encoder says."""
+        labels: Tensor = self.readout(expression[:, : self.readout.in_features])
+        return labels.float()
 
 
 class MotionStage(nn.Module):
@@ -66,7 +71,7 @@ class MotionStage(nn.Module):
         z = encoder.encode_expression(torch.cat([views.source_full, views.driver_augmented]), poses)
         return {
             "pose": pose_loss(predicted, poses),
-            "expression": readout_loss(self.model.readout(z), labels, readout_weights(self.expression_names).to(z)),
+            "expression": readout_loss(self.model.read(z), labels, readout_weights(self.expression_names).to(z)),
         }
 
     def sample(self, model: ReadableMotion, batch: Batch) -> tuple[None, dict[str, float]]:
@@ -74,7 +79,7 @@ class MotionStage(nn.Module):
         views = make_views(batch, self.config, torch.Generator().manual_seed(0))
         motion = model.encoder(views.driver)
         angle = torch.rad2deg(geodesic_distance(motion.pose.rotation, batch["target_rotation"]))
-        read, labels = model.readout(motion.z).float(), batch["target_readout"]
+        read, labels = model.read(motion.z), batch["target_readout"]
         numbers = {"degrees": float(angle.mean())}
         columns = [n for n in REPORTED if n in self.expression_names]
         index = [self.expression_names.index(n) for n in columns] + [-2, -1]
