@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from megaportraits.commands.average import average
 from megaportraits.commands.calibrate import calibrate
 from megaportraits.commands.enhancement import evaluate_hr
 from megaportraits.commands.evaluation import ablate, evaluate, pairs
@@ -51,6 +52,7 @@ app.command()(ablate)
 app.command("evaluate-hr")(evaluate_hr)
 app.command()(distill)
 app.command()(calibrate)
+app.command()(average)
 
 
 @app.command()

@@ -1,0 +1,52 @@
+"""The mean of the weights of base models that share their beginning. Ours.
+
+Runs that went on from the same weights often lie in one basin of the loss, and the mean of their weights is then as
+good as the best of them in what each learned, and gives back what each lost (Wortsman et al. 2022, "Model soups").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from megaportraits.config import differences
+from megaportraits.errors import ConfigError, WeightsError
+from megaportraits.models.storage import find_base, load_base, read_notes, save_base
+
+
+def average(parts: Sequence[tuple[str, float]], out: Path) -> None:
+    """Write the weighted mean of base models; it keeps the first one's notes.
+
+    Args:
+        parts: names or .safetensors files of base models, and their shares, of any sum.
+        out: the .safetensors file to write.
+
+    Raises:
+        ConfigError: fewer than two models, or a share that is not a positive number.
+        WeightsError: no such weights, or models of different configs.
+    """
+    shares = [share for _, share in parts]
+    if len(parts) < 2 or not all(math.isfinite(share) and share > 0 for share in shares):
+        raise ConfigError(
+            f"expected two models or more with positive shares, got {', '.join(f'{n}={s:g}' for n, s in parts)}",
+            fix="For example a.safetensors=0.7 b.safetensors=0.3.",
+        )
+    first = load_base(parts[0][0])
+    total: dict[str, Tensor] = {}
+    for name, share in parts:
+        model = load_base(name)
+        if found := differences(first.config, model.config, ignore=("name",)):
+            raise WeightsError(
+                f"{name} is of another model than {parts[0][0]} (that one's -> its): {'; '.join(found)}",
+                fix="Average runs of one model, started from the same weights.",
+            )
+        for key, value in model.state_dict().items():
+            total[key] = total.get(key, torch.zeros(())) + value.double() * (share / sum(shares))
+    first.load_state_dict({key: total[key].to(value.dtype) for key, value in first.state_dict().items()})
+    notes = {k: v for k, v in read_notes(find_base(parts[0][0])).items() if k not in ("kind", "config")}
+    said = ", ".join(f"{share / sum(shares):.3g} {Path(name).stem}" for name, share in parts)
+    save_base(out, first, notes=notes | {"average": said})
