@@ -48,6 +48,8 @@ def test_what_cannot_be_averaged_is_told(two: list[str], tmp_path: Path, tiny_co
     assert not out.exists()
     for line, said in (
         ([two[0], f"{two[1]}=1", "-o", str(out)], "expected WEIGHTS=SHARE"),
+        (["0.5", f"{two[1]}=1", "-o", str(out)], "expected WEIGHTS=SHARE"),
+        ([f"{two[0]}=1", f"{two[1]}=1", "-o", str(tmp_path / "out.pt")], "expected a .safetensors file"),
         ([f"{two[0]}=1", f"{two[1]}=1", "-o", two[0]], "would replace its own input"),
     ):
         result = CliRunner().invoke(app, ["average", *line])

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from megaportraits.commands.progress import frame_progress
-from megaportraits.errors import ConfigError
 
 
 def calibrate(
@@ -29,15 +28,12 @@ def calibrate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Let measured blendshapes correct what a trained base model sees of jaw, lids and gaze."""
-    from megaportraits.media import check_output
-    from megaportraits.models.storage import find_base
+    from megaportraits.commands.output import check_weights_output
     from megaportraits.training.calibration import APPENDED_SCORES
     from megaportraits.training.calibration import calibrate as work
     from megaportraits.training.command import training_part
 
-    if out.suffix != ".safetensors":
-        raise ConfigError(f"--out: expected a .safetensors file, got {out}", fix="For example -o base.safetensors.")
-    check_output(out, overwrite=overwrite, inputs=(find_base(weights),))
+    check_weights_output(out, overwrite=overwrite, weights=[weights])
     more = APPENDED_SCORES if append else ()
     with frame_progress("Calibrating") as advance:
         explained = work(weights, training_part(data), out, frames=frames, trust=trust, more=more, progress=advance)

@@ -35,7 +35,6 @@ from megaportraits.training.signals import stop_on_signals
 from megaportraits.training.strategy import (
     compile_blocks,
     lay_channels_last,
-    leave_together,
     load_optimizer,
     make_fabric,
     mesh_of,
@@ -161,7 +160,7 @@ def fit(
                     Console(stderr=True).print(f"Stopped at step {step}; go on with --resume.")
                 break
     run.close()
-    leave_together(fabric)
+    fabric.barrier()  # a process that ends first resets connections which others still read
     return job.step
 
 

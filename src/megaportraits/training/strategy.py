@@ -7,6 +7,7 @@ gradients, averages and the optimizers' states are cut into as many pieces as th
 
 from __future__ import annotations
 
+import atexit
 import shutil
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -63,17 +64,14 @@ def make_fabric(settings: RunConfig) -> Fabric:
         strategy=strategy,
     )
     fabric.launch()
+    if fabric.world_size > 1:
+        atexit.register(_leave_group)
     return fabric
 
 
-def leave_together(fabric: Fabric) -> None:
-    """End a run's processes side by side; all call it at the end.
-
-    One that goes first resets connections which others still read, and gloo's threads may abort an interpreter that
-    ends under them.
-    """
-    if fabric.world_size > 1:
-        fabric.barrier()
+def _leave_group() -> None:
+    """What Fabric does at exit for NCCL alone: gloo's threads, too, may abort an interpreter that ends under them."""
+    if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 

@@ -1,0 +1,23 @@
+"""What commands that write weights check before they begin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from megaportraits.errors import ConfigError
+from megaportraits.media import check_output
+from megaportraits.models.storage import find_base
+
+
+def check_weights_output(out: Path, *, overwrite: bool, weights: Sequence[str]) -> None:
+    """Refuse to write base weights to a file of another kind, or over one that is there or that is read.
+
+    Raises:
+        ConfigError: the file is no .safetensors.
+        MediaError: see `check_output`.
+        WeightsError: no such `weights`, names or files.
+    """
+    if out.suffix != ".safetensors":
+        raise ConfigError(f"--out: expected a .safetensors file, got {out}", fix="For example -o base.safetensors.")
+    check_output(out, overwrite=overwrite, inputs=tuple(find_base(name) for name in weights))
