@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from megaportraits import __version__
 from megaportraits.commands.average import average
 from megaportraits.commands.calibrate import calibrate
 from megaportraits.commands.enhancement import evaluate_hr
@@ -31,12 +32,7 @@ _POSE_PANEL = "Pose and expression"
 _Head = Annotated[Path, typer.Option(help="ICT-FaceKit: packed .npz or its FaceXModel folder.")]
 _Person = Annotated[int, typer.Option(help="Number of the procedural person.")]
 
-app = typer.Typer(
-    name="megaportraits",
-    help="One photograph and one video in, the person in the photograph moving like the video out.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(name="megaportraits", no_args_is_help=True, pretty_exceptions_enable=False)
 weights_app = typer.Typer(help="Get, list and verify weights.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
 app.add_typer(export_app, name="export")
@@ -55,12 +51,25 @@ app.command()(calibrate)
 app.command()(average)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """One photograph and one video in, the person in the photograph moving like the video out."""
+
+
 @app.command()
 def version() -> None:
     """Print the version."""
-    from megaportraits import __version__
-
-    typer.echo(__version__)
+    _print_version(True)
 
 
 @app.command()
@@ -145,14 +154,12 @@ def animate(
     from megaportraits.pipeline import (
         KEY_GREEN,
         AnimateOptions,
-        Avatar,
         Background,
         MotionMode,
         PoseFrom,
         RestExpression,
         ScaleFrom,
         TranslationFrom,
-        animate_file,
         parse_color,
         plan_output,
     )
@@ -181,6 +188,9 @@ def animate(
         driver_face=driver_face,
     )
     output = plan_output(source, driver, output, options, side_by_side=side_by_side, overwrite=overwrite)
+
+    from megaportraits.pipeline import Avatar, animate_file  # imports torch: not before the files are checked
+
     chosen = enhancer or (weights if hr else None)
     avatar = Avatar.from_pretrained(
         weights, device=device, pose_from=PoseFrom(pose), blendshapes=blendshapes, enhancer=chosen

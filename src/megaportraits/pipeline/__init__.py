@@ -1,22 +1,32 @@
-"""A photograph and a driver in, a moving portrait out: `Avatar` and everything around the network."""
+"""A photograph and a driver in, a moving portrait out: `Avatar` and everything around the network.
 
-from megaportraits.pipeline.avatar import AnimatedFrame, Avatar
-from megaportraits.pipeline.compose import Rendering
-from megaportraits.pipeline.driver import FrameSource
-from megaportraits.pipeline.files import AnimateReport, animate_file, plan_output
-from megaportraits.pipeline.options import (
-    KEY_GREEN,
-    AnimateOptions,
-    Background,
-    MotionMode,
-    MotionOptions,
-    PoseFrom,
-    RestExpression,
-    ScaleFrom,
-    TranslationFrom,
-    parse_color,
-)
-from megaportraits.pipeline.portrait import Portrait
+Names are imported when they are first used, so that options and checks of files do without torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from megaportraits.pipeline.avatar import AnimatedFrame, Avatar
+    from megaportraits.pipeline.compose import Rendering
+    from megaportraits.pipeline.driver import FrameSource
+    from megaportraits.pipeline.files import AnimateReport, animate_file
+    from megaportraits.pipeline.options import (
+        KEY_GREEN,
+        AnimateOptions,
+        Background,
+        MotionMode,
+        MotionOptions,
+        PoseFrom,
+        RestExpression,
+        ScaleFrom,
+        TranslationFrom,
+        parse_color,
+    )
+    from megaportraits.pipeline.plan import plan_output
+    from megaportraits.pipeline.portrait import Portrait
 
 __all__ = [
     "KEY_GREEN",
@@ -38,3 +48,25 @@ __all__ = [
     "parse_color",
     "plan_output",
 ]
+
+_MODULES = {
+    "AnimateReport": "files",
+    "AnimatedFrame": "avatar",
+    "Avatar": "avatar",
+    "FrameSource": "driver",
+    "Portrait": "portrait",
+    "Rendering": "compose",
+    "animate_file": "files",
+    "plan_output": "plan",
+}
+"""Where names are defined; the others are in `options`."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'options')}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -9,25 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from megaportraits.errors import MediaError
 from megaportraits.faces.crop import extract
-from megaportraits.media import (
-    ALPHA_SUFFIXES,
-    VIDEO_SUFFIXES,
-    VideoWriter,
-    check_output,
-    is_video,
-    write_image,
-)
+from megaportraits.media import VideoWriter, write_image
 from megaportraits.media.images import UInt8
 from megaportraits.pipeline.avatar import AnimatedFrame, Avatar
 from megaportraits.pipeline.compose import side_by_side
 from megaportraits.pipeline.driver import FrameSource
 from megaportraits.pipeline.options import AnimateOptions
+from megaportraits.pipeline.plan import plan_output
 from megaportraits.pipeline.portrait import Portrait
-
-STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-_STILL_ALPHA_SUFFIXES = (".png", ".webp")
 
 Progress = Callable[[int, int | None], None]
 """Called with the frames done and the frames expected (None: not known). KeyboardInterrupt raised here is Ctrl-C."""
@@ -66,48 +56,6 @@ class AnimateReport:
         if self.damage:
             said.append(f"The driver is damaged: {self.damage}.")
         return said
-
-
-def plan_output(
-    source: Path,
-    driver: Path,
-    output: Path | None,
-    options: AnimateOptions,
-    *,
-    side_by_side: Path | None = None,
-    overwrite: bool = False,
-) -> Path:
-    """Check inputs and outputs before any network is loaded.
-
-    Returns:
-        `output`, or by default SOURCE_DRIVER.mp4 (.webm when transparent, .png for a still driver) in the
-        current folder.
-
-    Raises:
-        MediaError: an input cannot be read, an output may not be written or has a suffix that does not fit.
-    """
-    is_video(source)
-    moving = is_video(driver)
-    if moving:
-        suffixes = ALPHA_SUFFIXES if options.transparent else VIDEO_SUFFIXES
-    else:
-        suffixes = _STILL_ALPHA_SUFFIXES if options.transparent else STILL_SUFFIXES
-    output = output or Path(f"{source.stem}_{driver.stem}{suffixes[0]}")
-    beside = (VIDEO_SUFFIXES if moving else STILL_SUFFIXES) if side_by_side else ()
-    for path, fitting in ((output, suffixes), (side_by_side, beside)):
-        if path is None:
-            continue
-        if path.suffix.lower() not in fitting:
-            kind = "a video" if moving else "a still image"
-            look = " with transparency" if options.transparent and path is output else ""
-            raise MediaError(
-                f"{path}: the driver is {kind}, so the output must be {kind}{look}; got {path.suffix!r}",
-                fix=f"Name it {', '.join(fitting)}.",
-            )
-        check_output(path, overwrite=overwrite, inputs=(source, driver))
-    if side_by_side is not None and side_by_side.absolute() == output.absolute():
-        raise MediaError(f"{output}: output and side-by-side name the same file", fix="Give two names.")
-    return output
 
 
 def animate_file(

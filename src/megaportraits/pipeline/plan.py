@@ -1,0 +1,54 @@
+"""Checks of inputs and outputs before any network is loaded; imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from megaportraits.errors import MediaError
+from megaportraits.media import ALPHA_SUFFIXES, VIDEO_SUFFIXES, check_output, is_video
+from megaportraits.pipeline.options import AnimateOptions
+
+STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+STILL_ALPHA_SUFFIXES = (".png", ".webp")
+
+
+def plan_output(
+    source: Path,
+    driver: Path,
+    output: Path | None,
+    options: AnimateOptions,
+    *,
+    side_by_side: Path | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Check inputs and outputs before any network is loaded.
+
+    Returns:
+        `output`, or by default SOURCE_DRIVER.mp4 (.webm when transparent, .png for a still driver) in the
+        current folder.
+
+    Raises:
+        MediaError: an input cannot be read, an output may not be written or has a suffix that does not fit.
+    """
+    is_video(source)
+    moving = is_video(driver)
+    if moving:
+        suffixes = ALPHA_SUFFIXES if options.transparent else VIDEO_SUFFIXES
+    else:
+        suffixes = STILL_ALPHA_SUFFIXES if options.transparent else STILL_SUFFIXES
+    output = output or Path(f"{source.stem}_{driver.stem}{suffixes[0]}")
+    beside = (VIDEO_SUFFIXES if moving else STILL_SUFFIXES) if side_by_side else ()
+    for path, fitting in ((output, suffixes), (side_by_side, beside)):
+        if path is None:
+            continue
+        if path.suffix.lower() not in fitting:
+            kind = "a video" if moving else "a still image"
+            look = " with transparency" if options.transparent and path is output else ""
+            raise MediaError(
+                f"{path}: the driver is {kind}, so the output must be {kind}{look}; got {path.suffix!r}",
+                fix=f"Name it {', '.join(fitting)}.",
+            )
+        check_output(path, overwrite=overwrite, inputs=(source, driver))
+    if side_by_side is not None and side_by_side.absolute() == output.absolute():
+        raise MediaError(f"{output}: output and side-by-side name the same file", fix="Give two names.")
+    return output
