@@ -75,13 +75,30 @@ def test_transparent_results_have_the_enhanced_size(
     assert [frame.image.shape for frame in frames] == [(64, 64, 4)] * 3
 
 
-def test_models_without_a_matte_are_cut_out_after_enhancing(
-    analyzer: FaceAnalyzer, tiny_config: ModelConfig, portrait: np.ndarray
+@pytest.mark.parametrize("background", [False, True])
+def test_models_without_a_matte_are_cut_out_before_they_are_enhanced(
+    analyzer: FaceAnalyzer,
+    tiny_config: ModelConfig,
+    portrait: np.ndarray,
+    background: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = tiny_config.model_copy(update={"predict_matte": False, "source_skip": False, "mirror_hidden": False})
-    finer = avatar(config, analyzer, hr=True)
+    """As the enhancer was trained (3.2); only what predicts a background shows it to the enhancer."""
+    off = dict.fromkeys(("predict_matte", "source_skip", "mirror_hidden"), False)
+    finer = avatar(tiny_config.model_copy(update={**off, "predict_background": background}), analyzer, hr=True)
+
+    def left_half(images: torch.Tensor, *, size: int, **_: object) -> torch.Tensor:
+        return (torch.arange(size) < size // 2).float().expand(len(images), 1, size, size)
+
+    monkeypatch.setattr("megaportraits.pipeline.avatar.cut_out", left_half)
+    assert finer.enhancer is not None
+    seen: list[torch.Tensor] = []
+    finer.enhancer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     rendering = finer.drive(finer.encode(portrait), moved(portrait, 0)[:, 32:224])
     assert rendering.premultiplied.shape == (64, 64, 4)
+    assert bool(seen[0][..., 16:].any()) is background and seen[0][..., :16].any()
+    colors, alpha = rendering.premultiplied[..., :3], rendering.premultiplied[..., 3:]
+    assert not colors[:, 32:].any() and (colors <= alpha).all() and (alpha[:, :32] == 1).all()
 
 
 def test_files_make_an_avatar_with_an_enhancer(tmp_path: Path, tiny_config: ModelConfig) -> None:

@@ -12,7 +12,13 @@ from megaportraits.errors import ConfigError, TrainingError
 
 
 def train_trials(
-    configs: Sequence[str], data: Path, out: Path, samples: int, overrides: Sequence[str]
+    configs: Sequence[str],
+    data: Path,
+    out: Path,
+    samples: int,
+    overrides: Sequence[str],
+    *,
+    head_pose: Path | None = None,
 ) -> dict[str, Path]:
     """Train base models that differ in their configs only; finished runs are taken as they are.
 
@@ -22,6 +28,7 @@ def train_trials(
         out: runs lie in `out/runs/NAME`.
         samples: the budget of each; rounded up to whole steps.
         overrides: of all configs, `a.b=c`.
+        head_pose: weights of the head-pose network that all start with, which the paper's configs need.
 
     Returns:
         Weights by name of the config.
@@ -37,7 +44,7 @@ def train_trials(
     folders = {name: out / "runs" / name for name in names}
     for name, plan in plans.items():
         _check_same(folders[name], plan)
-    return {name: _train(plan, folders[name]) for name, plan in plans.items()}
+    return {name: _train(plan, folders[name], head_pose) for name, plan in plans.items()}
 
 
 def _budgeted(config: str, data: Path, samples: int, overrides: Sequence[str]) -> TrainBaseConfig:
@@ -56,12 +63,12 @@ def _check_same(folder: Path, plan: TrainBaseConfig) -> None:
         )
 
 
-def _train(plan: TrainBaseConfig, folder: Path) -> Path:
+def _train(plan: TrainBaseConfig, folder: Path, head_pose: Path | None) -> Path:
     from megaportraits.training.base import train_base
 
     done = folder / "trained"
     if not done.is_file():
-        reached = train_base(plan, folder, resume=(folder / "config.yaml").is_file())
+        reached = train_base(plan, folder, resume=(folder / "config.yaml").is_file(), head_pose=head_pose)
         if reached < plan.optim.steps:
             raise TrainingError(f"{folder} was stopped at step {reached}", fix="The same line goes on from there.")
         done.touch()

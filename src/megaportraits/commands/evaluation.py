@@ -129,6 +129,9 @@ def ablate(
     frames: Frames = 60,
     limit: Limit = 8,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Override a config value of all: a.b=c.")] = None,
+    head_pose: Annotated[
+        Path | None, typer.Option(help="Weights of `train head-pose` that all start with; base-* and paper-* need it.")
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Train each config on the same budget, evaluate all on the same pairs, print the ablation table."""
@@ -143,7 +146,7 @@ def ablate(
         manifest = kept  # pairs of the stopped run
     found = _make_pairs(manifest, clips, stills, protocol, frames, limit)
     write_manifest(kept, found, overwrite=True)
-    trials = train_trials(config, data, out, samples, overrides or [])
+    trials = train_trials(config, data, out, samples, overrides or [], head_pose=head_pose)
     matting = Matting()
     models = [_model(f"{name}={path}", "landmarks", device, matting) for name, path in trials.items()]
     job = Evaluation(

@@ -27,6 +27,11 @@ class HeadPoseNet(nn.Module):
         with torch.no_grad():
             self.head.bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0, 0, 0, 0]))
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether the pose depends on the picture; a fresh network gives the identity for every picture."""
+        return bool(self.head.weight.any())
+
     def forward(self, image: Tensor) -> Pose:
         """Image (B, 3, S, S) in [0, 1], a head crop, to its pose in crop units."""
         if image.shape[-1] != self.size:

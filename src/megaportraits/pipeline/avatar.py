@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from megaportraits.errors import ConfigError, ShapeError
@@ -27,12 +28,13 @@ from megaportraits.models.base import BaseModel, Output
 from megaportraits.models.enhancer import Enhancer, premultiplied
 from megaportraits.models.hidden import fill_hidden
 from megaportraits.models.motion import Motion
-from megaportraits.models.source_skip import copy_large
+from megaportraits.models.source_skip import copy_large, grow
 from megaportraits.models.storage import load_base, load_enhancer
 from megaportraits.nn.blocks import fold_weight_standardization
 from megaportraits.ops.geometry import HeadPose
 from megaportraits.ops.warping import Pose
 from megaportraits.pipeline.compose import Rendering
+from megaportraits.pipeline.cut_out import cut_out
 from megaportraits.pipeline.driver import Driver, FrameSource, HeadFollower, HeadView, find_neutral
 from megaportraits.pipeline.enhance import enhance
 from megaportraits.pipeline.motion import edit_motion
@@ -229,11 +231,9 @@ class Avatar:
         with torch.inference_mode():
             identity = portrait.identity[torch.zeros(len(motions), dtype=torch.long, device=self.device)]
             output = self.model.render(identity, joined)
-            pictures = self._pictures(output, portrait.fine)
+            draw = self._pictures if output.alpha is not None else self._cut_out_pictures
+            pictures = draw(output, portrait.fine)
         images = pictures.permute(0, 2, 3, 1).float().cpu().numpy()
-        if output.alpha is None:
-            mattes = np.stack([self._cut_out(np.rint(image * 255).astype(np.uint8)) for image in images])[..., None]
-            images = np.concatenate([images * mattes, mattes], axis=-1)
         return [Rendering(image, head_pose(motion.pose)) for image, motion in zip(images, motions, strict=True)]
 
     def _pictures(self, output: Output, fine: Tensor) -> Tensor:
@@ -246,6 +246,19 @@ class Avatar:
             pictures = copy_large(pictures, fine[:, : pictures.shape[1]], output.view)
         pictures = pictures.clamp(0, 1)
         return pictures if output.alpha is None else premultiplied(pictures)
+
+    def _cut_out_pictures(self, output: Output, fine: Tensor) -> Tensor:
+        """As `_pictures` with alpha, (B, 4, N, N), of a model that predicts none, as the paper's."""
+        cut = partial(cut_out, analyzer=self._render_analyzer, matting=self.matting)
+        if self.enhancer is None or self.model.config.predict_background:
+            pictures = self._pictures(output, fine)
+            mattes = cut(pictures, size=pictures.shape[-1])
+            return torch.cat([pictures * mattes, mattes], 1)
+        # The enhancer was trained on cut out images over black (3.2): the background of such a model means nothing.
+        mattes = cut(output.image, size=2 * output.image.shape[-1])
+        pictures = self._pictures(replace(output, image=output.image * F.avg_pool2d(mattes, 2)), fine)
+        mattes = grow(mattes, pictures.shape[-1], "bilinear")
+        return torch.cat([torch.minimum(pictures, mattes), mattes], 1)
 
     def drive(
         self,
@@ -349,15 +362,6 @@ class Avatar:
                 yield AnimatedFrame(*composed, frame=view.frame, held=view.head is None)
         if not seen:
             raise follower.missing(source.name)
-
-    def _cut_out(self, image: UInt8) -> npt.NDArray[np.float32]:
-        """The matte (N, N) of a rendering (N, N, 3) by a model that predicts none, as the paper's."""
-        size = image.shape[0]
-        whole = Crop(size / 2, size / 2, size)
-        face = next(iter(self._render_analyzer.detect(image)), None)
-        if face is None:  # nothing like a face came out: show it as it is
-            return np.ones(image.shape[:2], np.float32)
-        return self.matting.matte(image, face, whole, size)
 
     def _tensor(self, image: UInt8) -> Tensor:
         """uint8 (N, N, 3) to (1, 3, S, S) in [0, 1]."""

@@ -14,7 +14,7 @@ from megaportraits.errors import TrainingError, WeightsError
 from megaportraits.losses.adversarial import generator_terms, judge
 from megaportraits.losses.contrastive import contrastive_loss
 from megaportraits.losses.correspondence import flow_loss, landmark_loss, surface_loss, warp_loss
-from megaportraits.losses.foreground import EYES_TO_MOUTH, feature_weight, masked_l1
+from megaportraits.losses.foreground import EYES_TO_MOUTH, composite, feature_weight, masked_l1
 from megaportraits.models.base import BaseModel, Identity, Output
 from megaportraits.models.discriminator import Discriminator
 from megaportraits.models.motion import Motion
@@ -152,9 +152,7 @@ class BaseStage(nn.Module):
         count = len(views.source)
         identity = model.encode(views.source, motion[slice(0, count)])
         output = model.render(identity, motion[slice(count, None)])
-        prediction = output.over(views.target_color).float()
-        if output.alpha is None:  # as it is trained: on the target's foreground
-            prediction = prediction * views.target_matte
+        prediction = shown(output, views).float()
         angle = geodesic_distance(motion.pose.rotation[count:], batch["target_rotation"])
         numbers = {
             "psnr": float(-10 * torch.log10(F.mse_loss(prediction, views.target))),
@@ -200,9 +198,7 @@ class BaseStage(nn.Module):
 
     def _image_losses(self, batch: Batch, output: Output, views: Views, generator: torch.Generator) -> Losses:
         w, losses = self.config.loss, {}
-        prediction = output.over(views.target_color)
-        if output.alpha is None:  # the paper's form: compare on the target's foreground
-            prediction = prediction * views.target_matte
+        prediction = shown(output, views)
         weight = self._emphasis(batch, prediction.shape[-1]) if w.reconstruction_emphasis else None
         if w.reconstruction:
             losses["reconstruction"] = masked_l1(prediction, views.target, weight)
@@ -279,7 +275,7 @@ class BaseStage(nn.Module):
         self, batch: Batch, output: Output, crossed: Output | None, pose: Pose, z_driver: Tensor, views: Views
     ) -> Tensor:
         assert crossed is not None
-        images = torch.cat([output.over(views.target_color), crossed.over(views.target_color)])
+        images = torch.cat([shown(output, views), shown(crossed, views)])
         z = self.model.motion.encode_expression(images, Pose.cat([pose, pose])).float()
         z, z_driver = self._of_z(z), self._of_z(z_driver)
         z_other = previous_sample(z_driver)
@@ -296,6 +292,16 @@ class BaseStage(nn.Module):
             margin=w.contrastive_margin,
             margin_on=w.contrastive_margin_on,
         )
+
+
+def shown(output: Output, views: Views) -> Tensor:
+    """Driven images (B, 3, S, S) as losses and E_mtn see them: the foreground over the target's colour.
+
+    Without an alpha the target's matte cuts it out, also of the cross-reenacted images, which have the same motion:
+    what such a model draws elsewhere is never supervised and may not reach any loss (3.1).
+    """
+    image = output.over(views.target_color)
+    return image if output.alpha is not None else composite(image, views.target_matte, views.target_color)
 
 
 def start_from(model: BaseModel, init: BaseModel) -> None:
@@ -322,6 +328,30 @@ def start_from(model: BaseModel, init: BaseModel) -> None:
     model.load_state_dict({**weights, **fresh})
 
 
+def require_head_pose(config: TrainBaseConfig, model: BaseModel | None) -> None:
+    """Refuse a run whose warps would use an untrained head-pose network that the run does not train either.
+
+    An untrained network gives the identity rotation for every picture, and with `loss.pose` 0 no gradient reaches it.
+
+    Args:
+        config: of the run.
+        model: as it starts; None: with fresh weights.
+
+    Raises:
+        TrainingError: see above.
+    """
+    parts = config.optim.parts
+    learns = config.loss.pose > 0 and (not parts or "motion" in parts)
+    if config.run.teacher_pose or learns or (model is not None and model.motion.head_pose.is_trained):
+        return
+    raise TrainingError(
+        "the head-pose network is untrained and this config does not train it (loss.pose is 0 or optim.parts leaves "
+        "it out): every head would keep the identity rotation",
+        fix="Train one with `megaportraits train head-pose --config head-pose` and give it as --head-pose FILE, or use "
+        "the labelled poses: --set run.teacher_pose=true --set loss.pose=1.",
+    )
+
+
 def train_base(
     config: TrainBaseConfig,
     out: Path,
@@ -341,7 +371,12 @@ def train_base(
             where to start, it is not read when resuming: the checkpoint of step 0 holds it.
         head_pose: start the head-pose network from these weights (`megaportraits train head-pose`).
         motion: start E_mtn from these weights (`megaportraits train motion`).
+
+    Raises:
+        TrainingError: nothing gives or trains a head-pose network; otherwise as the data, the weights and `fit` say.
     """
+    if not resume and init is head_pose is motion is None:
+        require_head_pose(config, None)
     training, validation = run_pairs(config, BaseStage.validation_count)
     torch.manual_seed(config.run.seed)  # the initial weights are part of the recipe
     start = load_base(init) if init is not None and not resume else None
@@ -350,4 +385,6 @@ def train_base(
         load_motion(motion, stage.model)
     if head_pose is not None and not resume:
         load_head_pose(head_pose, stage.model)
+    if not resume:
+        require_head_pose(config, stage.model)
     return fit(stage, training, validation, config, out, resume=resume)

@@ -23,7 +23,14 @@ from megaportraits.nn.blocks import fold_weight_standardization
 from megaportraits.nn.spectral import add_spectral_norm
 from megaportraits.training.loop import fit
 from megaportraits.training.perceptual import PerceptualTerms
-from megaportraits.training.photos import aligned_views, drive_base, driven_pictures, photo_views, truth_of
+from megaportraits.training.photos import (
+    PhotoViews,
+    aligned_views,
+    drive_base,
+    driven_pictures,
+    photo_views,
+    truth_of,
+)
 from megaportraits.training.views import label_pose
 
 Batch = dict[str, Tensor]
@@ -97,7 +104,7 @@ class EnhancerStage(nn.Module):
         config, w = self.config, self.config.loss
         if config.data.flip:
             batch = flip(batch, torch.rand(len(batch["identity"]), generator=generator) < 0.5)
-        views = photo_views(batch, config.data, config.model.matte, generator)
+        views = self._views(batch, generator)
         cross = w.crosses and step >= w.cross_from
         output = drive_base(self._base_on(views.color.device), batch, views, cross=cross)
         driven = driven_pictures(
@@ -123,8 +130,7 @@ class EnhancerStage(nn.Module):
 
     def sample(self, model: Enhancer, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Rows of source, base bicubically upsampled, enhanced and truth, then the same two for a stranger's motion."""
-        generator = torch.Generator().manual_seed(0)
-        views = photo_views(batch, self.config.data, self.config.model.matte, generator)
+        views = self._views(batch, torch.Generator().manual_seed(0))
         output = drive_base(self._base_on(views.color.device), batch, views, cross=True)
         driven = driven_pictures(output, views, skip=self.config.model.source_skip)
         views = aligned_views(output, views) if self.config.data.aligned_truth else views
@@ -147,6 +153,10 @@ class EnhancerStage(nn.Module):
     def save(self, path: Path, model: Enhancer, *, step: int) -> None:
         """The averaged model, float16."""
         save_enhancer(path, model, notes={"steps": str(step), "base": Path(self.config.base).name})
+
+    def _views(self, batch: Batch, generator: torch.Generator) -> PhotoViews:
+        background = self._base[0].config.predict_background
+        return photo_views(batch, self.config.data, self.config.model.matte, generator, background=background)
 
     def _base_on(self, device: torch.device) -> BaseModel:
         return self._base[0].to(device)

@@ -51,13 +51,22 @@ class Driven:
     fine: Tensor | None
 
 
-def photo_views(batch: Batch, config: EnhancerDataConfig, mattes: bool, generator: torch.Generator) -> PhotoViews:
+def photo_views(
+    batch: Batch, config: EnhancerDataConfig, mattes: bool, generator: torch.Generator, *, background: bool = False
+) -> PhotoViews:
     """Colours jittered alike for both views of a photograph; flat colours drawn.
 
-    Without `mattes` the whole pictures count and the colours are black, as in the paper.
+    Args:
+        batch: of `data.photos`.
+        config: see there.
+        mattes: the enhancer writes or keeps an alpha: random colours; else black, as in the paper.
+        generator: on the CPU.
+        background: pictures keep their background, for base models with `predict_background`: all mattes are 1.
     """
     image = {role: batch[f"{role}_image"].float() / 255 for role in ROLES}
     matte = {role: batch[f"{role}_matte"].float() / 255 for role in ROLES}
+    if background:
+        matte = {role: torch.ones_like(value) for role, value in matte.items()}
     count, device = len(image["source"]), image["source"].device
     if config.jitter:
         pair = torch.cat([image["source"], image["target"]])
@@ -96,6 +105,9 @@ def driven_pictures(
 ) -> Driven:
     """What the base made as pictures, and with `skip` also with the sources' own detail.
 
+    Without an alpha the pictures are cut out over black by the matte of the view that drove them: the background of
+    such a base model was never supervised (3.1), and neither the enhancer nor the cycle (eq. 9) may see it.
+
     Args:
         output: of `drive_base`.
         views: of the same batch.
@@ -104,6 +116,9 @@ def driven_pictures(
         generator: for that, on the CPU.
     """
     picture = picture_of(output)
+    if picture.shape[1] == 3:
+        drivers = ("target", "driver")[: len(picture) // len(views.color)]
+        picture = picture * torch.cat([F.avg_pool2d(views.matte[role], 2) for role in drivers])
     if not skip:
         return Driven(picture, None)
     assert output.view is not None, "checked against the base model's config"
