@@ -15,7 +15,7 @@ FLOORS = [
     {"evaluation"},
     {"models", "losses", "faces", "synth", "data"},
     {"nn"},
-    {"ops", "media", "runtimes", "weights", "weights_registry"},
+    {"ops", "media", "runtimes", "weights", "weights_registry", "engines"},
     {"config", "errors"},
 ]
 LEVEL = {room: len(FLOORS) - i for i, rooms in enumerate(FLOORS) for room in rooms}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from megaportraits.prepare.engines import run_local, run_ray
+from megaportraits.engines import run_local, run_ray
 from megaportraits.prepare.extract import Extractor
 from megaportraits.prepare.sources import Item, find_items
 from megaportraits.prepare.store import Store
@@ -86,7 +86,7 @@ def test_a_killed_ray_worker_changes_no_byte(undisturbed: tuple[list[Item], dict
 def test_a_video_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
     item = Item(str(tmp_path / "poison.mp4"))
     store = Store(tmp_path)
-    assert [store.attempt(item.key) for _ in range(2)] == [0, 1]
+    assert [store.attempts.begin(item.key) for _ in range(2)] == [0, 1]
     result = Extractor(tmp_path, SMALL)(item)
     assert result == {"key": item.key, "clips": 0, "frames": 0, "error": "its worker died 2 times"}
     assert store.has(item.key) and not (store.root / "attempts" / item.key).exists()

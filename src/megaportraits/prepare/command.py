@@ -59,8 +59,8 @@ def prepare(
     lift_clips: Annotated[int | None, typer.Option(help="Clips from stills; default: four for each.")] = None,
 ) -> None:
     """Cut training clips out of videos and stills; Ctrl-C leaves, the same line goes on; filters can change later."""
+    from megaportraits.engines import Engine
     from megaportraits.prepare.lifting import lift_stills
-    from megaportraits.prepare.run import Engine
     from megaportraits.prepare.run import prepare as run
     from megaportraits.prepare.settings import Thresholds
     from megaportraits.prepare.show import item_progress, summary_lines

@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from megaportraits.engines import MAX_ATTEMPTS
 from megaportraits.errors import MediaError, MegaPortraitsError, WeightsError
 from megaportraits.media import VideoReader, is_video, read_image
 from megaportraits.prepare import measures
@@ -23,7 +24,6 @@ from megaportraits.prepare.settings import ExtractSettings
 from megaportraits.prepare.sources import Item, local_copy
 from megaportraits.prepare.store import Store, is_full_disk, write_json
 
-MAX_ATTEMPTS = 2
 _BOX_MARGIN = 0.1
 
 
@@ -62,11 +62,11 @@ class Extractor:
         """
         store = Store(self.out)
         if not store.has(item.key):
-            if store.attempt(item.key) >= MAX_ATTEMPTS:
+            if store.attempts.begin(item.key) >= MAX_ATTEMPTS:
                 self._note(store, item, [], {"error": f"its worker died {MAX_ATTEMPTS} times"})
             else:
                 self._extract(store, item)
-            store.attempt_ended(item.key)
+            store.attempts.end(item.key)
         note = store.read(item.key)
         frames = sum(clip["frames"] for clip in note["clips"])
         return {"key": item.key, "clips": len(note["clips"]), "frames": frames, "error": note["error"]}

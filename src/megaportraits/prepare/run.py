@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from megaportraits.engines import Engine
 from megaportraits.errors import DataError, MediaError
 from megaportraits.media import VideoReader, is_video
-from megaportraits.prepare.engines import run_local, run_ray
 from megaportraits.prepare.extract import Extractor
 from megaportraits.prepare.filters import KEPT, Row, judge, survivors
 from megaportraits.prepare.index import write_index
@@ -47,27 +47,6 @@ class Progress:
     clips: int = 0
     frames: int = 0
     failed: int = 0
-
-
-@dataclass(frozen=True)
-class Engine:
-    """Where the work is done.
-
-    Attributes:
-        name: "local" or "ray".
-        workers: processes or actors.
-        address: of a Ray cluster; None starts Ray here.
-    """
-
-    name: Literal["local", "ray"] = "local"
-    workers: int = 1
-    address: str | None = None
-
-    def run(self, work: Extractor, items: Sequence[Item]) -> Iterator[dict[str, Any]]:
-        """`work` on every item, results in any order."""
-        if self.name == "ray":
-            return run_ray(work, items, self.workers, self.address)
-        return run_local(work, items, self.workers)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from megaportraits.engines import Attempts
 from megaportraits.errors import DataError
 from megaportraits.prepare.settings import ExtractSettings
 
@@ -57,6 +58,7 @@ class Store:
 
     def __init__(self, out: Path) -> None:
         self.root = out / "store"
+        self.attempts = Attempts(self.root / "attempts")
 
     def note(self, key: str) -> Path:
         """Where the result of an item is written, last of its files."""
@@ -83,21 +85,9 @@ class Store:
         """All items that are done, sorted."""
         return sorted(path.stem for path in self.root.glob("??/*.json"))
 
-    def attempt(self, key: str) -> int:
-        """Note that work on an item begins; how often it began before in this run without an end."""
-        path = self.root / "attempts" / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
-            file.write(b".")
-        return path.stat().st_size - 1
-
-    def attempt_ended(self, key: str) -> None:
-        """Note that work on an item came to its end."""
-        (self.root / "attempts" / key).unlink(missing_ok=True)
-
     def sweep(self) -> None:
         """Remove what workers left that were killed; only while none is at work."""
-        shutil.rmtree(self.root / "attempts", ignore_errors=True)
+        self.attempts.sweep()
         for stale in self.root.glob("??/.*.partial"):
             stale.unlink(missing_ok=True)
 
