@@ -1,18 +1,23 @@
 """Images and video in and out (Pillow and PyAV): streaming, with frame times and sound kept."""
 
 from megaportraits.media.files import check_input, check_output
-from megaportraits.media.images import Picture, read_image, read_picture, write_image
-from megaportraits.media.reader import Frame, VideoInfo, VideoReader, is_video
+from megaportraits.media.frames import Frame, VideoInfo
+from megaportraits.media.images import Picture, as_image, read_image, read_picture, write_image
+from megaportraits.media.limits import DEFAULT_LIMITS, Limits
+from megaportraits.media.reader import VideoReader, is_video
 from megaportraits.media.writer import ALPHA_SUFFIXES, VIDEO_SUFFIXES, VideoWriter
 
 __all__ = [
     "ALPHA_SUFFIXES",
+    "DEFAULT_LIMITS",
     "VIDEO_SUFFIXES",
     "Frame",
+    "Limits",
     "Picture",
     "VideoInfo",
     "VideoReader",
     "VideoWriter",
+    "as_image",
     "check_input",
     "check_output",
     "is_video",

@@ -8,7 +8,8 @@ from typing import Any
 
 import av
 
-from megaportraits.errors import MediaError
+from megaportraits.media.containers import OpenMedia
+from megaportraits.media.limits import DEFAULT_LIMITS, Limits
 
 _COPIED = {
     "mp4": frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"}),
@@ -29,11 +30,11 @@ class AudioTrack:
         start: seconds, time of the first packet.
     """
 
-    def __init__(self, container: Any, stream: Any) -> None:
-        self._container = container
+    def __init__(self, media: OpenMedia, stream: Any) -> None:
+        self._media = media
         self._stream = stream
         self.start = Fraction(stream.start_time or 0) * Fraction(stream.time_base)
-        self._packets = container.demux(stream)
+        self._packets = media.container.demux(stream)
         self._pending: Any = None
         self._out: Any = None
         self._output: Any = None
@@ -42,20 +43,18 @@ class AudioTrack:
         self._ended = False
 
     @classmethod
-    def open(cls, path: str | Path) -> AudioTrack | None:
+    def open(cls, path: str | Path, limits: Limits = DEFAULT_LIMITS) -> AudioTrack | None:
         """The first sound track that can be decoded, or None when the file has none.
 
         Raises:
-            MediaError: the file cannot be opened.
+            MediaError: the file cannot be opened, or exceeds a limit.
         """
-        try:
-            container = av.open(str(path))
-        except (av.FFmpegError, OSError) as error:
-            raise MediaError(f"{path}: the sound track cannot be read ({error})") from error
-        for stream in container.streams.audio:
+        media = OpenMedia(path, limits)
+        media.found()
+        for stream in media.container.streams.audio:
             if stream.codec_context is not None:
-                return cls(container, stream)
-        container.close()
+                return cls(media, stream)
+        media.close()
         return None
 
     def attach(self, output: Any, *, shift: Fraction) -> None:
@@ -102,7 +101,7 @@ class AudioTrack:
             self._encode([*self._resampler.resample(None)])
             for packet in self._out.encode(None):
                 self._output.mux(packet)
-        self._container.close()
+        self._media.close()
 
     def _next_packet(self) -> Any:
         while True:

@@ -25,6 +25,8 @@ def check_input(path: str | Path) -> Path:
         raise MediaError(f"{path}: expected a file, got a folder", fix="Name one image or video inside it.")
     if not path.exists():
         raise MediaError(f"{path}: no such file", fix="Check the spelling of the path.")
+    if not path.is_file():
+        raise MediaError(f"{path}: expected a file, got a pipe or a device", fix="Save it as a file first.")
     if path.stat().st_size == 0:
         raise MediaError(f"{path}: the file is empty (0 bytes)", fix="Export or download it again.")
     if not os.access(path, os.R_OK):

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pillow_heif
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from megaportraits.errors import MediaError
+from megaportraits.errors import MediaError, ShapeError
 from megaportraits.media.files import check_input, staged_output
-
-UInt8 = npt.NDArray[np.uint8]
+from megaportraits.media.hdr import ColorMap, UInt8
+from megaportraits.media.limits import DEFAULT_LIMITS, Limits
 
 WHITE = (255, 255, 255)
-MAX_PIXELS = 400_000_000
-"""Larger pictures are refused: decoding one needs more than 1.2 GB."""
+_FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "TIFF", "BMP", "GIF", "JPEG2000", "PPM", "PSD")
+"""Pillow's names of the formats that are read. Others start programs (EPS) or are guessed without a signature (TGA)."""
 _QUALITY: dict[str, dict[str, Any]] = {
     ".jpg": {"quality": 95, "subsampling": 0},
     ".jpeg": {"quality": 95, "subsampling": 0},
@@ -31,6 +34,7 @@ _QUALITY: dict[str, dict[str, Any]] = {
 _OPAQUE_FORMATS = frozenset({".jpg", ".jpeg", ".bmp"})
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit gives a MediaError in place of a warning
+pillow_heif.register_heif_opener(thumbnails=False)
 
 
 @dataclass(frozen=True)
@@ -46,30 +50,39 @@ class Picture:
     alpha: UInt8 | None
 
 
-def read_picture(path: str | Path) -> Picture:
+@contextmanager
+def open_picture(path: Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Image.Image]:
+    """Open a picture file whose pixels are not decoded yet; its size is known and within the limits.
+
+    Raises:
+        MediaError: it exceeds a limit.
+        PIL.UnidentifiedImageError: it is no picture in a format of the list.
+        OSError, SyntaxError, ValueError: it is damaged; Pillow's plugins raise all of these.
+    """
+    limits.check_file(path)
+    with Image.open(path, formats=_FORMATS) as image:
+        limits.check_picture(path, *image.size)
+        yield image
+
+
+def read_picture(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> Picture:
     """Read a still image with its transparency.
 
-    The EXIF orientation is applied, embedded colour profiles are converted to sRGB, and grey, palette,
+    The orientation that the file states is applied, embedded colour profiles are converted to sRGB, and grey, palette,
     CMYK, 1-bit, 16-bit and float images become 8-bit RGB. Of an animated file the first frame is taken.
 
     Raises:
-        MediaError: the file is missing, empty, truncated, too large or not an image.
+        MediaError: the file is missing, empty, truncated, not an image, or exceeds a limit.
     """
     path = check_input(path)
     try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise MediaError(
-                    f"{path}: expected at most {MAX_PIXELS // 1_000_000} megapixels, "
-                    f"got {image.width} x {image.height}",
-                    fix="Shrink the picture first; a head needs some hundred pixels only.",
-                )
+        with open_picture(path, limits) as image:
             image.load()
-            return _to_picture(image)
+            return to_picture(image)
     except UnidentifiedImageError as error:
         raise MediaError(
             f"{path}: expected an image, got a file that no image decoder knows",
-            fix="Give a JPEG, PNG, WebP, TIFF or BMP file.",
+            fix="Give a JPEG, PNG, WebP, HEIC, AVIF, TIFF or BMP file.",
         ) from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's plugins raise all of these
         raise MediaError(
@@ -78,18 +91,48 @@ def read_picture(path: str | Path) -> Picture:
         ) from error
 
 
-def read_image(path: str | Path, *, background: tuple[int, int, int] = WHITE) -> UInt8:
+def read_image(path: str | Path, *, background: tuple[int, int, int] = WHITE, limits: Limits = DEFAULT_LIMITS) -> UInt8:
     """Read a still image as (H, W, 3) uint8 RGB; transparency is composited over `background`.
 
     Raises:
         MediaError: as `read_picture`.
     """
-    picture = read_picture(path)
+    return flattened(read_picture(path, limits), background)
+
+
+def flattened(picture: Picture, background: tuple[int, int, int] = WHITE) -> UInt8:
+    """A picture's colours, (H, W, 3) uint8, over a background where it is transparent."""
     if picture.alpha is None:
         return picture.rgb
     alpha = picture.alpha[..., None].astype(np.float32) / 255
     mixed = picture.rgb * alpha + np.asarray(background, np.float32) * (1 - alpha)
     return np.round(mixed).astype(np.uint8)
+
+
+def as_image(value: object, name: str = "a picture") -> UInt8:
+    """A picture that a caller has in memory as (H, W, 3) uint8 RGB: such an array, or a PIL image of any mode.
+
+    PIL images are turned upright, converted to sRGB and composited over white, as `read_image` does with files.
+
+    Args:
+        value: what came.
+        name: what the message calls it.
+
+    Raises:
+        ShapeError: it is something else, or an array of another shape or type.
+    """
+    if isinstance(value, Image.Image):
+        return flattened(to_picture(value.copy()))
+    if isinstance(value, np.ndarray):
+        if value.dtype == np.uint8 and value.ndim == 3 and value.shape[2] == 3 and value.size:
+            return value
+        got = f"an array {value.dtype} {value.shape}"
+    else:
+        got = type(value).__name__
+    raise ShapeError(
+        f"{name}: expected a file's path, a PIL image or a uint8 RGB array (H, W, 3), got {got}",
+        fix="Convert it, as in numpy.asarray(picture, numpy.uint8).",
+    )
 
 
 def write_image(path: str | Path, image: UInt8, *, overwrite: bool = False) -> Path:
@@ -117,20 +160,36 @@ def write_image(path: str | Path, image: UInt8, *, overwrite: bool = False) -> P
     return path
 
 
-def _to_picture(image: Image.Image) -> Picture:
+def to_picture(image: Image.Image) -> Picture:
+    """Upright 8-bit sRGB colours and alpha of a loaded image, which may be changed on the way."""
     profile = image.info.get("icc_profile")
+    color_map = None if profile else _marked_colors(image)
     has_alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode == "F" or image.mode.startswith("I"):
         image = Image.fromarray(_to_8_bit(np.asarray(image), image.mode))
         has_alpha = False
+    alpha: UInt8 | None = None
+    if has_alpha:
+        image = image.convert("LA" if image.mode == "La" else "RGBA") if image.mode != "LA" else image
+        alpha = np.array(image.getchannel("A"))
+        image = image.convert("L" if image.mode == "LA" else "RGB")
+    elif image.mode == "P":
+        image = image.convert("RGB")
     if profile and image.mode in ("RGB", "CMYK", "L"):
         image = _to_srgb(image, profile)
-    if not has_alpha:
-        return Picture(np.array(image if image.mode == "RGB" else image.convert("RGB")), None)
-    rgba = np.array(image.convert("RGBA"))
-    alpha = rgba[..., 3]
-    return Picture(np.ascontiguousarray(rgba[..., :3]), None if alpha.min() == 255 else alpha.copy())
+    rgb = np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    if color_map is not None:
+        rgb = color_map(rgb.astype(np.uint16) * 257)
+    return Picture(rgb, None if alpha is None or alpha.min() == 255 else alpha)
+
+
+def _marked_colors(image: Image.Image) -> ColorMap | None:
+    """The conversion of a HEIC picture that names its colours by numbers and has no profile."""
+    marked = image.info.get("nclx_profile")
+    if not marked:
+        return None
+    return ColorMap.of(marked["transfer_characteristics"], marked["color_primaries"])
 
 
 def _to_8_bit(values: npt.NDArray[Any], mode: str) -> UInt8:

@@ -22,7 +22,7 @@ from megaportraits.faces.inpainting import background_plate
 from megaportraits.faces.landmarks import scores_of
 from megaportraits.faces.matting import Matting, foreground
 from megaportraits.faces.pose import fit_pose
-from megaportraits.media import Frame
+from megaportraits.media import DEFAULT_LIMITS, Frame, Limits
 from megaportraits.media.images import UInt8
 from megaportraits.models.base import BaseModel, Output
 from megaportraits.models.enhancer import Enhancer, premultiplied
@@ -155,18 +155,20 @@ class Avatar:
         """For renderings: the other one follows the driver in a thread of its own."""
         return FaceAnalyzer(reject_animals=False)
 
-    def encode(self, source: Source, *, face: int | None = None) -> Portrait:
+    def encode(self, source: Source, *, face: int | None = None, limits: Limits = DEFAULT_LIMITS) -> Portrait:
         """Look at a source and remember the person: everything that is needed once per source.
 
         Args:
-            source: an image or video file, or an RGB uint8 picture (H, W, 3).
+            source: an image or video file, an RGB uint8 picture (H, W, 3), or a PIL image.
             face: which face, counted from 1 from left to right; None takes the largest.
+            limits: what reading a file may cost.
 
         Raises:
-            MediaError: the file cannot be read.
+            MediaError: the file cannot be read, or exceeds a limit.
             FaceError: no human face, or not that many.
+            ShapeError: the source is something else.
         """
-        head = find_source_head(source, self.analyzer, face)
+        head = find_source_head(source, self.analyzer, face, limits)
         work = int(np.clip(round(head.crop.side), self.size, _LARGEST_WORK_SIZE))
         square = extract(head.photo, head.crop, work)
         matte = self.matting.matte(head.photo, head.face, head.crop, work)

@@ -9,13 +9,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from PIL.Image import Image
 
-from megaportraits.errors import FaceError
+from megaportraits.errors import FaceError, ShapeError
 from megaportraits.faces.crop import Crop, crop_of_pose, extract
 from megaportraits.faces.detector import Face, FaceAnalyzer, pick_face
 from megaportraits.faces.pose import FacePose, fit_pose
 from megaportraits.faces.tracking import CropTracker, PoseSmoother
-from megaportraits.media import Frame, VideoReader, is_video, read_image
+from megaportraits.media import DEFAULT_LIMITS, Frame, Limits, VideoReader, as_image, is_video, read_image
 from megaportraits.media.images import UInt8
 from megaportraits.ops.geometry import matrix_to_euler
 
@@ -23,8 +24,8 @@ _NEUTRAL_SECONDS = 20.0
 _NEUTRAL_LOOKS = 60
 """Bounds of the first pass over a driver: this much of its time, and at most about this many detections."""
 
-Driver = str | Path | UInt8 | Sequence[UInt8]
-"""A video or image file, one frame, or a list of frames."""
+Driver = str | Path | UInt8 | Image | Sequence[UInt8 | Image]
+"""A video or image file, one frame, or a list of frames; frames are (H, W, 3) uint8 or PIL images."""
 
 
 @dataclass(frozen=True)
@@ -60,26 +61,39 @@ class DriverFrame:
 class FrameSource:
     """A driver that can be read several times.
 
+    Args:
+        driver: see `Driver`.
+        fps: frames a second of a list of frames.
+        limits: what reading a file may cost.
+
+    Raises:
+        MediaError: the file cannot be read, or exceeds a limit.
+        ShapeError: the driver is none of what `Driver` says.
+
     Attributes:
         name: for messages.
         reader: the video file's reader, None for arrays and still images.
         still: whether the driver is one picture.
     """
 
-    def __init__(self, driver: Driver, *, fps: Fraction | float = 25) -> None:
+    def __init__(self, driver: Driver, *, fps: Fraction | float = 25, limits: Limits = DEFAULT_LIMITS) -> None:
         self.reader: VideoReader | None = None
         self._images: Sequence[UInt8] = ()
         self.name = "the driver"
         if isinstance(driver, (str, Path)):
             self.name = f"the driver {driver}"
-            if is_video(driver):
-                self.reader = VideoReader(driver)
+            if is_video(driver, limits):
+                self.reader = VideoReader(driver, limits=limits)
             else:
-                self._images = [read_image(driver)]
-        elif isinstance(driver, np.ndarray):
-            self._images = [driver] if driver.ndim == 3 else list(driver)
+                self._images = [read_image(driver, limits=limits)]
+        elif isinstance(driver, (list, tuple)) or (isinstance(driver, np.ndarray) and driver.ndim == 4):
+            self._images = [
+                as_image(picture, f"frame {number} of {self.name}") for number, picture in enumerate(driver)
+            ]
+            if not self._images:
+                raise ShapeError("the driver: expected a file, a picture or a list of pictures, got an empty list")
         else:
-            self._images = driver
+            self._images = [as_image(driver, self.name)]
         self._fps = Fraction(fps).limit_denominator(100_000)
         self.still = self.reader is None and len(self._images) == 1
 
@@ -112,7 +126,7 @@ class FrameSource:
             return self._images[min(int(share * used), used - 1)]
         longest = float("inf") if max_seconds is None else max_seconds
         start = share * min(self.reader.info.duration or 0.0, longest)
-        frames = VideoReader(self.reader.path, start=start)
+        frames = VideoReader(self.reader.path, start=start, limits=self.reader.limits)
         later = itertools.dropwhile(lambda frame: frame.time < start, frames)
         # Files may promise more than they hold.
         return (next(later, None) or next(iter(self.reader))).image

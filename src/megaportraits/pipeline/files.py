@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from megaportraits.faces.crop import extract
-from megaportraits.media import VideoWriter, write_image
+from megaportraits.media import DEFAULT_LIMITS, Limits, VideoWriter, write_image
 from megaportraits.media.images import UInt8
 from megaportraits.pipeline.avatar import AnimatedFrame, Avatar
 from megaportraits.pipeline.compose import side_by_side
@@ -68,6 +68,7 @@ def animate_file(
     side_by_side: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> AnimateReport:
     """Animate a file with a file and write a file; memory does not grow with the driver's length.
 
@@ -82,9 +83,10 @@ def animate_file(
         side_by_side: also write source crop, driver crop and result as three equal squares in a row.
         overwrite: whether existing files may be replaced.
         progress: see `Progress`.
+        limits: what reading the source and the driver may cost.
 
     Raises:
-        MediaError: a file cannot be read or written.
+        MediaError: a file cannot be read or written, or exceeds a limit.
         FaceError: no usable face in the source, or none in the driver.
     """
     options = options or AnimateOptions()
@@ -96,9 +98,10 @@ def animate_file(
         options,
         side_by_side=beside,
         overwrite=overwrite,
+        limits=limits,
     )
-    portrait = avatar.encode(source, face=options.face)
-    frames = FrameSource(driver)
+    portrait = avatar.encode(source, face=options.face, limits=limits)
+    frames = FrameSource(driver, limits=limits)
     job = _Job(portrait, frames, options, progress)
     animated = avatar.animate(portrait, frames, options)
     if frames.still:

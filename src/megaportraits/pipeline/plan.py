@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from megaportraits.errors import MediaError
-from megaportraits.media import ALPHA_SUFFIXES, VIDEO_SUFFIXES, check_output, is_video
+from megaportraits.media import ALPHA_SUFFIXES, DEFAULT_LIMITS, VIDEO_SUFFIXES, Limits, check_output, is_video
 from megaportraits.pipeline.options import AnimateOptions
 
 STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -20,6 +20,7 @@ def plan_output(
     *,
     side_by_side: Path | None = None,
     overwrite: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Path:
     """Check inputs and outputs before any network is loaded.
 
@@ -28,10 +29,11 @@ def plan_output(
         current folder.
 
     Raises:
-        MediaError: an input cannot be read, an output may not be written or has a suffix that does not fit.
+        MediaError: an input cannot be read, an input exceeds a limit, an output may not be written or has a suffix
+            that does not fit.
     """
-    is_video(source)
-    moving = is_video(driver)
+    is_video(source, limits)
+    moving = is_video(driver, limits)
     if moving:
         suffixes = ALPHA_SUFFIXES if options.transparent else VIDEO_SUFFIXES
     else:

@@ -9,13 +9,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL.Image import Image
 from torch import Tensor
 
 from megaportraits.config import ModelConfig
 from megaportraits.errors import FaceError
 from megaportraits.faces.crop import Crop, head_crop
 from megaportraits.faces.detector import Face, FaceAnalyzer, pick_face
-from megaportraits.media import VideoReader, is_video, read_image
+from megaportraits.media import DEFAULT_LIMITS, Limits, VideoReader, as_image, is_video, read_image
 from megaportraits.media.images import UInt8
 from megaportraits.models.base import Identity
 from megaportraits.models.motion import Motion
@@ -29,8 +30,8 @@ _VIDEO_LOOKS = 100
 _KEYS = np.array(KEY_COLORS) * 255
 """Backgrounds that neither skin nor hair shares."""
 
-Source = str | Path | UInt8
-"""An image or video file, or a picture (H, W, 3)."""
+Source = str | Path | UInt8 | Image
+"""An image or video file, or a picture: (H, W, 3) uint8 or a PIL image."""
 
 
 @dataclass(frozen=True)
@@ -77,19 +78,23 @@ class Portrait:
         return self.identity.motion
 
 
-def find_source_head(source: Source, analyzer: FaceAnalyzer, number: int | None = None) -> SourceHead:
+def find_source_head(
+    source: Source, analyzer: FaceAnalyzer, number: int | None = None, limits: Limits = DEFAULT_LIMITS
+) -> SourceHead:
     """Read a source and choose the face to animate.
 
     Args:
         source: of a video, the first frame with a face is taken.
         analyzer: finds the faces.
         number: which face, counted from 1 from left to right; None takes the largest.
+        limits: what reading a file may cost.
 
     Raises:
-        MediaError: the file cannot be read.
+        MediaError: the file cannot be read, or exceeds a limit.
         FaceError: no human face, or fewer faces than `number`.
+        ShapeError: the source is none of what `Source` says.
     """
-    photo, faces = look(source, analyzer)
+    photo, faces = look(source, analyzer, limits)
     face = pick_face(faces, number)
     if face is None:
         raise FaceError(
@@ -148,20 +153,22 @@ def key_color(head: UInt8, matte: npt.NDArray[np.float32]) -> npt.NDArray[np.flo
     return np.asarray(_KEYS[np.quantile(distances, 0.02, axis=0).argmax()])
 
 
-def look(source: Source, analyzer: FaceAnalyzer) -> tuple[UInt8, list[Face]]:
+def look(source: Source, analyzer: FaceAnalyzer, limits: Limits = DEFAULT_LIMITS) -> tuple[UInt8, list[Face]]:
     """Read a source and find every face in it: the picture, (H, W, 3), and its faces, largest first.
 
     Raises:
-        MediaError: the file cannot be read.
+        MediaError: the file cannot be read, or exceeds a limit.
         FaceError: no human face.
+        ShapeError: the source is none of what `Source` says.
     """
     name = _name(source)
-    if isinstance(source, np.ndarray):
-        return source, analyzer.require(source, name)
-    if not is_video(source):
-        photo, _ = shrink(read_image(source), Crop(0, 0, 1), _LARGEST_PHOTO)
+    if not isinstance(source, (str, Path)):
+        photo = as_image(source, name)
         return photo, analyzer.require(photo, name)
-    for frame in itertools.islice(VideoReader(source), _VIDEO_LOOKS):
+    if not is_video(source, limits):
+        photo, _ = shrink(read_image(source, limits=limits), Crop(0, 0, 1), _LARGEST_PHOTO)
+        return photo, analyzer.require(photo, name)
+    for frame in itertools.islice(VideoReader(source, limits=limits), _VIDEO_LOOKS):
         faces = analyzer.detect(frame.image)
         if faces:
             return frame.image, faces
@@ -173,4 +180,4 @@ def look(source: Source, analyzer: FaceAnalyzer) -> tuple[UInt8, list[Face]]:
 
 def _name(source: Source) -> str:
     """What messages call it."""
-    return "the source" if isinstance(source, np.ndarray) else f"the source {source}"
+    return f"the source {source}" if isinstance(source, (str, Path)) else "the source"

@@ -1,0 +1,80 @@
+"""Animated pictures (WebP, GIF, PNG, AVIF) as videos, by Pillow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+from PIL import Image
+
+from megaportraits.errors import MediaError
+from megaportraits.media.frames import Frame, VideoInfo
+from megaportraits.media.images import Picture, flattened, open_picture, to_picture
+from megaportraits.media.limits import Limits
+
+_MILLISECOND = Fraction(1, 1000)
+_SHORTEST, _USUAL = 20, 100
+"""Milliseconds: frames that say they are shown for less than the first are shown for the second, as browsers do."""
+_TIMED_FRAMES = 16
+"""Frames whose durations tell the average rate."""
+
+
+def is_animated(image: Image.Image) -> bool:
+    """Whether an open picture file is an animation; bursts of photographs and thumbnails in a file are none."""
+    return image.format in ("GIF", "PNG", "WEBP", "AVIF") and bool(getattr(image, "is_animated", False))
+
+
+class Animation:
+    """An animated picture; transparent pixels are shown over white, as those of still pictures are.
+
+    Args:
+        path: the file.
+        limits: see `Limits`.
+
+    Attributes:
+        info: see `VideoInfo`; the duration is estimated from the first frames.
+
+    Raises:
+        MediaError: the file is damaged from the start, or exceeds a limit.
+    """
+
+    def __init__(self, path: Path, limits: Limits) -> None:
+        self.path, self._limits = path, limits
+        with open_picture(path, limits) as image:
+            count = int(getattr(image, "n_frames", 1))
+            limits.check_length(path, frames=count)
+            problems: list[str] = []
+            begun = list(_pictures(image, min(count, _TIMED_FRAMES), problems))
+            if not begun:
+                raise MediaError(
+                    f"{path}: the image is damaged or truncated ({problems[0]})",
+                    fix="Export or download the picture again.",
+                )
+            mean = Fraction(sum(shown for _, shown in begun), len(begun)) * _MILLISECOND
+            duration = float(mean * count)
+            height, width = begun[0][0].rgb.shape[:2]
+            self.info = VideoInfo(width, height, 1 / mean, duration, count, False, _MILLISECOND)
+        limits.check_length(path, seconds=duration)
+
+    def frames(self, start: float, problems: list[str]) -> Iterator[Frame]:
+        """All frames, whatever `start` is; what cannot be decoded is noted in `problems` and ends them."""
+        pts = 0
+        with open_picture(self.path, self._limits) as image:
+            for picture, shown in _pictures(image, self.info.frames or 1, problems):
+                yield Frame(flattened(picture), pts, _MILLISECOND)
+                pts += shown
+
+
+def _pictures(image: Image.Image, count: int, problems: list[str]) -> Iterator[tuple[Picture, int]]:
+    """Frames from the start and how long each is shown, in milliseconds."""
+    for number in range(count):
+        try:
+            image.seek(number)
+            image.load()
+            picture = to_picture(image.copy())
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            problems.append(str(error) or type(error).__name__)
+            return
+        shown = round(float(image.info.get("duration") or 0))
+        yield picture, shown if shown >= _SHORTEST else _USUAL
