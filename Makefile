@@ -18,7 +18,7 @@ $(READY): pyproject.toml
 
 demo: setup
 	$(BIN)/megaportraits weights pull
-	$(BIN)/megaportraits demo --out out/demo
+	$(BIN)/megaportraits demo --out out/demo --overwrite
 
 test: setup
 	$(BIN)/megaportraits weights pull

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+import typer
 
 from megaportraits import __version__
+from megaportraits.cli import app
 
 HEAVY = {
     "PIL",
@@ -84,3 +87,61 @@ def test_a_file_that_is_missing_is_told_before_torch_is_loaded(command: list[str
     printed, loaded = run(command)
     assert "missing.jpg: no such file" in printed and "exit 1" in printed
     assert "torch" not in loaded
+
+
+def commands() -> dict[str, list[Any]]:
+    """Every command's parameters by its words."""
+    found: dict[str, list[Any]] = {}
+
+    def walk(command: Any, *words: str) -> None:
+        for name, below in getattr(command, "commands", {}).items():
+            walk(below, *words, name)
+        if not hasattr(command, "commands"):
+            found[" ".join(words)] = [parameter for parameter in command.params if parameter.name != "help"]
+
+    walk(typer.main.get_command(app))
+    return found
+
+
+COMMANDS = commands()
+WRITE_NOTHING = {"version", "web", "study serve", "student info", "weights pull", "weights list", "weights verify"}
+GO_ON = {"prepare", "synth", "study make"}
+"""Commands without --resume that go on with an unfinished folder and refuse any other that is not empty."""
+SHARED_DEFAULTS = ("--pose", "--device", "--weights", "--teacher", "--scale-from", "--hr", "--resume", "--overwrite")
+
+
+def options(command: str) -> dict[str, Any]:
+    return {name: p for p in COMMANDS[command] for name in p.opts if name.startswith("-")}
+
+
+def test_the_walk_over_all_commands_finds_them() -> None:
+    assert {"animate", "train base", "export page", "study make", "student add", "weights pull"} <= COMMANDS.keys()
+    assert options("animate").keys() >= {"--output", "-o", "--pose", "--overwrite"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_file_is_written_to_output_and_a_folder_to_out(command: str) -> None:
+    taken = options(command)
+    writes = {"--output", "--out"} & taken.keys()
+    assert len(writes) == (command not in WRITE_NOTHING), f"{command}: one of --output and --out, got {writes}"
+    assert ("-o" in taken) == ("--output" in taken)
+    if "--output" in taken:
+        assert set(taken["--output"].opts) == {"--output", "-o"}
+    if "--out" in taken:
+        assert set(taken["--out"].opts) == {"--out"}
+        assert "folder" in taken["--out"].help.lower()
+    assert not {"out", "output"} & {p.name for p in COMMANDS[command] if p.param_type_name == "argument"}
+
+
+@pytest.mark.parametrize("command", COMMANDS.keys() - WRITE_NOTHING - GO_ON)
+def test_what_a_command_writes_can_be_replaced_when_that_is_asked_for(command: str) -> None:
+    taken = options(command)
+    assert "--overwrite" in taken or ("--out" in taken and "--resume" in taken)
+
+
+@pytest.mark.parametrize("name", SHARED_DEFAULTS)
+def test_an_option_has_the_same_default_in_all_commands(name: str) -> None:
+    # `evaluate --weights` takes several, `evaluate --teacher` is needed by one protocol only.
+    several = {"evaluate"} if name in ("--weights", "--teacher") else set()
+    defaults = {c: options(c)[name].default for c in COMMANDS.keys() - several if name in options(c)}
+    assert len(defaults) > 1 and len(set(defaults.values())) == 1, defaults

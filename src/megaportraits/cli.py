@@ -216,18 +216,21 @@ def animate(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder to write to; an earlier demo there is replaced.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
     weights: Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")] = "nano",
     motion: Annotated[Literal["absolute", "relative"], typer.Option(help="As for `animate`.")] = "absolute",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo there.")] = False,
 ) -> None:
     """Animate a bundled photograph with a bundled driver: what this program does, without any file of yours."""
     from megaportraits.pipeline import AnimateOptions, Avatar, MotionMode
-    from megaportraits.pipeline.demo import run_demo
+    from megaportraits.pipeline.demo import plan_demo, run_demo
 
+    plan_demo(out, overwrite=overwrite)
     avatar = Avatar.from_pretrained(weights, device=device)
     with frame_progress("Animating") as advance:
-        files = run_demo(avatar, out, AnimateOptions(motion=MotionMode(motion)), progress=advance)
+        options = AnimateOptions(motion=MotionMode(motion))
+        files = run_demo(avatar, out, options, overwrite=overwrite, progress=advance)
     typer.echo(f"{files.result}: the photograph, moving")
     typer.echo(f"{files.side_by_side}: source, driver and result in a row")
     typer.echo(f"{files.contact}: a picture of both")
@@ -348,19 +351,20 @@ def synth(
 @app.command("synth-head")
 def synth_head(
     source: Annotated[Path, typer.Argument(help="The FaceXModel folder of ICT-FaceKit.")],
-    out: Annotated[Path, typer.Argument(help="The packed .npz to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The packed .npz to write.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Pack ICT-FaceKit and find which of its vertices MediaPipe's landmarks mean; `synth` needs both to lift photos."""
     from megaportraits.synth.correspondence import pack_head
 
-    found = pack_head(source, out)
-    typer.echo(f"{out}: {found} of 468 landmarks found")
+    found = pack_head(source, output, overwrite=overwrite)
+    typer.echo(f"{output}: {found} of 468 landmarks found")
 
 
 @app.command("synth-driver")
 def synth_driver(
     head: _Head,
-    out: Annotated[Path, typer.Option(help="The .mp4 to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .mp4 to write.")],
     seconds: Annotated[float, typer.Option(help="Length.")] = 4.0,
     size: Annotated[int, typer.Option(help="Pixels along each side.")] = 256,
     person: _Person = 82,
@@ -369,14 +373,14 @@ def synth_driver(
     """Render a talking procedural head: the demo's driver, which nobody's rights stand against."""
     from megaportraits.synth.demo import render_driver
 
-    render_driver(head, out, seconds=seconds, size=size, person=person, overwrite=overwrite)
-    typer.echo(str(out))
+    render_driver(head, output, seconds=seconds, size=size, person=person, overwrite=overwrite)
+    typer.echo(str(output))
 
 
 @app.command("synth-portrait")
 def synth_portrait(
     head: _Head,
-    out: Annotated[Path, typer.Option(help="The picture to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")],
     size: Annotated[int, typer.Option(help="Pixels along each side.")] = 448,
     person: _Person = 82,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
@@ -384,8 +388,8 @@ def synth_portrait(
     """Render a procedural person at rest: a photograph to try things with, which shows nobody."""
     from megaportraits.synth.demo import render_portrait
 
-    render_portrait(head, out, size=size, person=person, overwrite=overwrite)
-    typer.echo(str(out))
+    render_portrait(head, output, size=size, person=person, overwrite=overwrite)
+    typer.echo(str(output))
 
 
 def main() -> None:

@@ -66,45 +66,45 @@ def test_from_photographs_to_a_student_and_one_more(
     common = (*teacher, "--config", studio / "tiny.yaml")
     made = tmp_path / "s.safetensors"
     # With a worker, which is forked: after the teacher's networks have run, it would wait for their threads for ever.
-    run("distill", "--avatars", studio / "avatars", "--out", made, *common, "--set", "data.workers=1")
+    run("distill", "--avatars", studio / "avatars", "-o", made, *common, "--set", "data.workers=1")
     student = load_student(made)
     assert student.avatars == ("eileen", "mirrored")
     notes = read_notes(made)
     assert notes["teacher"] == "teacher.safetensors" and len(notes["teacher_sha256"]) == 64 and notes["steps"] == "2"
 
     with pytest.raises(MediaError, match="exists already"):
-        run("distill", "--avatars", studio / "avatars", "--out", made, *common)
+        run("distill", "--avatars", studio / "avatars", "-o", made, *common)
     with pytest.raises(TrainingError, match="already holds a run"):
         other = tmp_path / "other.safetensors"
-        run("distill", "--avatars", studio / "avatars", "--out", other, "--run", tmp_path / "s-run", *common)
-    run("distill", "--avatars", studio / "avatars", "--out", made, "--resume", *common)
+        run("distill", "--avatars", studio / "avatars", "-o", other, "--run", tmp_path / "s-run", *common)
+    run("distill", "--avatars", studio / "avatars", "-o", made, "--resume", *common)
     resumed = load_student(made).state_dict()
     assert all(torch.equal(value, resumed[key]) for key, value in student.state_dict().items())
     before = made.read_bytes()
 
     larger, still = tmp_path / "larger.safetensors", ("optim.learning_rate=0", "optim.final_learning_rate=0")
     sets = [word for value in (*still, "optim.steps=1", "model.image_size=128") for word in ("--set", value)]
-    run("distill", "--avatars", studio / "avatars", "--out", larger, "--init", made, *common, *sets)
+    run("distill", "--avatars", studio / "avatars", "-o", larger, "--init", made, *common, *sets)
     wanted = resized(student, 128).state_dict()
     assert all(torch.equal(wanted[key], value) for key, value in load_student(larger).state_dict().items())
     with pytest.raises(ConfigError, match=r"\(its -> the config's\): encoder_skips: True -> False\n"):
-        other = ("--set", "model.encoder_skips=false", "--out", tmp_path / "o.safetensors")
+        other = ("--set", "model.encoder_skips=false", "-o", tmp_path / "o.safetensors")
         run("distill", "--avatars", studio / "avatars", "--init", made, *common, *other)
     with pytest.raises(ConfigError, match="the photographs are eileen, mirrored"):
         run("distill", "--avatars", studio / "avatars", "--init", "nano", *common, *other[2:])
     assert not (tmp_path / "o-run").exists(), "refused before the teacher works"
 
     grown = tmp_path / "grown.safetensors"
-    run("student", "add", made, studio / "grey.png", "--name", "grey", "--out", grown, *common)
+    run("student", "add", made, studio / "grey.png", "--name", "grey", "-o", grown, *common)
     after, driver = load_student(grown), torch.rand(1, 3, 64, 64)
     assert after.avatars == ("eileen", "mirrored", "grey") and made.read_bytes() == before
     for index in (torch.tensor([0]), torch.tensor([1])):
         assert torch.equal(student(driver, index).image, after(driver, index).image)
     with pytest.raises(WeightsError, match="has an avatar 'eileen' already"):
         again = tmp_path / "again.safetensors"
-        run("student", "add", made, studio / "avatars/eileen.png", "--out", again, *common)
+        run("student", "add", made, studio / "avatars/eileen.png", "-o", again, *common)
     with pytest.raises(MediaError, match="replace its own input"):
-        run("student", "add", made, studio / "grey.png", "--out", made, "--resume", *common)
+        run("student", "add", made, studio / "grey.png", "-o", made, "--resume", *common)
 
     said = run("student", "info", grown)
     assert "64 px in, 64 px out" in said and "2  grey" in said
@@ -131,7 +131,7 @@ def test_a_resumed_run_keeps_its_own_config_but_for_what_is_set(
     seen: list[TrainStudentConfig] = []
     monkeypatch.setattr(f"megaportraits.commands.distill.{command}", lambda *words: seen.append(words[-1]))
     line = {"distill": ["distill", "--avatars", tmp_path], "add": ["student", "add", tmp_path, tmp_path]}[command]
-    more = ["--drivers", tmp_path, "--out", tmp_path / "s.safetensors", "--run", tmp_path / "run"]
+    more = ["--drivers", tmp_path, "-o", tmp_path / "s.safetensors", "--run", tmp_path / "run"]
     said = CliRunner().invoke(app, list(map(str, [*line, *more, "--resume", "--set", "run.seed=5"])))
     assert said.exit_code == 130, said.output  # stopped, as far as the command knows
     assert seen[0].model_dump(mode="json") == {**record, "run": {**record["run"], "seed": 5}}

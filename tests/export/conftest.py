@@ -62,7 +62,7 @@ def base() -> BaseModel:
 def base_export(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
     first = heads(1, 32)[0]
     fine = np.random.default_rng(1).random((1, 4, 80, 80)).astype(np.float32)
-    options = BaseExport(precisions=("float32", "float16", "int8"))
+    options = BaseExport(precisions=("float32", "float16", "int8"), pose="network")
     source = SourceCrop(first.image, first.pose, first.blendshapes, fine)
     return export_base_model(base, tmp_path_factory.mktemp("base"), options, source, heads(3, 32, 2))
 

@@ -49,7 +49,7 @@ class Echo(nn.Module):
 
 
 def echo_avatar(analyzer: FaceAnalyzer) -> Avatar:
-    return Avatar(cast(BaseModel, Echo()), analyzer=analyzer)
+    return Avatar(cast(BaseModel, Echo()), analyzer=analyzer, pose_from="network")
 
 
 @pytest.fixture(scope="session")

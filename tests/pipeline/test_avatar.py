@@ -292,7 +292,7 @@ def test_measured_blendshapes_reach_a_network_that_asks_for_them(
     head = np.zeros((SIZE, SIZE, 3), np.uint8)
     for asked in (True, False):
         seen.clear()
-        avatar = Avatar(cast(BaseModel, network), analyzer=analyzer, blendshapes=asked)
+        avatar = Avatar(cast(BaseModel, network), analyzer=analyzer, blendshapes=asked, pose_from="network")
         list(avatar.animate(avatar.encode(portrait), [portrait]))  # the source's own, then the driver's
         avatar.drive(avatar.encode(portrait), head, blendshapes=face.blendshapes)
         assert len(seen) == 4

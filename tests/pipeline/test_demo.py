@@ -4,13 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from megaportraits.cli import app
+from megaportraits.errors import MediaError
 from megaportraits.media import VideoReader, read_image
 from megaportraits.pipeline import AnimateOptions, Avatar
 from megaportraits.pipeline.demo import contact_sheet, demo_driver, demo_portrait, run_demo
 
 
-def test_the_demo_writes_a_portrait_two_videos_and_a_picture_and_can_run_again(avatar: Avatar, tmp_path: Path) -> None:
+def test_the_demo_writes_a_portrait_two_videos_and_a_picture_and_replaces_them_only_when_asked(
+    avatar: Avatar, tmp_path: Path
+) -> None:
     options = AnimateOptions(max_seconds=0.1, size=64)
     first = run_demo(avatar, tmp_path / "out", options)
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
@@ -19,8 +24,19 @@ def test_the_demo_writes_a_portrait_two_videos_and_a_picture_and_can_run_again(a
     assert [frame.image.shape for frame in VideoReader(first.result)] == [(512, 512, 3)] * 3
     assert [frame.image.shape for frame in VideoReader(first.side_by_side)] == [(64, 192, 3)] * 3
     before = first.contact.read_bytes()
-    assert run_demo(avatar, tmp_path / "out", options) == first
+    with pytest.raises(MediaError, match="portrait.png: the file exists already"):
+        run_demo(avatar, tmp_path / "out", options)
+    assert run_demo(avatar, tmp_path / "out", options, overwrite=True) == first
     assert first.contact.read_bytes() == before
+
+
+def test_nothing_of_the_demo_is_written_where_one_of_its_names_is_taken(avatar: Avatar, tmp_path: Path) -> None:
+    (tmp_path / "contact.png").write_bytes(b"mine")
+    line = ["demo", "--out", str(tmp_path), "--weights", "no such weights"]
+    result = CliRunner().invoke(app, line)
+    assert isinstance(result.exception, MediaError) and "contact.png" in str(result.exception)
+    assert [path.name for path in tmp_path.iterdir()] == ["contact.png"]
+    assert (tmp_path / "contact.png").read_bytes() == b"mine"
 
 
 def test_the_bundled_driver_shows_a_face_in_every_frame_it_is_sampled_at(avatar: Avatar) -> None:

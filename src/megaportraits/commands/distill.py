@@ -28,7 +28,7 @@ class Distillation:
     Attributes:
         drivers: folders of videos or shards.
         teacher: weights of the base model, by name or file.
-        out: the student's file.
+        output: the student's file.
         run: the run folder: drivers cut from videos, lessons, and the training run.
         frames: so many driver frames, at most.
         per_driver: avatars drawn for each of them; 0 is all.
@@ -37,11 +37,12 @@ class Distillation:
         enhancer: weights of the teacher's second stage, by name or file; None: without.
         device: the teacher's.
         init: a student of the same avatars to start from; a run that goes on has started already.
+        overwrite: whether an existing `output` may be replaced.
     """
 
     drivers: Sequence[Path]
     teacher: str
-    out: Path
+    output: Path
     run: Path
     frames: int = 4000
     per_driver: int = 2
@@ -50,6 +51,7 @@ class Distillation:
     enhancer: str | None = None
     device: str = "auto"
     init: Path | None = None
+    overwrite: bool = False
 
     @property
     def lessons(self) -> Path:
@@ -73,11 +75,11 @@ class Distillation:
             MediaError: the student's file exists, and is not that of a run to go on with.
             TrainingError: the run folder is in use, and this is not to go on with it.
         """
-        if self.out.suffix != ".safetensors":
+        if self.output.suffix != ".safetensors":
             raise WeightsError(
-                f"{self.out}: expected a file *.safetensors", fix="For example --out student.safetensors."
+                f"{self.output}: expected a file *.safetensors", fix="For example -o student.safetensors."
             )
-        check_output(self.out, overwrite=self.resume and self.begun)
+        check_output(self.output, overwrite=self.overwrite or (self.resume and self.begun))
         if self.begun and not self.resume:
             raise TrainingError(
                 f"{self.run} already holds a run", fix="Add --resume to go on, or choose another --run folder."
@@ -99,7 +101,7 @@ def distill(job: Distillation, avatars: Path, config: TrainStudentConfig) -> Stu
     if steps < config.optim.steps:
         return None
     student = load_student(job.run / FILE_NAME)
-    save_student(job.out, student, notes={**notes, "steps": str(steps)})
+    save_student(job.output, student, notes={**notes, "steps": str(steps)})
     return student
 
 
@@ -111,7 +113,7 @@ def add(job: Distillation, path: Path, photo: Path, name: str, config: TrainStud
         MegaPortraitsError: as its parts say; nothing is overwritten, the student's own file neither.
     """
     job.check()
-    check_output(job.out, overwrite=True, inputs=(path,))
+    check_output(job.output, overwrite=True, inputs=(path,))
     before = load_student(path)
     if name in before.avatars:
         raise WeightsError(f"the student has an avatar {name!r} already", fix="Give another --name.")
@@ -121,7 +123,7 @@ def add(job: Distillation, path: Path, photo: Path, name: str, config: TrainStud
     if steps < config.optim.steps:
         return None
     kept = {key: value for key, value in read_notes(path).items() if key not in ("kind", "config", "avatars")}
-    save_student(job.out, student, notes={**notes, **kept})
+    save_student(job.output, student, notes={**notes, **kept})
     return student
 
 

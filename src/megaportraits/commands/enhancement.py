@@ -22,16 +22,19 @@ def evaluate_hr(
     limit: Annotated[int, typer.Option(min=1, help="Photographs, at most.")] = 16,
     pose: Annotated[Literal["landmarks", "network"], typer.Option(help="As for `animate`.")] = "landmarks",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,
 ) -> None:
     """Compare enhanced images with bicubically enlarged ones: sharpness, likeness to the truth, identity, flicker."""
+    from megaportraits.evaluation.comparison import HR_FILES
     from megaportraits.evaluation.enhancement import as_it_is, bicubic_from, compare, find_photos, read_drivers
     from megaportraits.faces import FaceAnalyzer
-    from megaportraits.pipeline import Avatar, PoseFrom
+    from megaportraits.media import check_outputs
+    from megaportraits.pipeline import Avatar
     from megaportraits.pipeline.demo import demo_driver
 
-    chosen = PoseFrom(pose)
-    plain = Avatar.from_pretrained(weights, device=device, pose_from=chosen)
-    finer = Avatar.from_pretrained(weights, device=device, pose_from=chosen, enhancer=enhancer or weights)
+    check_outputs(out, HR_FILES, overwrite=overwrite)
+    plain = Avatar.from_pretrained(weights, device=device, pose_from=pose)
+    finer = Avatar.from_pretrained(weights, device=device, pose_from=pose, enhancer=enhancer or weights)
     size, analyzer = finer.output_size, FaceAnalyzer(reject_animals=False)
     found, skipped = find_photos(photos, analyzer, size=size, limit=limit)
     drivers = read_drivers(driver or demo_driver(), analyzer, size=size, frames=frames) if frames else []
@@ -45,6 +48,6 @@ def evaluate_hr(
     with frame_progress("Measuring") as advance:
         report = compare(animators, found, drivers, size=size, analyzer=analyzer, progress=advance)
     report.skipped |= skipped
-    for path in report.write(out):
+    for path in report.write(out, overwrite=overwrite):
         typer.echo(str(path))
     typer.echo((out / "hr.md").read_text(encoding="utf-8"))

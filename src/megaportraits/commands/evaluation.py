@@ -31,10 +31,14 @@ Head = Annotated[
 ]
 Pose = Annotated[Literal["landmarks", "network"], typer.Option(help="As for `animate`.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+ReplaceReport = Annotated[
+    bool, typer.Option("--overwrite", help="Replace a finished report; what was measured for it is used again.")
+]
 
 
 def pairs(
-    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write, a .csv file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The manifest to write, a .csv file.")],
     clips: Clips = None,
     stills: Stills = None,
     protocol: Protocols = None,
@@ -44,25 +48,28 @@ def pairs(
         Path | None, typer.Option(help="Also write sources and driver crops there, for systems outside this program.")
     ] = None,
     size: Annotated[int, typer.Option(min=32, help="Side of exported crops, pixels; hr has 1024.")] = 256,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing manifest.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a manifest of pairs, so that several systems are judged on the same ones."""
     from megaportraits.evaluation.pairs import write_manifest
-    from megaportraits.evaluation.plan import export_scene
+    from megaportraits.evaluation.plan import export_scene, exported_names
     from megaportraits.evaluation.run import HR_SIZE
     from megaportraits.evaluation.scenes import read_scene
     from megaportraits.faces import FaceAnalyzer
     from megaportraits.faces.matting import Matting
-    from megaportraits.media import check_output
+    from megaportraits.media import check_output, check_outputs
 
-    check_output(out, overwrite=overwrite)
+    check_output(output, overwrite=overwrite)
     found = _make_pairs(None, clips, stills, protocol, frames, limit)
-    write_manifest(out, found, overwrite=overwrite)
-    typer.echo(f"{out}: {len(found)} pairs")
+    if export is not None:
+        check_outputs(export, (name for pair in found for name in exported_names(pair)), overwrite=overwrite)
+    write_manifest(output, found, overwrite=overwrite)
+    typer.echo(f"{output}: {len(found)} pairs")
     if export is not None:
         analyzer, matting = FaceAnalyzer(), Matting()
         for pair in found:
-            export_scene(read_scene(pair, analyzer, matting, HR_SIZE if pair.protocol == "hr" else size), export)
+            scene = read_scene(pair, analyzer, matting, HR_SIZE if pair.protocol == "hr" else size)
+            export_scene(scene, export, overwrite=overwrite)
         typer.echo(f"{export}: PROTOCOL/PAIR.source.png, .crop.png and .driver.mp4")
 
 
@@ -88,11 +95,15 @@ def evaluate(
     pose: Pose = "landmarks",
     blendshapes: Annotated[bool, typer.Option(help="Let measured blendshapes correct jaw, lids and gaze.")] = True,
     device: Device = "auto",
+    overwrite: ReplaceReport = False,
 ) -> None:
     """Measure systems on the same pairs, beside floors to beat: the paper's tables, and motion, identity, flicker."""
+    from megaportraits.evaluation.report import REPORT_FILES
     from megaportraits.evaluation.run import Evaluation
     from megaportraits.faces.matting import Matting
+    from megaportraits.media import check_outputs
 
+    check_outputs(out, REPORT_FILES, overwrite=overwrite)
     found = _make_pairs(manifest, clips, stills, protocol, frames, limit)
     matting = Matting()
     named = (weights if weights or videos else ["nano"]) or []
@@ -108,7 +119,7 @@ def evaluate(
         settings={"pairs": len(found), "pose": pose, **({} if head or not floors else {"lifted": "no --head"})},
     )
     report = _run(job)
-    for path in report.write(out):
+    for path in report.write(out, overwrite=overwrite):
         typer.echo(str(path))
     for pair, system, why in report.failures():
         typer.secho(f"{pair}{f', {system}' if system else ''}: not measured: {why}", err=True)
@@ -133,19 +144,25 @@ def ablate(
         Path | None, typer.Option(help="Weights of `train head-pose` that all start with; base-* and paper-* need it.")
     ] = None,
     device: Device = "auto",
+    overwrite: ReplaceReport = False,
 ) -> None:
     """Train each config on the same budget, evaluate all on the same pairs, print the ablation table."""
     from megaportraits.commands.ablation import train_trials
-    from megaportraits.evaluation.pairs import write_manifest
+    from megaportraits.evaluation.pairs import read_manifest, write_manifest
+    from megaportraits.evaluation.report import REPORT_FILES
     from megaportraits.evaluation.run import Evaluation
     from megaportraits.evaluation.tables import ablation_markdown
     from megaportraits.faces.matting import Matting
+    from megaportraits.media import check_outputs
+    from megaportraits.media.files import staged_output
 
+    check_outputs(out, (*REPORT_FILES, "ablation.md"), overwrite=overwrite)
     kept = out / "pairs.csv"
     if kept.is_file() and manifest is None:
         manifest = kept  # pairs of the stopped run
     found = _make_pairs(manifest, clips, stills, protocol, frames, limit)
-    write_manifest(kept, found, overwrite=True)
+    if not kept.is_file() or read_manifest(kept) != found:
+        write_manifest(kept, found, overwrite=overwrite)
     trials = train_trials(config, data, out, samples, overrides or [], head_pose=head_pose)
     matting = Matting()
     models = [_model(f"{name}={path}", "landmarks", device, matting) for name, path in trials.items()]
@@ -157,9 +174,10 @@ def ablate(
         settings={"pairs": len(found), "samples": samples},
     )
     report = _run(job)
-    report.write(out)
+    report.write(out, overwrite=overwrite)
     table = ablation_markdown(report)
-    (out / "ablation.md").write_text(table, encoding="utf-8")
+    with staged_output(out / "ablation.md", overwrite=overwrite) as part:
+        part.write_text(table, encoding="utf-8")
     typer.echo(table)
     typer.echo(f"{out / 'report.html'}")
 

@@ -10,7 +10,7 @@ from megaportraits.media import check_output
 from megaportraits.models.storage import find_base
 
 
-def check_weights_output(out: Path, *, overwrite: bool, weights: Sequence[str]) -> None:
+def check_weights_output(output: Path, *, overwrite: bool, weights: Sequence[str]) -> None:
     """Refuse to write base weights to a file of another kind, or over one that is there or that is read.
 
     Raises:
@@ -18,6 +18,8 @@ def check_weights_output(out: Path, *, overwrite: bool, weights: Sequence[str]) 
         MediaError: see `check_output`.
         WeightsError: no such `weights`, names or files.
     """
-    if out.suffix != ".safetensors":
-        raise ConfigError(f"--out: expected a .safetensors file, got {out}", fix="For example -o base.safetensors.")
-    check_output(out, overwrite=overwrite, inputs=tuple(find_base(name) for name in weights))
+    if output.suffix != ".safetensors":
+        raise ConfigError(
+            f"--output: expected a .safetensors file, got {output}", fix="For example -o base.safetensors."
+        )
+    check_output(output, overwrite=overwrite, inputs=tuple(find_base(name) for name in weights))

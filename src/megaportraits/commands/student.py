@@ -14,9 +14,9 @@ Drivers = Annotated[
     typer.Option(help="Folder of driving videos, or of shards of `synth` or `prepare`; may be given several times."),
 ]
 Teacher = Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="The student to write, a .safetensors file.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="The student to write, a .safetensors file.")]
 Run = Annotated[
-    Path | None, typer.Option(help="Folder for lessons, checkpoints and statistics; default: beside --out.")
+    Path | None, typer.Option(help="Folder for lessons, checkpoints and statistics; default: beside --output.")
 ]
 Frames = Annotated[int, typer.Option(min=1, help="Driver frames to learn from, at most.")]
 PerDriver = Annotated[int, typer.Option(min=0, help="Avatars that the teacher draws for each driver; 0: all.")]
@@ -28,13 +28,14 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a c
 Enhancer = Annotated[
     str | None, typer.Option(help="The teacher's second stage, by name or file: pictures of twice its size.")
 ]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 Device = Annotated[str, typer.Option(help="The teacher's: auto, cpu or cuda.")]
 
 
 def distill(
     avatars: Annotated[Path, typer.Option(help="Folder of photographs, one person each; file names become names.")],
     drivers: Drivers,
-    out: Out,
+    output: Output,
     teacher: Teacher = "nano",
     config: Annotated[str, typer.Option(help="student-nano, student (the paper's) or a YAML file.")] = "student-nano",
     run: Run = None,
@@ -48,6 +49,7 @@ def distill(
     init: Annotated[
         str | None, typer.Option(help="Start from a student of these avatars: nano, or a file of any image size.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Teach a small, fast network the avatars of some photographs; Ctrl-C leaves, --resume goes on exactly."""
     from megaportraits.commands import distill as work
@@ -55,10 +57,12 @@ def distill(
     from megaportraits.models.storage import find_student
     from megaportraits.training.command import settle
 
-    start, run = None if init is None else find_student(init), run or _beside(out)
-    job = work.Distillation(drivers, teacher, out, run, frames, per_driver, every, resume, enhancer, device, start)
+    start, run = None if init is None else find_student(init), run or _beside(output)
+    job = work.Distillation(
+        drivers, teacher, output, run, frames, per_driver, every, resume, enhancer, device, start, overwrite
+    )
     settings = settle(TrainStudentConfig, None, config, overrides or [], job.run, resume=job.trains)
-    _tell(work.distill(job, avatars, settings), job.run, out)
+    _tell(work.distill(job, avatars, settings), job.run, output)
 
 
 @student_app.command("add")
@@ -66,7 +70,7 @@ def student_add(
     student: Annotated[str, typer.Argument(help="A finished student: nano, or a file.")],
     photo: Annotated[Path, typer.Argument(help="Photograph of one more person.")],
     drivers: Drivers,
-    out: Out,
+    output: Output,
     name: Annotated[str, typer.Option(help='The new avatar; "": the name of the file.')] = "",
     teacher: Teacher = "nano",
     config: Annotated[str, typer.Option(help="How it learns; the model is the student's.")] = "student-nano-add",
@@ -77,6 +81,7 @@ def student_add(
     overrides: Overrides = None,
     enhancer: Enhancer = None,
     device: Device = "auto",
+    overwrite: Overwrite = False,
 ) -> None:
     """Add an avatar to a finished student; the others stay the same, bit for bit."""
     from megaportraits.commands import distill as work
@@ -84,24 +89,30 @@ def student_add(
     from megaportraits.models.storage import find_student
     from megaportraits.training.command import settle
 
-    job = work.Distillation(drivers, teacher, out, run or _beside(out), frames, 0, every, resume, enhancer, device)
+    run = run or _beside(output)
+    job = work.Distillation(
+        drivers, teacher, output, run, frames, 0, every, resume, enhancer, device, overwrite=overwrite
+    )
     settings = settle(TrainStudentConfig, None, config, overrides or [], job.run, resume=job.trains)
-    _tell(work.add(job, find_student(student), photo, name or photo.stem, settings), job.run, out)
+    _tell(work.add(job, find_student(student), photo, name or photo.stem, settings), job.run, output)
 
 
 @student_app.command("report")
 def student_report(
     student: Annotated[str, typer.Argument(help="A student: nano, or a file.")],
     lessons: Annotated[Path, typer.Option(help="Its run folder: the teacher's pictures of drivers not learned from.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for report.json, report.md and pictures.png.")],
+    out: Annotated[Path, typer.Option(help="Folder for report.json, report.md and pictures.png.")],
     teacher: Teacher = "nano",
     pictures: Annotated[int, typer.Option(min=1, help="Pictures to compare for each avatar, at most.")] = 50,
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure a student against its teacher: PSNR and perceptual distance by avatar, speed, size."""
     from megaportraits.evaluation.judges import Judges
-    from megaportraits.evaluation.student import measure_student
+    from megaportraits.evaluation.student import REPORT_FILES, measure_student
+    from megaportraits.media import check_outputs
     from megaportraits.models.storage import find_student, load_base
 
+    check_outputs(out, REPORT_FILES, overwrite=overwrite)
     judges = Judges()
     report = measure_student(
         find_student(student),
@@ -111,7 +122,7 @@ def student_report(
         load_base(teacher),
         pictures=pictures,
     )
-    for path in report.write(out):
+    for path in report.write(out, overwrite=overwrite):
         typer.echo(str(path))
     typer.echo(report.to_markdown())
 
@@ -132,12 +143,12 @@ def student_info(student: Annotated[str, typer.Argument(help="A student: nano, o
         typer.echo(f"{index:4d}  {name}")
 
 
-def _beside(out: Path) -> Path:
-    return out.with_name(f"{out.stem}-run")
+def _beside(output: Path) -> Path:
+    return output.with_name(f"{output.stem}-run")
 
 
-def _tell(student: object, run: Path, out: Path) -> None:
+def _tell(student: object, run: Path, output: Path) -> None:
     if student is None:
         typer.echo(f"Stopped; the same line with --resume goes on. What is learned so far: {run}")
         raise typer.Exit(130)
-    typer.echo(str(out))
+    typer.echo(str(output))

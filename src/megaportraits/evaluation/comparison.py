@@ -6,10 +6,13 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from megaportraits.media import check_outputs, write_image
+from megaportraits.media.files import staged_output
 from megaportraits.media.images import UInt8
+
+HR_FILES = ("hr.json", "hr.md", "hr.png")
 
 
 @dataclass
@@ -44,13 +47,16 @@ class Comparison:
             for method, m in self.values.items()
         }
 
-    def write(self, out: Path) -> list[Path]:
-        """`hr.json`, `hr.md` and `hr.png` in a folder; files there are replaced."""
-        out.mkdir(parents=True, exist_ok=True)
+    def write(self, out: Path, *, overwrite: bool = False) -> list[Path]:
+        """Write `HR_FILES` into a folder, the picture if there is anything to show.
+
+        Raises:
+            MediaError: a file exists and `overwrite` is false, or the folder cannot be written.
+        """
+        paths = check_outputs(out, HR_FILES, overwrite=overwrite)
         means = self.means()
         known = {m: {k: v if np.isfinite(v) else None for k, v in values.items()} for m, values in means.items()}
         document = {"size": self.size, "photos": self.photos, "means": known, "skipped": self.skipped}
-        (out / "hr.json").write_text(json.dumps(document, indent=1, allow_nan=False), encoding="utf-8")
         metrics = list(dict.fromkeys(metric for m in means.values() for metric in m))
         lines = [
             f"{self.photos} photographs at {self.size} px.\n",
@@ -59,9 +65,11 @@ class Comparison:
             *(f"| {x} | {' | '.join(f'{means[m].get(x, np.nan):.3f}' for m in self.methods)} |" for x in metrics),
             f"\nColumns of `hr.png`: {', '.join(self.columns)}.",
         ]
-        (out / "hr.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        paths = [out / "hr.json", out / "hr.md"]
-        if self.rows:
-            cv2.imwrite(str(out / "hr.png"), np.concatenate(self.rows)[..., ::-1])
-            paths.append(out / "hr.png")
+        texts = (json.dumps(document, indent=1, allow_nan=False), "\n".join(lines) + "\n")
+        for path, text in zip(paths, texts, strict=False):
+            with staged_output(path, overwrite=overwrite) as part:
+                part.write_text(text, encoding="utf-8")
+        if not self.rows:
+            return paths[: len(texts)]
+        write_image(paths[-1], np.concatenate(self.rows), overwrite=overwrite)
         return paths

@@ -86,18 +86,24 @@ def make_pairs(
     ]
 
 
-def export_scene(scene: Scene, folder: Path) -> None:
+def exported_names(pair: Pair) -> tuple[str, str, str]:
+    """The files of a pair that `export_scene` writes: the source, its head crop, the driver's head crops."""
+    stem = f"{pair.protocol}/{pair.key}"
+    return f"{stem}.source.png", f"{stem}.crop.png", f"{stem}.driver.mp4"
+
+
+def export_scene(scene: Scene, folder: Path, *, overwrite: bool = False) -> None:
     """Write what another system needs: `PROTOCOL/PAIR.source.png` (the whole picture), `.crop.png` (its head crop),
-    and `PROTOCOL/PAIR.driver.mp4`, the driver's head crops, one frame for each that is judged. Files are replaced.
+    and `PROTOCOL/PAIR.driver.mp4`, the driver's head crops, one frame for each that is judged.
 
     Raises:
-        MediaError: the folder cannot be written.
+        MediaError: a file exists and `overwrite` is false, or the folder cannot be written.
     """
-    base = folder / scene.pair.protocol / scene.pair.key
-    write_image(base.with_name(f"{base.name}.source.png"), scene.photo, overwrite=True)
-    write_image(base.with_name(f"{base.name}.crop.png"), scene.source, overwrite=True)
+    source, crop, driver = (folder / name for name in exported_names(scene.pair))
+    write_image(source, scene.photo, overwrite=overwrite)
+    write_image(crop, scene.source, overwrite=overwrite)
     rate = Fraction(scene.fps).limit_denominator(1000)
-    with VideoWriter(base.with_name(f"{base.name}.driver.mp4"), fps=rate, overwrite=True) as writer:
+    with VideoWriter(driver, fps=rate, overwrite=overwrite) as writer:
         for true in scene.frames:
             writer.write(true.square)
 

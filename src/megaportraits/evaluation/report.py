@@ -21,6 +21,8 @@ from megaportraits.evaluation.store import SceneNote
 from megaportraits.evaluation.systems import TRUE
 from megaportraits.media.files import staged_output
 
+REPORT_FILES = ("report.json", "report.md", "report.html")
+
 FORMAT = 2
 _UNKNOWN = Estimate(math.nan)
 
@@ -127,34 +129,26 @@ class Report:
         }
         return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
-    def write(self, out: Path) -> list[Path]:
-        """Write `report.json`, `report.md`, `report.html` and a contact sheet for each protocol into a folder.
-
-        Files of an earlier report are replaced.
+    def write(self, out: Path, *, overwrite: bool = False) -> list[Path]:
+        """Write `REPORT_FILES` and a contact sheet for each protocol into a folder.
 
         Raises:
-            MediaError: the folder cannot be written.
+            MediaError: a file exists and `overwrite` is false, or the folder cannot be written.
         """
         from megaportraits.evaluation.page import to_html
         from megaportraits.evaluation.sheets import contact_sheet
         from megaportraits.evaluation.tables import to_markdown
-        from megaportraits.media import write_image
+        from megaportraits.media import check_outputs, write_image
 
-        texts = {
-            "report.json": self.to_json(),
-            "report.md": to_markdown(self),
-            "report.html": to_html(self, out / "videos"),
-        }
-        for name, text in texts.items():
-            with staged_output(out / name, overwrite=True) as part:
+        names = [*REPORT_FILES, *(f"contact-{protocol}.png" for protocol in self.protocols)]
+        paths = check_outputs(out, names, overwrite=overwrite)
+        texts = (self.to_json(), to_markdown(self), to_html(self, out / "videos"))
+        for path, text in zip(paths, texts, strict=False):
+            with staged_output(path, overwrite=overwrite) as part:
                 part.write_text(text, encoding="utf-8")
-        sheets = [
-            write_image(
-                out / f"contact-{protocol}.png", contact_sheet(self.of(protocol), list(self.systems)), overwrite=True
-            )
-            for protocol in self.protocols
-        ]
-        return [*(out / name for name in texts), *sheets]
+        for path, protocol in zip(paths[len(texts) :], self.protocols, strict=True):
+            write_image(path, contact_sheet(self.of(protocol), list(self.systems)), overwrite=overwrite)
+        return paths
 
 
 def _distance_to(reference: npt.NDArray[np.floating]) -> Any:

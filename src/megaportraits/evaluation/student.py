@@ -20,7 +20,9 @@ from megaportraits.data.lesson_items import lesson_item, spread
 from megaportraits.data.lessons import LessonIndex
 from megaportraits.errors import DataError
 from megaportraits.evaluation.metrics import psnr
-from megaportraits.media.images import UInt8, write_image
+from megaportraits.media import check_outputs, write_image
+from megaportraits.media.files import staged_output
+from megaportraits.media.images import UInt8
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import load_student
 from megaportraits.models.student import Student
@@ -28,6 +30,7 @@ from megaportraits.nn.blocks import fold_weight_standardization
 
 Distance = Callable[[UInt8, UInt8], float]
 
+REPORT_FILES = ("report.json", "report.md", "pictures.png")
 GREY = 128
 """Behind the pictures that are compared."""
 PAPER = {"psnr": 23.14, "lpips": 0.208}
@@ -123,13 +126,18 @@ class StudentReport:
             blocks.append(np.full((4, blocks[-1].shape[1], 3), 255, np.uint8))
         return np.vstack(blocks[:-1])
 
-    def write(self, out: Path) -> list[Path]:
-        """Write `report.json`, `report.md` and `pictures.png`; an earlier report there is replaced."""
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "report.json").write_text(self.to_json(), encoding="utf-8")
-        (out / "report.md").write_text(self.to_markdown(), encoding="utf-8")
-        write_image(out / "pictures.png", self.grid(), overwrite=True)
-        return [out / name for name in ("report.json", "report.md", "pictures.png")]
+    def write(self, out: Path, *, overwrite: bool = False) -> list[Path]:
+        """Write `REPORT_FILES` into a folder.
+
+        Raises:
+            MediaError: a file exists and `overwrite` is false, or the folder cannot be written.
+        """
+        paths = check_outputs(out, REPORT_FILES, overwrite=overwrite)
+        for path, text in zip(paths, (self.to_json(), self.to_markdown()), strict=False):
+            with staged_output(path, overwrite=overwrite) as part:
+                part.write_text(text, encoding="utf-8")
+        write_image(paths[-1], self.grid(), overwrite=overwrite)
+        return paths
 
 
 def measure_student(

@@ -51,7 +51,7 @@ class BaseExport:
     """
 
     precisions: tuple[Precision, ...] = ("float32",)
-    pose: PoseInputs = "network"
+    pose: PoseInputs = "landmarks"
     size: int = 0
     volumes: Volumes = "gathers"
     source: Source = field(default_factory=demo_portrait)

@@ -35,9 +35,9 @@ def export_base(
     weights: Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")] = "nano",
     precision: Precisions = None,
     pose: Annotated[
-        Literal["network", "landmarks"],
-        typer.Option(help="network: head poses are found inside. landmarks: they and blendshapes are inputs."),
-    ] = "network",
+        Literal["landmarks", "network"],
+        typer.Option(help="landmarks: head poses and blendshapes are inputs. network: they are found inside."),
+    ] = "landmarks",
     size: Annotated[
         int, typer.Option(help="Side of the picture; 0: twice the model's where it copies its source, else its own.")
     ] = 0,

@@ -70,20 +70,34 @@ class ExportReport:
         return self.folder / "report.json"
 
     def save(self) -> None:
-        """Write `report.json`; a report is always replaced, as it tells of the files beside it."""
+        """Write `report.json`; what an earlier one said of other files that are still there is kept."""
         rows = [asdict(row) for row in self.rows]
         for row in rows:
             row["psnr"] = None if row["psnr"] is None or np.isinf(row["psnr"]) else row["psnr"]
+        written = {row["file"] for row in rows}
+        earlier = _rows_of(self.path) or []
+        rows += [row for row in earlier if row["file"] not in written and (self.folder / row["file"]).is_file()]
         with staged_output(self.path, overwrite=True) as part:
             part.write_text(json.dumps({"torch": torch.__version__, "files": rows}, indent=1) + "\n", encoding="utf-8")
+
+
+def _rows_of(path: Path) -> list[dict[str, Any]] | None:
+    """The rows of a report that `ExportReport.save` wrote; None where the file is another one."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["files"]
+        return rows if all(isinstance(row["file"], str) for row in rows) else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def plan_files(folder: Path, stem: str, precisions: Sequence[Precision], *, overwrite: bool) -> dict[Precision, Path]:
     """Where `write_precisions` will write, float32 first; asked before the work begins.
 
     Raises:
-        MediaError: a file exists already.
+        MediaError: a file exists already, or a `report.json` that no export wrote.
     """
+    report = folder / "report.json"
+    check_output(report, overwrite=overwrite or _rows_of(report) is not None)
     wanted: list[Precision] = ["float32", *(p for p in precisions if p != "float32")]
     names = {p: f"{stem}.onnx" if p == "float32" else f"{stem}-{p}.onnx" for p in wanted}
     return {p: check_output(folder / name, overwrite=overwrite) for p, name in names.items()}

@@ -1,6 +1,6 @@
 """Images and video in and out (Pillow and PyAV): streaming, with frame times and sound kept."""
 
-from megaportraits.media.files import check_input, check_output
+from megaportraits.media.files import check_input, check_output, check_outputs
 from megaportraits.media.frames import Frame, VideoInfo
 from megaportraits.media.images import Picture, as_image, read_image, read_picture, write_image
 from megaportraits.media.limits import DEFAULT_LIMITS, Limits
@@ -20,6 +20,7 @@ __all__ = [
     "as_image",
     "check_input",
     "check_output",
+    "check_outputs",
     "is_video",
     "read_image",
     "read_picture",

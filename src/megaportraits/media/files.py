@@ -8,7 +8,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from megaportraits.errors import MediaError
@@ -54,6 +54,18 @@ def check_output(path: str | Path, *, overwrite: bool, inputs: tuple[str | Path,
     if path.exists() and not overwrite:
         raise MediaError(f"{path}: the file exists already", fix="Choose another name, or pass --overwrite.")
     return path
+
+
+def check_outputs(folder: str | Path, names: Iterable[str], *, overwrite: bool) -> list[Path]:
+    """Paths of the files that will be written into a folder, which may be missing yet.
+
+    Raises:
+        MediaError: `folder` is a file, or see `check_output`.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise MediaError(f"{folder}: expected a folder, got a file", fix="Choose another --out.")
+    return [check_output(folder / name, overwrite=overwrite) for name in names]
 
 
 @contextlib.contextmanager

@@ -91,14 +91,14 @@ class Avatar:
         *,
         device: torch.device | str = "cpu",
         analyzer: FaceAnalyzer | None = None,
-        pose_from: PoseFrom = PoseFrom.NETWORK,
+        pose_from: PoseFrom | str = PoseFrom.LANDMARKS,
         blendshapes: bool = True,
         enhancer: Enhancer | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.size = model.config.image_size
-        self.pose_from = pose_from
+        self.pose_from = PoseFrom(pose_from)
         self.scores = model.config.motion.blendshapes if blendshapes else ()
         self.enhancer = None if enhancer is None else enhancer.to(self.device).eval()
         self._analyzer = analyzer
@@ -109,7 +109,7 @@ class Avatar:
         name_or_path: str | Path = "nano",
         *,
         device: str = "auto",
-        pose_from: PoseFrom = PoseFrom.LANDMARKS,
+        pose_from: PoseFrom | str = PoseFrom.LANDMARKS,
         blendshapes: bool = True,
         enhancer: str | Path | None = None,
     ) -> Self:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import skimage.data
 
-from megaportraits.media import VideoReader, write_image
+from megaportraits.media import VideoReader, check_outputs, write_image
 from megaportraits.media.images import UInt8
 from megaportraits.pipeline.avatar import Avatar
 from megaportraits.pipeline.files import Progress, animate_file
@@ -47,23 +47,39 @@ def demo_driver() -> Path:
     return Path(str(resources.files("megaportraits") / "assets" / "demo" / "driver.mp4"))
 
 
+def plan_demo(out: Path, *, overwrite: bool = False) -> DemoFiles:
+    """The files that `run_demo` writes.
+
+    Raises:
+        MediaError: one exists and `overwrite` is false, or `out` is a file.
+    """
+    names = ("portrait.png", "result.mp4", "side_by_side.mp4", "contact.png")
+    return DemoFiles(*check_outputs(out, names, overwrite=overwrite))
+
+
 def run_demo(
-    avatar: Avatar, out: Path, options: AnimateOptions | None = None, *, progress: Progress | None = None
+    avatar: Avatar,
+    out: Path,
+    options: AnimateOptions | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> DemoFiles:
-    """Animate the demo's photograph with the demo's driver; files of an earlier run in `out` are replaced.
+    """Animate the demo's photograph with the demo's driver.
 
     Args:
         avatar: the model.
         out: folder to write to; made when it is missing.
         options: see `AnimateOptions`.
+        overwrite: whether files of an earlier demo in `out` may be replaced.
         progress: called with the frames done and the frames expected.
 
     Raises:
-        MediaError: the folder cannot be written.
+        MediaError: see `plan_demo`; the folder cannot be written.
     """
-    files = DemoFiles(out / "portrait.png", out / "result.mp4", out / "side_by_side.mp4", out / "contact.png")
+    files = plan_demo(out, overwrite=overwrite)
     portrait = demo_portrait()
-    write_image(files.portrait, portrait, overwrite=True)
+    write_image(files.portrait, portrait, overwrite=overwrite)
     report = animate_file(
         avatar,
         files.portrait,
@@ -71,13 +87,13 @@ def run_demo(
         files.result,
         options,
         side_by_side=files.side_by_side,
-        overwrite=True,
+        overwrite=overwrite,
         progress=progress,
     )
     if report.interrupted:
         raise KeyboardInterrupt
     rows = [frame.image for frame in VideoReader(files.side_by_side)]
-    write_image(files.contact, contact_sheet(portrait, rows), overwrite=True)
+    write_image(files.contact, contact_sheet(portrait, rows), overwrite=overwrite)
     return files
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from megaportraits.errors import DataError
+from megaportraits.media import check_output
 from megaportraits.ops.geometry import euler_to_matrix
 from megaportraits.synth.cg import CgCast, CgHead
 from megaportraits.synth.head import REGIONS, MorphableHead
@@ -62,19 +62,19 @@ def find_correspondence(
     return vertices, spread
 
 
-def pack_head(source: Path, out: Path) -> int:
+def pack_head(source: Path, out: Path, *, overwrite: bool = False) -> int:
     """Read a FaceXModel folder, find the correspondence and write the packed file.
 
     Returns:
         How many of the 468 landmarks have a vertex.
 
     Raises:
-        DataError: `source` is no head, or `out` exists.
+        DataError: `source` is no head.
+        MediaError: `out` exists and `overwrite` is false.
     """
     from megaportraits.faces.detector import FaceAnalyzer
 
-    if out.exists():
-        raise DataError(f"{out} exists already.", fix="Choose another name, or remove it.")
+    check_output(out, overwrite=overwrite, inputs=(source,))
     head, analyzer = MorphableHead.load(source), FaceAnalyzer(reject_animals=False)
 
     def detect(image: npt.NDArray[np.uint8]) -> Floats | None:

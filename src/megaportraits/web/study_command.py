@@ -91,6 +91,7 @@ def serve(
 def report(
     study: Folder,
     out: Annotated[Path | None, typer.Option(help="Also write study-report.md and .json into this folder.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,
 ) -> None:
     """Print UMTN and UAPP of every method in per cent, with 95 % bootstrap intervals."""
     from megaportraits.evaluation.study.plan import Study
@@ -101,7 +102,7 @@ def report(
     ballot = Ballot(study, content)
     found = report_study(content, ballot.votes(), sharing=ballot.shared_addresses())
     typer.echo(found.to_markdown())
-    for path in found.write(out) if out else []:
+    for path in found.write(out, overwrite=overwrite) if out else []:
         typer.echo(str(path))
 
 

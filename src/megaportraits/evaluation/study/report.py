@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from megaportraits.evaluation.study.plan import KINDS, Kind, Study, Triplet
 from megaportraits.evaluation.study.votes import Vote
+from megaportraits.media import check_outputs
 from megaportraits.media.files import staged_output
 
 NAMES: dict[Kind, str] = {"motion": "UMTN", "appearance": "UAPP"}
@@ -108,11 +109,15 @@ class StudyReport:
         ]
         return "\n".join(lines) + "\n"
 
-    def write(self, out: Path) -> list[Path]:
-        """Write `study-report.json` and `study-report.md` into a folder; earlier ones are replaced."""
-        paths = [out / "study-report.json", out / "study-report.md"]
+    def write(self, out: Path, *, overwrite: bool = False) -> list[Path]:
+        """Write `study-report.json` and `study-report.md` into a folder.
+
+        Raises:
+            MediaError: a file exists and `overwrite` is false, or the folder cannot be written.
+        """
+        paths = check_outputs(out, ("study-report.json", "study-report.md"), overwrite=overwrite)
         for path, text in zip(paths, (self.to_json(), self.to_markdown()), strict=True):
-            with staged_output(path, overwrite=True) as part:
+            with staged_output(path, overwrite=overwrite) as part:
                 part.write_text(text, encoding="utf-8")
         return paths
 
