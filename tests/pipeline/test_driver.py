@@ -136,3 +136,19 @@ def test_the_upright_frame_is_the_neutral_one(analyzer: FaceAnalyzer, portrait: 
 def test_a_driver_without_a_face_has_no_neutral_frame(analyzer: FaceAnalyzer) -> None:
     with pytest.raises(FaceError, match="found none"):
         find_neutral(FrameSource([np.zeros((64, 64, 3), np.uint8)] * 3), analyzer, 48)
+
+
+def test_a_driver_that_lies_on_its_side_is_turned_as_a_whole(analyzer: FaceAnalyzer, portrait: np.ndarray) -> None:
+    upright = [moved(portrait, shift) for shift in (0.0, 4.0)]
+    source = FrameSource([np.ascontiguousarray(np.rot90(image)) for image in upright])
+    source.turn_upright(analyzer)
+    assert source.turns == 3
+    for frame, image in zip(source.frames(), upright, strict=True):
+        np.testing.assert_array_equal(frame.image, image)
+    np.testing.assert_array_equal(source.picture(0.9), upright[1])
+
+
+def test_a_driver_whose_head_is_tilted_is_not_turned(analyzer: FaceAnalyzer, portrait: np.ndarray) -> None:
+    source = FrameSource([moved(portrait, 0.0, roll=35)])
+    source.turn_upright(analyzer)
+    assert source.turns == 0

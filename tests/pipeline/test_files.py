@@ -178,6 +178,15 @@ def test_command_line_runs_a_real_network(photo: Path, clip: Path, tiny_weights:
     assert run(*arguments, "--overwrite")[0] == 0
 
 
+def test_what_lies_on_its_side_is_turned_and_the_report_says_so(avatar: Avatar, portrait: np.ndarray, tmp_path: Path) -> None:
+    sideways = write_image(tmp_path / "sideways.png", np.ascontiguousarray(np.rot90(portrait[:400])))
+    driver = write_image(tmp_path / "driver.png", np.ascontiguousarray(np.rot90(moved(portrait, 0), 2)))
+    report = animate_file(avatar, sideways, driver, tmp_path / "a.png", AnimateOptions(size=SIZE))
+    assert "The photograph lay on its side: it was turned by 90 degrees clockwise." in report.lines()
+    assert "The driver was upside down: it was turned by 180 degrees." in report.lines()
+    assert read_image(report.output).shape == (400, 512, 3)
+
+
 def test_which_face_is_asked_only_where_nobody_said() -> None:
     lines = [
         " ".join(AnimateReport(Path("a.mp4"), 6, 0, faces, face, False, None).lines())

@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from megaportraits.pipeline.portrait import flatten, key_color
+from megaportraits.faces.detector import FaceAnalyzer
+from megaportraits.faces.orientation import roll_of
+from megaportraits.pipeline.portrait import find_source_head, flatten, key_color
 
 GREEN, BLUE = (32.0, 224.0, 32.0), (32.0, 32.0, 224.0)
 
@@ -36,3 +38,15 @@ def test_flattening_shows_the_colour_where_the_matte_is_zero_and_the_head_where_
     assert flat[0, 0].tolist() == [32, 224, 32]
     assert flat[0, 1].tolist() == [116, 187, 81]
     assert flat[1].tolist() == head[1].tolist()
+
+
+@pytest.mark.parametrize("lies", [1, 2, 3])
+def test_a_photograph_that_lies_on_its_side_is_turned_before_a_face_is_chosen(
+    analyzer: FaceAnalyzer, portrait: np.ndarray, lies: int
+) -> None:
+    pair = np.ascontiguousarray(np.hstack([portrait[:300, 50:400], portrait[:300, 50:400]]))
+    head = find_source_head(np.ascontiguousarray(np.rot90(pair, lies)), analyzer, 2)
+    np.testing.assert_array_equal(head.photo, pair)
+    assert head.turns == -lies % 4
+    assert abs(roll_of(head.face)) < 30
+    assert head.face.box[0] > 350  # the second from the left of the upright picture

@@ -134,6 +134,20 @@ class FaceAnalyzer:
         found, _ = self._search(image, stages)
         return min(found, key=lambda f: float(np.linalg.norm((f.box[:2] + f.box[2:]) / 2 - center)), default=None)
 
+    def certainty(self, image: Image, region: Region) -> float:
+        """How sure the two detectors are that a region, as it is turned, shows an upright face: the sum of their best
+        scores, 0 to 2.
+
+        Args:
+            image: uint8 RGB (H, W, 3).
+            region: where to look.
+        """
+        best = (
+            max((found.score for found in detector.detect(image, region, 0.3)), default=0.0)
+            for detector in (self._short, self._full)
+        )
+        return float(sum(best))
+
     def _search(self, image: Image, stages: Iterable[list[Detection]]) -> tuple[list[Face], bool]:
         """Human faces, largest first, and whether only an animal's face was seen."""
         faces: list[Face] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from PIL.Image import Image
 from megaportraits.errors import FaceError, ShapeError
 from megaportraits.faces.crop import Crop, crop_of_pose, extract
 from megaportraits.faces.detector import Face, FaceAnalyzer, pick_face
+from megaportraits.faces.orientation import find_upright, turned
 from megaportraits.faces.pose import FacePose, fit_pose
 from megaportraits.faces.tracking import CropTracker, PoseSmoother
 from megaportraits.media import DEFAULT_LIMITS, Frame, Limits, VideoReader, as_image, is_video, read_image
@@ -23,6 +24,9 @@ from megaportraits.ops.geometry import matrix_to_euler
 _NEUTRAL_SECONDS = 20.0
 _NEUTRAL_LOOKS = 60
 """Bounds of the first pass over a driver: this much of its time, and at most about this many detections."""
+
+_UPRIGHT_FRAMES, _UPRIGHT_LOOKS = 100, 10
+"""Frames at the start of a driver, and how many of them are looked at, to find which way up it lies."""
 
 Driver = str | Path | UInt8 | Image | Sequence[UInt8 | Image]
 """A video or image file, one frame, or a list of frames; frames are (H, W, 3) uint8 or PIL images."""
@@ -74,6 +78,7 @@ class FrameSource:
         name: for messages.
         reader: the video file's reader, None for arrays and still images.
         still: whether the driver is one picture.
+        turns: quarter turns counter-clockwise by which all pictures are turned; see `turn_upright`.
     """
 
     def __init__(self, driver: Driver, *, fps: Fraction | float = 25, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -96,6 +101,8 @@ class FrameSource:
             self._images = [as_image(driver, self.name)]
         self._fps = Fraction(fps).limit_denominator(100_000)
         self.still = self.reader is None and len(self._images) == 1
+        self.turns = 0
+        self._judged = False
 
     @property
     def fps(self) -> Fraction:
@@ -107,6 +114,17 @@ class FrameSource:
         """Seconds per tick of the frames' times."""
         return self.reader.info.time_base if self.reader else 1 / self._fps
 
+    def turn_upright(self, analyzer: FaceAnalyzer) -> None:
+        """Find out which way up the driver lies, by the first face in it, and turn all of its pictures upright."""
+        if self._judged:
+            return
+        self._judged = True
+        for frame in itertools.islice(self.frames(), 0, _UPRIGHT_FRAMES, _UPRIGHT_FRAMES // _UPRIGHT_LOOKS):
+            faces = analyzer.detect(frame.image)
+            if faces:
+                self.turns, _ = find_upright(frame.image, faces, analyzer)
+                return
+
     def frames(self, max_seconds: float | None = None) -> Iterator[Frame]:
         """The frames from the start, up to a length in seconds."""
         frames: Iterable[Frame] = self.reader or (
@@ -117,19 +135,19 @@ class FrameSource:
             start = frame.time if start is None else start
             if max_seconds is not None and frame.time - start >= max_seconds:
                 return
-            yield frame
+            yield replace(frame, image=turned(frame.image, self.turns))
 
     def picture(self, share: float, max_seconds: float | None = None) -> UInt8:
         """The picture at a share of the driver's length, 0 to 1; the first where the file does not tell its length."""
         if self.reader is None:
             used = self.count(max_seconds) or 1
-            return self._images[min(int(share * used), used - 1)]
+            return turned(self._images[min(int(share * used), used - 1)], self.turns)
         longest = float("inf") if max_seconds is None else max_seconds
         start = share * min(self.reader.info.duration or 0.0, longest)
         frames = VideoReader(self.reader.path, start=start, limits=self.reader.limits)
         later = itertools.dropwhile(lambda frame: frame.time < start, frames)
         # Files may promise more than they hold.
-        return (next(later, None) or next(iter(self.reader))).image
+        return turned((next(later, None) or next(iter(self.reader))).image, self.turns)
 
     def count(self, max_seconds: float | None = None) -> int | None:
         """The estimated number of those frames; None when the file does not say."""

@@ -35,6 +35,7 @@ class AnimateReport:
         face: which of them was asked for, None if none was.
         interrupted: whether Ctrl-C ended it early; the file is playable up to there.
         damage: None, or one sentence about damaged parts of the driver.
+        remarks: what else was done or is to be expected, one sentence each.
     """
 
     output: Path
@@ -44,6 +45,7 @@ class AnimateReport:
     face: int | None
     interrupted: bool
     damage: str | None
+    remarks: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """The report in words, one remark a line."""
@@ -55,7 +57,7 @@ class AnimateReport:
             said.append(f"No face was found in {self.held} driver frames; there the last motion was held.")
         if self.damage:
             said.append(f"The driver is damaged: {self.damage}.")
-        return said
+        return [*said, *self.remarks]
 
 
 def animate_file(
@@ -114,7 +116,25 @@ def animate_file(
     else:
         job.write_videos(animated, output, beside, overwrite=overwrite)
     damage = frames.reader.damage if frames.reader else None
-    return AnimateReport(output, job.frames, job.held, portrait.head.faces, options.face, job.interrupted, damage)
+    return AnimateReport(
+        output,
+        job.frames,
+        job.held,
+        portrait.head.faces,
+        options.face,
+        job.interrupted,
+        damage,
+        tuple(_turns("photograph", portrait.head.turns) + _turns("driver", frames.turns)),
+    )
+
+
+def _turns(name: str, turns: int) -> list[str]:
+    """What is said of a picture that was turned upright."""
+    if not turns:
+        return []
+    lay = "was upside down" if turns == 2 else "lay on its side"
+    how = {1: "90 degrees counter-clockwise", 2: "180 degrees", 3: "90 degrees clockwise"}[turns]
+    return [f"The {name} {lay}: it was turned by {how}."]
 
 
 class _Job:

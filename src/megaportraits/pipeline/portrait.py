@@ -16,6 +16,7 @@ from megaportraits.config import ModelConfig
 from megaportraits.errors import FaceError
 from megaportraits.faces.crop import Crop, head_crop
 from megaportraits.faces.detector import Face, FaceAnalyzer, pick_face
+from megaportraits.faces.orientation import find_upright, turned
 from megaportraits.media import DEFAULT_LIMITS, Limits, VideoReader, as_image, is_video, read_image
 from megaportraits.media.images import UInt8
 from megaportraits.models.base import Identity
@@ -43,12 +44,29 @@ class SourceHead:
         face: the chosen face.
         crop: its head crop, in pixels of `photo`.
         faces: how many faces the picture shows.
+        turns: quarter turns counter-clockwise by which the file's picture was turned for the face to be upright.
     """
 
     photo: UInt8
     face: Face
     crop: Crop
     faces: int
+    turns: int = 0
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a source shows.
+
+    Attributes:
+        photo: (H, W, 3), the picture, upright.
+        faces: all of its faces, largest first; at least one.
+        turns: see `SourceHead`.
+    """
+
+    photo: UInt8
+    faces: list[Face]
+    turns: int
 
 
 @dataclass(frozen=True)
@@ -94,14 +112,14 @@ def find_source_head(
         FaceError: no human face, or fewer faces than `number`.
         ShapeError: the source is none of what `Source` says.
     """
-    photo, faces = look(source, analyzer, limits)
-    face = pick_face(faces, number)
+    seen = look(source, analyzer, limits)
+    face = pick_face(seen.faces, number)
     if face is None:
         raise FaceError(
-            f"Expected at least {number} faces in {_name(source)}, found {len(faces)}.",
+            f"Expected at least {number} faces in {_name(source)}, found {len(seen.faces)}.",
             fix="Faces are counted from 1, from left to right.",
         )
-    return SourceHead(photo, face, head_crop(face), len(faces))
+    return SourceHead(seen.photo, face, head_crop(face), len(seen.faces), seen.turns)
 
 
 def shrink(photo: UInt8, crop: Crop, max_side: int) -> tuple[UInt8, Crop]:
@@ -153,8 +171,8 @@ def key_color(head: UInt8, matte: npt.NDArray[np.float32]) -> npt.NDArray[np.flo
     return np.asarray(_KEYS[np.quantile(distances, 0.02, axis=0).argmax()])
 
 
-def look(source: Source, analyzer: FaceAnalyzer, limits: Limits = DEFAULT_LIMITS) -> tuple[UInt8, list[Face]]:
-    """Read a source and find every face in it: the picture, (H, W, 3), and its faces, largest first.
+def look(source: Source, analyzer: FaceAnalyzer, limits: Limits = DEFAULT_LIMITS) -> Sight:
+    """Read a source and find every face in it. A picture that lies on its side or upside down is turned.
 
     Raises:
         MediaError: the file cannot be read, or exceeds a limit.
@@ -162,20 +180,28 @@ def look(source: Source, analyzer: FaceAnalyzer, limits: Limits = DEFAULT_LIMITS
         ShapeError: the source is none of what `Source` says.
     """
     name = _name(source)
-    if not isinstance(source, (str, Path)):
-        photo = as_image(source, name)
-        return photo, analyzer.require(photo, name)
-    if not is_video(source, limits):
+    if isinstance(source, (str, Path)) and is_video(source, limits):
+        for frame in itertools.islice(VideoReader(source, limits=limits), _VIDEO_LOOKS):
+            faces = analyzer.detect(frame.image)
+            if faces:
+                return _upright(frame.image, faces, analyzer)
+        raise FaceError(
+            f"Expected a human face in the first {_VIDEO_LOOKS} frames of {name}, found none.",
+            fix="Take a picture or a video that begins with a well visible face.",
+        )
+    if isinstance(source, (str, Path)):
         photo, _ = shrink(read_image(source, limits=limits), Crop(0, 0, 1), _LARGEST_PHOTO)
-        return photo, analyzer.require(photo, name)
-    for frame in itertools.islice(VideoReader(source, limits=limits), _VIDEO_LOOKS):
-        faces = analyzer.detect(frame.image)
-        if faces:
-            return frame.image, faces
-    raise FaceError(
-        f"Expected a human face in the first {_VIDEO_LOOKS} frames of {name}, found none.",
-        fix="Take a picture or a video that begins with a well visible face.",
-    )
+    else:
+        photo = as_image(source, name)
+    seen = _upright(photo, analyzer.detect(photo), analyzer)
+    if not seen.faces:
+        analyzer.require(photo, name)  # says what is wrong
+    return seen
+
+
+def _upright(photo: UInt8, faces: list[Face], analyzer: FaceAnalyzer) -> Sight:
+    turns, faces = find_upright(photo, faces, analyzer)
+    return Sight(turned(photo, turns), faces, turns)
 
 
 def _name(source: Source) -> str:

@@ -280,7 +280,7 @@ def _report(report: AnimateReport) -> str:
         said.append(f"No face was found in {report.held} of them; there the head keeps still.")
     if report.damage:
         said.append(f"The video is damaged: {report.damage}.")
-    return " ".join(said)
+    return " ".join([*said, *report.remarks])
 
 
 @contextmanager

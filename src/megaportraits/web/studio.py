@@ -69,8 +69,8 @@ class Studio:
             FaceError: it shows no human face.
         """
         with self._finding:
-            picture, faces = look(photo, self._finder)
-        return number_faces(picture, faces)
+            seen = look(photo, self._finder)
+        return number_faces(seen.photo, seen.faces)
 
     def preview(self, visitor: str, photo: Path, driver: Path, options: AnimateOptions, waiting: Waiting) -> UInt8:
         """One frame of what `animate` would make, (H, W, 3), or (H, W, 4) where it is transparent.
