@@ -178,7 +178,9 @@ def test_command_line_runs_a_real_network(photo: Path, clip: Path, tiny_weights:
     assert run(*arguments, "--overwrite")[0] == 0
 
 
-def test_what_lies_on_its_side_is_turned_and_the_report_says_so(avatar: Avatar, portrait: np.ndarray, tmp_path: Path) -> None:
+def test_what_lies_on_its_side_is_turned_and_the_report_says_so(
+    avatar: Avatar, portrait: np.ndarray, tmp_path: Path
+) -> None:
     sideways = write_image(tmp_path / "sideways.png", np.ascontiguousarray(np.rot90(portrait[:400])))
     driver = write_image(tmp_path / "driver.png", np.ascontiguousarray(np.rot90(moved(portrait, 0), 2)))
     report = animate_file(avatar, sideways, driver, tmp_path / "a.png", AnimateOptions(size=SIZE))

@@ -329,7 +329,7 @@ class Avatar:
         raise follower.missing(frames.name, f"at the {len(_PREVIEWED)} places that a preview looks at")
 
     def _prepare(self, frames: FrameSource, options: AnimateOptions) -> tuple[HeadFollower, Motion | None]:
-        """The driver's follower and, where it is needed, the motion of its neutral frame; the driver is turned upright."""
+        """The driver's follower and, where it is needed, its neutral frame's motion; it is turned upright."""
         frames.turn_upright(self.analyzer)
         neutral: Motion | None = None
         rest: Crop | None = None
