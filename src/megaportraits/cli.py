@@ -324,6 +324,9 @@ def synth(
     measure: Annotated[
         bool, typer.Option("--measure", help="Store measured blendshapes, which correct z and may join it.")
     ] = False,
+    photographs: Annotated[
+        bool, typer.Option("--photographs", help="Frame 0 of each clip is the photograph itself, the training target.")
+    ] = False,
 ) -> None:
     """Make labelled training clips from photographs and a morphable head; Ctrl-C leaves, the same line goes on."""
     from megaportraits.synth.generate import generate
@@ -342,6 +345,7 @@ def synth(
         grey_share=grey_share,
         coords=coords,
         measure=measure,
+        photographs=photographs,
     )
     with shard_progress() as on_progress:
         report = generate(settings, out, workers=workers, on_progress=on_progress)

@@ -29,7 +29,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
     """Item k is one training pair, drawn by a generator seeded with (seed, k).
 
     - source: a frame of a random clip; target: another frame of the same clip, with probability `expressive` rather one
-      whose expression is another.
+      whose expression is another. In a clip of kind "photograph" the target is the photograph, frame 0.
     - driver: the target itself, or with probability `cross_identity` another person of the same motion group
       making the target's motion, so that cross-driving has an exact answer.
 
@@ -87,6 +87,8 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         second = int((first + 1 + rng.integers(max(count - 1, 1))) % count)
         if rng.random() < self.expressive:
             second = other_expression(record, first, second, rng)
+        if record.kind == "photograph":
+            first, second = max(first, second), 0
         driver_clip = self._partner(clips, clip, rng)
         item: dict[str, Tensor] = {"identity": torch.tensor(clip), "cross": torch.tensor(driver_clip != clip)}
         frames = {"source": (clip, first), "target": (clip, second), "driver": (driver_clip, second)}

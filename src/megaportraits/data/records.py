@@ -11,7 +11,8 @@ import numpy.typing as npt
 from megaportraits.ops.geometry import HeadPose
 
 FORMAT = 1
-KINDS = ("lifted", "cg", "real")
+KINDS = ("lifted", "cg", "real", "photograph")
+"""Where a clip comes from; frame 0 of a "photograph" is the photograph itself, the others are renderings of it."""
 
 
 @dataclass(frozen=True)

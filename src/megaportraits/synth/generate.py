@@ -36,6 +36,7 @@ from megaportraits.synth.cg import CgCast
 from megaportraits.synth.facexmodel import WHERE
 from megaportraits.synth.head import MorphableHead
 from megaportraits.synth.lift import Lifter
+from megaportraits.synth.lifted import LiftedHead
 from megaportraits.synth.measure import Scorer
 from megaportraits.synth.plan import GroupPlan, Pool, SynthSettings
 from megaportraits.synth.portraits import Portrait, PortraitReader
@@ -111,14 +112,18 @@ class ShardMaker:
             else:
                 person = self._cast.person(number)
             renderings = [person.render(m, self.settings.size, coords=self.settings.coords) for m in motions]
-            seen = labels
+            seen, kind = labels, "lifted" if group.lifted else "cg"
+            if self.settings.photographs and isinstance(person, LiftedHead):
+                renderings[0] = person.photograph(self.settings.size, coords=self.settings.coords)
+                # Where the eyes look is not fitted.
+                seen, kind = (replace(_labels(self.head, person.rest), gaze=None), *labels[1:]), "photograph"
             if self.scorer is not None:
-                seen = tuple(replace(x, scores=self.scorer(r)) for x, r in zip(labels, renderings, strict=True))
+                seen = tuple(replace(x, scores=self.scorer(r)) for x, r in zip(seen, renderings, strict=True))
             record = ClipRecord(
                 key=f"{group.key}-{member}",
-                kind="lifted" if group.lifted else "cg",
+                kind=kind,
                 identity=person.identity,
-                motion_group=group.key,
+                motion_group=None if kind == "photograph" else group.key,
                 size=self.settings.size,
                 fps=0.0,
                 expression_names=self.head.expression_names,

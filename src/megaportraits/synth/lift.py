@@ -18,12 +18,9 @@ from megaportraits.synth import appearance, shade, sheet
 from megaportraits.synth.blur import soften
 from megaportraits.synth.fit import HeadFit, LandmarkFitter
 from megaportraits.synth.head import REGIONS, MorphableHead
-from megaportraits.synth.lifted import LiftedHead
+from megaportraits.synth.lifted import CROP_CM, CROP_PX, LiftedHead
 from megaportraits.synth.raster import Bools, Floats, Fragments, Ints, rasterize, vertex_normals
 
-CROP_CM = 44.0
-"""Width of the lift crop: wider than a head crop, so that a shifted or shrunk head shows no edge."""
-CROP_PX = 352
 PX_PER_CM = CROP_PX / CROP_CM
 MAX_RESIDUAL_CM = 0.30
 MAX_YAW, MAX_PITCH = 17.0, 20.0

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
+from megaportraits.ops.geometry import HEAD_CENTER, HEAD_CROP_CM, HEAD_HALF_CM, HeadPose
 from megaportraits.synth import shade
 from megaportraits.synth.head import MorphableHead, optical_angle
 from megaportraits.synth.raster import Floats, Ints, rasterize, vertex_normals
 from megaportraits.synth.sheet import Sheet
 from megaportraits.synth.stage import FLIP_Y, Motion, Rendering, develop, fading, place, surface_map, to_pixels
+
+CROP_CM = 44.0
+"""Width of the lift crop: wider than a head crop, so that a shifted or shrunk head shows no edge."""
+CROP_PX = 352
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,26 @@ class LiftedHead:
     @cached_property
     def _two_sided(self) -> npt.NDArray[np.bool_]:
         return np.asarray(self.kinds == shade.SHEET)
+
+    @cached_property
+    def rest(self) -> Motion:
+        """The photograph's own motion, with the head centred in the crop; the gaze is not known and said to be 0."""
+        center = (self.rest_rotation @ np.array(HEAD_CENTER))[:2] * [1, -1] / HEAD_HALF_CM
+        pose = HeadPose(self.rest_rotation, -center, 1.0)
+        return Motion(self.rest_expression, np.zeros(2, np.float32), pose, np.eye(3))
+
+    def photograph(self, size: int, *, coords: bool = True) -> Rendering:
+        """The photograph itself as the frame of the motion `rest`: its own eyes, teeth and skin, nothing modelled.
+
+        Geometry and surface map are those of the fitted head.
+        """
+        frame = self.render(self.rest, size, supersample=1, coords=coords)
+        half = self.texture.shape[0] * HEAD_CROP_CM / CROP_CM / 2
+        first, last = (round(self.texture.shape[0] / 2 + end) for end in (-half, half))
+        window = self.texture[first:last, first:last]
+        way = cv2.INTER_AREA if len(window) > size else cv2.INTER_CUBIC
+        image, matte = develop(np.asarray(cv2.resize(window, (size, size), interpolation=way)), size)
+        return replace(frame, image=image, matte=matte)
 
     def place(self, motion: Motion) -> tuple[Floats, Floats]:
         """The expressed mesh (26719, 3) in head space, and all vertices (N, 3) in crop coordinates and depth."""

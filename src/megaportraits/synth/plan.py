@@ -36,6 +36,8 @@ class SynthSettings:
         min_interocular: pixels between the irises below which a photograph is too small.
         coords: whether frames carry the surface map.
         measure: whether frames carry blendshapes as the landmark network measures them.
+        photographs: whether frame 0 of every lifted clip is the photograph itself, which is then the target of every
+            pair of the clip (`data.pairs`); such clips share no motion group.
     """
 
     portraits: Path | None
@@ -50,6 +52,7 @@ class SynthSettings:
     min_interocular: float = 25.0
     coords: bool = True
     measure: bool = False
+    photographs: bool = False
 
     def __post_init__(self) -> None:
         wrong = []
@@ -59,6 +62,8 @@ class SynthSettings:
             wrong.append(f"group must divide {CLIPS_PER_SHARD}, got {self.group}")
         if self.portraits is None and self.lifted_share:
             wrong.append("portraits are needed when lifted_share is not 0")
+        if self.photographs and (self.frames < 2 or self.lifted_share < 1):
+            wrong.append("photographs as targets need lifted_share 1 and at least 2 frames")
         for name in ("lifted_share", "grey_share"):
             if not 0 <= getattr(self, name) <= 1:
                 wrong.append(f"{name} must lie in [0, 1], got {getattr(self, name)}")
@@ -70,8 +75,9 @@ class SynthSettings:
         entries = asdict(self)
         for name in ("portraits", "head", "clips"):
             del entries[name]
-        if not self.measure:  # folders from before there was a choice go on
-            del entries["measure"]
+        for name in ("measure", "photographs"):  # folders from before there was a choice go on
+            if not entries[name]:
+                del entries[name]
         return entries
 
     def clip_count(self, split: str) -> int:

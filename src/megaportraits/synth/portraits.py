@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from megaportraits.errors import FaceError, MediaError
 from megaportraits.ops.geometry import HEAD_CROP_CM
-from megaportraits.synth.lift import CROP_CM
+from megaportraits.synth.lifted import CROP_CM
 
 if TYPE_CHECKING:
     from megaportraits.faces.detector import Face
