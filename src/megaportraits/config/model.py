@@ -80,6 +80,9 @@ class Generator2DConfig(Config):
     channels: int = 512
     blocks: int = 8
     widths: tuple[int, ...] = (256, 128, 64)
+    fine: tuple[int, ...] = ()
+    """Ours: widths of further blocks, each of which doubles the image and adds detail to it. All other parts of the
+    model see and make images at `ModelConfig.coarse_size`."""
 
 
 class DiscriminatorConfig(Config):
@@ -133,9 +136,14 @@ class ModelConfig(Config):
     generator_2d: Generator2DConfig = Generator2DConfig()
 
     @property
+    def coarse_size(self) -> int:
+        """Side of the images that all parts but G_2D's fine blocks see, pixels; `image_size` where there are none."""
+        return self.image_size // 2 ** len(self.generator_2d.fine)
+
+    @property
     def volume_size(self) -> int:
         """Height and width of v_s at `image_size`."""
-        return self.image_size // 2 ** sum(self.appearance.pool)
+        return self.coarse_size // 2 ** sum(self.appearance.pool)
 
     @model_validator(mode="after")
     def _adds_to_what_is_on(self) -> Self:
@@ -148,10 +156,18 @@ class ModelConfig(Config):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         up = 2 ** len(self.generator_2d.widths)
-        if self.volume_size * up != self.image_size:
+        if self.image_size % 2 ** len(self.generator_2d.fine):
+            raise ValueError(
+                f"image_size {self.image_size} cannot be halved {len(self.generator_2d.fine)} times, once for each of "
+                "generator_2d.fine"
+            )
+        if self.generator_2d.fine and not self.source_skip:
+            raise ValueError("generator_2d.fine adds to the detail of source_skip: switch that on, too")
+        if self.volume_size * up != self.coarse_size:
             raise ValueError(
                 f"generator_2d doubles a {self.volume_size} px volume {len(self.generator_2d.widths)} times, to "
-                f"{self.volume_size * up} px, but image_size is {self.image_size}: match appearance.pool to its widths"
+                f"{self.volume_size * up} px, but the coarse image has {self.coarse_size} px: match appearance.pool to "
+                "its widths"
             )
         return self
 

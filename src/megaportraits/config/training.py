@@ -81,6 +81,10 @@ class LossConfig(PictureLossConfig):
     """Of the flow along which pixels are copied against the known one (model.source_skip; synthetic clips only)."""
     landmarks: float = 0.0
     """Of the same flow where landmarks are known (model.source_skip; real clips only)."""
+    component_adversarial: float = 0.0
+    """Ours: hinge of discriminators that see crops of eyes and mouth only."""
+    component_matching: float = 0.0
+    """Ours: feature matching of the same."""
     surface: float = 0.0
     """Of the visible surface's depth against the known one (with model.source_skip; synthetic clips only)."""
 
@@ -147,6 +151,10 @@ class TrainBaseConfig(Config):
 
     model: ModelConfig = ModelConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    component_discriminator: DiscriminatorConfig = DiscriminatorConfig(
+        widths=(32, 64, 128), strides=(2, 2, 1), scales=1
+    )
+    """Of crops of eyes and mouth (with loss.component_adversarial or loss.component_matching)."""
     data: DataConfig = DataConfig()
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()

@@ -24,6 +24,7 @@ from megaportraits.models.motion import Motion, MotionEncoder
 from megaportraits.models.source_skip import Origins, SourceView
 from megaportraits.models.warp_generator import WarpGenerator
 from megaportraits.nn.blocks import BlockStyle
+from megaportraits.ops.resample import shrink
 from megaportraits.ops.shapes import check_shape
 from megaportraits.ops.warping import canonical_to_driver, canonical_to_image, sample, sample_field, source_to_canonical
 
@@ -124,7 +125,7 @@ class BaseModel(nn.Module):
         """
         check_shape(source, "source", "B", 3, "S", "S")
         motion = self.motion(source) if motion is None else motion
-        volume, descriptor = self.appearance(source)  # v_s, e_s
+        volume, descriptor = self.appearance(self._coarse(source))  # v_s, e_s
         size = (volume.shape[2], volume.shape[3], volume.shape[4])
         displacement = (
             self._no_displacement(volume)
@@ -152,7 +153,7 @@ class BaseModel(nn.Module):
     def displacements(self, source: Tensor, source_z: Tensor, driver_z: Tensor) -> tuple[Tensor, Tensor]:
         """W_s->'s and W_->d's fields alone, (B, 3, D, H, W) each, as `encode` and `render` make them on the way."""
         check_shape(source, "source", "B", 3, "S", "S")
-        descriptor = self.appearance.describe(source)
+        descriptor = self.appearance.describe(self._coarse(source))
         driver = self.warp_driver(self.embed(driver_z, descriptor))
         if self.warp_source is None:
             return torch.zeros_like(driver), driver
@@ -167,6 +168,10 @@ class BaseModel(nn.Module):
         grid = self.config.descriptor_grid
         embedding = self.embed_z(z).unflatten(1, (-1, grid, grid))
         return embedding if descriptor is None else embedding + descriptor
+
+    def _coarse(self, image: Tensor) -> Tensor:
+        """What all parts but G_2D's fine blocks see of an image (B, 3, S, S)."""
+        return shrink(image, image.shape[-1] * self.config.coarse_size // self.config.image_size)
 
     def _driven(self, identity: Identity, motion: Motion) -> tuple[Tensor, Tensor, Tensor]:
         """v_s->d (B, C, D, H, W), w_->d (B, D, H, W, 3), and W_->d's field."""

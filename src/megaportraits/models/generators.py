@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from megaportraits.config import ModelConfig
-from megaportraits.models.source_skip import FlowRefinement, Origins, SourceSkip, SourceView
+from megaportraits.models.source_skip import Flow, FlowRefinement, Origins, SourceSkip, SourceView, grow
 from megaportraits.nn.blocks import BlockStyle, OutputHead, ResBlock, make_conv
-from megaportraits.ops.resample import downsample_volume, upsample_volume
+from megaportraits.ops.resample import downsample_volume, shrink, upsample_volume
 
 
 def _resample(x: Tensor, stride: tuple[int, int, int]) -> Tensor:
@@ -84,6 +85,45 @@ class Modulation(nn.Module):
         return x * (1 + scale) + shift
 
 
+@dataclass(frozen=True)
+class _Painting:
+    """G_2D on its way from coarse to fine: features, logits of its outputs, and the flow with the source it moves."""
+
+    features: Tensor
+    logits: Tensor
+    flow: Flow
+    moved: Tensor
+
+
+class FineBlock(nn.Module):
+    """Doubles the image and adds detail to it. Ours; at the start it adds none.
+
+    The flow is refined by what the features know, the source moved along it at the new resolution, and what the block
+    makes of both is added to the enlarged logits.
+    """
+
+    def __init__(self, inputs: int, width: int, outputs: int, expression: int, style: BlockStyle) -> None:
+        super().__init__()
+        self.modulation = Modulation(expression, inputs)
+        self.change = nn.Linear(expression, 2 * inputs, bias=False)
+        nn.init.zeros_(self.change.weight)
+        self.refinement = FlowRefinement(inputs, style)
+        self.block = ResBlock(2, inputs + 3, width, style)
+        self.output = OutputHead(2, width, outputs, style)
+        self.output.zero()
+
+    def forward(self, coarse: _Painting, source: Tensor, z: Tensor, change: Tensor | None) -> _Painting:
+        """From images of S to those of 2 S pixels; `source` is (B, 3, 2 S, 2 S), the rest as for `Generator2D`."""
+        size = source.shape[-1]
+        x = self.modulation(coarse.features, z, None if change is None else self.change(change))
+        flow = self.refinement(x, coarse.flow.grown(size))
+        moved = flow.move(source)
+        x = F.interpolate(x, scale_factor=2, mode="nearest")
+        x = self.block(torch.cat([x, moved.to(x.dtype)], 1))
+        logits = grow(coarse.logits, size, "bilinear") + self.output(x).float()
+        return _Painting(x, logits, flow, moved)
+
+
 class Generator2D(nn.Module):
     """G_2D: 8 ResBlock2Ds at the volume's resolution, three upsampling blocks, 3x3 convolution, sigmoid.
 
@@ -92,6 +132,7 @@ class Generator2D(nn.Module):
     an eye that is as it was can be copied. With `source_skip` every upsampling block also sees the source's pixels
     moved to the driver's view, and one more output says where they are copied (`mirror_hidden`: or those of the other
     side of the head). With `refine_flow` the last block sees them moved more finely than the volume can say.
+    `generator_2d.fine` adds blocks that double the image and begin without an effect (`FineBlock`).
     """
 
     def __init__(self, config: ModelConfig, style: BlockStyle) -> None:
@@ -112,7 +153,11 @@ class Generator2D(nn.Module):
                 nn.init.zeros_(change.get_parameter("weight"))
         self.refinement = FlowRefinement(widths[-2], style) if config.source_skip and config.refine_flow else None
         self.up = nn.ModuleList(ResBlock(2, a + extra, b, style) for a, b in itertools.pairwise(widths))
-        self.output = OutputHead(2, widths[-1], self.outputs + (1 if config.source_skip else 0), style)
+        logits = self.outputs + (1 if config.source_skip else 0)
+        self.output = OutputHead(2, widths[-1], logits, style)
+        self.fine = nn.ModuleList(
+            FineBlock(a, b, logits, told, style) for a, b in itertools.pairwise((widths[-1], *g.fine))
+        )
 
     def forward(
         self,
@@ -127,31 +172,38 @@ class Generator2D(nn.Module):
         Args:
             features: (B, channels, H, W).
             z: (B, `MotionConfig.expression_size`), the driver's expression; only read with `expression_in_generator`.
-            source: (B, 3, 8 H, 8 W) in [0, 1]; with a source skip only, as `origins`.
+            source: (B, 3, S, S) in [0, 1], as large as the image; with a source skip only, as `origins`.
             origins: where in the source's view each voxel comes from.
             change: (B, n), z less the source's; only read with `expression_change`. None: nothing has changed.
 
         Returns:
-            (B, 3 or 4, 8 H, 8 W) in [0, 1]: RGB and, if configured, alpha.
+            (B, 3 or 4, S, S) in [0, 1]: RGB and, if configured, alpha; S is H doubled once per width.
         """
         x = self._coarse(features, z, change)
         moved: Tensor | None = None
         if self.skip is not None:
             assert source is not None and origins is not None, "a source skip needs the source and its origins"
-            flow, depth = self.skip(x, origins, source.shape[-1])
-            moved = flow.move(source)
+            coarse = shrink(source, source.shape[-1] // 2 ** len(self.fine))
+            flow, depth = self.skip(x, origins, coarse.shape[-1])
+            moved = flow.move(coarse)
         for index, block in enumerate(self.up, len(self.blocks)):
             x = self._modulated(x, z, change, index)
             if self.refinement is not None and source is not None and block is self.up[-1]:
                 flow = self.refinement(x, flow)
-                moved = flow.move(source)
+                moved = flow.move(coarse)
             x = F.interpolate(x, scale_factor=2, mode="nearest")
             if moved is not None:
                 x = torch.cat([x, F.interpolate(moved, x.shape[-2:], mode="area").to(x.dtype)], 1)
             x = block(x)
-        x = self.output(x).float().sigmoid()
+        logits = self.output(x).float()
         if moved is None:
-            return x, None
+            return logits.sigmoid(), None
+        assert source is not None
+        picture = _Painting(x, logits, flow, moved)
+        for number, block in enumerate(self.fine, 1):
+            size = coarse.shape[-1] * 2**number
+            picture = block(picture, shrink(source, size), z, change)
+        x, flow, moved = picture.logits.sigmoid(), picture.flow, picture.moved
         painted, alpha, copied = x[:, :3], x[:, 3 : self.outputs], x[:, self.outputs :]
         image = torch.cat([copied * moved + (1 - copied) * painted, alpha], 1)
         return image, SourceView(moved, flow, depth, copied, painted)

@@ -13,6 +13,7 @@ from megaportraits.models.head_pose import HeadPoseNet
 from megaportraits.nn.backbones import ResNet
 from megaportraits.nn.blocks import BlockStyle
 from megaportraits.ops.geometry import HEAD_HALF_CM
+from megaportraits.ops.resample import shrink
 from megaportraits.ops.warping import Pose, crop_around, project
 
 FACE_CENTER = (0.0, -0.5, 8.0)
@@ -102,7 +103,7 @@ class MotionEncoder(nn.Module):
     def __init__(self, config: ModelConfig, style: BlockStyle) -> None:
         super().__init__()
         m = config.motion
-        self.face_size, self.face_cm = m.face_size, m.face_cm
+        self.face_size, self.face_cm, self.shrinkage = m.face_size, m.face_cm, config.image_size // config.coarse_size
         self.head_pose = HeadPoseNet(m.pose_width, m.pose_size, style)
         self.expression = ResNet(18, m.width, style)
         self.to_z = nn.Linear(self.expression.channels, m.z)
@@ -119,11 +120,14 @@ class MotionEncoder(nn.Module):
         `scores` (B, m) are the config's blendshapes as they were measured, NaN where unknown; None: not measured.
         With `append_blendshapes`, (B, n + m): what they say beyond z follows it (`BlendshapeCorrection`).
         """
-        crop = self.face_crop(image, pose.detach())
+        crop = self.face_crop(self._coarse(image), pose.detach())
         z: Tensor = self.to_z(self.expression(crop).mean((2, 3)))
         return z if self.correction is None else self.correction(z, scores)
 
     def forward(self, image: Tensor, scores: Tensor | None = None) -> Motion:
         """Image (B, 3, S, S) in [0, 1], a head crop, to its motion; `scores` as for `encode_expression`."""
-        pose = self.head_pose(image)
+        pose = self.head_pose(self._coarse(image))
         return Motion(pose, self.encode_expression(image, pose, scores))
+
+    def _coarse(self, image: Tensor) -> Tensor:
+        return shrink(image, image.shape[-1] // self.shrinkage)

@@ -27,6 +27,11 @@ def upsample_volume(x: Tensor, factors: Factors) -> Tensor:
     return planes.reshape(*x.shape[:3], *planes.shape[2:])
 
 
+def shrink(images: Tensor, size: int) -> Tensor:
+    """Images (B, C, S, S) at a side of `size` pixels by area; `size` is S or smaller."""
+    return images if images.shape[-1] == size else F.interpolate(images, (size, size), mode="area")
+
+
 def downsample_volume(x: Tensor, factors: Factors) -> Tensor:
     """Average pooling of (B, C, D, H, W) by (D, H, W) factors."""
     return x if factors == (1, 1, 1) else F.avg_pool3d(x, factors)

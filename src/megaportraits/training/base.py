@@ -22,14 +22,16 @@ from megaportraits.models.source_skip import SourceView
 from megaportraits.models.storage import load_base, load_head_pose, load_motion, save_base
 from megaportraits.nn.spectral import add_spectral_norm
 from megaportraits.ops.geometry import geodesic_distance
+from megaportraits.ops.resample import shrink
 from megaportraits.ops.warping import Pose
+from megaportraits.training.components import ComponentDiscriminator
 from megaportraits.training.features import feature_map, visible_irises
 from megaportraits.training.loop import fit
 from megaportraits.training.pairs import run_pairs
 from megaportraits.training.perceptual import PerceptualTerms
 from megaportraits.training.readout import measured_scores, pose_loss, readout_loss, readout_weights
 from megaportraits.training.ring import previous_sample, ranks, share_of, with_previous
-from megaportraits.training.views import Views, label_pose, make_views, shrink
+from megaportraits.training.views import Views, label_pose, make_views
 
 Batch = dict[str, Tensor]
 Losses = dict[str, Tensor]
@@ -42,6 +44,7 @@ FRESH_PARTS = {
     "expression_in_generator": "generator_2d.modulations.",
     "expression_change": "generator_2d.changes.",
     "refine_flow": "generator_2d.refinement.",
+    "generator_2d.fine": "generator_2d.fine.",
 }
 """Options whose layers change nothing at the start, and those layers: weights without them may go on with them."""
 
@@ -91,8 +94,11 @@ class BaseStage(nn.Module):
         self.perceptual = PerceptualTerms(config.loss)
         adversarial = bool(config.loss.adversarial or config.loss.feature_matching)
         self.discriminator = Discriminator(config.discriminator) if adversarial else None
-        self.phases = ("generator", "discriminator") if adversarial else ("generator",)
-        self._shown: tuple[Tensor, Tensor] | None = None
+        components = bool(config.loss.component_adversarial or config.loss.component_matching)
+        self.component_discriminator = ComponentDiscriminator(config.component_discriminator) if components else None
+        later = ("discriminator", "component_discriminator")
+        self.phases = ("generator", *(name for name in later if getattr(self, name) is not None))
+        self._shown: tuple[Tensor, Tensor, Pose] | None = None
         self.draws = any(name not in LABEL_LOSSES for name in self.weights())
 
     def weights(self) -> dict[str, float]:
@@ -103,6 +109,9 @@ class BaseStage(nn.Module):
             "adversarial": w.adversarial,
             "feature_matching": w.feature_matching,
             "discriminator": 1.0 if self.discriminator is not None else 0.0,
+            "component_adversarial": w.component_adversarial,
+            "component_matching": w.component_matching,
+            "component_discriminator": 1.0 if self.component_discriminator is not None else 0.0,
             "contrastive": w.contrastive,
             "matte": w.matte,
             "pose": w.pose,
@@ -118,9 +127,9 @@ class BaseStage(nn.Module):
         return {name: weight for name, weight in weights.items() if weight} | self.perceptual.weights
 
     def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> Losses:
-        """The losses of one phase, unweighted; "discriminator" judges the images of the "generator" before it."""
-        if phase == "discriminator":
-            return {"discriminator": self._judge()}
+        """The losses of one phase, unweighted; discriminators judge the images of the phase "generator" before them."""
+        if phase != "generator":
+            return {phase: self._judge(phase)}
         if self.config.data.flip:
             batch = flip(batch, torch.rand(len(batch["identity"]), generator=generator) < 0.5, self.expression_names)
         views = make_views(batch, self.config, generator)
@@ -205,8 +214,8 @@ class BaseStage(nn.Module):
         if w.matte and output.alpha is not None:
             losses["matte"] = F.l1_loss(output.alpha, views.target_matte)
         losses |= self.perceptual(prediction, views.target, label_pose(batch, "target"))
-        if self.discriminator is not None:
-            losses |= self._adversarial(prediction, views.target)
+        if len(self.phases) > 1:
+            losses |= self._adversarial(prediction, views.target, label_pose(batch, "target"))
         if output.view is not None:
             losses |= self._copy_losses(batch, output.view, views, weight, generator)
         return losses
@@ -239,17 +248,25 @@ class BaseStage(nn.Module):
             losses["landmarks"] = landmark_loss(view.flow.direct, marks[0], marks[1])
         return losses
 
-    def _adversarial(self, prediction: Tensor, target: Tensor) -> Losses:
-        """The generator's side; gradient goes through the discriminator into the prediction."""
-        assert self.discriminator is not None
-        self._shown = prediction.detach(), target
-        losses = generator_terms(self.discriminator, prediction, target)
+    def _adversarial(self, prediction: Tensor, target: Tensor, pose: Pose) -> Losses:
+        """The generator's side; gradient goes through the discriminators into the prediction."""
+        self._shown = prediction.detach(), target, pose
+        losses: Losses = {}
+        if self.discriminator is not None:
+            losses |= generator_terms(self.discriminator, prediction, target)
+        if self.component_discriminator is not None:
+            losses |= self.component_discriminator.generator_terms(prediction, target, pose)
         return {name: loss for name, loss in losses.items() if getattr(self.config.loss, name)}
 
-    def _judge(self) -> Tensor:
-        assert self.discriminator is not None and self._shown is not None, "the generator's phase comes first"
-        fake, real = self._shown
-        self._shown = None
+    def _judge(self, phase: str) -> Tensor:
+        assert self._shown is not None, "the generator's phase comes first"
+        fake, real, pose = self._shown
+        if phase == self.phases[-1]:
+            self._shown = None
+        if phase == "component_discriminator":
+            assert self.component_discriminator is not None
+            return self.component_discriminator.judge(fake, real, pose)
+        assert self.discriminator is not None
         return judge(self.discriminator, real, fake)
 
     def _label_losses(self, batch: Batch, fields: tuple[Tensor, Tensor], z: Tensor, pose_error: Tensor) -> Losses:

@@ -12,6 +12,7 @@ from megaportraits.config import TrainBaseConfig
 from megaportraits.data.augment import color_jitter, degrade, random_warp
 from megaportraits.losses.foreground import composite
 from megaportraits.ops.color import random_colors
+from megaportraits.ops.resample import shrink
 from megaportraits.ops.warping import Pose
 
 Batch = dict[str, Tensor]
@@ -71,11 +72,6 @@ def make_views(batch: Batch, config: TrainBaseConfig, generator: torch.Generator
         driver=color_jitter(degrade(driver, generator=generator), strength=0.5, generator=generator),
         driver_augmented=_augment(driver, batch, generator) if config.data.driver_augmentation else driver,
     )
-
-
-def shrink(images: Tensor, size: int) -> Tensor:
-    """Downsample to a side of `size` by area."""
-    return images if images.shape[-1] == size else F.interpolate(images, (size, size), mode="area")
 
 
 def _augment(driver: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,69 @@
+"""Discriminators of single facial components: crops of both eyes and of the mouth, at the picture's own resolution.
+
+Eyes and mouth are 3 % of a head crop. A discriminator of the whole picture hardly sees them, and an L1 loss makes what
+is uncertain grey. Component discriminators are usual in face restoration (GFPGAN, Wang et al., 2021); the paper has
+none.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from megaportraits.config import DiscriminatorConfig
+from megaportraits.data.augment import FEATURES_CM
+from megaportraits.losses.adversarial import generator_terms, judge
+from megaportraits.models.discriminator import Discriminator
+from megaportraits.ops.geometry import HEAD_CROP_CM, HEAD_HALF_CM
+from megaportraits.ops.warping import Pose, crop_around, project
+
+SIDE_CM = {"eyes": 6.0, "mouth": 8.0}
+"""Side of a component's crop on the head, centimetres."""
+_LEFT, _RIGHT, _MOUTH = (torch.tensor([center]) for center, _ in FEATURES_CM)
+
+
+def component_crops(images: Tensor, pose: Pose) -> dict[str, Tensor]:
+    """The crops of each component.
+
+    Args:
+        images: (B, C, S, S), head crops.
+        pose: of the heads in them.
+
+    Returns:
+        `eyes` (2 B, C, n, n): the left eyes, then the right ones mirrored; `mouth` (B, C, m, m). Sides are those of
+        `SIDE_CM` at the pictures' resolution for a head of scale 1, rounded to multiples of 16 pixels.
+    """
+
+    def crop(point: Tensor, side_cm: float) -> Tensor:
+        center = project(point.to(images.device), pose)[:, 0]
+        size = max(16, round(images.shape[-1] * side_cm / HEAD_CROP_CM / 16) * 16)
+        return crop_around(images, center, pose.scale * (side_cm / 2 / HEAD_HALF_CM), size)
+
+    left, right = (crop(point, SIDE_CM["eyes"]) for point in (_LEFT, _RIGHT))
+    return {"eyes": torch.cat([left, right.flip(-1)]), "mouth": crop(_MOUTH, SIDE_CM["mouth"])}
+
+
+class ComponentDiscriminator(nn.Module):
+    """One discriminator for eyes and one for mouths."""
+
+    def __init__(self, config: DiscriminatorConfig) -> None:
+        super().__init__()
+        self.components = nn.ModuleDict({name: Discriminator(config) for name in SIDE_CM})
+
+    def generator_terms(self, prediction: Tensor, target: Tensor, pose: Pose) -> dict[str, Tensor]:
+        """The generator's losses, means over components: `component_adversarial`, `component_matching`.
+
+        Args:
+            prediction, target: (B, 3, S, S) in [0, 1]; gradient goes into the prediction only.
+            pose: of the target's head.
+        """
+        made, wanted = component_crops(prediction, pose), component_crops(target, pose)
+        terms = [generator_terms(net, made[name], wanted[name]) for name, net in self.components.items()]
+        names = {"adversarial": "component_adversarial", "feature_matching": "component_matching"}
+        return {new: torch.stack([term[old] for term in terms]).mean() for old, new in names.items()}
+
+    def judge(self, prediction: Tensor, target: Tensor, pose: Pose) -> Tensor:
+        """The discriminators' hinge loss, the mean over components; arguments as above, both without gradient."""
+        made, wanted = component_crops(prediction, pose), component_crops(target, pose)
+        losses = [judge(net, wanted[name], made[name]) for name, net in self.components.items()]
+        return torch.stack(losses).mean()
