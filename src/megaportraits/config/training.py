@@ -48,6 +48,8 @@ class PictureLossConfig(Config):
     perceptual: float = 20.0
     perceptual_network: Literal["vgg19", "effnet-lite0"] = "vgg19"
     perceptual_scales: int = 4
+    perceptual_size: int = Field(default=0, ge=0)
+    """Side at which that network compares pictures, pixels, where they are larger; 0: at their own."""
     face: float = 4.0
     """VGGFace features of the face crop."""
     gaze: float = 5.0
@@ -85,6 +87,8 @@ class LossConfig(PictureLossConfig):
     """Ours: hinge of discriminators that see crops of eyes and mouth only."""
     component_matching: float = 0.0
     """Ours: feature matching of the same."""
+    component_perceptual: float = 0.0
+    """Ours: features of `perceptual_network` in the same crops, at the pictures' own resolution."""
     surface: float = 0.0
     """Of the visible surface's depth against the known one (with model.source_skip; synthetic clips only)."""
 

@@ -135,6 +135,10 @@ def flow_loss(
     Returns:
         Scalar; 0 with gradient where nothing is seen in both.
     """
+    known = source[1].flatten(1).any(1) & target[1].flatten(1).any(1)  # real clips have no surfaces
+    if not known.any():
+        return flow.sum() * 0
+    flow, source, target = flow[known], (source[0][known], source[1][known]), (target[0][known], target[1][known])
     coords, valid = target[0].flatten(1, 2), target[1].flatten(1)
     weight = _feature_factor(coords) * valid + 1e-9
     chosen = torch.multinomial(weight.cpu(), points, replacement=True, generator=generator).to(coords.device)

@@ -111,6 +111,7 @@ class BaseStage(nn.Module):
             "discriminator": 1.0 if self.discriminator is not None else 0.0,
             "component_adversarial": w.component_adversarial,
             "component_matching": w.component_matching,
+            "component_perceptual": w.component_perceptual,
             "component_discriminator": 1.0 if self.component_discriminator is not None else 0.0,
             "contrastive": w.contrastive,
             "matte": w.matte,
@@ -213,9 +214,12 @@ class BaseStage(nn.Module):
             losses["reconstruction"] = masked_l1(prediction, views.target, weight)
         if w.matte and output.alpha is not None:
             losses["matte"] = F.l1_loss(output.alpha, views.target_matte)
-        losses |= self.perceptual(prediction, views.target, label_pose(batch, "target"))
+        pose = label_pose(batch, "target")
+        losses |= self.perceptual(prediction, views.target, pose)
+        if w.component_perceptual:
+            losses["component_perceptual"] = self.perceptual.components(prediction, views.target, pose)
         if len(self.phases) > 1:
-            losses |= self._adversarial(prediction, views.target, label_pose(batch, "target"))
+            losses |= self._adversarial(prediction, views.target, pose)
         if output.view is not None:
             losses |= self._copy_losses(batch, output.view, views, weight, generator)
         return losses

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from megaportraits import weights
@@ -13,7 +14,9 @@ from megaportraits.models.motion import crop_face
 from megaportraits.models.storage import load_gaze
 from megaportraits.nn.efficientnet import EfficientNetLite0
 from megaportraits.nn.vgg import FACE_SIZE, VGG19Features, VGGFaceFeatures
+from megaportraits.ops.resample import shrink
 from megaportraits.ops.warping import Pose
+from megaportraits.training.components import component_crops
 
 FACE_CM = 24.0
 """Side of the face crop that VGGFace sees, centimetres."""
@@ -37,7 +40,7 @@ class PerceptualTerms:
         every = {self.general: config.perceptual, "face": config.face, "gaze": config.gaze}
         self.weights = {name: weight for name, weight in every.items() if weight}
         lite = config.perceptual_network == "effnet-lite0"
-        if config.perceptual:
+        if config.perceptual or getattr(config, "component_perceptual", 0):
             self._features = (
                 EfficientNetLite0.from_file(weights.fetch("efficientnet_lite0"))
                 if lite
@@ -65,14 +68,24 @@ class PerceptualTerms:
             losses[name] = terms[name](prediction, target, pose.detach())
         return losses
 
+    def components(self, prediction: Tensor, target: Tensor, pose: Pose) -> Tensor:
+        """The general network's loss on crops of eyes and mouth (`training.components`), the mean of both."""
+        made, wanted = component_crops(prediction, pose), component_crops(target, pose)
+        return torch.stack([self._compare(made[name], wanted[name], scales=1) for name in made]).mean()
+
     def _general_loss(self, prediction: Tensor, target: Tensor, pose: Pose) -> Tensor:
+        if 0 < self.config.perceptual_size < target.shape[-1]:
+            prediction, target = (shrink(image, self.config.perceptual_size) for image in (prediction, target))
+        return self._compare(prediction, target, scales=self.config.perceptual_scales)
+
+    def _compare(self, prediction: Tensor, target: Tensor, *, scales: int) -> Tensor:
         lite = self.config.perceptual_network == "effnet-lite0"
         return perceptual_loss(
             prediction,
             target,
             self._features.to(target.device),
             weights=(0.25,) * 4 if lite else VGG19_WEIGHTS,
-            scales=self.config.perceptual_scales,
+            scales=scales,
             relative=lite,
         )
 
