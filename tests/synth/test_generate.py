@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from megaportraits.data.clips import ClipIndex
-from megaportraits.errors import DataError, FaceError
+from megaportraits.data.pairs import PairDataset
+from megaportraits.errors import ConfigError, DataError, FaceError
 from megaportraits.synth.generate import Progress, ShardMaker, generate, sort_portraits
 from megaportraits.synth.head import MorphableHead
 from megaportraits.synth.measure import Scorer
@@ -107,6 +108,27 @@ def test_validation_identities_are_never_trained_on(made: Path) -> None:
     assert not any(is_validation(name) for name in cg)
     held_out = {val.record(i).identity for i in range(len(val)) if val.record(i).kind == "cg"}
     assert all(is_validation(name) for name in held_out)
+
+
+def test_photographs_become_the_first_frame_of_their_clips(settings: SynthSettings, tmp_path: Path) -> None:
+    chosen = replace(settings, clips=4, frames=3, lifted_share=1.0, photographs=True)
+    assert "photographs" in chosen.identity() and "photographs" not in settings.identity()
+    generate(chosen, tmp_path, reader=FileReader)
+    index = ClipIndex(tmp_path / "train")
+    for clip in range(len(index)):
+        record = index.record(clip)
+        assert record.kind == "photograph" and record.motion_group is None and record.frames[0].gaze is None
+    pairs = PairDataset(tmp_path / "train", length=12, size=32, cross_identity=1.0, expressive=0.5)
+    for k in range(len(pairs)):
+        pair = pairs[k]
+        photograph = index.read_frame(int(pair["identity"]), 0).image
+        assert np.array_equal(pair["target_image"].numpy().transpose(1, 2, 0), photograph) and not pair["cross"]
+        assert not np.array_equal(pair["source_image"].numpy().transpose(1, 2, 0), photograph)
+
+
+def test_photographs_need_lifted_clips(settings: SynthSettings) -> None:
+    with pytest.raises(ConfigError, match="lifted_share 1"):
+        replace(settings, photographs=True)
 
 
 def test_measured_frames_tell_what_a_landmark_network_sees(settings: SynthSettings, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from megaportraits.errors import FaceError, ShapeError
-from megaportraits.ops.geometry import HeadPose, euler_to_matrix
+from megaportraits.ops.geometry import HEAD_CENTER, HeadPose, euler_to_matrix
 from megaportraits.synth import shade
 from megaportraits.synth.appearance import is_grey, project_teeth
 from megaportraits.synth.cg import CgCast
@@ -208,3 +208,18 @@ def test_teeth_take_the_colours_of_an_open_smile(head: MorphableHead, lifted: Li
 
 def test_labels_are_a_head_pose(lifted: LiftedHead) -> None:
     assert isinstance(rest(lifted).pose, HeadPose)
+
+
+def test_the_photograph_is_a_frame_of_its_own_rest_motion(head: MorphableHead, lifter: Lifter) -> None:
+    """Geometry of the fit, pixels of the photograph: eyes are not modelled, and the face lies where it is rendered."""
+    portrait = toy_portrait(head)
+    person = lifter.lift(portrait.image, portrait.landmarks, portrait.matte)
+    frame, modelled = person.photograph(128), person.render(person.rest, 128)
+    assert frame.coords is not None and modelled.coords is not None
+    assert np.array_equal(frame.coords, modelled.coords)
+    center = person.rest.pose.project(np.array([HEAD_CENTER]))[0, :2]
+    np.testing.assert_allclose(center, 0, atol=1e-9)
+    inside = (frame.matte > 250) & (modelled.matte > 250)
+    difference = np.abs(frame.image.astype(int) - modelled.image).mean(2)
+    assert np.median(difference[inside]) < 4
+    assert np.median(np.abs(frame.image.astype(int) - np.roll(modelled.image, 6, 1)).mean(2)[inside]) > 8

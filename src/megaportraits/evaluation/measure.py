@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from megaportraits.evaluation import judges as names
+from megaportraits.evaluation.detail import detail_metrics
 from megaportraits.evaluation.flicker import FLOW
 from megaportraits.evaluation.judges import Judges, sharpness, ssim
 from megaportraits.evaluation.metrics import agreement, psnr
@@ -93,6 +94,9 @@ def measure(
     faces = redetect(pictures, analyzer)
     found, reasons = _motion(scene, faces)
     metrics |= found
+    drivers = [(true.square, true.face_in_square) for true in scene.frames]
+    found, missing = detail_metrics(pictures, faces, drivers, (scene.photo, scene.face))
+    metrics, reasons = metrics | found, reasons | missing
     metrics |= _identity(pictures, faces, scene, judges)
     metrics |= _steadiness(pictures, scene, judges)
     regions = [true.regions for true in scene.frames]

@@ -55,6 +55,15 @@ class TrueFrame:
         return fit_pose(self.face.landmarks).to_crop_pose(self.crop)
 
     @cached_property
+    def face_in_square(self) -> Face:
+        """The face in the pixels of `square`."""
+        factor = self.square.shape[0] / self.crop.side
+        corner = np.array([*self.crop.corners[:2], 0.0])
+        marks = ((self.face.landmarks - corner) * factor).astype(np.float32)
+        box = (self.face.box - np.tile(corner[:2], 2)) * factor
+        return Face(box.astype(self.face.box.dtype), marks, self.face.presence, self.face.blendshapes)
+
+    @cached_property
     def points(self) -> npt.NDArray[np.float64]:
         """The landmarks (478, 2) in crop coordinates."""
         return self.crop.image_to_crop(self.face.landmarks[:, :2])

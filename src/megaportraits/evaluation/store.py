@@ -26,7 +26,7 @@ from megaportraits.media.images import UInt8
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-_FORMAT = 1
+_FORMAT = 2
 _SIZE_OF_UNKNOWN = -1
 
 

@@ -1,0 +1,158 @@
+"""Fine detail of eyes and mouths, and visible teeth: what blur and copying cannot fake.
+
+Pixel errors forgive blur, and correlations of landmarks do not see what is painted between them. Detail is the
+variance of the Laplacian at one scale of the face, `DETAIL_PX_PER_CM`, so that the size of a picture does not count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from megaportraits.evaluation.metrics import agreement
+from megaportraits.faces.detector import Face
+from megaportraits.faces.outlines import FACE_OVAL, INNER_LIPS, LEFT_EYE, LIPS, RIGHT_EYE
+from megaportraits.faces.pose import fit_pose
+from megaportraits.media.images import UInt8
+
+IRIS_DISTANCE_CM = 6.3
+DETAIL_PX_PER_CM = 64 / IRIS_DISTANCE_CM
+"""The scale at which detail is measured: irises of a frontal face lie 64 pixels apart."""
+OPEN_EYE = 0.18
+"""Height to width of an opening between lids, from which on an eye counts as open."""
+TEETH_CM2 = 0.25
+"""Visible teeth from which on a driver frame counts as showing them, square centimetres."""
+_RIM_CM = 0.25
+_LEAST_TEETH = 0.1  # standard deviation in square centimetres that is motion
+_BRIGHT, _COLOURLESS = 0.6, 0.42  # of the skin's luminance; largest difference of channels over the largest channel
+
+
+def eye_detail(picture: UInt8, face: Face) -> float:
+    """Variance of the Laplacian of both eyes, squared grey levels; NaN unless both are open.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        face: in its pixels.
+    """
+    if min(_openness(face, eye) for eye in (RIGHT_EYE, LEFT_EYE)) < OPEN_EYE:
+        return math.nan
+    return _detail(picture, face, (RIGHT_EYE, LEFT_EYE))
+
+
+def mouth_detail(picture: UInt8, face: Face) -> float:
+    """Variance of the Laplacian inside the outer edge of the lips, squared grey levels; arguments as above."""
+    return _detail(picture, face, (LIPS,))
+
+
+def teeth_area(picture: UInt8, face: Face) -> float:
+    """Area of visible teeth: what is bright and colourless between the lips' inner edges, square centimetres.
+
+    Bright means brighter than 0.6 of the median luminance of the face. Arguments as above.
+    """
+    pose = fit_pose(face.landmarks)
+    small, points = _at_scale(picture, face, DETAIL_PX_PER_CM / pose.px_per_cm)
+    inner = _mask(small, points, (INNER_LIPS,))
+    if not inner.any():
+        return 0.0
+    colour = small.astype(np.float32)
+    luminance = colour @ np.array([0.299, 0.587, 0.114], np.float32)
+    skin = float(np.median(luminance[_mask(small, points, (FACE_OVAL,))]))
+    chroma = (colour.max(-1) - colour.min(-1)) / np.maximum(colour.max(-1), 1)
+    teeth = inner & (luminance > _BRIGHT * skin) & (chroma < _COLOURLESS)
+    return float(teeth.sum() / DETAIL_PX_PER_CM**2)
+
+
+def detail_metrics(
+    pictures: Sequence[UInt8],
+    faces: Sequence[Face | None],
+    drivers: Sequence[tuple[UInt8, Face | None]],
+    source: tuple[UInt8, Face],
+) -> tuple[dict[str, float], dict[str, str]]:
+    """The detail of a clip's outputs, and reasons for NaN.
+
+    `detail_eyes` is the mean detail of open eyes over that of the source photograph's, `detail_mouth` the mean detail
+    of mouths in frames whose driver shows teeth over that of the driver's; 1 is as detailed. `corr_teeth` and
+    `gain_teeth` say how the area of visible teeth follows the driver's.
+
+    Args:
+        pictures: the outputs.
+        faces: in them, in their pixels.
+        drivers: the driver's frames and the faces in them, in their pixels.
+        source: the photograph and the face in it.
+    """
+    eyes = [math.nan if f is None else eye_detail(p, f) for p, f in zip(pictures, faces, strict=True)]
+    reference = eye_detail(*source)
+    shown = [math.nan if f is None else teeth_area(p, f) for p, f in drivers]
+    made = [math.nan if f is None else teeth_area(p, f) for p, f in zip(pictures, faces, strict=True)]
+    mouths, wanted = [], []
+    for picture, face, driver, area in zip(pictures, faces, drivers, shown, strict=True):
+        if face is not None and driver[1] is not None and area > TEETH_CM2:
+            mouths.append(mouth_detail(picture, face))
+            wanted.append(mouth_detail(driver[0], driver[1]))
+    follows = agreement(np.array(shown), np.array(made), least=_LEAST_TEETH, unit="cm2")
+    metrics = {
+        "detail_eyes": _ratio(eyes, [reference]),
+        "detail_mouth": _ratio(mouths, wanted),
+        "corr_teeth": follows.correlation,
+        "gain_teeth": follows.gain,
+    }
+    reasons = dict.fromkeys(("corr_teeth", "gain_teeth"), follows.reason) if follows.reason else {}
+    if math.isnan(metrics["detail_eyes"]):
+        reasons["detail_eyes"] = "the source's eyes or all of the outputs' are closed or hidden"
+    if math.isnan(metrics["detail_mouth"]):
+        reasons["detail_mouth"] = "no driver frame shows teeth"
+    return metrics, reasons
+
+
+def _ratio(values: Sequence[float], reference: Sequence[float]) -> float:
+    mine, theirs = (np.array(x, np.float64) for x in (values, reference))
+    mine, theirs = mine[np.isfinite(mine)], theirs[np.isfinite(theirs)]
+    if not mine.size or not theirs.size or theirs.mean() <= 0:
+        return math.nan
+    return float(mine.mean() / theirs.mean())
+
+
+def _openness(face: Face, eye: tuple[int, ...]) -> float:
+    lids = face.landmarks[list(eye), :2]
+    height = np.linalg.norm(lids[len(eye) // 4] - lids[-len(eye) // 4])
+    return float(height / max(float(np.linalg.norm(lids[0] - lids[len(eye) // 2])), 1e-6))
+
+
+def _detail(picture: UInt8, face: Face, outlines: tuple[tuple[int, ...], ...]) -> float:
+    pose = fit_pose(face.landmarks)
+    small, points = _at_scale(picture, face, DETAIL_PX_PER_CM / pose.px_per_cm)
+    mask = _mask(small, points, outlines)
+    side = 2 * round(_RIM_CM * DETAIL_PX_PER_CM) + 1
+    mask = cv2.dilate(mask.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))) > 0
+    if not mask.any():
+        return math.nan
+    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return float(cv2.Laplacian(grey, cv2.CV_32F)[mask].var())
+
+
+def _at_scale(picture: UInt8, face: Face, scale: float) -> tuple[UInt8, npt.NDArray[np.float32]]:
+    """The part of a picture around the face at another scale, and the landmarks (478, 2) in it."""
+    points = face.landmarks[:, :2]
+    margin = 0.15 * np.ptp(points, axis=0).max()
+    low = np.maximum(np.floor(points.min(0) - margin), 0).astype(int)
+    high = np.minimum(np.ceil(points.max(0) + margin).astype(int), (picture.shape[1], picture.shape[0]))
+    high = np.maximum(high, low + 2)
+    window = picture[low[1] : high[1], low[0] : high[0]]
+    size = tuple(max(2, round(float(side) * scale)) for side in (high - low))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    small = np.asarray(cv2.resize(window, size, interpolation=how), np.uint8)
+    return small, ((points - low) * (np.array(size) / (high - low))).astype(np.float32)
+
+
+def _mask(
+    picture: UInt8, points: npt.NDArray[np.float32], outlines: tuple[tuple[int, ...], ...]
+) -> npt.NDArray[np.bool_]:
+    mask = np.zeros(picture.shape[:2], np.uint8)
+    for outline in outlines:
+        # Pixel edges are integers, fillPoly counts pixel centres.
+        cv2.fillPoly(mask, [np.round(points[list(outline)] - 0.5).astype(np.int32)], 1)
+    return mask > 0
