@@ -130,7 +130,9 @@ def once_per_source(avatar: Avatar, clock: Clock, repeats: int) -> dict[str, flo
 def per_frame(avatar: Avatar, clock: Clock, batches: int, out: Path) -> dict[str, float]:
     """The parts of `Avatar.animate` and of writing its file, over the demo's driver; frames go in batches."""
     portrait = avatar.encode(demo_portrait())
-    scene = Scene(portrait, AnimateOptions(), avatar.matting, pipeline.head_pose(portrait.motion.pose))
+    options = AnimateOptions()
+    size = options.head_size(avatar.output_size)
+    scene = Scene(portrait, options, avatar.matting, pipeline.head_pose(portrait.motion.pose), size=size)
     clock.wrap("track", avatar.analyzer, "track")
     follower = HeadFollower(avatar.analyzer, avatar.size)
     video = iter(VideoReader(demo_driver()))

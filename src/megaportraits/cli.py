@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,17 @@ from megaportraits.commands.student import distill, student_app
 from megaportraits.errors import ConfigError, MegaPortraitsError
 from megaportraits.export.command import export_app
 from megaportraits.live.command import live
+from megaportraits.pipeline.options import (
+    KEY_GREEN,
+    AnimateOptions,
+    Background,
+    MotionMode,
+    PoseFrom,
+    RestExpression,
+    ScaleFrom,
+    TranslationFrom,
+    parse_color,
+)
 from megaportraits.prepare.command import prepare
 from megaportraits.training.command import train_app
 from megaportraits.web.command import web
@@ -85,19 +96,19 @@ def animate(
         str | None, typer.Option(help="With --hr: a file of `train enhancer`. Default: what ships with --weights.")
     ] = None,
     motion: Annotated[
-        Literal["absolute", "relative"],
+        MotionMode,
         typer.Option(
             help="absolute: the driver's pose and expression. relative: its change from neutral.",
             rich_help_panel=_POSE_PANEL,
         ),
-    ] = "absolute",
+    ] = MotionMode.ABSOLUTE,
     scale_from: Annotated[
-        Literal["source", "driver"], typer.Option(help="Whose head size to keep.", rich_help_panel=_POSE_PANEL)
-    ] = "driver",
+        ScaleFrom, typer.Option(help="Whose head size to keep.", rich_help_panel=_POSE_PANEL)
+    ] = ScaleFrom.DRIVER,
     translation_from: Annotated[
-        Literal["source", "driver"],
+        TranslationFrom,
         typer.Option(help="Whose place in the picture the head keeps.", rich_help_panel=_POSE_PANEL),
-    ] = "driver",
+    ] = TranslationFrom.DRIVER,
     frontal: Annotated[
         bool,
         typer.Option("--frontal", help="Look into the camera whatever the driver does.", rich_help_panel=_POSE_PANEL),
@@ -114,7 +125,7 @@ def animate(
         typer.Option(help="0: the source's expression. 1: the driver's. More: stronger.", rich_help_panel=_POSE_PANEL),
     ] = 1.0,
     rest_expression: Annotated[
-        Literal["source", "driver"] | None,
+        RestExpression | None,
         typer.Option(
             help="Whose face shows while the driver's rests; driver: a photographed smile or open mouth does not stay."
             " Default: source with relative motion, driver with absolute.",
@@ -122,9 +133,9 @@ def animate(
         ),
     ] = None,
     background: Annotated[
-        Literal["source", "driver", "color", "transparent"],
+        Background,
         typer.Option(help="Transparent needs .webm, .mov or .png."),
-    ] = "source",
+    ] = Background.SOURCE,
     color: Annotated[str | None, typer.Option(help="#RRGGBB of --background color.", show_default="#00b140")] = None,
     crop: Annotated[bool, typer.Option("--crop", help="Only the square head crop, not the whole photo.")] = False,
     size: Annotated[
@@ -139,9 +150,9 @@ def animate(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")] = False,
     pose: Annotated[
-        Literal["landmarks", "network"],
+        PoseFrom,
         typer.Option(help="Who says how heads are turned.", rich_help_panel=_POSE_PANEL),
-    ] = "landmarks",
+    ] = PoseFrom.LANDMARKS,
     blendshapes: Annotated[
         bool,
         typer.Option(help="Let measured blendshapes correct jaw, lids and gaze.", rich_help_panel=_POSE_PANEL),
@@ -149,39 +160,26 @@ def animate(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Move the person of SOURCE like the person of DRIVER. Frame times and sound of the driver are kept."""
-    from dataclasses import replace
+    from megaportraits.pipeline import plan_output
 
-    from megaportraits.pipeline import (
-        KEY_GREEN,
-        AnimateOptions,
-        Background,
-        MotionMode,
-        PoseFrom,
-        RestExpression,
-        ScaleFrom,
-        TranslationFrom,
-        parse_color,
-        plan_output,
-    )
-
-    if color is not None and background != "color":
+    if color is not None and background is not Background.COLOR:
         raise ConfigError(
             f"--color: expected with --background color, got --background {background}", fix="Add --background color."
         )
     options = AnimateOptions(
-        motion=MotionMode(motion),
-        scale_from=ScaleFrom(scale_from),
-        translation_from=TranslationFrom(translation_from),
+        motion=motion,
+        scale_from=scale_from,
+        translation_from=translation_from,
         frontal=frontal,
         yaw=yaw,
         pitch=pitch,
         roll=roll,
         expression_strength=expression_strength,
-        rest_expression=None if rest_expression is None else RestExpression(rest_expression),
-        background=Background(background),
+        rest_expression=rest_expression,
+        background=background,
         color=KEY_GREEN if color is None else parse_color(color),
         crop=crop,
-        size=256 if size is None else size,
+        size=size,
         max_side=max_side,
         max_seconds=max_seconds,
         face=face,
@@ -192,11 +190,7 @@ def animate(
     from megaportraits.pipeline import Avatar, animate_file  # imports torch: not before the files are checked
 
     chosen = enhancer or (weights if hr else None)
-    avatar = Avatar.from_pretrained(
-        weights, device=device, pose_from=PoseFrom(pose), blendshapes=blendshapes, enhancer=chosen
-    )
-    if size is None:
-        options = replace(options, size=max(options.size, avatar.output_size))
+    avatar = Avatar.from_pretrained(weights, device=device, pose_from=pose, blendshapes=blendshapes, enhancer=chosen)
     with frame_progress("Animating") as advance:
         report = animate_file(
             avatar,
@@ -218,19 +212,18 @@ def animate(
 def demo(
     out: Annotated[Path, typer.Option(help="Folder to write to.")],
     weights: Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")] = "nano",
-    motion: Annotated[Literal["absolute", "relative"], typer.Option(help="As for `animate`.")] = "absolute",
+    motion: Annotated[MotionMode, typer.Option(help="As for `animate`.")] = MotionMode.ABSOLUTE,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo there.")] = False,
 ) -> None:
     """Animate a bundled photograph with a bundled driver: what this program does, without any file of yours."""
-    from megaportraits.pipeline import AnimateOptions, Avatar, MotionMode
+    from megaportraits.pipeline import Avatar
     from megaportraits.pipeline.demo import plan_demo, run_demo
 
     plan_demo(out, overwrite=overwrite)
     avatar = Avatar.from_pretrained(weights, device=device)
     with frame_progress("Animating") as advance:
-        options = AnimateOptions(motion=MotionMode(motion))
-        files = run_demo(avatar, out, options, overwrite=overwrite, progress=advance)
+        files = run_demo(avatar, out, AnimateOptions(motion=motion), overwrite=overwrite, progress=advance)
     typer.echo(f"{files.result}: the photograph, moving")
     typer.echo(f"{files.side_by_side}: source, driver and result in a row")
     typer.echo(f"{files.contact}: a picture of both")

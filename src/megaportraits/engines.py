@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, cast
 
+from megaportraits.config.options import convert_options
 from megaportraits.errors import ConfigError, DataError, MegaPortraitsError
 
 Item = TypeVar("Item")
@@ -49,6 +50,7 @@ class Engine:
     gpu: bool = False
 
     def __post_init__(self) -> None:
+        convert_options(self)
         if self.workers < 1:
             raise ConfigError(f"Expected at least 1 process, got {self.workers}.", fix="Give 1 or more.")
         if self.address is not None and self.name != "ray":

@@ -24,7 +24,7 @@ def test_the_demo_writes_a_portrait_two_videos_and_a_picture_and_replaces_them_o
     assert [frame.image.shape for frame in VideoReader(first.result)] == [(512, 512, 3)] * 3
     assert [frame.image.shape for frame in VideoReader(first.side_by_side)] == [(64, 192, 3)] * 3
     before = first.contact.read_bytes()
-    with pytest.raises(MediaError, match="portrait.png: the file exists already"):
+    with pytest.raises(MediaError, match=r"portrait\.png: the file exists already"):
         run_demo(avatar, tmp_path / "out", options)
     assert run_demo(avatar, tmp_path / "out", options, overwrite=True) == first
     assert first.contact.read_bytes() == before

@@ -10,6 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from megaportraits.config import TrainStudentConfig
+from megaportraits.config.options import convert_options
 from megaportraits.errors import TrainingError, WeightsError
 from megaportraits.media import check_output
 from megaportraits.models.storage import find_base, find_enhancer, load_student, read_notes, save_student
@@ -52,6 +53,9 @@ class Distillation:
     device: str = "auto"
     init: Path | None = None
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        convert_options(self)
 
     @property
     def lessons(self) -> Path:

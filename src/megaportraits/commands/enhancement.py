@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from megaportraits.commands.progress import frame_progress
+from megaportraits.pipeline.options import PoseFrom
 
 
 def evaluate_hr(
@@ -20,7 +21,7 @@ def evaluate_hr(
     driver: Annotated[Path | None, typer.Option(help="The clip that drives them; default: the demo's.")] = None,
     frames: Annotated[int, typer.Option(min=0, help="Its frames, from the first; 0 leaves cross-driving out.")] = 24,
     limit: Annotated[int, typer.Option(min=1, help="Photographs, at most.")] = 16,
-    pose: Annotated[Literal["landmarks", "network"], typer.Option(help="As for `animate`.")] = "landmarks",
+    pose: Annotated[PoseFrom, typer.Option(help="As for `animate`.")] = PoseFrom.LANDMARKS,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,
 ) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from megaportraits.commands.progress import frame_progress
 from megaportraits.errors import ConfigError
+from megaportraits.pipeline.options import PoseFrom
 
 if TYPE_CHECKING:
     from megaportraits.evaluation.pairs import Pair
@@ -29,7 +30,7 @@ Manifest = Annotated[Path | None, typer.Option(help="Pairs that `megaportraits p
 Head = Annotated[
     Path | None, typer.Option(help="ICT-FaceKit for the floor `lifted`; without it that floor is left out.")
 ]
-Pose = Annotated[Literal["landmarks", "network"], typer.Option(help="As for `animate`.")]
+Pose = Annotated[PoseFrom, typer.Option(help="As for `animate`.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 ReplaceReport = Annotated[
@@ -92,7 +93,7 @@ def evaluate(
     frames: Frames = 60,
     limit: Limit = 8,
     size: Annotated[int | None, typer.Option(min=32, help="Side of head crops; default: the first model's.")] = None,
-    pose: Pose = "landmarks",
+    pose: Pose = PoseFrom.LANDMARKS,
     blendshapes: Annotated[bool, typer.Option(help="Let measured blendshapes correct jaw, lids and gaze.")] = True,
     device: Device = "auto",
     overwrite: ReplaceReport = False,
@@ -165,7 +166,7 @@ def ablate(
         write_manifest(kept, found, overwrite=overwrite)
     trials = train_trials(config, data, out, samples, overrides or [], head_pose=head_pose)
     matting = Matting()
-    models = [_model(f"{name}={path}", "landmarks", device, matting) for name, path in trials.items()]
+    models = [_model(f"{name}={path}", PoseFrom.LANDMARKS, device, matting) for name, path in trials.items()]
     job = Evaluation(
         systems=[*(system for system, _ in models), *_floors(head, matting)],
         pairs=found,
@@ -220,7 +221,7 @@ def _make_pairs(
     return made
 
 
-def _model(text: str, pose: str, device: str, matting: Matting, *, blendshapes: bool = True) -> tuple[System, int]:
+def _model(text: str, pose: PoseFrom, device: str, matting: Matting, *, blendshapes: bool = True) -> tuple[System, int]:
     """Weights as a system, and the side of its pictures.
 
     `text` is [NAME=]BASE, [NAME=]BASE+ENHANCER or [NAME=]STUDENT: shipped names or .safetensors files.
@@ -228,7 +229,7 @@ def _model(text: str, pose: str, device: str, matting: Matting, *, blendshapes: 
     from megaportraits.evaluation.avatars import StudentSystem
     from megaportraits.evaluation.systems import Animated
     from megaportraits.models.storage import find_base, find_enhancer, load_student
-    from megaportraits.pipeline import Avatar, PoseFrom
+    from megaportraits.pipeline import Avatar
     from megaportraits.weights import sha256_of
 
     given, separator, value = text.partition("=")
@@ -240,7 +241,7 @@ def _model(text: str, pose: str, device: str, matting: Matting, *, blendshapes: 
         student = load_student(path)
         return StudentSystem(name, student, settings, matting), student.config.image_size
     avatar = Avatar.from_pretrained(
-        base, device=device, pose_from=PoseFrom(pose), blendshapes=blendshapes, enhancer=enhancer or None
+        base, device=device, pose_from=pose, blendshapes=blendshapes, enhancer=enhancer or None
     )
     settings |= {"pose": pose, "blendshapes": str(blendshapes)} | (
         {"enhancer": sha256_of(find_enhancer(enhancer))} if enhancer else {}

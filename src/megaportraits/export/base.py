@@ -5,7 +5,6 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from megaportraits import __version__
+from megaportraits.config.options import convert_options
 from megaportraits.errors import ExportError
 from megaportraits.export.calibration import HeadCrop, SourceCrop, driver_crops, source_crop
 from megaportraits.export.graphs import POSE_INPUTS, SCORES_INPUT, DriveGraph, EncodeGraph, motion_inputs
@@ -25,11 +25,11 @@ from megaportraits.models.storage import load_base
 from megaportraits.nn.blocks import fold_weight_standardization
 from megaportraits.pipeline.demo import demo_driver, demo_portrait
 from megaportraits.pipeline.driver import Driver
+from megaportraits.pipeline.options import PoseFrom
 from megaportraits.pipeline.portrait import Source
 from megaportraits.runtimes import GraphInfo
 from megaportraits.runtimes.arrays import image_array, pose_arrays
 
-PoseInputs = Literal["network", "landmarks"]
 KEPT_IN_INT8 = ("model.motion", "model.embed_z", "model.warp_driver")
 """Where a head is and how the volume bends: coordinates, which eight bits are too few for."""
 
@@ -51,13 +51,16 @@ class BaseExport:
     """
 
     precisions: tuple[Precision, ...] = ("float32",)
-    pose: PoseInputs = "landmarks"
+    pose: PoseFrom = PoseFrom.LANDMARKS
     size: int = 0
     volumes: Volumes = "gathers"
     source: Source = field(default_factory=demo_portrait)
     driver: Driver = field(default_factory=demo_driver)
     frames: int = 24
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        convert_options(self, keep=("source", "driver"))
 
 
 def export_base(weights: str | Path, out: Path, options: BaseExport | None = None) -> ExportReport:
@@ -90,7 +93,7 @@ def export_base_model(
     plan_files(out, "drive", options.precisions, overwrite=options.overwrite)
     model = deepcopy(model)
     fold_weight_standardization(model)
-    given = motion_inputs(model) if options.pose == "landmarks" else ()
+    given = motion_inputs(model) if options.pose is PoseFrom.LANDMARKS else ()
     measured = _measured(model, source, given)
     seen = {"photo": torch.from_numpy(image_array(source.image)), **measured}
     everything = EncodeGraph(model).eval()
@@ -113,7 +116,7 @@ def export_base_model(
     frame = GraphInfo(
         "base-drive",
         size,
-        pose=options.pose,
+        pose=options.pose.value,
         matte=model.config.predict_matte,
         model=model.config.model_dump_json(),
         version=__version__,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from megaportraits.errors import ConfigError
+from megaportraits.pipeline.options import PoseFrom
 
 if TYPE_CHECKING:
     from megaportraits.export.report import ExportReport, Precision
@@ -35,9 +36,9 @@ def export_base(
     weights: Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")] = "nano",
     precision: Precisions = None,
     pose: Annotated[
-        Literal["landmarks", "network"],
+        PoseFrom,
         typer.Option(help="landmarks: head poses and blendshapes are inputs. network: they are found inside."),
-    ] = "landmarks",
+    ] = PoseFrom.LANDMARKS,
     size: Annotated[
         int, typer.Option(help="Side of the picture; 0: twice the model's where it copies its source, else its own.")
     ] = 0,

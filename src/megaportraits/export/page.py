@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from megaportraits import __version__, weights
+from megaportraits.config.options import convert_options
 from megaportraits.errors import ConfigError, WeightsError
 from megaportraits.export.calibration import HeadCrop, driver_crops
 from megaportraits.export.precision import to_float16
@@ -69,6 +70,9 @@ class PageExport:
     driver: Driver = field(default_factory=demo_driver)
     frames: int = 4
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        convert_options(self, keep=("driver",))
 
 
 def export_page(student: Path, out: Path, options: PageExport | None = None) -> list[Path]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from megaportraits import __version__
+from megaportraits.config.options import convert_options
 from megaportraits.export.calibration import HeadCrop, driver_crops
 from megaportraits.export.graphs import BakedStudentGraph, StudentGraph
 from megaportraits.export.report import Case, ExportReport, Precision, plan_files, write_precisions
@@ -40,6 +41,9 @@ class StudentExport:
     driver: Driver = field(default_factory=demo_driver)
     frames: int = 24
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        convert_options(self, keep=("driver",))
 
 
 def export_student(weights: Path, out: Path, options: StudentExport | None = None) -> ExportReport:

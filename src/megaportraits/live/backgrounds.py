@@ -28,8 +28,8 @@ def flat(color: Color, size: int) -> Compose:
 
 def photo(portrait: Portrait, matting: Matting, size: int, *, whole: bool) -> Compose:
     """The photograph's own background: its head crop, or the whole picture."""
-    options = AnimateOptions(background=Background.SOURCE, crop=not whole, size=size)
-    scene = Scene(portrait, options, matting, head_pose(portrait.motion.pose))
+    options = AnimateOptions(background=Background.SOURCE, crop=not whole)
+    scene = Scene(portrait, options, matting, head_pose(portrait.motion.pose), size=size)
 
     def compose(rendering: Rendering, view: DriverFrame) -> UInt8:
         return scene.compose(rendering, view)[0]

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
+from megaportraits.config.options import convert_options
 from megaportraits.errors import ConfigError, WeightsError
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.faces.matting import Matting
@@ -44,12 +46,15 @@ class Wish:
         motion: control over the base model's motion.
     """
 
-    runtime: str = "auto"
-    precision: str = "auto"
+    runtime: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
     threads: int = 0
     retune: bool = False
     device: str = "auto"
     motion: MotionOptions = field(default_factory=MotionOptions)
+
+    def __post_init__(self) -> None:
+        convert_options(self, keep=("motion",))
 
     def allows(self, setting: Setting) -> bool:
         """Whether a setting is as wished."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from megaportraits.errors import ConfigError
+from megaportraits.pipeline.options import KEY_GREEN, MotionMode, MotionOptions, ScaleFrom, parse_color
 
 if TYPE_CHECKING:
     from megaportraits.live.choice import Chosen
@@ -30,12 +31,10 @@ def live(
         int | None, typer.Option(min=1, help="Which face of the photograph, from 1, left to right.")
     ] = None,
     motion: Annotated[
-        Literal["absolute", "relative"],
+        MotionMode,
         typer.Option(help="With --source: as for `animate`; your first face is the neutral one, n takes a new one."),
-    ] = "absolute",
-    scale_from: Annotated[
-        Literal["source", "driver"], typer.Option(help="With --source: whose head size to keep.")
-    ] = "driver",
+    ] = MotionMode.ABSOLUTE,
+    scale_from: Annotated[ScaleFrom, typer.Option(help="With --source: whose head size to keep.")] = ScaleFrom.DRIVER,
     camera: Annotated[str, typer.Option("--input", help="A webcam's number, or a video played at its speed.")] = "0",
     loop: Annotated[bool, typer.Option("--loop", help="Start a video again when it ends.")] = False,
     mirror: Annotated[bool, typer.Option("--mirror/--no-mirror", help="Flip the camera, as mirrors do.")] = False,
@@ -70,12 +69,14 @@ def live(
     from megaportraits.live.loop import LiveOptions, run_live
     from megaportraits.media import check_input, check_output
     from megaportraits.models.storage import find_student
-    from megaportraits.pipeline import KEY_GREEN, parse_color
     from megaportraits.pipeline.driver import HeadFollower
-    from megaportraits.pipeline.options import MotionMode, MotionOptions, ScaleFrom
 
     if student is not None:
-        asked = {"--face": face, "--motion": motion == "relative", "--scale-from": scale_from == "source"}
+        asked = {
+            "--face": face,
+            "--motion": motion is MotionMode.RELATIVE,
+            "--scale-from": scale_from is ScaleFrom.SOURCE,
+        }
         _refuse("--student", {**asked, "--whole": whole})
     elif source is not None:
         _refuse("--source", {"--avatar": avatar, "--color": color})
@@ -87,7 +88,7 @@ def live(
         check_output(output, overwrite=overwrite, inputs=inputs)
     if source is not None:
         check_input(source)  # before a camera's light goes on
-    options = MotionOptions(motion=MotionMode(motion), scale_from=ScaleFrom(scale_from))
+    options = MotionOptions(motion=motion, scale_from=scale_from)
     wish = Wish(runtime, precision, threads, retune, device, options)
     with ExitStack() as stack:
         frames = open_camera(camera, loop=loop, mirror=mirror)

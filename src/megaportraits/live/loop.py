@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from megaportraits.config.options import convert_options
 from megaportraits.errors import FaceError
 from megaportraits.live.engines import Engine
 from megaportraits.live.latest import Latest, feed
@@ -44,6 +45,9 @@ class LiveOptions:
     seconds: float | None = None
     report: Callable[[LiveStats], None] | None = None
     neutral: Callable[[HeadView], None] | None = None
+
+    def __post_init__(self) -> None:
+        convert_options(self, keep=("report", "neutral"))
 
 
 class LiveStats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from megaportraits.config.options import convert_options
 from megaportraits.errors import MediaError
 
 
@@ -29,6 +30,9 @@ class Limits:
     seconds: float | None = None
     frames: int | None = None
     probe_bytes: int = 1 << 30
+
+    def __post_init__(self) -> None:
+        convert_options(self)
 
     def check_file(self, path: Path) -> None:
         """Compare the size of a file.

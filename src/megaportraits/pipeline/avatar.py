@@ -347,7 +347,8 @@ class Avatar:
         follower: HeadFollower,
         neutral: Motion | None,
     ) -> Iterator[AnimatedFrame]:
-        scene = Scene(portrait, options, self.matting, head_pose(portrait.motion.pose))
+        size = options.head_size(self.output_size)
+        scene = Scene(portrait, options, self.matting, head_pose(portrait.motion.pose), size=size)
         # Until the driver's first face, the source's own motion with the same edits.
         motion, seen = edit_motion(portrait.motion, portrait.motion, options, neutral=portrait.motion), False
         views = prefetch(map(follower.look, source.frames(options.max_seconds)), depth=_BATCH)

@@ -104,7 +104,7 @@ def animate_file(
     )
     portrait = avatar.encode(source, face=options.face, limits=limits)
     frames = FrameSource(driver, limits=limits)
-    job = _Job(portrait, frames, options, progress)
+    job = _Job(portrait, frames, options, options.head_size(avatar.output_size), progress)
     animated = avatar.animate(portrait, frames, options)
     if frames.still:
         frame = next(animated)
@@ -141,7 +141,7 @@ class _Job:
     """Counters and writers of one `animate_file`."""
 
     def __init__(
-        self, portrait: Portrait, source: FrameSource, options: AnimateOptions, progress: Progress | None
+        self, portrait: Portrait, source: FrameSource, options: AnimateOptions, size: int, progress: Progress | None
     ) -> None:
         self.frames = 0
         self.held = 0
@@ -150,7 +150,7 @@ class _Job:
         self._options = options
         self._progress = progress
         self._total = source.count(options.max_seconds)
-        self._source_square = extract(portrait.head.photo, portrait.head.crop, options.size)
+        self._source_square = extract(portrait.head.photo, portrait.head.crop, size)
 
     def count(self, frame: AnimatedFrame) -> None:
         self.frames += 1

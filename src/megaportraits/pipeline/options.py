@@ -14,6 +14,8 @@ Color = tuple[int, int, int]
 KEY_GREEN: Color = (0, 177, 64)
 """What stands behind a person where a flat colour does and none was named: #00b140."""
 
+_LEAST_HEAD = 256
+"""Side of a head crop whose size nobody chose, at least, pixels."""
 RANGES: dict[str, tuple[float, float]] = {
     "yaw": (-90, 90),
     "pitch": (-90, 90),
@@ -21,7 +23,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "expression_strength": (0, 3),
     "size": (16, 4096),
     "max_side": (64, 8192),
-    "max_seconds": (0.001, float("inf")),
+    "max_seconds": (0.001, 1e6),
     "face": (1, 1000),
     "driver_face": (1, 1000),
 }
@@ -99,8 +101,10 @@ class MotionOptions:
             it is, more exaggerates it.
         rest_expression: see `RestExpression`. None: the source's with relative motion, the driver's with absolute.
 
+    Values are converted when the options are made, so that "relative" is as good as `MotionMode.RELATIVE`.
+
     Raises:
-        ConfigError: a value is out of its range.
+        ConfigError: a value is of another kind or out of its range.
     """
 
     motion: MotionMode = MotionMode.ABSOLUTE
@@ -114,6 +118,10 @@ class MotionOptions:
     rest_expression: RestExpression | None = None
 
     def __post_init__(self) -> None:
+        # Here and not above: the command line takes its choices from this file and has to answer at once.
+        from megaportraits.config.options import convert_options
+
+        convert_options(self)
         for name, (low, high) in RANGES.items():
             value = getattr(self, name, None)
             if value is not None:
@@ -138,31 +146,37 @@ class AnimateOptions(MotionOptions):
 
     Attributes:
         background: see `Background`; a flat colour and transparency show the head crop only.
-        color: 0-255 RGB of `Background.COLOR`.
+        color: 0-255 RGB of `Background.COLOR`, or a text for `parse_color`, which is converted.
         crop: give the square head crop; otherwise it is pasted back into the whole picture.
-        size: side of the head crop in the result, pixels.
+        size: side of the head crop in the result, pixels; None: `head_size`.
         max_side: the whole picture is shrunk to this longest side.
         max_seconds: stop after this much of the driver; None takes all.
         face: which face of the source, counted from 1 from left to right; None takes the largest.
         driver_face: which face of the driver, in its first frame that shows so many.
 
     Raises:
-        ConfigError: a value is out of its range.
+        ConfigError: a value is of another kind or out of its range.
     """
 
     background: Background = Background.SOURCE
     color: Color = KEY_GREEN
     crop: bool = False
-    size: int = 256
+    size: int | None = None
     max_side: int = 1280
     max_seconds: float | None = None
     face: int | None = None
     driver_face: int | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.color, str):
+            object.__setattr__(self, "color", parse_color(self.color))
         super().__post_init__()
         for part in self.color:
             _check_range("color", part, 0, 255)
+
+    def head_size(self, made: int) -> int:
+        """Side of the head crop in the result, pixels: `size`, else what the networks make (`made`), at least 256."""
+        return max(_LEAST_HEAD, made) if self.size is None else self.size
 
     @property
     def transparent(self) -> bool:
@@ -181,12 +195,18 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
 
 
 def parse_color(text: str) -> Color:
-    """`#RRGGBB` (with or without #) to 0-255 RGB.
+    """`#RRGGBB` (with or without #), or `rgb(r, g, b)` and `rgba(r, g, b, a)` as colour pickers say, to 0-255 RGB.
+
+    Fractions are rounded; a, the opacity, is ignored.
 
     Raises:
         ConfigError: another form.
     """
-    if not re.fullmatch(r"#?[0-9a-fA-F]{6}", text):
-        raise ConfigError(f"color: expected #RRGGBB, got {text!r}", fix='For example --color "#00b140".')
-    red, green, blue = bytes.fromhex(text.removeprefix("#"))
-    return red, green, blue
+    if re.fullmatch(r"#?[0-9a-fA-F]{6}", text):
+        red, green, blue = bytes.fromhex(text.removeprefix("#"))
+        return red, green, blue
+    number = r"\s*(\d+(?:\.\d*)?)\s*"
+    if found := re.fullmatch(rf"rgb\({number},{number},{number}\)|rgba\({number},{number},{number},{number}\)", text):
+        red, green, blue = (min(round(float(part)), 255) for part in [g for g in found.groups() if g][:3])
+        return red, green, blue
+    raise ConfigError(f"color: expected #RRGGBB, got {text!r}", fix='For example --color "#00b140".')

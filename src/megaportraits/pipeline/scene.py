@@ -35,13 +35,16 @@ class Scene:
         options: background, sizes, crop or whole picture.
         matting: for the driver's scene.
         rest: the source's pose in its own head crop.
+        size: side of the head crop, pixels.
     """
 
-    def __init__(self, portrait: Portrait, options: AnimateOptions, matting: Matting, rest: HeadPose) -> None:
+    def __init__(
+        self, portrait: Portrait, options: AnimateOptions, matting: Matting, rest: HeadPose, *, size: int
+    ) -> None:
         self._options = options
         self._matting = matting
         self._last: HeadView | None = None
-        size = options.size
+        self._size = size
         self._plate = _resize(portrait.plate, size)
         if options.background is Background.SOURCE and not options.crop_only:
             self._prepare_photo(portrait.head, rest)
@@ -50,10 +53,10 @@ class Scene:
         """The result, its head crop alone, and the driver's head crop."""
         self._last = view.head or self._last
         options = self._options
-        head = rendering.resized(options.size)
+        head = rendering.resized(self._size)
         driver = None
         if self._last is not None:
-            driver = extract(view.frame.image, self._last.crop, options.size)
+            driver = extract(view.frame.image, self._last.crop, self._size)
         if options.background is Background.DRIVER:
             return self._in_driver(rendering, head, view, driver)
         square = over(head, self._square_background())
@@ -104,10 +107,10 @@ class Scene:
             frame, _ = shrink(view.frame.image, Crop(0, 0, 1), options.max_side)
             return (self._plate if options.crop_only else frame), over(person, self._plate), None
         wide = widened(self._last.crop)
-        side = min(round(options.size * REACH), _LARGEST_DRIVER)
+        side = min(round(self._size * REACH), _LARGEST_DRIVER)
         matte = self._matting.matte(view.frame.image, self._last.face, wide, side)
         plate = background_plate(extract(view.frame.image, wide, side), matte)
-        square = over(person, extract(plate, Crop(side / 2, side / 2, side / REACH), options.size))
+        square = over(person, extract(plate, Crop(side / 2, side / 2, side / REACH), self._size))
         if options.crop_only:
             return square, square, driver
         frame, crop = shrink(view.frame.image, self._last.crop, options.max_side)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from megaportraits.config.options import convert_options
 from megaportraits.errors import ConfigError
 
 VERSION = 1
@@ -36,6 +37,7 @@ class ExtractSettings:
     iqa: str = "detail-exposure-1"
 
     def __post_init__(self) -> None:
+        convert_options(self)
         wrong = []
         if self.size < 32:
             wrong.append(f"size must be at least 32, got {self.size}")
@@ -88,6 +90,7 @@ class Thresholds:
     validation_percent: float = 3.0
 
     def __post_init__(self) -> None:
+        convert_options(self)
         wrong = [
             f"{name} must lie in [{low}, {high}], got {value}"
             for name, low, high in (

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from megaportraits.config.options import convert_options
 from megaportraits.data.clips import CLIPS_PER_SHARD
 from megaportraits.errors import ConfigError, DataError
 
@@ -55,6 +56,7 @@ class SynthSettings:
     photographs: bool = False
 
     def __post_init__(self) -> None:
+        convert_options(self)
         wrong = []
         if self.clips < 1 or self.frames < 1 or self.size < 16:
             wrong.append(f"clips and frames start at 1, size at 16, got {self.clips}, {self.frames}, {self.size}")

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
 import gradio as gr
 
-from megaportraits.errors import ConfigError
 from megaportraits.pipeline.options import (
     RANGES,
     AnimateOptions,
     Background,
-    Color,
     MotionMode,
     RestExpression,
     ScaleFrom,
     TranslationFrom,
-    parse_color,
 )
 
 HEAD_SIZE = 512
@@ -43,29 +39,7 @@ WORDS: dict[type[StrEnum], dict[StrEnum, str]] = {
 }
 """What the page calls the values of every choice."""
 _AS_FITS = "as fits the motion"
-
-
-def _color(text: str) -> Color:
-    """What the colour picker says: `#rrggbb` before it is touched, `rgba(r, g, b, a)` with fractions after that."""
-    if not text.startswith("rgb"):
-        return parse_color(text)
-    red, green, blue = (min(round(float(part)), 255) for part in re.findall(r"[\d.]+", text)[:3])
-    return red, green, blue
-
-
 _MAY_BE_NONE = ("face", "driver_face", "max_seconds")
-_READERS: dict[str, Callable[[Any], Any]] = {
-    "motion": MotionMode,
-    "scale_from": ScaleFrom,
-    "translation_from": TranslationFrom,
-    "rest_expression": RestExpression,
-    "background": Background,
-    "color": _color,
-    **dict.fromkeys(("frontal", "crop"), bool),
-    **dict.fromkeys(("yaw", "pitch", "roll", "expression_strength", "max_seconds"), float),
-    **dict.fromkeys(("size", "max_side", "face", "driver_face"), int),
-}
-"""What the value of every control becomes."""
 
 
 def main_controls() -> dict[str, gr.Component]:
@@ -143,14 +117,7 @@ def read_options(values: Mapping[str, Any]) -> AnimateOptions:
         ConfigError: a value is out of its range, or no value of its kind.
     """
     none = {name: (None, "", 0) if name in _MAY_BE_NONE else (None, "") for name in values}
-    return AnimateOptions(**{name: _read(name, value) for name, value in values.items() if value not in none[name]})
-
-
-def _read(name: str, value: Any) -> Any:
-    try:
-        return _READERS[name](value)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ConfigError(f"{name}: {value!r} cannot be understood", fix="Choose it on the page again.") from error
+    return AnimateOptions(**{name: value for name, value in values.items() if value not in none[name]})
 
 
 def _radio(kind: type[StrEnum], value: StrEnum, label: str, info: str | None = None) -> gr.Radio:

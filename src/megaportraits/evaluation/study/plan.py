@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from megaportraits.config.options import convert_options
 from megaportraits.errors import DataError
 from megaportraits.evaluation.pairs import Pair
 from megaportraits.media.files import staged_output
@@ -49,6 +50,9 @@ class StudySettings:
     size: int = 480
     seconds: float = 6.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        convert_options(self)
 
 
 @dataclass(frozen=True)
