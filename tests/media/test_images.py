@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from megaportraits.errors import MediaError
-from megaportraits.media import is_video, read_image, read_picture, write_image
+from megaportraits.errors import MediaError, ShapeError
+from megaportraits.media import as_image, is_video, read_image, read_picture, write_image
 
 
 @pytest.fixture
@@ -84,6 +85,80 @@ def test_colour_profile_is_converted_to_srgb(tmp_path: Path) -> None:
     assert np.abs(read_image(tmp_path / "srgb.png").astype(int) - (120, 60, 200)).max() <= 1
     image.save(tmp_path / "broken.png", icc_profile=profile.tobytes()[:40])
     assert read_image(tmp_path / "broken.png")[0, 0].tolist() == [120, 60, 200]
+
+
+def linear_profile() -> bytes:
+    """An ICC profile (version 2) with the primaries of sRGB and linear light."""
+    xyz = {"r": (0.4361, 0.2225, 0.0139), "g": (0.3851, 0.7169, 0.0971), "b": (0.1431, 0.0606, 0.7141)}  # D50
+
+    def fixed(*values: float) -> bytes:
+        return struct.pack(">3i", *(round(65536 * value) for value in values))
+
+    tags = [(b"wtpt", b"XYZ \0\0\0\0" + fixed(0.9642, 1.0, 0.8249))]
+    tags += [(f"{name}XYZ".encode(), b"XYZ \0\0\0\0" + fixed(*values)) for name, values in xyz.items()]
+    tags += [(f"{name}TRC".encode(), b"curv" + struct.pack(">III", 0, 0, 0)) for name in xyz]
+    at, table, data = 132 + 12 * len(tags), b"", b""
+    for name, content in tags:
+        table += struct.pack(">4sII", name, at + len(data), len(content))
+        data += content
+    head = bytearray(128)
+    head[8:24] = struct.pack(">I4s4s4s", 0x02400000, b"mntr", b"RGB ", b"XYZ ")
+    head[36:40], head[68:80] = b"acsp", fixed(0.9642, 1.0, 0.8249)
+    head[:4] = struct.pack(">I", at + len(data))
+    return bytes(head) + struct.pack(">I", len(tags)) + table + data
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "P with a clear colour", "P with alphas"])
+def test_every_colour_mode_honours_its_profile(tmp_path: Path, mode: str) -> None:
+    colors = np.array([(10, 60, 120), (200, 128, 30), (250, 5, 90), (90, 90, 90)])
+    image = Image.fromarray(np.tile(colors.astype(np.uint8), (4, 1, 1)))
+    options = {}
+    if mode == "RGBA":
+        image.putalpha(Image.fromarray(np.full((4, 4), 77, np.uint8)))
+    elif mode.startswith("P"):
+        image = image.convert("P", palette=Image.Palette.ADAPTIVE)
+        options = {"P with a clear colour": {"transparency": 0}, "P with alphas": {"transparency": b"\x4d" * 4}}.get(
+            mode, {}
+        )
+    image.save(tmp_path / "a.png", icc_profile=linear_profile(), **options)
+    linear = colors / 255
+    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    picture = read_picture(tmp_path / "a.png")
+    assert np.abs(picture.rgb - 255 * srgb).max() <= 2
+    assert (picture.alpha is None) == (mode in ("RGB", "P"))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "CMYK", "1"])
+def test_pil_images_are_pictures(colours: np.ndarray, mode: str) -> None:
+    image = Image.fromarray(colours).convert(mode)
+    kept = image.copy()
+    assert np.array_equal(as_image(image), np.asarray(kept.convert("RGB")))
+    assert image.mode == mode
+    assert image.tobytes() == kept.tobytes()
+    assert as_image(colours) is colours
+
+
+def test_pil_images_are_turned_upright_and_set_over_white(colours: np.ndarray) -> None:
+    image = Image.fromarray(np.ascontiguousarray(np.rot90(colours, 1)))
+    image.getexif()[0x0112] = 6
+    assert np.array_equal(as_image(image), colours)
+    assert as_image(Image.new("RGBA", (2, 2), (200, 0, 0, 51)))[0, 0].tolist() == [244, 204, 204]
+
+
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [
+        (None, "NoneType"),
+        (b"bytes", "bytes"),
+        (np.zeros((4, 4), np.uint8), r"uint8 \(4, 4\)"),
+        (np.zeros((4, 4, 4), np.uint8), r"uint8 \(4, 4, 4\)"),
+        (np.zeros((4, 4, 3), np.float32), "float32"),
+        (np.zeros((0, 4, 3), np.uint8), r"\(0, 4, 3\)"),
+    ],
+)
+def test_what_is_no_picture_in_memory_is_told_what_is_accepted(value: object, got: str) -> None:
+    with pytest.raises(ShapeError, match=rf"the source: expected a file's path, a PIL image or .*, got .*{got}"):
+        as_image(value, "the source")
 
 
 @pytest.mark.parametrize(

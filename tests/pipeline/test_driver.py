@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from megaportraits.errors import FaceError, MediaError
+from megaportraits.errors import FaceError, MediaError, ShapeError
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.faces.pose import fit_pose
-from megaportraits.media import Frame
+from megaportraits.media import Frame, Limits
 from megaportraits.ops.geometry import matrix_to_euler
 from megaportraits.pipeline.driver import FrameSource, HeadFollower, distance_from_neutral, find_neutral
 
@@ -39,6 +40,28 @@ def test_a_picture_is_taken_at_a_share_of_the_length(tmp_path: Path) -> None:
 def test_one_picture_is_a_still_driver(portrait: np.ndarray) -> None:
     assert FrameSource(portrait).still
     assert not FrameSource([portrait, portrait]).still
+
+
+def test_pil_images_and_stacks_of_frames_are_drivers() -> None:
+    frames = [np.full((8, 10, 3), 20 * i, np.uint8) for i in range(3)]
+    for driver in (frames, tuple(frames), np.stack(frames), [Image.fromarray(frame) for frame in frames]):
+        source = FrameSource(driver)
+        assert not source.still
+        assert all(np.array_equal(seen.image, frame) for seen, frame in zip(source.frames(), frames, strict=True))
+    assert FrameSource(Image.fromarray(frames[1]).convert("RGBA")).still
+
+
+@pytest.mark.parametrize("driver", [None, 3, [], [None], np.zeros((8, 8), np.uint8), np.zeros((2, 8, 8, 4), np.uint8)])
+def test_what_is_no_driver_is_told_what_is_accepted(driver: object) -> None:
+    with pytest.raises(ShapeError, match="driver: expected a file"):
+        FrameSource(driver)  # type: ignore[arg-type]
+
+
+def test_limits_hold_for_drivers(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", [np.zeros((32, 32, 3), np.uint8)] * 5, fps=10)
+    with pytest.raises(MediaError, match="at most 4 frames"):
+        FrameSource(path, limits=Limits(frames=4))
+    assert FrameSource(path, limits=Limits(frames=5)).picture(0.5).shape == (32, 32, 3)
 
 
 def test_missing_driver_is_said() -> None:

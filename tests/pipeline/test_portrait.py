@@ -1,13 +1,37 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
+from megaportraits.errors import MediaError, ShapeError
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.faces.orientation import roll_of
+from megaportraits.media import Limits, write_image
 from megaportraits.pipeline.portrait import find_source_head, flatten, key_color
 
 GREEN, BLUE = (32.0, 224.0, 32.0), (32.0, 32.0, 224.0)
+
+
+def test_a_pil_image_is_a_source(analyzer: FaceAnalyzer, portrait: np.ndarray) -> None:
+    of_array = find_source_head(portrait, analyzer)
+    of_image = find_source_head(Image.fromarray(portrait).convert("RGBA"), analyzer)
+    assert np.array_equal(of_image.photo, portrait)
+    assert of_image.crop == of_array.crop
+
+
+def test_what_is_no_source_is_told_what_is_accepted(analyzer: FaceAnalyzer) -> None:
+    for source in (None, [1], np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3))):
+        with pytest.raises(ShapeError, match="the source: expected a file's path, a PIL image or"):
+            find_source_head(source, analyzer)  # type: ignore[arg-type]
+
+
+def test_limits_hold_for_sources(analyzer: FaceAnalyzer, tmp_path: Path) -> None:
+    path = write_image(tmp_path / "a.png", np.zeros((20, 20, 3), np.uint8))
+    with pytest.raises(MediaError, match="megapixels, got 20 x 20"):
+        find_source_head(path, analyzer, limits=Limits(pixels=399))
 
 
 @pytest.mark.parametrize(("clothes", "expected"), [((20, 160, 50), BLUE), ((30, 40, 200), GREEN)])

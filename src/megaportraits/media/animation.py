@@ -10,7 +10,7 @@ from PIL import Image
 
 from megaportraits.errors import MediaError
 from megaportraits.media.frames import Frame, VideoInfo
-from megaportraits.media.images import Picture, flattened, open_picture, to_picture
+from megaportraits.media.images import DAMAGE, Picture, flattened, open_picture, to_picture
 from megaportraits.media.limits import Limits
 
 _MILLISECOND = Fraction(1, 1000)
@@ -42,10 +42,11 @@ class Animation:
     def __init__(self, path: Path, limits: Limits) -> None:
         self.path, self._limits = path, limits
         with open_picture(path, limits) as image:
-            count = int(getattr(image, "n_frames", 1))
+            self._first = int(getattr(image, "default_image", False))  # of a PNG: shown where nothing moves
+            count = int(getattr(image, "n_frames", 1)) - self._first
             limits.check_length(path, frames=count)
             problems: list[str] = []
-            begun = list(_pictures(image, min(count, _TIMED_FRAMES), problems))
+            begun = list(self._pictures(image, min(count, _TIMED_FRAMES), problems))
             if not begun:
                 raise MediaError(
                     f"{path}: the image is damaged or truncated ({problems[0]})",
@@ -61,20 +62,19 @@ class Animation:
         """All frames, whatever `start` is; what cannot be decoded is noted in `problems` and ends them."""
         pts = 0
         with open_picture(self.path, self._limits) as image:
-            for picture, shown in _pictures(image, self.info.frames or 1, problems):
+            for picture, shown in self._pictures(image, self.info.frames or 1, problems):
                 yield Frame(flattened(picture), pts, _MILLISECOND)
                 pts += shown
 
-
-def _pictures(image: Image.Image, count: int, problems: list[str]) -> Iterator[tuple[Picture, int]]:
-    """Frames from the start and how long each is shown, in milliseconds."""
-    for number in range(count):
-        try:
-            image.seek(number)
-            image.load()
-            picture = to_picture(image.copy())
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            problems.append(str(error) or type(error).__name__)
-            return
-        shown = round(float(image.info.get("duration") or 0))
-        yield picture, shown if shown >= _SHORTEST else _USUAL
+    def _pictures(self, image: Image.Image, count: int, problems: list[str]) -> Iterator[tuple[Picture, int]]:
+        """Frames from the start and how long each is shown, in milliseconds."""
+        for number in range(self._first, self._first + count):
+            try:
+                image.seek(number)
+                image.load()
+                picture = to_picture(image.copy())
+            except DAMAGE as error:
+                problems.append(str(error) or type(error).__name__)
+                return
+            shown = round(float(image.info.get("duration") or 0))
+            yield picture, shown if shown >= _SHORTEST else _USUAL

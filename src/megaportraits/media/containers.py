@@ -46,7 +46,7 @@ _PICTURE_BRANDS = frozenset(
 )
 """Files of these major brands are pictures, which FFmpeg reads wrongly (one tile of many, not turned upright)."""
 _PACKET_LENGTHS = (188, 192, 204)
-_READABLE = "Give a JPEG, PNG, WebP or HEIC picture, or an MP4, MOV, MKV, WebM, AVI or MPEG video."
+READABLE = "Give a JPEG, PNG, WebP or HEIC picture, or an MP4, MOV, MKV, WebM, AVI or MPEG video."
 
 
 def demuxer_of(head: bytes) -> str | None:
@@ -87,7 +87,7 @@ class OpenMedia:
             name = demuxer_of(self._source.read(_HEAD))
             if name is None:
                 raise MediaError(
-                    f"{path}: expected an image or a video, got a file in no format that is read here", fix=_READABLE
+                    f"{path}: expected an image or a video, got a file in no format that is read here", fix=READABLE
                 )
             self._source.seek(0)
             self.container: Any = av.open(
@@ -97,7 +97,7 @@ class OpenMedia:
             self._source.close()
             raise MediaError(
                 f"{path}: expected an image or a video, got a file that opens as neither ({reason(error)})",
-                fix=_READABLE,
+                fix=READABLE,
             ) from error
         except BaseException:
             self._source.close()
@@ -168,7 +168,7 @@ def _options(demuxer: str, limits: Limits) -> dict[str, str]:
 
 
 def _refuse(address: str, flags: int, options: dict[str, str]) -> NoReturn:
-    raise MediaError("the file asks for another file or address, which is not opened", fix=_READABLE)
+    raise MediaError("the file asks for another file or address, which is not opened", fix=READABLE)
 
 
 def _is_transport_stream(head: bytes, length: int) -> bool:

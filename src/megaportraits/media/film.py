@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from megaportraits.errors import MediaError
-from megaportraits.media.containers import OpenMedia, reason
+from megaportraits.media.containers import READABLE, OpenMedia, reason
 from megaportraits.media.frames import Frame, VideoInfo
 from megaportraits.media.hdr import ColorMap
 from megaportraits.media.images import UInt8
@@ -64,7 +64,7 @@ class Film:
             self.info = self._describe(media.container, stream, width, height)
         limits.check_length(path, seconds=self.info.duration, frames=self.info.frames)
         if self._colors is not None and self._colors.hdr is not None:
-            self._colors = self._colors.exposed(self._samples())
+            self._colors = self._colors.fitted(self._samples())
 
     def frames(self, start: float, problems: list[str]) -> Iterator[Frame]:
         """The frames from the key frame before `start`, in seconds; what cannot be decoded is noted in `problems`."""
@@ -148,7 +148,7 @@ def video_stream(media: OpenMedia, path: Path, limits: Limits, threads: int = 0)
     kind = "sound only" if media.container.streams.audio else "neither"
     raise MediaError(
         f"{path}: expected an image or a video, got {kind} (no video track)",
-        fix="Give a JPEG, PNG or WebP picture, or an MP4, MOV, MKV, WebM, AVI or MPEG video.",
+        fix=READABLE,
     )
 
 

@@ -1,7 +1,7 @@
-"""HDR and wide-gamut video in BT.709: transfer functions of BT.2100, reference white of BT.2408, a soft shoulder above.
+"""HDR and wide-gamut video in BT.709: transfer functions of BT.2100, reference white of BT.2408.
 
-Diffuse white lies at 203 cd/m2 in HDR by BT.2408, at 100 in much that was converted from SDR. `ColorMap.exposed` puts
-white where the brightest of some frames is, between these two; what shines brighter is compressed into the top.
+Light up to `_KNEE` of white is converted exactly, so that a face has the contrast it has in an SDR recording. Above,
+highlights up to `ColorMap.peak` are compressed into the range that is left, by the Mobius curve of FFmpeg's `tonemap`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _XY: dict[int, tuple[tuple[float, float], ...]] = {
 }
 """Chromaticities of red, green and blue by the numbers of H.273: BT.709, BT.2020, Display P3. All with white D65."""
 _BT709 = 1
-_WHITES = (100.0, 203.0)
-"""Where white is looked for, cd/m2."""
+_WHITE = 203.0
+"""Diffuse white in HDR, cd/m2 (BT.2408)."""
 _HLG_PEAK = 1000.0
 """Of the display that HLG is shown on, cd/m2; its system gamma is then 1.2 (BT.2100)."""
 _GAMMA = 2.4
@@ -47,14 +47,12 @@ class ColorMap:
     Attributes:
         hdr: the transfer function; None: BT.709's.
         primaries: of the file, a number of ITU-T H.273.
-        white: cd/m2 that become white; unused without `hdr`.
-        peak: the brightest light, as a multiple of white.
+        peak: the brightest light of HDR, as a multiple of white; what is brighter is clipped.
     """
 
     hdr: Hdr | None
     primaries: int
-    white: float = _WHITES[1]
-    peak: float = _HLG_PEAK / _WHITES[1]
+    peak: float = _HLG_PEAK / _WHITE
 
     @classmethod
     def of(cls, transfer: int, primaries: int) -> Self | None:
@@ -66,14 +64,13 @@ class ColorMap:
             return None
         return cls(hdr, int(primaries))
 
-    def exposed(self, frames: Sequence[npt.NDArray[np.uint16]]) -> Self:
-        """The same map with white and peak for some of the frames, (H, W, 3) in the file's colours."""
-        if not frames:
+    def fitted(self, frames: Sequence[npt.NDArray[np.uint16]]) -> Self:
+        """The same map with the peak of some of the frames, (H, W, 3) in the file's colours."""
+        if self.hdr is None or not frames:
             return self
         # The brightest thousandth may be noise.
-        brightest = max(float(np.quantile(self._light(frame).max(axis=2), 0.999)) for frame in frames) * self.white
-        white = float(np.clip(brightest, *_WHITES))
-        return replace(self, white=white, peak=max(brightest / white, 1.0))
+        peak = max(float(np.quantile(self._light(frame).max(axis=2), 0.999)) for frame in frames)
+        return replace(self, peak=max(peak, 1.0))
 
     def __call__(self, frame: npt.NDArray[np.uint16]) -> UInt8:
         """(H, W, 3) in the file's colours, 16 bits, to 8 bits of BT.709."""
@@ -85,11 +82,11 @@ class ColorMap:
 
     def _light(self, frame: npt.NDArray[np.uint16]) -> Floats:
         """Linear light of BT.709, white is 1; negative outside its gamut."""
-        table = _linear(self.hdr) / (self.white if self.hdr == "PQ" else 1.0)
+        table = _linear(self.hdr) / (_WHITE if self.hdr == "PQ" else 1.0)
         light = table.astype(np.float32)[frame >> 4]
         if self.hdr == "HLG":
             scene = cv2.transform(light, np.array([[0.2627, 0.6780, 0.0593]], np.float32))
-            light *= (_HLG_PEAK / self.white * scene**0.2)[..., None]
+            light *= (_HLG_PEAK / _WHITE * scene**0.2)[..., None]
         return np.asarray(cv2.transform(light, _to_bt709(self.primaries)), np.float32)
 
 

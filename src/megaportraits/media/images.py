@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pillow_heif
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from megaportraits.errors import MediaError, ShapeError
+from megaportraits.media import heif
 from megaportraits.media.files import check_input, staged_output
-from megaportraits.media.hdr import ColorMap, UInt8
+from megaportraits.media.hdr import UInt8
 from megaportraits.media.limits import DEFAULT_LIMITS, Limits
 
 WHITE = (255, 255, 255)
@@ -34,7 +35,10 @@ _QUALITY: dict[str, dict[str, Any]] = {
 _OPAQUE_FORMATS = frozenset({".jpg", ".jpeg", ".bmp"})
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit gives a MediaError in place of a warning
-pillow_heif.register_heif_opener(thumbnails=False)
+heif.register()
+
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error)
+"""What Pillow's plugins raise over damaged files."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,12 @@ def open_picture(path: Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Image.
     Raises:
         MediaError: it exceeds a limit.
         PIL.UnidentifiedImageError: it is no picture in a format of the list.
-        OSError, SyntaxError, ValueError: it is damaged; Pillow's plugins raise all of these.
+        One of `DAMAGE`: it is damaged.
     """
     limits.check_file(path)
-    with Image.open(path, formats=_FORMATS) as image:
+    with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
         limits.check_picture(path, *image.size)
+        heif.check_whole(image, file)
         yield image
 
 
@@ -84,7 +89,7 @@ def read_picture(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> Picture:
             f"{path}: expected an image, got a file that no image decoder knows",
             fix="Give a JPEG, PNG, WebP, HEIC, AVIF, TIFF or BMP file.",
         ) from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's plugins raise all of these
+    except DAMAGE as error:
         raise MediaError(
             f"{path}: the image is damaged or truncated ({error})",
             fix="Export or download the picture again.",
@@ -122,7 +127,7 @@ def as_image(value: object, name: str = "a picture") -> UInt8:
         ShapeError: it is something else, or an array of another shape or type.
     """
     if isinstance(value, Image.Image):
-        return flattened(to_picture(value.copy()))
+        return flattened(to_picture(ImageOps.exif_transpose(value)))
     if isinstance(value, np.ndarray):
         if value.dtype == np.uint8 and value.ndim == 3 and value.shape[2] == 3 and value.size:
             return value
@@ -163,7 +168,7 @@ def write_image(path: str | Path, image: UInt8, *, overwrite: bool = False) -> P
 def to_picture(image: Image.Image) -> Picture:
     """Upright 8-bit sRGB colours and alpha of a loaded image, which may be changed on the way."""
     profile = image.info.get("icc_profile")
-    color_map = None if profile else _marked_colors(image)
+    color_map = None if profile else heif.marked_colors(image)
     has_alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode == "F" or image.mode.startswith("I"):
@@ -180,16 +185,9 @@ def to_picture(image: Image.Image) -> Picture:
         image = _to_srgb(image, profile)
     rgb = np.array(image if image.mode == "RGB" else image.convert("RGB"))
     if color_map is not None:
-        rgb = color_map(rgb.astype(np.uint16) * 257)
+        deep = rgb.astype(np.uint16) * 257
+        rgb = color_map.fitted([deep])(deep)
     return Picture(rgb, None if alpha is None or alpha.min() == 255 else alpha)
-
-
-def _marked_colors(image: Image.Image) -> ColorMap | None:
-    """The conversion of a HEIC picture that names its colours by numbers and has no profile."""
-    marked = image.info.get("nclx_profile")
-    if not marked:
-        return None
-    return ColorMap.of(marked["transfer_characteristics"], marked["color_primaries"])
 
 
 def _to_8_bit(values: npt.NDArray[Any], mode: str) -> UInt8:

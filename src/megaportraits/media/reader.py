@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from PIL import Image
+from PIL import UnidentifiedImageError
 
 from megaportraits.errors import MediaError
 from megaportraits.media.animation import Animation, is_animated
@@ -14,7 +14,7 @@ from megaportraits.media.containers import OpenMedia
 from megaportraits.media.files import check_input
 from megaportraits.media.film import Film, video_stream
 from megaportraits.media.frames import Frame
-from megaportraits.media.images import open_picture
+from megaportraits.media.images import DAMAGE, open_picture
 from megaportraits.media.limits import DEFAULT_LIMITS, Limits
 
 
@@ -94,7 +94,7 @@ def _picture_moves(path: Path, limits: Limits) -> bool | None:
     try:
         with open_picture(path, limits) as image:
             return is_animated(image)
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         return None
-    except (OSError, SyntaxError, ValueError):
+    except DAMAGE:
         return False  # an image, though a damaged one: read_image will say so
