@@ -189,6 +189,42 @@ def test_what_lies_on_its_side_is_turned_and_the_report_says_so(
     assert read_image(report.output).shape == (400, 512, 3)
 
 
+def write_hdr(path: Path, image: np.ndarray) -> Path:
+    """The PQ twin of a picture, white at 203 cd/m2, as a video of two frames."""
+    to_bt2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
+    light = (203 / 10000 * ((image / 255) ** 2.4 @ to_bt2020.T)) ** 0.1593017578125
+    signal = ((0.8359375 + 18.8515625 * light) / (1 + 18.6875 * light)) ** 78.84375
+    deep = np.rint(65535 * signal).astype(np.uint16)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = image.shape[1], image.shape[0], "yuv420p10le"
+        context = stream.codec_context
+        context.colorspace, context.color_primaries, context.color_trc, context.color_range = 9, 9, 16, 1
+        for _ in range(2):
+            frame = av.VideoFrame.from_ndarray(deep, format="rgb48le")
+            limited = frame.reformat(format="yuv420p10le", dst_colorspace=9, src_color_range=2, dst_color_range=1)
+            container.mux(stream.encode(limited))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_hdr_video_is_source_driver_and_background_with_the_contrast_of_its_twin(
+    avatar: Avatar, portrait: np.ndarray, tmp_path: Path
+) -> None:
+    twin = moved(portrait, 0)
+    hdr, sdr = write_hdr(tmp_path / "hdr.mp4", twin), write_video(tmp_path / "sdr.mp4", [twin] * 2)
+    options = AnimateOptions(background="driver")
+    results = []
+    for path in (hdr, sdr):
+        report = animate_file(avatar, path, path, tmp_path / f"{path.stem}-out.mp4", options)
+        told = [line for line in report.lines() if "HDR" in line]
+        expected = [f"The {name} is HDR video (PQ): it was tone-mapped to BT.709." for name in ("source", "driver")]
+        assert told == (expected if path == hdr else [])
+        results.append(next(iter(VideoReader(report.output))).image.astype(float))
+    assert np.std(results[0]) == pytest.approx(np.std(results[1]), rel=0.05)
+    assert np.abs(results[0] - results[1]).mean() < 4
+
+
 def test_which_face_is_asked_only_where_nobody_said() -> None:
     lines = [
         " ".join(AnimateReport(Path("a.mp4"), 6, 0, faces, face, False, None).lines())

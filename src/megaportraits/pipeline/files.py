@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from megaportraits.faces.crop import extract
-from megaportraits.media import DEFAULT_LIMITS, Limits, VideoWriter, write_image
+from megaportraits.media import DEFAULT_LIMITS, Limits, VideoReader, VideoWriter, is_video, write_image
 from megaportraits.media.images import UInt8
 from megaportraits.pipeline.avatar import AnimatedFrame, Avatar
 from megaportraits.pipeline.compose import side_by_side
@@ -124,8 +124,20 @@ def animate_file(
         options.face,
         job.interrupted,
         damage,
-        tuple(_turns("photograph", portrait.head.turns) + _turns("driver", frames.turns)),
+        tuple(
+            _turns("photograph", portrait.head.turns)
+            + _turns("driver", frames.turns)
+            + _tones("source", VideoReader(source, limits=limits) if is_video(source, limits) else None)
+            + _tones("driver", frames.reader)
+        ),
     )
+
+
+def _tones(name: str, reader: VideoReader | None) -> list[str]:
+    """What is said of a video whose colours were converted."""
+    if reader is None or reader.info.hdr is None:
+        return []
+    return [f"The {name} is HDR video ({reader.info.hdr}): it was tone-mapped to BT.709."]
 
 
 def _turns(name: str, turns: int) -> list[str]:
