@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import threading
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from sqlite3 import connect
 from typing import Any
 
 import numpy as np
@@ -81,6 +84,13 @@ def test_a_session_asks_what_has_the_fewest_votes_and_spreads_gold() -> None:
     assert session != draw_session(study, often, np.random.default_rng(2))
 
 
+def seen(path: Path) -> list[bytes]:
+    """What a file shows."""
+    if is_video(path):
+        return [frame.image.tobytes() for frame in VideoReader(path)]
+    return [read_image(path).tobytes()]
+
+
 def test_files_of_a_study_tell_no_method_and_are_all_alike(tmp_path: Path) -> None:
     pairs, methods = write_pairs(tmp_path)
     out = tmp_path / "study"
@@ -90,15 +100,17 @@ def test_files_of_a_study_tell_no_method_and_are_all_alike(tmp_path: Path) -> No
     assert Study.read(out) == study
     files = {name for q in study.questions for name in (q.reference, q.left, q.right)}
     assert {path.name for path in (out / "media").iterdir()} == files
-    assert len(files) == 2 + 2 + 4 + 4 + 1  # portraits, drivers, results; the four of "poor" are one
+    assert len(files) == 3 * len(study.questions)  # no two places share one
     for name in files:
         path = out / "media" / name
         shape = next(iter(VideoReader(path))).image.shape if is_video(path) else read_image(path).shape
         assert shape == (48, 48, 3)
         assert not any(word in name for word in ("good", "fair", "poor", "red", "left"))
     for q in study.questions:
-        if q.triplet.gold is not None:  # the known answer is the reference itself
-            assert q.reference == (q.left if q.triplet.gold == "left" else q.right) and q.left != q.right
+        if q.triplet.gold is not None:  # the known answer is the reference itself, which no name and no length tells
+            right, wrong = (q.left, q.right) if q.triplet.gold == "left" else (q.right, q.left)
+            assert seen(out / "media" / q.reference) == seen(out / "media" / right) != seen(out / "media" / wrong)
+            assert len({(out / "media" / name).stat().st_size for name in (q.reference, right)}) == 2
         assert is_video(out / "media" / q.reference) == (q.triplet.kind == "motion")
     with pytest.raises(DataError, match="holds a study already"):
         make_study(out, pairs, methods, StudySettings())
@@ -193,6 +205,78 @@ def test_a_file_that_is_no_ballot_is_refused(tmp_path: Path) -> None:
     (tmp_path / "votes.sqlite").write_bytes(b"something else entirely" * 100)
     with pytest.raises(DataError, match="holds no votes"):
         Ballot(tmp_path, study_of(drawn()))
+
+
+def sqlite(path: Path, script: str) -> None:
+    with closing(connect(path)) as db, db:
+        db.executescript(script)
+
+
+def test_ballots_with_other_tables_or_of_another_study_are_refused(tmp_path: Path) -> None:
+    study = study_of(drawn(pairs=12, questions=12), per_voter=8, gold_per_voter=0)
+    other = study_of(drawn(pairs=3, questions=3), per_voter=2, gold_per_voter=0)
+    wrong = {
+        "voters (id INTEGER PRIMARY KEY, name TEXT)": "table voters .* got id, name",
+        "votes (voter TEXT, question TEXT, choice TEXT, seconds TEXT, at TEXT)": "table votes",
+        "about (pepper BLOB)": "table about",
+    }
+    for number, (table, message) in enumerate(wrong.items()):
+        (folder := tmp_path / str(number)).mkdir()
+        sqlite(folder / "votes.sqlite", f"CREATE TABLE {table}")
+        with pytest.raises(DataError, match=message):
+            Ballot(folder, study)
+    sqlite(tmp_path / "votes.sqlite", "CREATE VIEW votes AS SELECT 1 AS voter")
+    with pytest.raises(DataError, match="holds no votes"):
+        Ballot(tmp_path, study)
+    (tmp_path / "votes.sqlite").unlink()
+    Ballot(tmp_path, study).register()
+    with pytest.raises(DataError, match=r"questions that the study does not have"):
+        Ballot(tmp_path, other)
+
+
+def test_a_ballot_that_breaks_while_it_is_used_says_so(ballot: Ballot) -> None:
+    token = ballot.register()
+    state = ballot.state(str(token))
+    assert state is not None and ballot.vote(str(token), state.upcoming[0], "left", 1)
+    sqlite(ballot.path, "UPDATE votes SET seconds = 'long'")
+    with pytest.raises(DataError, match="'left' after 'long' seconds"):
+        ballot.votes()
+    sqlite(ballot.path, "DROP TABLE votes")
+    for use in (ballot.votes, ballot.register, lambda: ballot.state(str(token))):
+        with pytest.raises(DataError, match="no such table: votes"):
+            use()
+
+
+def test_a_broken_study_file_is_told_with_its_place(tmp_path: Path) -> None:
+    written = study_of(drawn(pairs=2, questions=2))
+    renamed = [replace(q, reference="r.jpg", left="a.mp4", right="b.mp4") for q in written.questions]
+    replace(written, questions=tuple(renamed)).write(tmp_path)
+    good = json.loads((tmp_path / "study.json").read_text())
+    first = good["questions"][0]
+    broken: dict[str, Any] = {
+        "format": good | {"format": 7},
+        "settings.per_voter": good | {"settings": good["settings"] | {"per_voter": "many"}},
+        "settings.size": good | {"settings": good["settings"] | {"size": -1}},
+        "settings.seconds": good | {"settings": good["settings"] | {"seconds": math.inf}},
+        "questions.0.triplet.kind": good | {"questions": [first | {"triplet": first["triplet"] | {"kind": "sound"}}]},
+        r"'\.\./votes\.mp4'": good | {"questions": [first | {"left": "../votes.mp4"}]},
+        "names of .mp4 and .jpg": good | {"questions": [first | {"left": "notes.html"}]},
+        "same id": good | {"questions": [first, first]},
+        "not both are methods": good | {"methods": ["one"]},
+        "questions: Tuple should have at least 1": good | {"questions": []},
+        "should be an object": [good],
+    }
+    texts = {message: json.dumps(content).encode() for message, content in broken.items()}
+    texts |= {
+        "Invalid JSON": b"{" * 100_000,
+        "recursion limit": b"[" * 100_000,
+        "invalid unicode": b'{"format": "\xff"}',
+    }
+    texts |= {"EOF": b""}
+    for message, text in texts.items():
+        (tmp_path / "study.json").write_bytes(text)
+        with pytest.raises(DataError, match=message):
+            Study.read(tmp_path)
 
 
 def answers(study: Study, voter: int, prefer: tuple[str, ...], *, attentive: bool = True) -> list[Vote]:

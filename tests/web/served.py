@@ -10,18 +10,21 @@ from typing import Any
 
 import pytest
 
+from megaportraits.web.serving import make_server
+
 
 @contextmanager
-def served(app: Any) -> Iterator[str]:
+def served(app: Any, limits: Any = None) -> Iterator[str]:
     """The address of an ASGI application, which is served until the block ends."""
-    uvicorn = pytest.importorskip("uvicorn")
-    settings = {"port": 0, "log_level": "error", "timeout_graceful_shutdown": 1}
-    server = uvicorn.Server(uvicorn.Config(app, **settings))
+    pytest.importorskip("uvicorn")
+    server = make_server(app, limits, port=0, timeout_graceful_shutdown=1)
     thread = threading.Thread(target=server.run)
     thread.start()
     until = time.monotonic() + 60
     while not server.started and time.monotonic() < until:
         time.sleep(0.02)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(30)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(30)

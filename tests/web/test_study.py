@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import time
 from collections.abc import Iterator
@@ -12,10 +13,11 @@ import pytest
 
 from megaportraits.errors import DataError
 from megaportraits.evaluation.study.make import make_study
-from megaportraits.evaluation.study.plan import Study, StudySettings
+from megaportraits.evaluation.study.plan import ROLES, Question, Study, StudySettings
 from megaportraits.evaluation.study.report import report_study
 from megaportraits.evaluation.study.votes import Ballot
-from megaportraits.web.study import serve_study, study_app
+from megaportraits.web.hosts import Hosts
+from megaportraits.web.study import StudyServer, serve_study, study_app
 from tests.evaluation.study_files import METHODS, write_pairs
 from tests.web.served import served
 
@@ -76,14 +78,22 @@ def place(page: Any) -> str:
     return str(page.text_content("#count"))
 
 
-def open_question(page: Any, questions: dict[str, Any]) -> Any:
-    """The question on the page, found by its files, once it can be answered."""
+@functools.cache
+def addresses(study: Path) -> dict[tuple[str, ...], Question]:
+    """Which question the addresses of a reference, a left and a right side belong to; voters cannot know that."""
+    content = Study.read(study)
+    server = StudyServer(study, content, Ballot(study, content))
+    return {tuple(server.address(q, role) for role in ROLES): q for q in content.questions}
+
+
+def open_question(page: Any, study: Path) -> Question:
+    """The question on the page, once it can be answered."""
     page.wait_for_selector("#left:not([disabled])")
     names = [
         page.eval_on_selector(f"{box} video, {box} img", "e => e.src").rpartition("/")[2]
         for box in ("#reference", "#left", "#right")
     ]
-    return next(q for q in questions.values() if [q.reference, q.left, q.right] == names)
+    return addresses(study)[tuple(names)]
 
 
 def at_question(page: Any, number: int) -> None:
@@ -106,9 +116,8 @@ def answer(page: Any, side: str) -> None:
 
 def vote_through(page: Any, study: Path, *, attentive: bool) -> None:
     """Answer everything: good before fair before poor; who is not attentive takes what gold questions do not show."""
-    questions = Study.read(study).by_id()
     while page.is_hidden("#thanks"):
-        triplet = open_question(page, questions).triplet
+        triplet = open_question(page, study).triplet
         if triplet.gold is not None:
             side = triplet.gold if attentive else {"left": "right", "right": "left"}[triplet.gold]
         else:
@@ -145,10 +154,9 @@ def test_a_study_of_three_methods_is_voted_through_on_a_phone(browser: Any, addr
 def test_the_page_fits_a_phone_and_its_videos_play(browser: Any, address: str, study: Path) -> None:
     page = phone(browser, address)
     page.tap("#start")
-    questions = Study.read(study).by_id()
     kinds = set()
     while len(kinds) < 2:
-        question = open_question(page, questions)
+        question = open_question(page, study)
         kinds.add(question.triplet.kind)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         for box in ("#prompt", "#reference", "#left", "#right", "#replay"):
@@ -168,15 +176,14 @@ def test_reloading_and_second_tabs_stay_at_the_same_question_and_count_once(
 ) -> None:
     page = phone(browser, address)
     page.tap("#start")
-    questions = Study.read(study).by_id()
-    open_question(page, questions)
+    open_question(page, study)
     answer(page, "left")
-    second = open_question(page, questions)
+    second = open_question(page, study)
     page.reload()  # goes on without the welcome
-    assert open_question(page, questions) == second and place(page) == "2 / 10"
+    assert open_question(page, study) == second and place(page) == "2 / 10"
     tab = page.context.new_page()
     tab.goto(address)
-    assert open_question(tab, questions) == second
+    assert open_question(tab, study) == second
     page.evaluate("document.querySelector('#left').click(); document.querySelector('#left').click()")
     at_question(page, 3)
     tab.tap("#right")  # answered already: the tab is taken to where the voter is
@@ -188,7 +195,7 @@ def test_reloading_and_second_tabs_stay_at_the_same_question_and_count_once(
 def test_a_lost_connection_is_told_and_the_answer_sent_again(browser: Any, address: str, study: Path) -> None:
     page = phone(browser, address)
     page.tap("#start")
-    open_question(page, Study.read(study).by_id())
+    open_question(page, study)
     page.route("**/api/vote", lambda route: route.abort())
     page.tap("#right")
     page.wait_for_selector("#trouble:not([hidden])")
@@ -210,19 +217,19 @@ def test_what_does_not_play_can_be_skipped_and_is_no_vote(browser: Any, address:
 
 
 def test_nothing_that_is_served_names_a_method_or_tells_gold(study: Path) -> None:
-    client = testclient.TestClient(study_app(study))
+    client = testclient.TestClient(study_app(study), base_url="http://localhost")
     told = client.get("/").text + client.get("/api/state").text
     assert not [word for word in (*METHODS, "gold") if word in told]
     assert set(client.get("/api/state").json()["question"]) == {"id", "kind", "reference", "left", "right"}
     assert client.get("/media/../study.json").status_code == 404
     assert client.get("/media/%2e%2e/votes.sqlite").status_code == 404
-    video = next((study / "media").glob("*.mp4")).name
+    video = next(name for names in addresses(study) for name in names if name.endswith(".mp4"))
     part = client.get(f"/media/{video}", headers={"Range": "bytes=0-99"})
     assert part.status_code == 206 and len(part.content) == 100  # as iPhones ask
 
 
 def test_answers_that_are_none_are_refused(study: Path) -> None:
-    client = testclient.TestClient(study_app(study))
+    client = testclient.TestClient(study_app(study), base_url="http://localhost")
     assert client.post("/api/vote", json={"question": "x", "choice": "left", "seconds": 1}).status_code == 403
     question = client.get("/api/state").json()["question"]["id"]
     wrong = [
@@ -240,14 +247,14 @@ def test_answers_that_are_none_are_refused(study: Path) -> None:
 
 def test_with_invitations_only_the_invited_get_in(study: Path) -> None:
     (code,) = Ballot(study, Study.read(study)).invite(1)
-    client = testclient.TestClient(study_app(study))
+    client = testclient.TestClient(study_app(study), base_url="http://localhost")
     assert client.get("/api/state").status_code == 403
     assert client.get("/api/state?invite=guess").json() == {"error": "invite"}
     assert client.get(f"/api/state?invite={code}").json()["total"] == 10
-    elsewhere = testclient.TestClient(study_app(study)).get(f"/api/state?invite={code}")
+    elsewhere = testclient.TestClient(study_app(study), base_url="http://localhost").get(f"/api/state?invite={code}")
     assert elsewhere.json()["question"] == client.get("/api/state").json()["question"]
 
 
 def test_a_port_that_is_taken_is_told(study: Path, address: str) -> None:
     with pytest.raises(DataError, match=r"cannot listen on 127\.0\.0\.1"):
-        serve_study(study, host="127.0.0.1", port=int(address.rpartition(":")[2]), ready=print)
+        serve_study(study, hosts=Hosts.of(), port=int(address.rpartition(":")[2]), ready=print)

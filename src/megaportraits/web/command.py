@@ -9,6 +9,11 @@ import typer
 
 from megaportraits.errors import ConfigError
 
+HOST_HELP = (
+    "Where to listen. 127.0.0.1: this machine only. 0.0.0.0: everybody who reaches it. Give the option again for every "
+    "name that visitors use for this machine; requests for other names are refused."
+)
+
 
 def web(
     weights: Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")] = "nano",
@@ -17,19 +22,20 @@ def web(
         str | None, typer.Option(help="With --hr: a file of `train enhancer`. Default: what ships with --weights.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    host: Annotated[str, typer.Option(help="127.0.0.1: this machine only. 0.0.0.0: everybody who reaches it.")] = (
-        "127.0.0.1"
-    ),
+    host: Annotated[list[str], typer.Option(help=HOST_HELP)] = ["127.0.0.1"],  # noqa: B006
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 7860,
     max_upload: Annotated[int, typer.Option(min=1, help="Largest photograph or video, megabytes.")] = 500,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
 ) -> None:
     """Animate photographs on a web page; nothing leaves this machine."""
     from megaportraits.pipeline import Avatar
+    from megaportraits.web.hosts import Hosts
     from megaportraits.web.serving import serve
 
+    hosts = Hosts.of(host)
     try:
         from megaportraits.web.page import page_app
+        from megaportraits.web.uploads import UploadLimits
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("megaportraits"):
             raise
@@ -44,5 +50,5 @@ def web(
             webbrowser.open(address)
 
     avatar = Avatar.from_pretrained(weights, device=device, enhancer=enhancer or (weights if hr else None))
-    with page_app(avatar, max_upload_mb=max_upload) as app:
-        serve(app, host=host, port=port, ready=ready, needs="web")
+    with page_app(avatar, hosts=hosts, limits=UploadLimits(bytes=max_upload * 1_000_000)) as app:
+        serve(app, hosts=hosts, port=port, ready=ready, needs="web")

@@ -12,14 +12,18 @@ from typing import Any
 import gradio as gr
 from fastapi import FastAPI
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.middleware.cors import CORSMiddleware
 
 from megaportraits.errors import MediaError, MegaPortraitsError
 from megaportraits.pipeline import AnimateReport, Avatar
 from megaportraits.pipeline.demo import demo_driver
 from megaportraits.web.faces import NumberedFaces
 from megaportraits.web.form import advanced_controls, main_controls, read_options
+from megaportraits.web.guard import Guard
+from megaportraits.web.hosts import Hosts
+from megaportraits.web.requests import page_rules
 from megaportraits.web.studio import Stopped, Studio
+from megaportraits.web.uploads import UploadFolder, UploadLimits
 
 _TITLE = "MegaPortraits"
 _LEAD = "# MegaPortraits\nA photograph and a video in; the person of the photograph comes out, moving as in the video."
@@ -41,39 +45,23 @@ _PICTURE_BUTTONS = ["download", "fullscreen"]
 _CLEAN_EVERY, _KEEP_FILES = 600, 6 * 3600
 """Seconds between looks for old uploads and results, and until one that nobody used again is old."""
 _POLICY = (
-    b"default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
-    b"img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
-    b"connect-src 'self' data: blob:; frame-ancestors 'self'"
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
+    "connect-src 'self' data: blob:; frame-ancestors 'self'"
 )
 """Tells browsers to load nothing from anywhere else, whatever a library's page asks for."""
 
 
-class OwnFilesOnly:
-    """ASGI middleware that sends `_POLICY` with every answer."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request; headers are added where an answer starts."""
-
-        async def with_policy(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                added = [(b"content-security-policy", _POLICY), (b"referrer-policy", b"no-referrer")]
-                message = {**message, "headers": [*message["headers"], *added]}
-            await send(message)
-
-        await self.app(scope, receive, with_policy)
-
-
 @contextmanager
-def page_app(avatar: Avatar, *, max_upload_mb: int = 500) -> Iterator[FastAPI]:
+def page_app(avatar: Avatar, *, hosts: Hosts | None = None, limits: UploadLimits | None = None) -> Iterator[Guard]:
     """The page as an ASGI application for any server; its files are deleted when the block ends.
 
     Args:
         avatar: animates, one job at a time.
-        max_upload_mb: larger photographs and videos are refused.
+        hosts: names that the page answers to; None for this machine only.
+        limits: of uploads.
     """
+    limits = limits or UploadLimits()
     with tempfile.TemporaryDirectory(prefix="megaportraits-web-", ignore_cleanup_errors=True) as folder:
         # Gradio takes both from the environment only, the first while components are made.
         os.environ["GRADIO_TEMP_DIR"] = folder
@@ -83,20 +71,27 @@ def page_app(avatar: Avatar, *, max_upload_mb: int = 500) -> Iterator[FastAPI]:
         # Else Gradio would take any file of this machine that a visitor names for one of the visitor's uploads: it only
         # looks where pages are launched by itself.
         page.has_launched = True
-        app = FastAPI(openapi_url=None, middleware=[Middleware(OwnFilesOnly)])
+        # Where the outer application has a CORS policy, Gradio adds none of its own, which lets foreign pages in.
+        app = FastAPI(openapi_url=None, middleware=[Middleware(CORSMiddleware)])
+        gr.mount_gradio_app(
+            app,
+            page,
+            path="/",
+            app_kwargs={"openapi_url": None},
+            footer_links=[],
+            run_history=False,
+            show_error=False,
+            max_file_size=limits.bytes,
+            ssr_mode=False,
+            enable_monitoring=False,
+            mcp_server=False,
+            pwa=False,
+            theme=gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=_FONTS, font_mono=["monospace"]),
+            css=_CSS,
+        )
+        uploads = UploadFolder(Path(folder), limits, studio.files_in_use)
         try:
-            yield gr.mount_gradio_app(
-                app,
-                page,
-                path="/",
-                footer_links=[],
-                run_history=False,
-                show_error=False,
-                max_file_size=max_upload_mb * 1_000_000,
-                ssr_mode=False,
-                theme=gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=_FONTS, font_mono=["monospace"]),
-                css=_CSS,
-            )
+            yield Guard(app, hosts or Hosts.of(), page_rules(page, uploads), _POLICY)
         finally:
             studio.close()
 

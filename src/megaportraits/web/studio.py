@@ -33,8 +33,8 @@ class Stopped(MegaPortraitsError):
 class _Ticket:
     """A visitor's place in the line."""
 
-    def __init__(self, visitor: str) -> None:
-        self.visitor = visitor
+    def __init__(self, visitor: str, files: tuple[Path, ...]) -> None:
+        self.visitor, self.files = visitor, files
         self.stopped = threading.Event()
 
 
@@ -79,7 +79,7 @@ class Studio:
             MediaError, FaceError: as `animate`.
             Stopped: see `stop`.
         """
-        with self._turn(visitor, waiting):
+        with self._turn(visitor, waiting, photo, driver):
             return self.avatar.preview(photo, driver, options).image
 
     def animate(
@@ -110,10 +110,11 @@ class Studio:
             Stopped: stopped before the first frame.
             MegaPortraitsError: the line is too long.
         """
-        if not is_video(driver):
-            raise MediaError(f"{driver}: expected a video, got a picture", fix="Choose a video that shows a face.")
         name = f"{photo.stem}_{driver.stem}{'.webm' if options.transparent else '.mp4'}"
-        with self._turn(visitor, waiting) as ticket:
+        with self._turn(visitor, waiting, photo, driver) as ticket:
+            # Not before: whatever looks into a visitor's file may take long, and must have only one job's time.
+            if not is_video(driver):
+                raise MediaError(f"{driver}: expected a video, got a picture", fix="Choose a video that shows a face.")
 
             def advance(done: int, total: int | None) -> None:
                 progress(done, total)
@@ -140,10 +141,15 @@ class Studio:
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._line)
 
+    def files_in_use(self) -> set[Path]:
+        """Photographs and videos of jobs that wait or run."""
+        with self._changed:
+            return {path for ticket in self._line for path in ticket.files}
+
     @contextmanager
-    def _turn(self, visitor: str, waiting: Waiting) -> Iterator[_Ticket]:
+    def _turn(self, visitor: str, waiting: Waiting, *files: Path) -> Iterator[_Ticket]:
         """Wait for the avatar; in the block it belongs to the caller."""
-        ticket = _Ticket(visitor)
+        ticket = _Ticket(visitor, files)
         with self._changed:
             if len(self._line) >= LONGEST_LINE:
                 raise MegaPortraitsError(

@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
-import math
+import hashlib
+import hmac
 from collections.abc import Callable
+from email.utils import formatdate
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError
 
 from megaportraits.errors import DataError
-from megaportraits.evaluation.study.plan import KINDS, Question, Study
-from megaportraits.evaluation.study.votes import CHOICES, Ballot, State
+from megaportraits.evaluation.study.plan import FILE, ROLES, Question, Role, Study
+from megaportraits.evaluation.study.votes import Ballot, Choice, State
+from megaportraits.web.hosts import Hosts
 from megaportraits.web.serving import serve
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from megaportraits.web.guard import Guard
+
 COOKIE = "voter"
-_A_YEAR = 365 * 24 * 3600
+_A_DAY = 24 * 3600
+_A_YEAR = 365 * _A_DAY
 _BODY_BYTES = 2000
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-}
+_LONGEST_ANSWER = 3600.0
+_POLICY = (
+    "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+_NEVER_KEPT = {"Cache-Control": "no-store"}
 
 
-def study_app(folder: Path) -> Starlette:
+class _Answer(BaseModel, strict=True, extra="forbid"):
+    """The body of a vote; `seconds` is what the browser measured."""
+
+    question: Annotated[str, Field(max_length=64)]
+    choice: Choice
+    seconds: Annotated[float, Field(allow_inf_nan=False)]
+
+
+def study_app(folder: Path, hosts: Hosts | None = None) -> Guard:
     """The web application of a study folder; an ASGI app, for any server.
 
     - `GET /` is the page; `/?invite=CODE` where the study has invitations.
@@ -38,42 +53,68 @@ def study_app(folder: Path) -> Starlette:
       answer to another question than the open one is not taken (409), so that double taps and second tabs are harmless.
     - `GET /media/NAME` gives a picture or a video, in ranges, as phones want it.
 
+    Args:
+        folder: made by `make_study`.
+        hosts: names that the application answers to; None for this machine only.
+
     Raises:
         DataError: the folder holds no study, or the `study` extra is not installed.
     """
     try:
         from starlette.applications import Starlette
-        from starlette.routing import Mount, Route
-        from starlette.staticfiles import StaticFiles
+        from starlette.routing import Route
+
+        from megaportraits.web.guard import Guard, Rule, paths
     except ImportError as error:
         raise DataError(
             f"the study's page needs a package that is not here: {error.name}",
             fix='Install it with: pip install "megaportraits[study]"',
         ) from error
     study = Study.read(folder)
-    server = StudyServer(study, Ballot(folder, study))
-    return Starlette(
+    server = StudyServer(folder, study, Ballot(folder, study))
+    app = Starlette(
         routes=[
             Route("/", server.page),
             Route("/api/state", server.state),
             Route("/api/vote", server.vote, methods=["POST"]),
-            Mount("/media", StaticFiles(directory=folder / "media")),
+            Route("/media/{name}", server.medium),
         ],
     )
+    rules = [
+        Rule(paths("/", "/api/state", r"/media/[0-9a-f]+\.(?:mp4|jpg)")),
+        Rule(paths("/api/vote"), frozenset({"POST"}), _BODY_BYTES),
+    ]
+    return Guard(app, hosts or Hosts.of(), rules, _POLICY)
 
 
 class StudyServer:
-    """The page's three addresses."""
+    """The page's addresses.
 
-    def __init__(self, study: Study, ballot: Ballot) -> None:
-        self.ballot, self.questions = ballot, study.by_id()
+    A question and each of its files have an address of their own, made with the ballot's secret: two files that are
+    equal, as in gold questions, do not have equal addresses, and nobody can compute an address from names and seeds.
+    """
+
+    def __init__(self, folder: Path, study: Study, ballot: Ballot) -> None:
+        self.ballot, self._secret = ballot, ballot.secret().encode()
+        self._changed = formatdate((folder / FILE).stat().st_mtime, usegmt=True)
+        self._by_id = study.by_id()
+        self._questions = {self._name(question.id): question for question in study.questions}
+        self._media = {
+            self.address(q, role): folder / "media" / getattr(q, role) for q in study.questions for role in ROLES
+        }
+        missing = sorted({path.name for path in self._media.values() if not path.is_file()})
+        if missing:
+            raise DataError(
+                f"{folder} lacks {len(missing)} files of its questions in media/, as {missing[0]}.",
+                fix="Take them from a backup, or make a new study with `megaportraits study make`.",
+            )
         self.html = (resources.files("megaportraits.web") / "static" / "study.html").read_text(encoding="utf-8")
 
     async def page(self, request: Request) -> Response:
         """The page; it asks for everything else."""
         from starlette.responses import HTMLResponse
 
-        return HTMLResponse(self.html, headers=_HEADERS)
+        return HTMLResponse(self.html, headers=_NEVER_KEPT)
 
     async def state(self, request: Request) -> Response:
         """Where the voter is; a browser that is nobody yet becomes one."""
@@ -98,62 +139,71 @@ class StudyServer:
         from starlette.concurrency import run_in_threadpool
 
         token = request.cookies.get(COOKIE)
-        answer = await _answer(request)
-        if answer is None:
+        try:
+            answer = _Answer.model_validate_json(await request.body())
+        except ValidationError:
             return _json({"error": "answer"}, 400)
+        question = self._questions.get(answer.question)
         state = None if token is None else await run_in_threadpool(self.ballot.state, token)
         if token is None or state is None:
             return _json({"error": "voter"}, 403)
-        taken = await run_in_threadpool(self.ballot.vote, token, *answer)
+        seconds = min(max(answer.seconds, 0.0), _LONGEST_ANSWER)
+        taken = question is not None and await run_in_threadpool(
+            self.ballot.vote, token, question.id, answer.choice, seconds
+        )
         state = await run_in_threadpool(self.ballot.state, token)
         assert state is not None
         return _json(self._describe(state), 200 if taken else 409)
 
+    async def medium(self, request: Request) -> Response:
+        """A picture or a video; what tells equal files apart, as times, is the same for all or differs for all."""
+        from starlette.exceptions import HTTPException
+        from starlette.responses import FileResponse
+
+        name = request.path_params["name"]
+        path = self._media.get(name)
+        if path is None or not path.is_file():
+            raise HTTPException(404, "There is no such file.")
+        headers = {
+            "ETag": f'"{name}"',
+            "Last-Modified": self._changed,
+            "Cache-Control": f"private, max-age={_A_DAY}",
+        }
+        return FileResponse(path, headers=headers)
+
     def _describe(self, state: State) -> dict[str, Any]:
-        open_, ahead = [self.questions[q] for q in state.upcoming[:1]], [self.questions[q] for q in state.upcoming[1:2]]
         return {
             "done": state.done,
             "total": state.total,
-            "question": _public(open_[0]) if open_ else None,
-            "ahead": [f"media/{name}" for q in ahead for name in (q.reference, q.left, q.right)],
+            "question": self._public(self._by_id[state.upcoming[0]]) if state.upcoming else None,
+            "ahead": [f"media/{self.address(self._by_id[id_], role)}" for id_ in state.upcoming[1:2] for role in ROLES],
         }
 
+    def _public(self, question: Question) -> dict[str, str]:
+        """What a voter may know of a question: neither methods nor whether it is a gold one."""
+        told = {"id": self._name(question.id), "kind": str(question.triplet.kind)}
+        for role in ROLES:
+            told[role] = f"media/{self.address(question, role)}"
+        return told
 
-def _public(question: Question) -> dict[str, str]:
-    """What a voter may know of a question: neither methods nor whether it is a gold one."""
-    files = {"reference": question.reference, "left": question.left, "right": question.right}
-    assert question.triplet.kind in KINDS
-    return {
-        "id": question.id,
-        "kind": question.triplet.kind,
-        **{name: f"media/{file}" for name, file in files.items()},
-    }
+    def address(self, question: Question, role: Role) -> str:
+        """The name under `media/` by which a question shows a file."""
+        return self._name(f"{question.id}/{role}") + Path(getattr(question, role)).suffix
 
-
-async def _answer(request: Request) -> tuple[str, Any, float] | None:
-    """Question, choice and seconds of a request; None when it is not an answer."""
-    if int(request.headers.get("content-length") or _BODY_BYTES + 1) > _BODY_BYTES:
-        return None
-    try:
-        body = await request.json()
-        question, choice, seconds = body["question"], body["choice"], float(body["seconds"])
-    except (ValueError, KeyError, TypeError):
-        return None
-    if not isinstance(question, str) or choice not in CHOICES or not math.isfinite(seconds):
-        return None
-    return question, choice, min(max(seconds, 0.0), 3600.0)
+    def _name(self, of: str) -> str:
+        return hmac.new(self._secret, of.encode(), hashlib.sha256).hexdigest()[:24]
 
 
 def _json(content: dict[str, Any], status: int = 200) -> Response:
     from starlette.responses import JSONResponse
 
-    return JSONResponse(content, status, headers=_HEADERS)
+    return JSONResponse(content, status, headers=_NEVER_KEPT)
 
 
-def serve_study(folder: Path, *, host: str, port: int, ready: Callable[[str], None]) -> None:
+def serve_study(folder: Path, *, hosts: Hosts, port: int, ready: Callable[[str], None]) -> None:
     """Serve a study until Ctrl-C; `ready` is told the address.
 
     Raises:
         DataError: no study, no `study` extra, or the port is taken.
     """
-    serve(study_app(folder), host=host, port=port, ready=ready, needs="study")
+    serve(study_app(folder, hosts), hosts=hosts, port=port, ready=ready, needs="study")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
-from megaportraits.errors import DataError
+from megaportraits.errors import ConfigError, DataError
+from megaportraits.web.command import HOST_HELP
 
 study_app = typer.Typer(
     help="The paper's user study: which of two methods keeps motion (UMTN), and which appearance (UAPP), better.",
@@ -63,9 +65,7 @@ def make(
 @study_app.command("serve")
 def serve(
     study: Folder,
-    host: Annotated[str, typer.Option(help="127.0.0.1: this machine only. 0.0.0.0: everybody who reaches it.")] = (
-        "127.0.0.1"
-    ),
+    host: Annotated[list[str], typer.Option(help=HOST_HELP)] = ["127.0.0.1"],  # noqa: B006
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     invites: Annotated[
         int, typer.Option(min=0, help="Print this many new links, each for one voter; then only these get in.")
@@ -75,7 +75,10 @@ def serve(
     """Serve the page that voters see, until Ctrl-C; votes are kept in STUDY/votes.sqlite."""
     from megaportraits.evaluation.study.plan import Study
     from megaportraits.evaluation.study.votes import Ballot
+    from megaportraits.web.hosts import Hosts
     from megaportraits.web.study import serve_study
+
+    hosts = Hosts.of(host, also=[_host_of(address)] if address else [])
 
     def ready(found: str) -> None:
         typer.echo(f"Study at {found} (Ctrl-C ends it)")
@@ -84,7 +87,7 @@ def serve(
         for code in codes:
             typer.echo(f"{(address or found).rstrip('/')}/?invite={code}")
 
-    serve_study(study, host=host, port=port, ready=ready)
+    serve_study(study, hosts=hosts, port=port, ready=ready)
 
 
 @study_app.command("report")
@@ -104,6 +107,17 @@ def report(
     typer.echo(found.to_markdown())
     for path in found.write(out, overwrite=overwrite) if out else []:
         typer.echo(str(path))
+
+
+def _host_of(address: str) -> str:
+    """The host name in an address of the web."""
+    try:
+        parts = urlsplit(address)
+        if parts.scheme in ("http", "https") and parts.hostname:
+            return parts.hostname
+    except ValueError:
+        pass
+    raise ConfigError(f"--address {address!r}: expected an address of the web.", fix="As https://study.example.org")
 
 
 def _methods(given: list[str]) -> dict[str, Path]:

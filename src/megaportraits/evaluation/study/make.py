@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -17,6 +18,7 @@ from megaportraits.errors import DataError
 from megaportraits.evaluation.pairs import Pair
 from megaportraits.evaluation.study.plan import (
     FILE,
+    ROLES,
     Question,
     Study,
     StudySettings,
@@ -26,11 +28,12 @@ from megaportraits.evaluation.study.plan import (
     question_id,
 )
 from megaportraits.media import VIDEO_SUFFIXES, Frame, VideoReader, VideoWriter, is_video, read_image, write_image
-from megaportraits.media.files import check_input
+from megaportraits.media.files import check_input, staged_output
 from megaportraits.media.images import UInt8
 
 SUFFIXES = (*VIDEO_SUFFIXES, ".png", ".jpg", ".jpeg", ".webp")
 _TICKS = Fraction(1, 90_000)
+_LONGEST_PADDING = 8192
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class MediaFolder:
     """Pictures and videos as voters see them; what is there already is not made again.
 
     Attributes:
-        folder: where they lie, named by their content.
+        folder: where they lie, named by their content and by the place that shows them.
         size: longest side, pixels.
         seconds: longest video.
     """
@@ -67,28 +70,43 @@ class MediaFolder:
     folder: Path
     size: int
     seconds: float
-    _names: dict[Shown, str] = field(default_factory=dict)
+    _first: dict[Shown, Path] = field(default_factory=dict)
+    _hashes: dict[Path, str] = field(default_factory=dict)
 
-    def add(self, shown: Shown) -> str:
-        """The name of the file that shows it."""
-        if shown not in self._names:
-            content = hashlib.sha256(check_input(shown.path).read_bytes()).hexdigest()
-            what = repr((content, self.size, self.seconds, replace(shown, path=Path(), like=None), _times(shown.like)))
-            stem = hashlib.sha256(what.encode()).hexdigest()[:24]
-            moving = is_video(shown.path) and shown.still is None
-            path = self.folder / f"{stem}{'.mp4' if moving else '.jpg'}"
-            if not path.exists() and moving:
-                self._video(shown, path)
-            elif not path.exists():
-                write_image(path, self._small(_picture(shown)))
-            self._names[shown] = path.name
-        return self._names[shown]
+    def add(self, shown: Shown, place: str) -> str:
+        """The name of the file that shows it in one place.
+
+        Every place gets a file of its own. The same content in two places differs in name and length, so that neither
+        tells that a side of a gold question is the reference itself.
+
+        Args:
+            shown: what.
+            place: any text that no other place has.
+        """
+        if shown.path not in self._hashes:
+            self._hashes[shown.path] = hashlib.sha256(check_input(shown.path).read_bytes()).hexdigest()
+        content = self._hashes[shown.path]
+        what = (content, self.size, self.seconds, replace(shown, path=Path(), like=None), _times(shown.like), place)
+        digest = hashlib.sha256(repr(what).encode()).hexdigest()
+        moving = is_video(shown.path) and shown.still is None
+        path = self.folder / f"{digest[:24]}{'.mp4' if moving else '.jpg'}"
+        if not path.exists():
+            with staged_output(path, overwrite=False) as part:
+                if shown in self._first:
+                    shutil.copyfile(self._first[shown], part)
+                elif moving:
+                    self._video(shown, part)
+                else:
+                    write_image(part, self._small(_picture(shown)), overwrite=True)
+                _lengthen(part, 1 + int(digest[24:28], 16) % _LONGEST_PADDING)
+        self._first.setdefault(shown, path)
+        return path.name
 
     def _video(self, shown: Shown, path: Path) -> None:
         times = _times(shown)
         if shown.like is not None and len(wanted := _times(shown.like)) == len(times):
             times = wanted
-        with VideoWriter(path, fps=25, time_base=_TICKS) as video:
+        with VideoWriter(path, fps=25, time_base=_TICKS, overwrite=True) as video:
             for time, frame in zip(times, _frames(shown), strict=True):
                 if time > self.seconds:
                     break
@@ -138,7 +156,9 @@ def make_study(
     questions = []
     for done, (triplet, shown) in enumerate(zip(triplets, wanted, strict=True)):
         progress(done, len(triplets))
-        questions.append(Question(question_id(triplet, settings.seed), triplet, *(media.add(one) for one in shown)))
+        name = question_id(triplet, settings.seed)
+        files = [media.add(one, f"{name}/{role}") for role, one in zip(ROLES, shown, strict=True)]
+        questions.append(Question(name, triplet, *files))
     progress(len(triplets), len(triplets))
     study = Study(tuple(methods), settings, tuple(questions))
     study.write(out)
@@ -185,6 +205,16 @@ def _shown(triplet: Triplet, pairs: Mapping[str, Pair], results: Mapping[str, Ma
     driver = driver_of(pair)
     sides = [Shown(results[method][pair.name], like=driver) for method in (triplet.left, triplet.right)]
     return [reference(pair), *sides]
+
+
+def _lengthen(path: Path, count: int) -> None:
+    """Add `count` bytes that players pass over: to an MP4 a `free` box (ISO/IEC 14496-12), to a JPEG a comment."""
+    content = path.read_bytes()
+    if path.suffix == ".mp4":
+        content += (8 + count).to_bytes(4, "big") + b"free" + bytes(count)
+    else:
+        content = content[:2] + b"\xff\xfe" + (2 + count).to_bytes(2, "big") + bytes(count) + content[2:]
+    path.write_bytes(content)
 
 
 def source_of(pair: Pair) -> Shown:

@@ -12,9 +12,10 @@ import json
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import numpy as np
+from pydantic import BaseModel, Field, ValidationError
 
 from megaportraits.config.options import convert_options
 from megaportraits.errors import DataError
@@ -23,10 +24,17 @@ from megaportraits.media.files import staged_output
 
 Kind = Literal["motion", "appearance"]
 Side = Literal["left", "right"]
+Role = Literal["reference", "left", "right"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SIDES: tuple[Side, ...] = get_args(Side)
+ROLES: tuple[Role, ...] = get_args(Role)
+"""What a file of a question is shown as."""
 FORMAT = 1
 FILE = "study.json"
+MEDIA_SUFFIXES = (".mp4", ".jpg")
+_LARGEST_FILE = 200_000_000
+_Count = Annotated[int, Field(ge=0, le=10**9)]
+_Some = Annotated[int, Field(ge=1, le=10**9)]
 
 
 @dataclass(frozen=True)
@@ -43,12 +51,12 @@ class StudySettings:
         seed: of everything random.
     """
 
-    questions: int = 60
-    gold: int = 4
-    per_voter: int = 30
-    gold_per_voter: int = 4
-    size: int = 480
-    seconds: float = 6.0
+    questions: _Some = 60
+    gold: _Count = 4
+    per_voter: _Some = 30
+    gold_per_voter: _Count = 4
+    size: _Some = 480
+    seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 6.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -75,7 +83,7 @@ class Triplet:
 
 @dataclass(frozen=True)
 class Question:
-    """A question as it is served: the triplet, and names of files in the study's `media` folder."""
+    """A question as it is served: the triplet, and for each of `ROLES` a file in the study's `media` folder."""
 
     id: str
     triplet: Triplet
@@ -105,18 +113,53 @@ class Study:
 
     @staticmethod
     def read(folder: Path) -> Study:
-        """The study of a folder; raises DataError when there is none."""
+        """The study of a folder.
+
+        Raises:
+            DataError: there is none, or its `study.json` is broken.
+        """
         path = folder / FILE
-        if not path.is_file():
-            raise DataError(f"{folder} holds no study.", fix="Make one with `megaportraits study make`.")
         try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if content["format"] != FORMAT:
-                raise ValueError(f"format {content['format']!r}, this version reads {FORMAT}")
-            questions = tuple(Question(**{**q, "triplet": Triplet(**q["triplet"])}) for q in content["questions"])
-            return Study(tuple(content["methods"]), StudySettings(**content["settings"]), questions)
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path} is no study: {error}", fix="Make one with `megaportraits study make`.") from error
+            if not path.is_file():
+                raise DataError(f"{folder} holds no study.", fix="Make one with `megaportraits study make`.")
+            if path.stat().st_size > _LARGEST_FILE:
+                raise _broken(path, f"it has {path.stat().st_size} bytes")
+            content = _Content.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise DataError(
+                f"{path} cannot be read: {error.strerror or error}", fix="Check its permissions."
+            ) from error
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise _broken(path, f"{where + ': ' if where else ''}{first['msg']}") from error
+        names = [name for q in content.questions for name in (q.reference, q.left, q.right)]
+        strange = [name for name in names if Path(name).name != name or Path(name).suffix not in MEDIA_SUFFIXES]
+        if strange:
+            raise _broken(path, f"expected names of .mp4 and .jpg files in its media folder, got {strange[0]!r}")
+        if len({q.id for q in content.questions}) < len(content.questions):
+            raise _broken(path, "two questions have the same id")
+        methods = set(content.methods)
+        for triplet in (q.triplet for q in content.questions):
+            if triplet.gold is None and not {triplet.left, triplet.right} <= methods:
+                raise _broken(path, f"a question compares {triplet.left!r} and {triplet.right!r}, not both are methods")
+        return Study(content.methods, content.settings, content.questions)
+
+
+class _Content(BaseModel, strict=True, extra="forbid"):
+    """`study.json`, checked."""
+
+    format: Literal[1]
+    methods: tuple[str, ...]
+    settings: StudySettings
+    questions: Annotated[tuple[Question, ...], Field(min_length=1)]
+
+
+def _broken(path: Path, what: str) -> DataError:
+    return DataError(
+        f"{path} is no study of this version: {what}.",
+        fix="Take it from a backup, or make a new study with `megaportraits study make`.",
+    )
 
 
 def question_id(triplet: Triplet, seed: int) -> str:

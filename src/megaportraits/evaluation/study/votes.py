@@ -7,6 +7,7 @@ goes on where the voter was; an answer counts only for the question that is open
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
 import sqlite3
 import time
@@ -72,18 +73,38 @@ class Ballot:
         folder: holds `study.json`; `votes.sqlite` appears beside it.
         study: what is asked.
 
+    Every method raises DataError where the file cannot be read or written: it is damaged, the disk is full, another
+    process holds it for half a minute.
+
     Raises:
-        DataError: the file there is no ballot.
+        DataError: the file there is no ballot, or one of another study.
     """
 
     def __init__(self, folder: Path, study: Study) -> None:
         self.path, self.study = folder / FILE, study
-        try:
-            with self._open() as db:
-                db.executescript(_SCHEMA)
-                db.execute("INSERT INTO about SELECT ? WHERE NOT EXISTS (SELECT 1 FROM about)", [secrets.token_hex(16)])
-        except sqlite3.DatabaseError as error:
-            raise DataError(f"{self.path} holds no votes: {error}", fix="Move the file away.") from error
+        with self._open() as db:
+            db.executescript(_SCHEMA)
+            found = _tables(db)
+            with closing(sqlite3.connect(":memory:")) as other:
+                other.executescript(_SCHEMA)
+                wanted = _tables(other)
+            for table, columns in wanted.items():
+                if found[table] != columns:
+                    have, need = (", ".join(name for name, *_ in one) for one in (found[table], columns))
+                    raise self._broken(f"expected in its table {table} the columns {need}, got {have}")
+            db.execute("INSERT INTO about SELECT ? WHERE NOT EXISTS (SELECT 1 FROM about)", [secrets.token_hex(16)])
+            self._secret = str(db.execute("SELECT salt FROM about").fetchone()[0])
+            known = {question.id for question in study.questions}
+            strange = [q for (q,) in db.execute("SELECT DISTINCT question FROM asked") if q not in known]
+            if strange:
+                raise self._broken(f"it asks {len(strange)} questions that the study does not have")
+
+    def _broken(self, what: str) -> DataError:
+        return DataError(f"{self.path} holds no votes on this study: {what}.", fix="Move the file away.")
+
+    def secret(self) -> str:
+        """A random text that stays the same for all of this ballot's life, and is told to nobody."""
+        return self._secret
 
     def invite(self, count: int) -> list[str]:
         """New invitation codes; each is good for one voter, on however many devices."""
@@ -108,8 +129,7 @@ class Ballot:
                 used = db.execute("SELECT token FROM voters WHERE invite = ?", [invite]).fetchone()
                 if used is not None:
                     return str(used[0])
-            (salt,) = db.execute("SELECT salt FROM about").fetchone()
-            where = hashlib.sha256(f"{salt}{address}".encode()).hexdigest()[:16]
+            where = hashlib.sha256(f"{self._secret}{address}".encode()).hexdigest()[:16]
             row = [token, invite, where, time.time()]
             voter = db.execute("INSERT INTO voters (token, invite, address, began) VALUES (?, ?, ?, ?)", row).lastrowid
             counts = dict(db.execute("SELECT question, COUNT(*) FROM votes GROUP BY question").fetchall())
@@ -137,7 +157,11 @@ class Ballot:
         """All answers, in the order of voters and of time."""
         with self._open() as db:
             rows = db.execute("SELECT voter, question, choice, seconds FROM votes ORDER BY voter, at, question")
-            return [Vote(*row) for row in rows.fetchall()]
+            found = [Vote(*row) for row in rows.fetchall()]
+        for vote in found:
+            if vote.choice not in CHOICES or not isinstance(vote.seconds, float) or not math.isfinite(vote.seconds):
+                raise self._broken(f"a vote says {vote.choice!r} after {vote.seconds!r} seconds")
+        return found
 
     def shared_addresses(self) -> int:
         """Voters who came from an address that another one came from before."""
@@ -160,13 +184,30 @@ class Ballot:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         """A connection in a write transaction, committed where the block ends well."""
-        with closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as db:
-            db.execute("PRAGMA foreign_keys = ON")
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-            except BaseException:
-                db.rollback()
-                raise
-            if db.in_transaction:
-                db.commit()
+        try:
+            with closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as db:
+                db.execute("PRAGMA foreign_keys = ON")
+                db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield db
+                except BaseException:
+                    db.rollback()
+                    raise
+                if db.in_transaction:
+                    db.commit()
+        except (sqlite3.Error, UnicodeError) as error:
+            raise DataError(
+                f"{self.path} holds no votes, or cannot be written: {error}",
+                fix="Where the disk is full or another program holds the file, end that. Else move the file away.",
+            ) from error
+
+
+def _tables(db: sqlite3.Connection) -> dict[str, list[tuple[str, str, int, int]]]:
+    """Per table of a ballot its columns: name, type, whether it must have a value, place in the key."""
+    tables = ("about", "invites", "voters", "asked", "votes")
+    return {
+        table: [
+            (name, kind, needed, key) for _, name, kind, needed, _, key in db.execute(f"PRAGMA table_info({table})")
+        ]
+        for table in tables
+    }

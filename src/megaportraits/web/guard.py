@@ -1,0 +1,255 @@
+"""What stands before both web applications: who may ask, for what, how much and how long; no error gets past it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from megaportraits.web.hosts import Hosts
+
+LOG = logging.getLogger("megaportraits.web")
+SECONDS = 20.0
+"""For which the body of an ordinary request may take to arrive."""
+_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+
+
+class Refused(Exception):
+    """A request that is not answered as asked; raised by the checks of a `Rule`.
+
+    Args:
+        status: of HTTP.
+        reason: one sentence for the visitor.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        self.status, self.reason = status, reason
+        super().__init__(reason)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What requests to some addresses may be.
+
+    Attributes:
+        path: matches the whole path.
+        methods: of HTTP.
+        body_bytes: longest body.
+        check: is given the path's match, the query and the body, raises `Refused` where they make no sense.
+        upload: None where the whole body is read before the application sees the request, and an answer of 400 tells
+            what is wrong with it. Else a body goes through as it comes, while the context lasts that this function
+            gives for its length; it raises `Refused` where there is no place.
+        body_seconds: until the whole body is there.
+        idle_seconds: in which at least something of the body must come.
+    """
+
+    path: re.Pattern[str]
+    methods: frozenset[str] = frozenset({"GET", "HEAD"})
+    body_bytes: int = 0
+    check: Callable[[re.Match[str], str, bytes], object] | None = None
+    upload: Callable[[int], AbstractContextManager[None]] | None = None
+    body_seconds: float = SECONDS
+    idle_seconds: float = SECONDS
+
+
+@dataclass
+class Guard:
+    """ASGI middleware: checks requests by `Hosts` and `Rule`s, sends security headers, and turns errors into answers.
+
+    What no rule matches is not found. An exception of the application is one line in the log, never a traceback, and
+    tells a visitor nothing.
+
+    Args:
+        app: the application.
+        hosts: names that it answers to.
+        rules: the first one that matches a path holds.
+        policy: the Content-Security-Policy of every answer.
+    """
+
+    app: ASGIApp
+    hosts: Hosts
+    rules: Sequence[Rule]
+    policy: str
+    _added: list[tuple[bytes, bytes]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._added = [(b"content-security-policy", self.policy.encode("ascii")), *_HEADERS]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        answer = _Answer(send, self._added)
+        try:
+            rule, match = self._rule(scope)
+            await self._serve(rule, match, scope, receive, answer)
+        except Refused as error:
+            await answer.replace(scope, error.status, error.reason)
+        except ClientDisconnect:
+            pass
+        except HTTPException as error:
+            await answer.replace(scope, error.status_code, str(error.detail))
+        except Exception as error:
+            LOG.error("%s %s failed: %s", scope["method"], _printable(scope["path"]), _printable(repr(error)))
+            await answer.replace(scope, 500, "The server could not answer this request.")
+
+    def _rule(self, scope: Scope) -> tuple[Rule, re.Match[str]]:
+        """What holds for a request."""
+        reason = self.hosts.refusal(scope["method"], Headers(scope=scope))
+        if reason is not None:
+            raise Refused(403, reason)
+        matches = ((rule, rule.path.fullmatch(scope["path"])) for rule in self.rules)
+        found = [(rule, match) for rule, match in matches if match is not None]
+        if not found:
+            raise Refused(404, "There is nothing at this address.")
+        for rule, match in found:
+            if scope["method"] in rule.methods:
+                return rule, match
+        raise Refused(405, f"Expected {' or '.join(sorted(found[0][0].methods))}, got {scope['method']}.")
+
+    async def _serve(self, rule: Rule, match: re.Match[str], scope: Scope, receive: Receive, answer: _Answer) -> None:
+        body = _Body(receive, rule, Headers(scope=scope))
+        if rule.upload is None:
+            whole = await body.read()
+            if rule.check is not None:
+                rule.check(match, scope["query_string"].decode("latin-1"), whole)
+            await self.app(scope, body.again(whole), answer.send)
+            return
+        with rule.upload(body.length()):
+            answer.held = []
+            try:
+                await self.app(scope, body.receive, answer.send)
+            except (Refused, HTTPException):
+                raise
+            except OSError as error:
+                LOG.error("an upload cannot be stored: %s", error)
+                raise Refused(507, "The upload cannot be stored at the moment.") from error
+            except Exception as error:
+                if body.late:
+                    raise Refused(
+                        408,
+                        f"The upload took longer than {rule.body_seconds:g} seconds, or stood still for "
+                        f"{rule.idle_seconds:g}.",
+                    ) from error
+                raise Refused(400, "The upload could not be understood: expected multipart/form-data.") from error
+            await answer.release()
+
+
+class _Body:
+    """A request's body as it may be."""
+
+    def __init__(self, receive: Receive, rule: Rule, headers: Headers) -> None:
+        self._receive, self._rule, self._headers = receive, rule, headers
+        self._until = asyncio.get_running_loop().time() + rule.body_seconds
+        self.late = False
+
+    def length(self) -> int:
+        """What the request says; raises `Refused` where it does not, or where that is too much."""
+        text = self._headers.get("content-length")
+        if text is None or not text.isascii() or not text.isdigit():
+            raise Refused(411, "Expected the length of the upload, got none.")
+        if len(text) > 18 or int(text) > self._rule.body_bytes:
+            raise Refused(413, f"Expected at most {self._rule.body_bytes} bytes, got {text[:20]} bytes.")
+        return int(text)
+
+    async def receive(self) -> Message:
+        """The next part; a body that is late looks like a visitor who has left."""
+        left = min(self._rule.idle_seconds, self._until - asyncio.get_running_loop().time())
+        try:
+            return await asyncio.wait_for(self._receive(), left)
+        except TimeoutError:
+            self.late = True
+            return {"type": "http.disconnect"}
+
+    async def read(self) -> bytes:
+        """All of it."""
+        most, parts, size = self._rule.body_bytes, [], 0
+        if not most and not ({"content-length", "transfer-encoding"} & set(self._headers.keys())):
+            return b""
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                if self.late:
+                    raise Refused(408, f"The request took longer than {self._rule.body_seconds:g} seconds.")
+                raise ClientDisconnect
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > most:
+                raise Refused(400, f"Expected a body of at most {most} bytes, got more.")
+            if not message.get("more_body", False):
+                return b"".join(parts)
+
+    def again(self, whole: bytes) -> Receive:
+        """For an application: the body in one part, then whatever comes."""
+        given = False
+
+        async def receive() -> Message:
+            nonlocal given
+            if given:
+                return await self._receive()
+            given = True
+            return {"type": "http.request", "body": whole, "more_body": False}
+
+        return receive
+
+
+class _Answer:
+    """An answer on its way, with the headers that every answer has.
+
+    Attributes:
+        held: messages that are kept back, where a list; else they go out at once.
+    """
+
+    def __init__(self, send: Send, added: list[tuple[bytes, bytes]]) -> None:
+        self._send, self._added, self._started = send, added, False
+        self.held: list[Message] | None = None
+
+    async def send(self, message: Message) -> None:
+        """In place of the server's own."""
+        if self.held is not None:
+            self.held.append(message)
+            return
+        if message["type"] == "http.response.start":
+            self._started = True
+            names = {name for name, _ in self._added}
+            kept = [(name, value) for name, value in message.get("headers", []) if name.lower() not in names]
+            message = {**message, "headers": [*kept, *self._added]}
+        await self._send(message)
+
+    async def release(self) -> None:
+        """Send what was held."""
+        held, self.held = self.held or [], None
+        for message in held:
+            await self.send(message)
+
+    async def replace(self, scope: Scope, status: int, reason: str) -> None:
+        """Send this in place of what was held; an answer that went out already is left as it is, unfinished or not."""
+        self.held = None
+        if not self._started:
+            await PlainTextResponse(reason, status)(scope, _nothing, self.send)
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text[:200])
+
+
+def paths(*patterns: str) -> re.Pattern[str]:
+    """A pattern that matches where one of these does."""
+    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns), re.DOTALL)

@@ -1,0 +1,202 @@
+"""What a request to the animating page may be. Gradio has many more addresses, and looks into calls less closely.
+
+Not here, on purpose: fetching addresses for a visitor (`/proxy=`, `/file=http...`), OpenAPI, run history, deep links,
+monitoring, the code editor, components' server functions, transcoding with a program from the internet.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from urllib.parse import parse_qs
+
+from pydantic import BaseModel, Field, ValidationError
+
+from megaportraits.web.guard import Refused, Rule, paths
+from megaportraits.web.uploads import UploadFolder
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+_CALL_BYTES = 100_000
+_LONGEST_TEXT = 2000
+_POST = frozenset({"POST"})
+_SESSION = r"[A-Za-z0-9_-]{1,64}"
+Session = Annotated[str, Field(pattern=rf"^{_SESSION}$")]
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class _Call(BaseModel, strict=True):
+    """A call of one of the page's functions."""
+
+    data: Annotated[list[Any], Field(max_length=64)]
+    session_hash: Session | None = None
+    fn_index: int | None = None
+    trigger_id: int | None = None
+    event_data: Any = None
+    batched: bool | None = None
+    simple_format: bool = False
+
+
+class _Point(BaseModel):
+    """Where a picture was clicked, pixels."""
+
+    index: Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=2, max_length=2)]
+
+
+class _Cancel(BaseModel, strict=True):
+    session_hash: Session
+    fn_index: int
+    event_id: Session
+
+
+class _Reset(BaseModel, strict=True):
+    event_id: str
+
+
+def page_rules(page: gr.Blocks, uploads: UploadFolder) -> list[Rule]:
+    """The rules for a page that keeps its files in a folder."""
+    limits = uploads.limits
+    calls = _Calls(page, uploads.folder)
+    api = "/gradio_api/"
+    return [
+        Rule(paths("/", "/config/?", r"/theme\.css", r"/favicon\.ico", r"/manifest\.json", r"/robots\.txt")),
+        Rule(paths(r"/(assets|static|svelte)/.+", r"/pwa_icon(/\d+)?")),
+        Rule(paths(api + r"(info|app_id|login_check|user|startup-events|theme\.css|queue/status)/?")),
+        Rule(re.compile(api + r"file=(?P<path>.+)", re.DOTALL), check=_local_file),
+        Rule(re.compile(api + f"heartbeat/{_SESSION}")),
+        Rule(re.compile(api + "upload_progress"), check=_upload_id),
+        Rule(re.compile(api + "queue/data"), check=calls.is_known_session),
+        Rule(re.compile(api + rf"call/\w{{1,64}}/(?P<event>{_SESSION})"), check=calls.is_known_event),
+        Rule(re.compile(api + r"call/(?P<name>\w{1,64})/?"), _POST, _CALL_BYTES, calls.by_name),
+        Rule(re.compile(api + "queue/join"), _POST, _CALL_BYTES, calls.by_number),
+        Rule(re.compile(api + r"run/\w{1,64}/?"), _POST, _CALL_BYTES, calls.at_once),
+        Rule(re.compile(api + "cancel"), _POST, _CALL_BYTES, lambda match, query, body: _parse(_Cancel, body)),
+        Rule(re.compile(api + "reset/?"), _POST, _CALL_BYTES, lambda match, query, body: _parse(_Reset, body)),
+        Rule(
+            re.compile(api + "upload"),
+            _POST,
+            limits.request_bytes,
+            upload=uploads.place,
+            body_seconds=limits.seconds,
+            idle_seconds=limits.idle_seconds,
+        ),
+    ]
+
+
+class _Calls:
+    """Checks of calls, before Gradio looks at them."""
+
+    def __init__(self, page: gr.Blocks, folder: Path) -> None:
+        self._page, self._folder = page, folder.resolve()
+
+    def by_number(self, _match: re.Match[str], _query: str, body: bytes) -> None:
+        """`queue/join`: a function by its number, for a session."""
+        call = _parse(_Call, body)
+        if call.session_hash is None:
+            raise Refused(400, "Expected a session_hash, got none.")
+        self._check(call, self._function(call))
+
+    def at_once(self, _match: re.Match[str], _query: str, body: bytes) -> None:
+        """`run`: a function by its number, if it may run outside the queue."""
+        call = _parse(_Call, body)
+        function = self._function(call)
+        if function.queue:
+            raise Refused(400, "Expected a function that needs no queue; send others to queue/join.")
+        self._check(call, function)
+
+    def by_name(self, match: re.Match[str], _query: str, body: bytes) -> None:
+        """`call/NAME`: a public function."""
+        call = _parse(_Call, body)
+        found = [
+            function
+            for function in self._page.fns.values()
+            if function.api_name == match["name"] and function.api_visibility == "public"
+        ]
+        if not found or call.fn_index is not None:
+            raise Refused(404, "There is no function of this name.")
+        self._check(call, found[0])
+
+    def is_known_session(self, _match: re.Match[str], query: str, _body: bytes) -> None:
+        """`queue/data`: the answers of a session that has asked for something."""
+        session = (parse_qs(query).get("session_hash") or [""])[0]
+        if session not in self._page._queue.pending_messages_per_session:
+            raise Refused(404, "There is no such session.")
+
+    def is_known_event(self, match: re.Match[str], _query: str, _body: bytes) -> None:
+        """`call/NAME/EVENT`: the answer to a call."""
+        queue, event = self._page._queue, match["event"]
+        sessions = (*queue.pending_messages_per_session.keys(), *queue.event_ids_to_events.keys())
+        if event not in sessions and not any(event in events for events in queue.pending_event_ids_session.values()):
+            raise Refused(404, "There is no such call, or its answer was given already.")
+
+    def _function(self, call: _Call) -> Any:
+        if call.fn_index is None or call.fn_index not in self._page.fns:
+            raise Refused(400, "Expected the number of a function in fn_index.")
+        return self._page.fns[call.fn_index]
+
+    def _check(self, call: _Call, function: Any) -> None:
+        sizes = {len(function.inputs), sum(not block.skip_api for block in function.inputs)}
+        if len(call.data) not in sizes:
+            raise Refused(400, f"Expected {len(function.inputs)} values in data, got {len(call.data)}.")
+        for value in call.data:
+            self._check_value(value)
+        if any(event == "select" for _, event in function.targets):
+            _parse_value(_Point, call.event_data)
+
+    def _check_value(self, value: Any) -> None:
+        """A number, a text, or a file that was uploaded here."""
+        if isinstance(value, Mapping):
+            self._check_file(value)
+        elif isinstance(value, list):
+            raise Refused(400, "Expected numbers, texts and files in data, got a list.")
+        elif isinstance(value, str) and len(value) > _LONGEST_TEXT:
+            raise Refused(400, f"Expected texts of at most {_LONGEST_TEXT} characters in data.")
+
+    def _check_file(self, value: Mapping[str, Any]) -> None:
+        if isinstance(value.get("video"), Mapping):
+            value = value["video"]
+        path = value.get("path")
+        if not isinstance(path, str) or "\0" in path or "://" in path or len(path) > _LONGEST_TEXT:
+            raise Refused(400, "Expected an uploaded file with its path in data.")
+        try:
+            found = Path(path).resolve()
+            inside = found.is_relative_to(self._folder) and found.is_file()
+        except (OSError, ValueError, RuntimeError):
+            inside = False
+        if not inside:
+            raise Refused(400, "Expected a file that was uploaded to this page, and not more than some hours ago.")
+
+
+def _local_file(match: re.Match[str], _query: str, _body: bytes) -> None:
+    """Gradio would fetch an address for the visitor."""
+    if re.match(r"//|[A-Za-z][A-Za-z0-9+.-]+:/", match["path"]):
+        raise Refused(403, "This server gives files of its own only.")
+
+
+def _upload_id(_match: re.Match[str], query: str, _body: bytes) -> None:
+    if not re.fullmatch(_SESSION, (parse_qs(query).get("upload_id") or [""])[0]):
+        raise Refused(400, "Expected an upload_id.")
+
+
+def _parse(model: type[_Model], body: bytes) -> _Model:
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise Refused(400, _told(error)) from error
+
+
+def _parse_value(model: type[BaseModel], value: Any) -> None:
+    try:
+        model.model_validate(value)
+    except ValidationError as error:
+        raise Refused(400, _told(error)) from error
+
+
+def _told(error: ValidationError) -> str:
+    """The first thing that is wrong, without what was sent."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"The request could not be understood: {where + ': ' if where else ''}{first['msg'][:200]}."
