@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from megaportraits.cli import app as program
 from megaportraits.errors import ConfigError
 from megaportraits.faces.detector import FaceAnalyzer
-from megaportraits.media import VideoReader, read_image
+from megaportraits.media import Limits, VideoReader, read_image
 from megaportraits.pipeline.demo import demo_driver
 from tests.pipeline.conftest import analyzer, echo_avatar
 from tests.web.served import served
@@ -26,13 +26,18 @@ page = pytest.importorskip("megaportraits.web.page")
 UploadLimits = pytest.importorskip("megaportraits.web.uploads").UploadLimits
 
 __all__ = ["analyzer"]
+MEDIA = Limits(pixels=4_000_000, frame_pixels=1_000_000, seconds=30, frames=500)
+HTTP = httpx.Client(timeout=60)
 TINY = {"size": 64, "max_side": 96, "max_seconds": 0.2}
 
 
 @pytest.fixture(scope="module")
 def address(analyzer: FaceAnalyzer) -> Iterator[str]:
     """Where the page is served, with a network whose answers are the driver's own crops."""
-    with page.page_app(echo_avatar(analyzer), limits=UploadLimits(bytes=1_000_000)) as app, served(app) as address:
+    with (
+        page.page_app(echo_avatar(analyzer), uploads=UploadLimits(bytes=1_000_000), media=MEDIA) as app,
+        served(app) as address,
+    ):
         yield address
 
 
@@ -93,7 +98,7 @@ def test_errors_are_the_projects_own_with_their_fix_and_without_paths(client: An
 
 
 def test_nothing_on_the_page_comes_from_elsewhere(address: str) -> None:
-    answer = httpx.get(address, timeout=30)
+    answer = HTTP.get(address)
     assert "default-src 'self'" in answer.headers["content-security-policy"]
     assert "http" not in answer.headers["content-security-policy"]
     for forbidden in ('src="http', "src='http", "url(http", "fonts.googleapis", "cdn"):
@@ -103,17 +108,162 @@ def test_nothing_on_the_page_comes_from_elsewhere(address: str) -> None:
 def test_files_that_were_not_uploaded_are_not_given(address: str, client: Any, tmp_path: Path) -> None:
     secret = tmp_path / "secret.jpg"
     secret.write_bytes(page.example_photos()[1].read_bytes())
-    assert httpx.get(f"{address}/gradio_api/file={secret}").status_code in (403, 404)
+    assert HTTP.get(f"{address}/gradio_api/file={secret}").status_code in (403, 404)
     stolen = {"path": str(secret), "meta": {"_type": "gradio.FileData"}}
-    answer = httpx.post(f"{address}/gradio_api/call/preview", json={"data": [stolen, stolen] + [None] * 17})
+    answer = call(address, "preview", [stolen, stolen] + [None] * 17)
     assert answer.status_code == 400 and "uploaded to this page" in answer.text
     assert not list(Path(os.environ["GRADIO_TEMP_DIR"]).rglob("secret.jpg"))
 
 
+def test_addresses_that_the_page_does_not_need_are_not_there(address: str) -> None:
+    for path in (
+        "openapi.json",
+        "docs",
+        "runs",
+        "monitoring",
+        "monitoring/summary",
+        "login",
+        "gradio_api/openapi.json",
+        "gradio_api/runs",
+        "gradio_api/dev/reload",
+        "gradio_api/deep_link?session_hash=a",
+        "gradio_api/vibe-code",
+        "gradio_api/custom_component/a/client/b/c",
+        "gradio_api/proxy=http://127.0.0.1:1/",
+        "gradio_api/run-history/buckets",
+        "gradio_api/stream/a/b/1/playlist.m3u8",
+        "gradio_api/token",
+    ):
+        assert HTTP.get(f"{address}/{path}").status_code == 404, path
+    for path in ("component_server", "process_recording", "vibe-edit", "call/v2/preview", "login"):
+        assert HTTP.post(f"{address}/gradio_api/{path}", json={}).status_code == 404, path
+
+
+def test_the_page_fetches_no_address_for_a_visitor(address: str) -> None:
+    for target in ("http://127.0.0.1:1/a.jpg", "https://example.org/a.jpg", "ftp://example.org/a", "//example.org/a"):
+        assert HTTP.get(f"{address}/gradio_api/file={target}").status_code == 403
+        file = {"path": target, "meta": {"_type": "gradio.FileData"}}
+        answer = call(address, "preview", [file, file] + [None] * 17)
+        assert answer.status_code == 400 and "uploaded" in answer.text
+
+
+def call(address: str, name: str, data: Any, **more: Any) -> httpx.Response:
+    return HTTP.post(f"{address}/gradio_api/call/{name}", json={"data": data, **more})
+
+
+def test_foreign_pages_and_names_get_nothing(address: str) -> None:
+    host = address.removeprefix("http://")
+    for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}):
+        for method, path in (("GET", ""), ("GET", "config"), ("POST", "gradio_api/upload"), ("OPTIONS", "config")):
+            answer = HTTP.request(method, f"{address}/{path}", headers=headers)
+            assert answer.status_code == 403 and "access-control-allow-origin" not in answer.headers
+    own = HTTP.get(f"{address}/config", headers={"Origin": f"http://{host}"})
+    assert own.status_code == 200 and own.headers["x-content-type-options"] == "nosniff"
+    assert not [name for name in own.headers if name.startswith("access-control")]
+
+
+def test_paths_lead_nowhere_else(address: str, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("hidden words")
+    up = "../" * 20
+    away = f"{up.rstrip('/')}{secret}"
+    for place in ("gradio_api/file=", "static/", "assets/", "svelte/", "gradio_api/file=/static/"):
+        for path in (away, away.replace("/", "%2f"), away.replace("..", "%2e%2e"), str(secret), f"a\0{secret}", "C:/"):
+            url = httpx.URL(address).copy_with(raw_path=f"/{place}{path}".replace("\0", "%00").encode())
+            answer = HTTP.get(url)
+            assert answer.status_code in (400, 403, 404) and "hidden words" not in answer.text, (place, path)
+    files = {"files": (away, b"uploaded", "video/mp4")}
+    answer = HTTP.post(f"{address}/gradio_api/upload", files=files)
+    (path,) = answer.json()
+    assert Path(path).resolve().is_relative_to(Path(os.environ["GRADIO_TEMP_DIR"]).resolve())
+    assert secret.read_text() == "hidden words"
+
+
+def test_calls_that_make_no_sense_are_told_and_leave_no_traceback(address: str, capfd: Any) -> None:
+    two, rest = [None, None], [None] * 17
+    joined = {"session_hash": "a", "fn_index": 0}
+    bodies: dict[str, list[Any]] = {
+        "call/preview": [
+            b"",
+            b"{",
+            b"[" * 5000,
+            b"\xff",
+            [],
+            {},
+            {"data": "text"},
+            {"data": []},
+            {"data": two},
+            {"data": [None] * 40},
+            {"data": [[]] * 19},
+            {"data": ["x" * 5000, None, *rest]},
+            {"data": [{"path": None}, None, *rest]},
+            {"data": [{"path": "a\0b"}, None, *rest]},
+            {"data": [{"video": {"path": "/etc/passwd"}}, None, *rest]},
+            {"data": [*two, *rest], "session_hash": "../../a"},
+            {"data": [*two, *rest], "session_hash": 7},
+        ],
+        "queue/join": [
+            {"data": []},
+            {"data": [], "session_hash": "a"},
+            {"data": [], **joined, "fn_index": 99},
+            {"data": [], **joined, "fn_index": -1},
+            {"data": [], **joined, "fn_index": "0"},
+            {"data": [None] * 9, **joined},
+        ],
+        "run/predict": [{"data": [], **joined, "fn_index": number} for number in range(12)],
+        "cancel": [{}, {"session_hash": "a", "fn_index": "b", "event_id": "c"}],
+        "reset": [{}, {"event_id": 1}],
+    }
+    for path, ones in bodies.items():
+        for body in ones:
+            given = {"content": body} if isinstance(body, bytes) else {"json": body}
+            answer = HTTP.post(f"{address}/gradio_api/{path}", **given)
+            assert answer.status_code == 400 or (path == "run/predict" and answer.status_code == 200), (path, body)
+    assert call(address, "nothing", []).status_code == 404
+    for path in ("queue/data", "queue/data?session_hash=unknown", "call/preview/unknown"):
+        assert HTTP.get(f"{address}/gradio_api/{path}").status_code == 404
+    assert HTTP.get(f"{address}/gradio_api/upload_progress?upload_id=../a").status_code == 400
+    told = capfd.readouterr()
+    assert "Traceback" not in told.err + told.out and len((told.err + told.out).splitlines()) < 10
+
+
+def test_uploads_that_are_none_are_told_and_leave_nothing_behind(address: str, capfd: Any) -> None:
+    folder = Path(os.environ["GRADIO_TEMP_DIR"])
+    before = sorted(folder.iterdir())
+    form = "multipart/form-data; boundary=x"
+    part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.mp4"\r\n\r\n'
+    for query, kind, body in (
+        ("", "text/plain", b"text"),
+        ("", "multipart/form-data", part),
+        ("", form, b""),
+        ("", form, b"no form at all"),
+        ("", form, part + b"it never ends"),
+        ("", form, b"--x\r\nContent-Disposition: form-data\r\n\r\na\r\n--x--\r\n"),
+        ("?upload_id=a", form, b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\na\r\n--x--\r\n'),
+        ("", form, b'--x\r\nContent-Disposition: form-data; name="files"\r\n\r\na\r\n--x--\r\n'),
+        ("", form, b"--x\r\n" + b"A: b\r\n" * 5000),
+    ):
+        answer = HTTP.post(
+            f"{address}/gradio_api/upload{query}", content=body, headers={"Content-Type": kind}, timeout=30
+        )
+        assert answer.status_code in (400, 413) or answer.json() == [], body
+    assert sorted(folder.iterdir()) == before
+    told = capfd.readouterr()
+    assert "Traceback" not in told.err + told.out
+
+
 def test_large_uploads_are_refused(address: str) -> None:
     large = bytes(1_001_000)
-    answer = httpx.post(f"{address}/gradio_api/upload", files={"files": ("large.mp4", large)}, timeout=30)
+    answer = HTTP.post(f"{address}/gradio_api/upload", files={"files": ("large.mp4", large)})
     assert answer.status_code == 413 and "1000000 bytes" in answer.text
+    several = [("files", (f"{number}.mp4", bytes(400_000))) for number in range(3)]
+    assert HTTP.post(f"{address}/gradio_api/upload", files=several).status_code == 413
+
+
+def test_the_page_says_its_limits(address: str) -> None:
+    text = HTTP.get(address).text
+    for limit in ("1 MB", "4 megapixels", "30 seconds, 500 frames", "15 minutes"):
+        assert limit in text
 
 
 def test_without_gradio_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

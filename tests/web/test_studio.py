@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from megaportraits.errors import MediaError, MegaPortraitsError
-from megaportraits.media import VideoReader, write_image
+from megaportraits.media import Limits, VideoReader, write_image
 from megaportraits.pipeline import AnimateOptions, Avatar
 from megaportraits.web import studio as module
 from megaportraits.web.studio import LONGEST_LINE, Stopped, Studio
@@ -38,7 +38,7 @@ class Slow:
         self.running, self.go_on = threading.Event(), threading.Event()
         self.together = self.most = 0
 
-    def __call__(self, avatar: Any, photo: Path, driver: Path, output: Path, options: Any, *, progress: Any) -> Any:
+    def __call__(self, avatar: Any, photo: Path, driver: Path, output: Path, *_: Any, progress: Any, **__: Any) -> Any:
         self.together += 1
         self.most = max(self.most, self.together)
         self.running.set()
@@ -138,9 +138,48 @@ def test_closing_ends_every_job_and_waits_for_the_running_one(
         assert first.result(20).interrupted
 
 
-def test_a_picture_in_place_of_the_video_is_told_before_waiting(studio: Studio, files: tuple[Path, Path]) -> None:
-    with pytest.raises(MediaError, match="expected a video, got a picture"):
-        studio.animate("a", files[0], files[0], AnimateOptions(), NOT_TOLD, NOT_TOLD)
+def test_nobodys_file_is_looked_into_before_its_turn(
+    studio: Studio, slow: Slow, files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Path] = []
+    look = module.is_video
+    monkeypatch.setattr(module, "is_video", lambda path, limits: looked.append(path) or look(path, limits))
+    waits = threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        first = ask(studio, pool, "first", files)
+        assert slow.running.wait(20)
+        second = ask(studio, pool, "second", (files[0], files[0]), lambda ahead: waits.set())
+        assert waits.wait(20) and looked == [files[1]]
+        assert studio.files_in_use() == set(files)
+        slow.go_on.set()
+        first.result(20)
+        with pytest.raises(MediaError, match="expected a video, got a picture"):
+            second.result(20)
+    assert looked == [files[1], files[0]] and studio.files_in_use() == set()
+
+
+def test_what_exceeds_a_limit_is_refused_by_every_job(avatar: Avatar, portrait: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    photo = write_image(tmp_path / "photo.png", portrait)
+    driver = write_video(tmp_path / "driver.mp4", [portrait] * 3)
+    options = AnimateOptions(size=64, max_side=64)
+    height, width = portrait.shape[:2]
+    cases = {
+        "at most 2 frames": Limits(frames=2),
+        "at most 0.01 seconds": Limits(seconds=0.01),
+        "expected a video of at most .* megapixels": Limits(frame_pixels=height * width - 1),
+        "expected a picture of at most .* megapixels": Limits(pixels=height * width - 1),
+        "at most 50 bytes": Limits(bytes=50),
+    }
+    for message, limits in cases.items():
+        studio = Studio(avatar, tmp_path / "results", limits)
+        with pytest.raises(MediaError, match=message):
+            studio.preview("a", photo, driver, options, NOT_TOLD)
+        with pytest.raises(MediaError, match=message):
+            studio.animate("a", photo, driver, options, NOT_TOLD, NOT_TOLD)
+    for limits in (cases["expected a picture of at most .* megapixels"], Limits(bytes=50)):
+        with pytest.raises(MediaError, match="at most"):
+            Studio(avatar, tmp_path / "results", limits).faces(photo)
 
 
 def test_what_is_stopped_in_the_middle_plays_up_to_there(avatar: Avatar, portrait: np.ndarray, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ HOST_HELP = (
     "Where to listen. 127.0.0.1: this machine only. 0.0.0.0: everybody who reaches it. Give the option again for every "
     "name that visitors use for this machine; requests for other names are refused."
 )
+_FRAME_PIXELS = 36_000_000
+"""A little more than 8K video has."""
 
 
 def web(
@@ -25,9 +27,15 @@ def web(
     host: Annotated[list[str], typer.Option(help=HOST_HELP)] = ["127.0.0.1"],  # noqa: B006
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 7860,
     max_upload: Annotated[int, typer.Option(min=1, help="Largest photograph or video, megabytes.")] = 500,
+    max_seconds: Annotated[float, typer.Option(min=0.1, help="Longest video, seconds.")] = 600,
+    max_frames: Annotated[int, typer.Option(min=1, help="Longest video, frames.")] = 36_000,
+    max_megapixels: Annotated[
+        int, typer.Option(min=1, help="Largest photograph, megapixels; a video's frames may have 36 of these.")
+    ] = 100,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
 ) -> None:
     """Animate photographs on a web page; nothing leaves this machine."""
+    from megaportraits.media import Limits
     from megaportraits.pipeline import Avatar
     from megaportraits.web.hosts import Hosts
     from megaportraits.web.serving import serve
@@ -50,5 +58,9 @@ def web(
             webbrowser.open(address)
 
     avatar = Avatar.from_pretrained(weights, device=device, enhancer=enhancer or (weights if hr else None))
-    with page_app(avatar, hosts=hosts, limits=UploadLimits(bytes=max_upload * 1_000_000)) as app:
+    size, pixels = max_upload * 1_000_000, max_megapixels * 1_000_000
+    media = Limits(
+        bytes=size, pixels=pixels, frame_pixels=min(pixels, _FRAME_PIXELS), seconds=max_seconds, frames=max_frames
+    )
+    with page_app(avatar, hosts=hosts, uploads=UploadLimits(bytes=size), media=media) as app:
         serve(app, hosts=hosts, port=port, ready=ready, needs="web")

@@ -15,6 +15,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from megaportraits.errors import MediaError, MegaPortraitsError
+from megaportraits.media import DEFAULT_LIMITS, Limits
 from megaportraits.pipeline import AnimateReport, Avatar
 from megaportraits.pipeline.demo import demo_driver
 from megaportraits.web.faces import NumberedFaces
@@ -41,6 +42,8 @@ _CSS = """
   display: none;
 }
 """
+_MOST_WAITING = 32
+"""Calls that wait for a thread in Gradio's queue; jobs wait in the studio, which has a limit of its own."""
 _PICTURE_BUTTONS = ["download", "fullscreen"]
 _CLEAN_EVERY, _KEEP_FILES = 600, 6 * 3600
 """Seconds between looks for old uploads and results, and until one that nobody used again is old."""
@@ -53,21 +56,27 @@ _POLICY = (
 
 
 @contextmanager
-def page_app(avatar: Avatar, *, hosts: Hosts | None = None, limits: UploadLimits | None = None) -> Iterator[Guard]:
+def page_app(
+    avatar: Avatar,
+    *,
+    hosts: Hosts | None = None,
+    uploads: UploadLimits = UploadLimits(),
+    media: Limits = DEFAULT_LIMITS,
+) -> Iterator[Guard]:
     """The page as an ASGI application for any server; its files are deleted when the block ends.
 
     Args:
         avatar: animates, one job at a time.
         hosts: names that the page answers to; None for this machine only.
-        limits: of uploads.
+        uploads: what visitors may upload.
+        media: what reading one photograph or video may cost; jobs check it, in their turn.
     """
-    limits = limits or UploadLimits()
     with tempfile.TemporaryDirectory(prefix="megaportraits-web-", ignore_cleanup_errors=True) as folder:
         # Gradio takes both from the environment only, the first while components are made.
         os.environ["GRADIO_TEMP_DIR"] = folder
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        studio = Studio(avatar, Path(folder))
-        page = build_page(studio)
+        studio = Studio(avatar, Path(folder), media)
+        page = build_page(studio, _told_limits(uploads, media))
         # Else Gradio would take any file of this machine that a visitor names for one of the visitor's uploads: it only
         # looks where pages are launched by itself.
         page.has_launched = True
@@ -81,7 +90,7 @@ def page_app(avatar: Avatar, *, hosts: Hosts | None = None, limits: UploadLimits
             footer_links=[],
             run_history=False,
             show_error=False,
-            max_file_size=limits.bytes,
+            max_file_size=uploads.bytes,
             ssr_mode=False,
             enable_monitoring=False,
             mcp_server=False,
@@ -89,15 +98,20 @@ def page_app(avatar: Avatar, *, hosts: Hosts | None = None, limits: UploadLimits
             theme=gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=_FONTS, font_mono=["monospace"]),
             css=_CSS,
         )
-        uploads = UploadFolder(Path(folder), limits, studio.files_in_use)
+        kept = UploadFolder(Path(folder), uploads, studio.files_in_use)
         try:
-            yield Guard(app, hosts or Hosts.of(), page_rules(page, uploads), _POLICY)
+            yield Guard(app, hosts or Hosts.of(), page_rules(page, kept), _POLICY)
         finally:
             studio.close()
 
 
-def build_page(studio: Studio) -> gr.Blocks:
-    """The page of a studio."""
+def build_page(studio: Studio, limits: str) -> gr.Blocks:
+    """The page of a studio.
+
+    Args:
+        studio: does the work.
+        limits: of files, in words.
+    """
     with gr.Blocks(title=_TITLE, analytics_enabled=False, delete_cache=(_CLEAN_EVERY, _KEEP_FILES)) as page:
         gr.Markdown(_LEAD, elem_id="lead")
         with gr.Row():
@@ -112,14 +126,24 @@ def build_page(studio: Studio) -> gr.Blocks:
                     controls |= advanced_controls()
             with gr.Column(scale=2, min_width=320):
                 _result_part(studio, photo, driver, {**controls, "face": face})
-        gr.Markdown(_FOOT, elem_id="foot")
+        gr.Markdown(f"{limits}\n\n{_FOOT}", elem_id="foot")
 
         def leave(request: gr.Request) -> None:
             # Files stay: a telephone that sleeps leaves, too, and comes back for its result.
             studio.stop(_visitor(request))
 
         page.unload(leave)
+    page.queue(max_size=_MOST_WAITING)
     return page
+
+
+def _told_limits(uploads: UploadLimits, media: Limits) -> str:
+    """What files may be, for visitors."""
+    told = [f"A file may have {uploads.bytes / 1e6:.4g} MB", f"a photograph {media.pixels / 1e6:.4g} megapixels"]
+    video = [] if media.seconds is None else [f"{media.seconds:.4g} seconds"]
+    video += [] if media.frames is None else [f"{media.frames} frames"]
+    told.append(f"a video {', '.join([*video, f'{media.frame_pixels / 1e6:.4g} megapixels a frame'])}")
+    return f"{', '.join(told)} at most. An upload ends after {uploads.seconds / 60:.3g} minutes."
 
 
 def _photo_part(studio: Studio) -> tuple[gr.Image, gr.Radio]:

@@ -69,7 +69,7 @@ def page_rules(page: gr.Blocks, uploads: UploadFolder) -> list[Rule]:
         Rule(re.compile(api + f"heartbeat/{_SESSION}")),
         Rule(re.compile(api + "upload_progress"), check=_upload_id),
         Rule(re.compile(api + "queue/data"), check=calls.is_known_session),
-        Rule(re.compile(api + rf"call/\w{{1,64}}/(?P<event>{_SESSION})"), check=calls.is_known_event),
+        Rule(re.compile(api + rf"call/(?!v2/)\w{{1,64}}/(?P<event>{_SESSION})"), check=calls.is_known_event),
         Rule(re.compile(api + r"call/(?P<name>\w{1,64})/?"), _POST, _CALL_BYTES, calls.by_name),
         Rule(re.compile(api + "queue/join"), _POST, _CALL_BYTES, calls.by_number),
         Rule(re.compile(api + r"run/\w{1,64}/?"), _POST, _CALL_BYTES, calls.at_once),

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from megaportraits.web.connections import ConnectionLimits
 
 _BACKLOG = 64
+_LOGGERS = ("uvicorn.error", "asyncio", "megaportraits.web", "python_multipart.multipart")
+"""Those to which a visitor's request can write."""
 
 
 def serve(app: Any, *, hosts: Hosts, port: int, ready: Callable[[str], None], needs: str) -> None:
@@ -64,7 +66,7 @@ def make_server(app: Any, limits: ConnectionLimits | None = None, **settings: An
         "timeout_graceful_shutdown": 3,
     }
     config = uvicorn.Config(app, **{**chosen, **settings})
-    for name in ("uvicorn.error", "asyncio", "megaportraits.web"):
+    for name in _LOGGERS:
         logger = logging.getLogger(name)
         if not any(isinstance(one, FewOfAKind) for one in logger.filters):
             logger.addFilter(FewOfAKind())

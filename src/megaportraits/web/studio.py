@@ -11,9 +11,10 @@ from pathlib import Path
 
 from megaportraits.errors import MediaError, MegaPortraitsError
 from megaportraits.faces.detector import FaceAnalyzer
-from megaportraits.media import is_video
+from megaportraits.media import DEFAULT_LIMITS, Limits, is_video
 from megaportraits.media.images import UInt8
-from megaportraits.pipeline import AnimateOptions, AnimateReport, Avatar, animate_file, plan_output
+from megaportraits.pipeline import AnimateOptions, AnimateReport, Avatar, animate_file
+from megaportraits.pipeline.driver import FrameSource
 from megaportraits.pipeline.files import Progress
 from megaportraits.pipeline.portrait import look
 from megaportraits.web.faces import NumberedFaces, number_faces
@@ -47,11 +48,12 @@ class Studio:
     Args:
         avatar: used by one job at a time.
         folder: where results are kept, each in a folder of its own; whoever gives it deletes it.
+        limits: what reading a visitor's file may cost.
     """
 
-    def __init__(self, avatar: Avatar, folder: Path) -> None:
+    def __init__(self, avatar: Avatar, folder: Path, limits: Limits = DEFAULT_LIMITS) -> None:
         self.avatar = avatar
-        self._folder = folder
+        self._folder, self._limits = folder, limits
         self._line: list[_Ticket] = []
         self._changed = threading.Condition()
         self._finding = threading.Lock()
@@ -65,11 +67,11 @@ class Studio:
         """The faces of a photograph.
 
         Raises:
-            MediaError: it cannot be read.
+            MediaError: it cannot be read, or exceeds a limit.
             FaceError: it shows no human face.
         """
         with self._finding:
-            seen = look(photo, self._finder)
+            seen = look(photo, self._finder, self._limits)
         return number_faces(seen.photo, seen.faces)
 
     def preview(self, visitor: str, photo: Path, driver: Path, options: AnimateOptions, waiting: Waiting) -> UInt8:
@@ -80,7 +82,9 @@ class Studio:
             Stopped: see `stop`.
         """
         with self._turn(visitor, waiting, photo, driver):
-            return self.avatar.preview(photo, driver, options).image
+            frames = FrameSource(driver, limits=self._limits)
+            portrait = self.avatar.encode(photo, face=options.face, limits=self._limits)
+            return self.avatar.preview(portrait, frames, options).image
 
     def animate(
         self,
@@ -112,8 +116,8 @@ class Studio:
         """
         name = f"{photo.stem}_{driver.stem}{'.webm' if options.transparent else '.mp4'}"
         with self._turn(visitor, waiting, photo, driver) as ticket:
-            # Not before: whatever looks into a visitor's file may take long, and must have only one job's time.
-            if not is_video(driver):
+            # Not before: looking into a visitor's file may take long, and takes that job's time only.
+            if not is_video(driver, self._limits):
                 raise MediaError(f"{driver}: expected a video, got a picture", fix="Choose a video that shows a face.")
 
             def advance(done: int, total: int | None) -> None:
@@ -122,8 +126,8 @@ class Studio:
                     raise KeyboardInterrupt
 
             # A folder whose name nobody can guess, and nothing of it comes from a visitor.
-            output = plan_output(photo, driver, Path(tempfile.mkdtemp(dir=self._folder)) / name, options)
-            return animate_file(self.avatar, photo, driver, output, options, progress=advance)
+            output = Path(tempfile.mkdtemp(dir=self._folder)) / name
+            return animate_file(self.avatar, photo, driver, output, options, progress=advance, limits=self._limits)
 
     def stop(self, visitor: str) -> None:
         """End the jobs of a visitor: a waiting one at once, a running animation with the frames that it has."""
