@@ -88,7 +88,8 @@ def animate(
     source: Annotated[Path, typer.Argument(help="Image (or video) of the person.")],
     driver: Annotated[Path, typer.Argument(help="Video (or image) of the motion.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Default: SOURCE_DRIVER.mp4 in this folder.")
+        str | None,
+        typer.Option("--output", "-o", help="A file, or a folder (FOLDER/) for SOURCE_DRIVER.mp4; default: this one."),
     ] = None,
     weights: Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")] = "nano",
     hr: Annotated[bool, typer.Option("--hr", help="Enhance to twice the model's resolution; slower.")] = False,
@@ -185,7 +186,7 @@ def animate(
         face=face,
         driver_face=driver_face,
     )
-    output = plan_output(source, driver, output, options, side_by_side=side_by_side, overwrite=overwrite)
+    file = plan_output(source, driver, output, options, side_by_side=side_by_side, overwrite=overwrite)
 
     from megaportraits.pipeline import Avatar, animate_file  # imports torch: not before the files are checked
 
@@ -196,7 +197,7 @@ def animate(
             avatar,
             source,
             driver,
-            output,
+            file,
             options,
             side_by_side=side_by_side,
             overwrite=overwrite,
@@ -348,45 +349,51 @@ def synth(
 @app.command("synth-head")
 def synth_head(
     source: Annotated[Path, typer.Argument(help="The FaceXModel folder of ICT-FaceKit.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The packed .npz to write.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="The packed .npz to write.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Pack ICT-FaceKit and find which of its vertices MediaPipe's landmarks mean; `synth` needs both to lift photos."""
+    from megaportraits.media.files import output_file
     from megaportraits.synth.correspondence import pack_head
 
-    found = pack_head(source, output, overwrite=overwrite)
-    typer.echo(f"{output}: {found} of 468 landmarks found")
+    file = output_file(output, "head.npz")
+    found = pack_head(source, file, overwrite=overwrite)
+    typer.echo(f"{file}: {found} of 468 landmarks found")
 
 
 @app.command("synth-driver")
 def synth_driver(
     head: _Head,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .mp4 to write.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="The .mp4 to write.")],
     seconds: Annotated[float, typer.Option(help="Length.")] = 4.0,
     size: Annotated[int, typer.Option(help="Pixels along each side.")] = 256,
     person: _Person = 82,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Render a talking procedural head: the demo's driver, which nobody's rights stand against."""
+    from megaportraits.media.files import output_file
     from megaportraits.synth.demo import render_driver
 
-    render_driver(head, output, seconds=seconds, size=size, person=person, overwrite=overwrite)
-    typer.echo(str(output))
+    file = output_file(output, "driver.mp4")
+    render_driver(head, file, seconds=seconds, size=size, person=person, overwrite=overwrite)
+    typer.echo(str(file))
 
 
 @app.command("synth-portrait")
 def synth_portrait(
     head: _Head,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="The picture to write.")],
     size: Annotated[int, typer.Option(help="Pixels along each side.")] = 448,
     person: _Person = 82,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Render a procedural person at rest: a photograph to try things with, which shows nobody."""
+    from megaportraits.media.files import output_file
     from megaportraits.synth.demo import render_portrait
 
-    render_portrait(head, output, size=size, person=person, overwrite=overwrite)
-    typer.echo(str(output))
+    file = output_file(output, "portrait.png")
+    render_portrait(head, file, size=size, person=person, overwrite=overwrite)
+    typer.echo(str(file))
 
 
 def main() -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from megaportraits.config import ModelConfig
+from megaportraits.errors import WeightsError
 from megaportraits.models.base import BaseModel
-from megaportraits.models.storage import load_base, save_base
+from megaportraits.models.storage import find_base, load_base, save_base
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions are POSIX")
@@ -26,3 +27,38 @@ def test_weights_are_as_readable_as_any_new_file(tiny_config: ModelConfig, tmp_p
     assert modes == [0o644, 0o644]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base.safetensors", "plain"]  # nothing is left behind
     assert load_base(tmp_path / "base.safetensors").config == tiny_config
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("note.txt", "note.txt: expected a .safetensors file, got a .txt file"),
+        ("README", "README: expected a .safetensors file, got a file without that ending"),
+        ("RUN", "RUN: expected a .safetensors file, got a folder"),
+        ("base.ckpt", "weights file base.ckpt does not exist"),
+        ("runs/mine", "weights file runs/mine does not exist"),
+        ("runs/base.safetensors", "weights file runs/base.safetensors does not exist"),
+        ("https://host/base.safetensors", "https://host/base.safetensors: addresses are not read"),
+        ("nan", "no weights named 'nan' come with this package"),
+    ],
+)
+def test_what_weights_cannot_be_is_told_by_what_it_is(
+    name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("note.txt", "README", "RUN/base.safetensors"):
+        Path(file).parent.mkdir(exist_ok=True)
+        Path(file).write_text("hello")
+    with pytest.raises(WeightsError) as caught:
+        find_base(name)
+    assert caught.value.message == said
+    assert (caught.value.fix == "Pass RUN/base.safetensors.") == (name == "RUN")
+
+
+def test_a_folder_of_the_same_name_does_not_hide_shipped_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = find_base("nano")
+    monkeypatch.chdir(tmp_path)
+    Path("nano").mkdir()
+    assert find_base("nano") == shipped

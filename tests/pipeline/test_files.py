@@ -111,7 +111,7 @@ def test_side_by_side_is_three_squares(avatar: Avatar, photo: Path, clip: Path, 
 def test_a_still_driver_gives_a_still(avatar: Avatar, photo: Path, tmp_path: Path) -> None:
     report = animate_file(avatar, photo, photo, tmp_path / "a.png", CROP)
     assert read_image(tmp_path / "a.png").shape == (SIZE, SIZE, 3)
-    assert report.frames == 1
+    assert report.frames == 1 and len(report.lines()) == 1
 
 
 def test_transparent_video_is_written(avatar: Avatar, photo: Path, clip: Path, tmp_path: Path) -> None:
@@ -120,9 +120,12 @@ def test_transparent_video_is_written(avatar: Avatar, photo: Path, clip: Path, t
     assert report.frames == len(list(VideoReader(tmp_path / "a.webm"))) == 3
 
 
-def test_source_video_gives_its_first_good_frame(avatar: Avatar, photo: Path, clip: Path, tmp_path: Path) -> None:
+def test_source_video_gives_its_first_good_frame_and_the_report_asks_whether_the_driver_was_meant(
+    avatar: Avatar, photo: Path, clip: Path, tmp_path: Path
+) -> None:
     report = animate_file(avatar, clip, photo, tmp_path / "a.png", CROP)
     assert report.frames == 1
+    assert report.lines()[-1].endswith(f"were they swapped? Then: megaportraits animate {photo} {clip}")
 
 
 def test_no_face_leaves_no_file(avatar: Avatar, photo: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,7 +14,7 @@ def average(
     parts: Annotated[
         list[str], typer.Argument(metavar="WEIGHTS=SHARE", help="Shipped names or .safetensors files, and shares.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The base model to write, a .safetensors file.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="The base model to write, a .safetensors file.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Write the mean of base models' weights that were trained from the same start."""
@@ -23,9 +22,9 @@ def average(
     from megaportraits.training.averaging import average as work
 
     split = [_part(text) for text in parts]
-    check_weights_output(output, overwrite=overwrite, weights=[name for name, _ in split])
-    work(split, output)
-    typer.echo(str(output))
+    file = check_weights_output(output, overwrite=overwrite, weights=[name for name, _ in split])
+    work(split, file)
+    typer.echo(str(file))
 
 
 def _part(text: str) -> tuple[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +11,7 @@ from megaportraits.commands.progress import frame_progress
 
 def calibrate(
     data: Annotated[str, typer.Option(help="Folder of shards as the model was trained on (or with train/), or a mix.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The base model to write, a .safetensors file.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="The base model to write, a .safetensors file.")],
     weights: Annotated[str, typer.Option(help="A base model: a shipped name, or a .safetensors file.")] = "nano",
     frames: Annotated[int, typer.Option(min=1, help="Frames to look at.")] = 3000,
     trust: Annotated[
@@ -33,11 +32,11 @@ def calibrate(
     from megaportraits.training.calibration import calibrate as work
     from megaportraits.training.command import training_part
 
-    check_weights_output(output, overwrite=overwrite, weights=[weights])
+    file = check_weights_output(output, overwrite=overwrite, weights=[weights])
     more = APPENDED_SCORES if append else ()
     with frame_progress("Calibrating") as advance:
-        explained = work(weights, training_part(data), output, frames=frames, trust=trust, more=more, progress=advance)
+        explained = work(weights, training_part(data), file, frames=frames, trust=trust, more=more, progress=advance)
     typer.echo("Share of each score's variance that z knows on these frames:")
     for name, share in explained.items():
         typer.echo(f"  {name:18} {share:.2f}")
-    typer.echo(str(output))
+    typer.echo(str(file))

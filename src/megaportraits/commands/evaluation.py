@@ -39,7 +39,7 @@ ReplaceReport = Annotated[
 
 
 def pairs(
-    output: Annotated[Path, typer.Option("--output", "-o", help="The manifest to write, a .csv file.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="The manifest to write, a .csv file.")],
     clips: Clips = None,
     stills: Stills = None,
     protocol: Protocols = None,
@@ -59,13 +59,14 @@ def pairs(
     from megaportraits.faces import FaceAnalyzer
     from megaportraits.faces.matting import Matting
     from megaportraits.media import check_output, check_outputs
+    from megaportraits.media.files import output_file
 
-    check_output(output, overwrite=overwrite)
+    file = check_output(output_file(output, "pairs.csv"), overwrite=overwrite)
     found = _make_pairs(None, clips, stills, protocol, frames, limit)
     if export is not None:
         check_outputs(export, (name for pair in found for name in exported_names(pair)), overwrite=overwrite)
-    write_manifest(output, found, overwrite=overwrite)
-    typer.echo(f"{output}: {len(found)} pairs")
+    write_manifest(file, found, overwrite=overwrite)
+    typer.echo(f"{file}: {len(found)} pairs")
     if export is not None:
         analyzer, matting = FaceAnalyzer(), Matting()
         for pair in found:

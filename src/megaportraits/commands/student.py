@@ -14,7 +14,7 @@ Drivers = Annotated[
     typer.Option(help="Folder of driving videos, or of shards of `synth` or `prepare`; may be given several times."),
 ]
 Teacher = Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="The student to write, a .safetensors file.")]
+Output = Annotated[str, typer.Option("--output", "-o", help="The student to write, a .safetensors file.")]
 Run = Annotated[
     Path | None, typer.Option(help="Folder for lessons, checkpoints and statistics; default: beside --output.")
 ]
@@ -54,15 +54,17 @@ def distill(
     """Teach a small, fast network the avatars of some photographs; Ctrl-C leaves, --resume goes on exactly."""
     from megaportraits.commands import distill as work
     from megaportraits.config import TrainStudentConfig
+    from megaportraits.media.files import output_file
     from megaportraits.models.storage import find_student
     from megaportraits.training.command import settle
 
-    start, run = None if init is None else find_student(init), run or _beside(output)
+    file = output_file(output, "student.safetensors")
+    start, run = None if init is None else find_student(init), run or _beside(file)
     job = work.Distillation(
-        drivers, teacher, output, run, frames, per_driver, every, resume, enhancer, device, start, overwrite
+        drivers, teacher, file, run, frames, per_driver, every, resume, enhancer, device, start, overwrite
     )
     settings = settle(TrainStudentConfig, None, config, overrides or [], job.run, resume=job.trains)
-    _tell(work.distill(job, avatars, settings), job.run, output)
+    _tell(work.distill(job, avatars, settings), job.run, file)
 
 
 @student_app.command("add")
@@ -86,15 +88,17 @@ def student_add(
     """Add an avatar to a finished student; the others stay the same, bit for bit."""
     from megaportraits.commands import distill as work
     from megaportraits.config import TrainStudentConfig
+    from megaportraits.media.files import output_file
     from megaportraits.models.storage import find_student
     from megaportraits.training.command import settle
 
-    run = run or _beside(output)
+    file = output_file(output, "student.safetensors")
+    run = run or _beside(file)
     job = work.Distillation(
-        drivers, teacher, output, run, frames, 0, every, resume, enhancer, device, overwrite=overwrite
+        drivers, teacher, file, run, frames, 0, every, resume, enhancer, device, overwrite=overwrite
     )
     settings = settle(TrainStudentConfig, None, config, overrides or [], job.run, resume=job.trains)
-    _tell(work.add(job, find_student(student), photo, name or photo.stem, settings), job.run, output)
+    _tell(work.add(job, find_student(student), photo, name or photo.stem, settings), job.run, file)
 
 
 @student_app.command("report")
@@ -143,12 +147,12 @@ def student_info(student: Annotated[str, typer.Argument(help="A student: nano, o
         typer.echo(f"{index:4d}  {name}")
 
 
-def _beside(output: Path) -> Path:
-    return output.with_name(f"{output.stem}-run")
+def _beside(file: Path) -> Path:
+    return file.with_name(f"{file.stem}-run")
 
 
-def _tell(student: object, run: Path, output: Path) -> None:
+def _tell(student: object, run: Path, file: Path) -> None:
     if student is None:
         typer.echo(f"Stopped; the same line with --resume goes on. What is learned so far: {run}")
         raise typer.Exit(130)
-    typer.echo(str(output))
+    typer.echo(str(file))

@@ -25,8 +25,8 @@ from megaportraits.live.tuning import Candidate, Trial, question, remember, reme
 from megaportraits.models.storage import find_base
 from megaportraits.ops.precision import fast_in_bfloat16
 from megaportraits.pipeline import Avatar, Portrait
-from megaportraits.pipeline.avatar import find_device
 from megaportraits.pipeline.demo import demo_driver
+from megaportraits.pipeline.devices import find_device
 from megaportraits.pipeline.driver import FrameSource, HeadFollower
 from megaportraits.pipeline.options import MotionOptions
 from megaportraits.runtimes import available_runtimes, read_info

@@ -39,7 +39,7 @@ def live(
     loop: Annotated[bool, typer.Option("--loop", help="Start a video again when it ends.")] = False,
     mirror: Annotated[bool, typer.Option("--mirror/--no-mirror", help="Flip the camera, as mirrors do.")] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Record to this video, with the sound of --input.")
+        str | None, typer.Option("--output", "-o", help="Record to this video, with the sound of --input.")
     ] = None,
     virtual_camera: Annotated[
         bool, typer.Option("--virtual-camera", help="Be a camera for other programs (needs pyvirtualcam).")
@@ -68,6 +68,7 @@ def live(
     from megaportraits.live.choice import Wish, choose_engine
     from megaportraits.live.loop import LiveOptions, run_live
     from megaportraits.media import check_input, check_output
+    from megaportraits.media.files import output_file
     from megaportraits.models.storage import find_student
     from megaportraits.pipeline.driver import HeadFollower
 
@@ -83,16 +84,17 @@ def live(
     file = None if student is None else find_student(student)
     background = KEY_GREEN if color is None else parse_color(color)
     video = None if camera.isdecimal() else Path(camera)
-    if output is not None:
+    recording = None if output is None else output_file(output, "live.mp4")
+    if recording is not None:
         inputs = tuple(path for path in (video, source, file, Path(weights)) if path is not None)
-        check_output(output, overwrite=overwrite, inputs=inputs)
+        check_output(recording, overwrite=overwrite, inputs=inputs)
     if source is not None:
         check_input(source)  # before a camera's light goes on
     options = MotionOptions(motion=motion, scale_from=scale_from)
     wish = Wish(runtime, precision, threads, retune, device, options)
     with ExitStack() as stack:
         frames = open_camera(camera, loop=loop, mirror=mirror)
-        screens = _open_screens(stack, output, virtual_camera, window, fps, video, overwrite)
+        screens = _open_screens(stack, recording, virtual_camera, window, fps, video, overwrite)
         chosen = choose_engine(file, avatar, source, weights, wish, face=face, say=typer.echo)
         if chosen.portrait is None:
             compose = flat(background, size)
@@ -109,8 +111,8 @@ def live(
             LiveOptions(seconds, lambda now: status(now.line()), _neutral(chosen, follower)),
         )
     typer.echo(f"{stats.shown} pictures shown: {stats.line()}")
-    if output is not None:
-        typer.echo(str(output))
+    if recording is not None:
+        typer.echo(str(recording))
 
 
 def _refuse(with_: str, options: dict[str, object]) -> None:

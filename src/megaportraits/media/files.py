@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import signal
 import tempfile
 import threading
@@ -13,14 +14,28 @@ from pathlib import Path
 
 from megaportraits.errors import MediaError
 
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
+"""A scheme of two letters or more, so that drives of Windows are none. `Path` makes one slash of two."""
+
+
+def as_address(name: str | Path) -> str | None:
+    """The address that a name is, as `https://host/file`; None for names of files."""
+    found = _ADDRESS.fullmatch(str(name))
+    if found is None:
+        return None
+    return f"{found[1]}:{'///' if found[1] == 'file' else '//'}{found[2]}"
+
 
 def check_input(path: str | Path) -> Path:
     """A path that can be read as a file.
 
     Raises:
-        MediaError: nothing is there, a folder is there, the file is empty or may not be read.
+        MediaError: nothing is there, a folder is there, the file is empty or may not be read; the name is an address
+            or "-".
     """
     path = Path(path)
+    if not path.exists():
+        _refuse_streams(path, reading=True)
     if path.is_dir():
         raise MediaError(f"{path}: expected a file, got a folder", fix="Name one image or video inside it.")
     if not path.exists():
@@ -43,9 +58,11 @@ def check_output(path: str | Path, *, overwrite: bool, inputs: tuple[str | Path,
         inputs: files that are read in the same run; they are never replaced, whatever `overwrite` says.
 
     Raises:
-        MediaError: the path is a folder, is one of the inputs, or exists and `overwrite` is false.
+        MediaError: the path is a folder, is one of the inputs, or exists and `overwrite` is false; the name is an
+            address or "-".
     """
     path = Path(path)
+    _refuse_streams(path, reading=False)
     if path.is_dir():
         raise MediaError(f"{path}: expected a file name, got a folder", fix="Add a file name, as in out/result.mp4.")
     for source in map(Path, inputs):
@@ -63,9 +80,29 @@ def check_outputs(folder: str | Path, names: Iterable[str], *, overwrite: bool) 
         MediaError: `folder` is a file, or see `check_output`.
     """
     folder = Path(folder)
+    _refuse_streams(folder, reading=False)
     if folder.exists() and not folder.is_dir():
         raise MediaError(f"{folder}: expected a folder, got a file", fix="Choose another --out.")
     return [check_output(folder / name, overwrite=overwrite) for name in names]
+
+
+def output_file(output: str | Path, name: str) -> Path:
+    """`output`, or the file `name` in it where it is a folder: one that exists, or a text that ends with a slash."""
+    separators = ("/", os.sep)
+    return Path(output) / name if str(output).endswith(separators) or Path(output).is_dir() else Path(output)
+
+
+def _refuse_streams(path: Path, *, reading: bool) -> None:
+    """Say so where a name means no file: "-" is standard input or output to many programs."""
+    if str(path) == "-":
+        if reading:
+            raise MediaError("-: standard input is not read", fix="Save it as a file, and name the file.")
+        raise MediaError("-: nothing is written to standard output", fix="Name a file.")
+    address = as_address(path)
+    if address is not None:
+        if reading:
+            raise MediaError(f"{address}: addresses are not read", fix="Download it, and name the file.")
+        raise MediaError(f"{address}: nothing is written to addresses", fix="Name a file of this machine.")
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from megaportraits.config import (
     parse_config,
 )
 from megaportraits.errors import WeightsError
-from megaportraits.media.files import commit_stage
+from megaportraits.media.files import as_address, commit_stage
 from megaportraits.models.base import BaseModel
 from megaportraits.models.enhancer import Enhancer
 from megaportraits.models.gaze import GazeNet
@@ -201,20 +201,32 @@ def _find(name_or_path: str | Path, kind: str, *, otherwise: str = "") -> Path:
         return Path(str(resources.files("megaportraits") / "assets" / name / f"{kind}.safetensors"))
 
     path = Path(name_or_path)
+    if path.suffix == ".safetensors" and path.is_file():
+        return path
+    shipped = shipped_as(str(name_or_path))
+    if path.suffix != ".safetensors" and shipped.is_file():
+        return shipped
     made_by = "distill" if kind == "student" else f"train {kind.replace('_', '-')}"
     how = f"Train one with `megaportraits {made_by}` and pass its .safetensors file"
     how += f"{', or use nano' if shipped_as('nano').is_file() else ''}{otherwise}."
-    if path.suffix == ".safetensors":
-        if path.is_file():
-            return path
+    if (address := as_address(path)) is not None:
+        raise WeightsError(f"{address}: addresses are not read", fix="Download the file, and name it.")
+    if path.is_dir():
+        inside = path / f"{kind}.safetensors"
+        fix = f"Pass {inside}." if inside.is_file() else how
+        raise WeightsError(f"{path}: expected a .safetensors file, got a folder", fix=fix)
+    if path.exists():
+        raise WeightsError(f"{path}: expected a .safetensors file, got {_other_file(path)}", fix=how)
+    if path.suffix or path.name != str(name_or_path):
         raise WeightsError(f"weights file {path} does not exist", fix=how)
-    shipped = shipped_as(str(name_or_path))
-    if not shipped.is_file():
-        what = "weights" if kind == "base" else kind
-        raise WeightsError(
-            f"no {what} named {str(name_or_path)!r} come{'' if kind == 'base' else 's'} with this package", fix=how
-        )
-    return shipped
+    what = "weights" if kind == "base" else kind
+    raise WeightsError(
+        f"no {what} named {str(name_or_path)!r} come{'' if kind == 'base' else 's'} with this package", fix=how
+    )
+
+
+def _other_file(path: Path) -> str:
+    return f"a {path.suffix} file" if path.suffix else "a file without that ending"
 
 
 def _save(path: Path, kind: str, model: nn.Module, config: Config, notes: dict[str, str] | None) -> None:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from megaportraits.errors import ConfigError, ShapeError
+from megaportraits.errors import ShapeError
 from megaportraits.faces.crop import Crop, extract
 from megaportraits.faces.detector import Blendshapes, FaceAnalyzer
 from megaportraits.faces.inpainting import background_plate
@@ -34,6 +34,7 @@ from megaportraits.ops.geometry import HeadPose
 from megaportraits.ops.warping import Pose
 from megaportraits.pipeline.compose import Rendering
 from megaportraits.pipeline.cut_out import cut_out
+from megaportraits.pipeline.devices import find_device
 from megaportraits.pipeline.driver import Driver, FrameSource, HeadFollower, HeadView, find_neutral
 from megaportraits.pipeline.enhance import enhance
 from megaportraits.pipeline.motion import edit_motion
@@ -376,20 +377,3 @@ class Avatar:
         return torch.nn.functional.interpolate(
             tensor, (self.size, self.size), mode="bicubic", antialias=True, align_corners=False
         ).clamp(0, 1)
-
-
-def find_device(name: str) -> torch.device:
-    """A torch device by its name; "auto": CUDA where there is one, else the CPU.
-
-    Raises:
-        ConfigError: there is no such device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        chosen = torch.device(name)
-        torch.zeros(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"device: {name!r} cannot be used ({reason})", fix="Use cpu or cuda.") from error
-    return chosen

@@ -16,7 +16,7 @@ from megaportraits.pipeline.avatar import AnimatedFrame, Avatar
 from megaportraits.pipeline.compose import side_by_side
 from megaportraits.pipeline.driver import FrameSource
 from megaportraits.pipeline.options import AnimateOptions
-from megaportraits.pipeline.plan import plan_output
+from megaportraits.pipeline.plan import plan_output, swap_question
 from megaportraits.pipeline.portrait import Portrait
 
 Progress = Callable[[int, int | None], None]
@@ -96,7 +96,7 @@ def animate_file(
     output = plan_output(
         Path(source),
         Path(driver),
-        None if output is None else Path(output),
+        output,
         options,
         side_by_side=beside,
         overwrite=overwrite,
@@ -116,6 +116,8 @@ def animate_file(
     else:
         job.write_videos(animated, output, beside, overwrite=overwrite)
     damage = frames.reader.damage if frames.reader else None
+    filmed = is_video(source, limits)
+    question = swap_question(source, driver, filmed=filmed, moving=not frames.still)
     return AnimateReport(
         output,
         job.frames,
@@ -124,11 +126,12 @@ def animate_file(
         options.face,
         job.interrupted,
         damage,
-        tuple(
-            _turns("photograph", portrait.head.turns)
-            + _turns("driver", frames.turns)
-            + _tones("source", VideoReader(source, limits=limits) if is_video(source, limits) else None)
-            + _tones("driver", frames.reader)
+        (
+            *_turns("photograph", portrait.head.turns),
+            *_turns("driver", frames.turns),
+            *_tones("source", VideoReader(source, limits=limits) if filmed else None),
+            *_tones("driver", frames.reader),
+            *([question] if question else []),
         ),
     )
 
