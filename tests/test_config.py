@@ -63,24 +63,6 @@ def test_no_ablation_is_forgotten() -> None:
     assert {n for n in config_names() if n.startswith("ablation")} == set(ABLATIONS)
 
 
-@pytest.mark.parametrize(
-    ("name", "steps", "batch", "pixels"), [("base-256", 200_000, 24, 256), ("base-512", 300_000, 16, 512)]
-)
-def test_the_recipes_are_the_papers(name: str, steps: int, batch: int, pixels: int) -> None:
-    config = load_config(TrainBaseConfig, name)
-    optim, loss = config.optim, config.loss
-    assert (optim.steps, optim.batch_size, config.model.image_size) == (steps, batch, pixels)
-    assert (optim.betas, optim.eps, optim.weight_decay) == ((0.5, 0.999), 1e-8, 1e-2)
-    assert (optim.learning_rate, optim.final_learning_rate, optim.schedule) == (2e-4, 1e-6, "cosine")
-    assert optim.spectral_norm and config.data.flip and config.data.driver_augmentation
-    weights = (loss.perceptual, loss.face, loss.gaze, loss.adversarial, loss.feature_matching, loss.contrastive)
-    assert weights == (20, 4, 5, 1, 40, 2) and loss.perceptual_network == "vgg19"
-    assert (loss.contrastive_scale, loss.contrastive_margin, loss.contrastive_every) == (5, 0.2, 1)
-    ours = (loss.reconstruction, loss.matte, loss.pose, loss.expression, loss.warp, float(config.model.predict_matte))
-    assert not any(ours)
-    assert config.data.random_background  # as drivers are when animating
-
-
 def test_a_file_extends_a_file_beside_it_and_sections_merge(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("extends: nano\noptim: {steps: 7}\n")
     (tmp_path / "b.yaml").write_text("extends: a.yaml\noptim: {batch_size: 3}\n")

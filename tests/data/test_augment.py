@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 
 from megaportraits.data.augment import FEATURES_CM, color_jitter, flip, mirrored_names, random_warp, warp_field
+from megaportraits.data.thin_plate import CELLS, _spline, thin_plate_field, thin_plate_warp
 from megaportraits.faces.landmarks import BLENDSHAPE_NAMES
 from megaportraits.faces.outlines import FEATURES
 from megaportraits.ops.geometry import euler_to_matrix, matrix_to_euler
@@ -153,9 +157,55 @@ def test_without_a_pose_the_warp_still_opens_nothing_that_is_shut() -> None:
     torch.testing.assert_close(shut[:, ::2], shut[:, 1::2])
 
 
-def test_a_warp_of_no_strength_is_a_no_op() -> None:
+@pytest.mark.parametrize("warp", [random_warp, thin_plate_warp])
+def test_a_warp_of_no_strength_is_a_no_op(warp: Callable[..., torch.Tensor]) -> None:
     image = torch.rand(2, 3, 32, 32)
-    torch.testing.assert_close(random_warp(image, strength=0, generator=torch.Generator(), pose=poses(2)), image)
+    torch.testing.assert_close(warp(image, strength=0, generator=torch.Generator(), pose=poses(2)), image)
+
+
+def spline_field(pose: Pose, *, holds: bool) -> torch.Tensor:
+    return thin_plate_field(
+        (128, 128),
+        strength=0.05,
+        generator=torch.Generator().manual_seed(1),
+        cells=CELLS,
+        pose=pose if holds else None,
+        batch=len(pose.scale),
+    )
+
+
+def test_thin_plate_splines_degrade_the_face_and_keep_lids_lips_and_gaze() -> None:
+    """B.1: "severely degrades the shape of the facial features, yet keeps the expression intact"."""
+    pose = poses(32)
+    face = torch.tensor([(3.1, 3.5, 9.0), (-3.1, 3.5, 9.0), (0.0, -3.6, 10.5), (0.0, -7.6, 10.4)])
+    eye = torch.tensor([(1.7, 3.5, 9.0), (4.5, 3.5, 9.0), (3.4, 3.5, 9.0)])  # corners, and an iris off the middle
+    changed: dict[str, list[float]] = {"gaps": [], "gaze": [], "shape": []}
+    for holds in (True, False):
+        field = spline_field(pose, holds=holds)
+        before = project(lids_and_lips(1.0), pose)
+        gaps = [(p[:, ::2] - p[:, 1::2]).norm(dim=-1) for p in (before, moved(before, field))]
+        changed["gaps"].append(float((gaps[1] / gaps[0] - 1).abs().mean()))
+        before = project(eye, pose)
+        looks = [
+            (p[:, 2] - p[:, 0]).norm(dim=-1) / (p[:, 1] - p[:, 0]).norm(dim=-1) for p in (before, moved(before, field))
+        ]
+        changed["gaze"].append(float((looks[1] - looks[0]).abs().mean()))
+        before = project(face, pose)
+        lengths = [(p[:, :, None] - p[:, None]).norm(dim=-1)[:, 0, 1:] for p in (before, moved(before, field))]
+        changed["shape"].append(float((lengths[1] / lengths[0] - 1).abs().mean()))
+    assert changed["shape"][0] > 0.04  # eye to eye, to mouth, to chin
+    assert changed["gaps"][0] < 0.02 < 0.06 < changed["gaps"][1]
+    assert changed["gaze"][0] < 0.015
+
+
+def test_a_spline_passes_through_its_control_points_and_reproduces_planes() -> None:
+    generator = torch.Generator().manual_seed(0)
+    points, values = torch.rand(2, 12, 2, generator=generator), torch.rand(2, 12, 3, generator=generator)
+    torch.testing.assert_close(_spline(points, values, points), values, atol=2e-4, rtol=0)
+    slope = torch.tensor([[1.0, -2.0], [0.5, 3.0]])
+    elsewhere = torch.rand(5, 2, generator=generator) * 4 - 2
+    got = _spline(points[:1], points[:1] @ slope + 0.3, elsewhere)
+    torch.testing.assert_close(got[0], elsewhere @ slope + 0.3, atol=2e-4, rtol=0)
 
 
 def test_the_features_held_are_the_eyes_and_the_mouth() -> None:

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
-from megaportraits.config import ModelConfig, TrainBaseConfig, load_config
+from megaportraits.config import ModelConfig, TrainBaseConfig, TrainEnhancerConfig, load_config
 from megaportraits.errors import ShapeError
 from megaportraits.models.base import BaseModel
+from megaportraits.models.enhancer import Enhancer
 from megaportraits.models.head_pose import HeadPoseNet
 from megaportraits.models.motion import Motion
 from megaportraits.models.source_skip import Origins
+from megaportraits.models.storage import load_base
 from megaportraits.nn.adaptive import AdaptiveGroupNorm
-from megaportraits.nn.blocks import BlockStyle, standardize_weight
+from megaportraits.nn.blocks import BlockStyle, StandardizedConv2d, StandardizedConv3d, standardize_weight
 
 # Millions of parameters of `paper-512`: what the paper's figures imply (`docs/model.md` explains each deviation).
 PAPER_TABLE = {
@@ -174,6 +177,37 @@ def test_standardised_weights_have_no_mean_and_fan_in_variance() -> None:
     weight = standardize_weight(torch.randn(7, 5, 3, 3) * 4 + 2)
     torch.testing.assert_close(weight.mean((1, 2, 3)), torch.zeros(7), atol=1e-6, rtol=0)
     torch.testing.assert_close(weight.flatten(1).var(1, correction=0) * 45, torch.ones(7), atol=1e-3, rtol=0)
+
+
+def test_the_papers_text_standardises_every_convolution_but_those_of_an_image_and_of_an_output() -> None:
+    with torch.device("meta"):
+        model = BaseModel(load_config(TrainBaseConfig, "base-512").model)
+        enhancer = Enhancer(load_config(TrainEnhancerConfig, "paper-hr").model)
+    for network, ends in (
+        (
+            model,
+            {
+                "appearance.volume.stem",
+                "appearance.descriptor.trunk.stem",
+                "motion.head_pose.trunk.stem",
+                "motion.expression.stem",
+                "warp_source.output.conv",
+                "warp_driver.output.conv",
+                "generator_3d.output.conv",
+                "generator_2d.output.conv",
+            },
+        ),
+        (enhancer, {"stem", "output.conv"}),
+    ):
+        convs = {n: m for n, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Conv3d)}
+        assert {n for n, m in convs.items() if not isinstance(m, StandardizedConv2d | StandardizedConv3d)} == ends
+
+
+def test_nano_keeps_the_standardisation_it_was_trained_with() -> None:
+    model = load_base("nano")
+    assert model.config.weight_standardization == load_config(TrainBaseConfig, "nano").model.weight_standardization
+    assert isinstance(model.generator_3d.down[0].conv1, StandardizedConv3d)
+    assert not isinstance(model.projection.conv, StandardizedConv2d)
 
 
 def test_weight_standardization_on_first_convs_only() -> None:

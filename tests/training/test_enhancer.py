@@ -13,7 +13,6 @@ import torch
 from megaportraits.config import (
     ConfigError,
     ModelConfig,
-    TrainBaseConfig,
     TrainEnhancerConfig,
     load_config,
     parse_config,
@@ -139,17 +138,6 @@ def test_the_discriminator_sees_detached_images_of_both_parts(clips: Path, tiny_
     run(stage, batch, "discriminator")["discriminator"].backward()
     assert stage.model.stem.weight.grad is None
     assert all(p.grad is not None for p in stage.discriminator.parameters())
-
-
-def test_the_weights_are_the_papers_by_default() -> None:
-    loss = load_config(TrainEnhancerConfig, "paper-hr").loss
-    supervised = (loss.reconstruction, loss.adversarial, loss.feature_matching)
-    assert supervised == (100, 1, 100) and (loss.cross_adversarial, loss.cycle, loss.cycle_factor) == (1, 10, 4)
-    optim = load_config(TrainEnhancerConfig, "paper-hr").optim
-    assert (optim.betas, optim.eps, optim.weight_decay, optim.spectral_norm) == ((0.5, 0.999), 1e-8, 1e-2, True)
-    assert optim == load_config(TrainBaseConfig, "paper-512").optim.model_copy(
-        update={"steps": optim.steps, "batch_size": optim.batch_size}
-    )
 
 
 def test_without_the_cycle_part_nothing_is_driven_by_strangers(clips: Path, tiny_config: ModelConfig) -> None:

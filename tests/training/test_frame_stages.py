@@ -20,15 +20,17 @@ from megaportraits.config import (
     load_config,
 )
 from megaportraits.data.clips import ShardWriter
+from megaportraits.data.frames import FrameDataset
 from megaportraits.data.records import ClipRecord, Frame, FrameLabels
-from megaportraits.errors import WeightsError
+from megaportraits.errors import DataError, WeightsError
+from megaportraits.faces.outlines import FEATURES
 from megaportraits.models.base import BaseModel
-from megaportraits.models.gaze import EYES_CM
+from megaportraits.models.gaze import EYES_CM, LANDMARK_COUNT
 from megaportraits.models.storage import load_gaze, load_head_pose
 from megaportraits.ops.geometry import HeadPose, euler_to_matrix
 from megaportraits.ops.warping import project
 from megaportraits.training.frames import augment_frames
-from megaportraits.training.gaze import angle_between
+from megaportraits.training.gaze import GazeStage, angle_between
 from megaportraits.training.schedule import learning_rate
 
 SMALL = [
@@ -73,7 +75,7 @@ def test_train_gaze_distils_a_label_file(nested: Path, tmp_path: Path) -> None:
 
 
 def test_train_head_pose_fits_into_a_base_model(nested: Path, tmp_path: Path, tiny_config: ModelConfig) -> None:
-    model = ["model.width=4", "model.size=32", "model.groups=2"]
+    model = ["model.width=4", "model.size=32", "model.groups=2", "model.weight_standardization=paper"]
     lines = run("head-pose", nested, tmp_path / "run", [*SMALL, *model, "optim.steps=4"])
     assert {"degrees", "translation", "scale"} == set(next(x["validation"] for x in lines if "validation" in x))
     base = BaseModel(tiny_config)
@@ -94,12 +96,46 @@ def test_the_shipped_head_pose_configs_fit_the_shipped_models(model: str) -> Non
     assert load_config(TrainHeadPoseConfig, name).model == wanted
 
 
-def test_the_gaze_recipe_is_the_papers() -> None:
-    config = load_config(TrainGazeConfig, "gaze")
-    optim = config.optim
-    assert (config.epochs, optim.batch_size, optim.learning_rate, optim.pct_start) == (60, 64, 0.8e-3, 0.1)
-    assert (optim.betas, optim.eps, optim.weight_decay, optim.schedule) == ((0.9, 0.999), 1e-8, 0, "one-cycle")
-    assert (config.w_mae, config.w_mse, config.model.eyes, config.model.keypoints) == (15, 10, 256, 64)
+def write_landmarked(folder: Path) -> None:
+    """A clip of four frames of which two have landmarks, and one without any."""
+    rng = np.random.default_rng(0)
+    with ShardWriter(folder, 0) as shard:
+        for key, known in (("with", 2), ("without", 0)):
+            points = [rng.uniform(-0.5, 0.5, (478, 2)).astype(np.float32) for _ in range(known)]
+            labels = tuple(
+                FrameLabels(np.eye(3), np.zeros(2), 1.0, gaze=np.zeros(2, np.float32), landmarks=mark)
+                for mark in [*points, *[None] * (4 - known)]
+            )
+            pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            frames = [Frame(pixels, np.full((32, 32), 255, np.uint8), label) for label in labels]
+            shard.write(ClipRecord(key, "real", key, None, 32, 25.0, (), labels), frames)
+
+
+def test_the_papers_gaze_network_sees_the_stored_landmarks(tmp_path: Path) -> None:
+    """B.5: "features from 2D keypoints"; twelve points of a neutral head say nothing but how it is turned."""
+    assert len(FEATURES) == LANDMARK_COUNT
+    assert load_config(TrainGazeConfig, "gaze").model.keypoint_input == "landmarks"
+    data = tmp_path / "data"
+    write_landmarked(data)
+    dataset = FrameDataset(data, length=0, size=32, landmarks=True)
+    assert len(dataset) == 2
+    items = [dataset[k] for k in range(4)]
+    batch = {key: torch.stack([item[key] for item in items]) for key in items[0]}
+    torch.manual_seed(0)
+    config = load_config(TrainGazeConfig, "gaze-nano", [*SMALL_GAZE, "model.keypoint_input=landmarks"])
+    stage = GazeStage(config)
+    assert stage.model.keypoints[0].in_features == 2 * 143
+    losses = stage("network", batch, 1, torch.Generator().manual_seed(0))
+    moved = {**batch, "landmarks": batch["landmarks"] * torch.tensor([1.0, 1.4])}
+    assert float(losses["gaze"]) != float(stage("network", moved, 1, torch.Generator().manual_seed(0))["gaze"])
+    run("gaze", data, tmp_path / "run", [*SMALL_GAZE, "model.keypoint_input=landmarks", "optim.steps=1"])
+    assert load_gaze(tmp_path / "run/gaze.safetensors").config.keypoint_input == "landmarks"
+
+
+def test_clips_without_landmarks_are_refused_where_the_network_sees_them(clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has landmarks") as error:
+        FrameDataset(clips, length=0, size=32, landmarks=True)
+    assert "keypoint_input=pose" in error.value.fix
 
 
 def test_one_changed_value_does_not_lose_the_recipes_others() -> None:
@@ -157,7 +193,6 @@ def test_angles_between_gazes_are_exact() -> None:
 
 
 def test_errors_on_real_clips_are_told_apart(tmp_path: Path) -> None:
-    from megaportraits.data.frames import FrameDataset
     from megaportraits.training.head_pose import HeadPoseStage
 
     labels = FrameLabels(euler_to_matrix(30, 0, 0), np.zeros(2), 1.0)

@@ -15,6 +15,7 @@ from megaportraits.errors import TrainingError
 from megaportraits.models.base import BaseModel, Output
 from megaportraits.models.motion import Motion
 from megaportraits.models.storage import save_base, save_head_pose
+from megaportraits.training import views
 from megaportraits.training.base import BaseStage, train_base
 from megaportraits.training.enhancer import EnhancerStage
 from megaportraits.training.head_pose import make_head_pose
@@ -60,6 +61,23 @@ def test_a_trained_head_pose_network_is_all_that_such_a_run_needs(clips: Path, t
     save_head_pose(path, network, wanted)
     assert train_base(config, tmp_path / "run", head_pose=path) == 1
     assert train_base(config, tmp_path / "run", resume=True) == 1
+
+
+@pytest.mark.parametrize("kind", ["grid", "thin-plate"])
+def test_drivers_are_warped_as_the_config_says(clips: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    called: list[str] = []
+    for name in ("random_warp", "thin_plate_warp"):
+        warp = getattr(views, name)
+        monkeypatch.setattr(
+            views, name, lambda *x, _warp=warp, _name=name, **options: called.append(_name) or _warp(*x, **options)
+        )
+    config = tiny_run(clips)
+    config = config.model_copy(update={"data": config.data.model_copy(update={"driver_warp": kind})})
+    dataset = PairDataset(clips, length=2, size=32, expression_names=NAMES)
+    batch = {k: torch.stack([dataset[i][k] for i in range(2)]) for k in dataset[0]}
+    seen = views.make_views(batch, config, torch.Generator().manual_seed(0))
+    assert called == [{"grid": "random_warp", "thin-plate": "thin_plate_warp"}[kind]]
+    assert seen.driver_augmented.shape == (2, 3, 32, 32) and seen.driver_augmented.isfinite().all()
 
 
 def outside_changed(render: Any, matte: torch.Tensor) -> Any:

@@ -18,7 +18,7 @@ class EnhancerConfig(Config):
     image_size: int = 512
     """Side of the base model's image, pixels; the result's is twice that."""
     groups: int = 32
-    weight_standardization: Literal["all", "first", "none"] = "all"
+    weight_standardization: Literal["paper", "all", "first", "none"] = "paper"
     matte: bool = False
     """Ours: alpha in and out, for base models that predict one."""
     residual: bool = False

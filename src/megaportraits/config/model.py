@@ -110,7 +110,8 @@ class ModelConfig(Config):
     descriptor: int = 512
     descriptor_grid: int = 4
     groups: int = 32
-    weight_standardization: Literal["all", "first", "none"] = "all"
+    weight_standardization: Literal["paper", "all", "first", "none"] = "paper"
+    """Which convolutions are standardised; see `nn.blocks.BlockStyle`."""
     use_descriptor: bool = True
     """Ablation (B.4 a): without e_s."""
     use_source_warp: bool = True
@@ -178,7 +179,7 @@ class HeadPoseConfig(Config):
     width: int = 64
     size: int = 256
     groups: int = 32
-    weight_standardization: Literal["all", "first", "none"] = "all"
+    weight_standardization: Literal["paper", "all", "first", "none"] = "paper"
 
     @classmethod
     def of(cls, model: ModelConfig) -> Self:
@@ -203,6 +204,9 @@ class GazeConfig(Config):
     """Convolutions of every stage; a 2x2 pooling follows each."""
     eyes: int = 256
     keypoints: int = 64
+    keypoint_input: Literal["pose", "landmarks"] = "pose"
+    """What the keypoint branch sees: the clip's landmarks, as in B.5 (`gaze`), or twelve points of the neutral head,
+    which follow from the head pose alone, for clips without landmarks (`gaze-nano`)."""
     hidden: int = 128
     pretrained: bool = True
     """Start the eye encoder from ImageNet's VGG-16; needs the paper's widths."""

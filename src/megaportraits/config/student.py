@@ -18,14 +18,15 @@ class StudentConfig(Config):
     """The student: a ResNet-18 of the driver, a SPADE generator (A.3). The defaults are `student`, the paper's."""
 
     name: str = "student"
-    image_size: int = 512
-    """Side of the output, pixels."""
+    image_size: int = 1024
+    """Side of the output, pixels: that of G_HR, which the student mimics (3.3)."""
     input_size: int = 512
-    """Side at which the encoder sees drivers, whatever their size, pixels."""
+    """Side at which the encoder sees drivers, whatever their size, pixels. The paper does not say it; G_base sees 512,
+    and where G_HR's last doubling lies in the student is not said either: here one feature becomes 2 x 2 pixels."""
     encoder_width: int = 64
     groups: int = 32
     """Groups of the encoder's norms."""
-    weight_standardization: Literal["all", "first", "none"] = "all"
+    weight_standardization: Literal["paper", "all", "first", "none"] = "paper"
     widths: tuple[int, ...] = (192, 192, 192, 192, 192, 96, 48, 24)
     """One SPADE block each."""
     doublings: int = Field(default=5, ge=0)

@@ -30,6 +30,9 @@ class DataConfig(Config):
     """Mirror half of the pairs, source, target and driver together (B.1)."""
     driver_augmentation: bool = True
     """Ablation (B.4 c): without the random warp and the severe colour jitter of the driver (B.1)."""
+    driver_warp: Literal["grid", "thin-plate"] = "grid"
+    """How the driver's face loses its shape (B.1): by a smoothly interpolated grid, whose displacement is constant on
+    eyes and mouth, or by thin-plate splines as in the paper (`data/thin_plate.py`)."""
     predict_background: bool = False
     """Ablation (B.4 d): images keep their background, which the model, told by its own option, has to predict."""
     random_background: bool = False
@@ -108,6 +111,8 @@ class OptimConfig(Config):
     """Share of the steps in which one-cycle rises."""
     spectral_norm: bool = True
     """On the generators (B.1); folded into plain weights when saving."""
+    spectral_norm_standardized: bool = True
+    """With it: also on weight-standardised convolutions, of the standardised weight."""
     learning_rate: float = 2e-4
     final_learning_rate: float = 1e-6
     warmup_steps: int = 0

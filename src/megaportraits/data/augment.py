@@ -94,7 +94,7 @@ def _hold_features(field: Tensor, pose: Pose) -> Tensor:
     A feature at c shows up where p + d(p) = c, so the constant is taken, and laid, about c - d(c).
     """
     batch, _, height, width = field.shape
-    y, x = torch.meshgrid(_centres(height, field), _centres(width, field), indexing="ij")
+    y, x = torch.meshgrid(pixel_centres(height, field), pixel_centres(width, field), indexing="ij")
     points = torch.stack([x, y], -1)[None]  # (1, H, W, 2)
     kept, weights = torch.zeros_like(field), torch.zeros_like(field[:, :1])
     for center, radius in FEATURES_CM:
@@ -111,7 +111,8 @@ def _hold_features(field: Tensor, pose: Pose) -> Tensor:
     return field * (1 - weights / excess) + kept / excess
 
 
-def _centres(n: int, like: Tensor) -> Tensor:
+def pixel_centres(n: int, like: Tensor) -> Tensor:
+    """Crop units of n pixels along an axis."""
     return (torch.arange(n, device=like.device, dtype=torch.float32) + 0.5) * (2 / n) - 1
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from megaportraits.data.clips import ClipIndex
 from megaportraits.data.labels import EyeLabel, read_labels
-from megaportraits.data.pairs import read_or_redraw, resize
+from megaportraits.data.pairs import feature_landmarks, read_or_redraw, resize
 from megaportraits.data.records import FrameLabels
 from megaportraits.errors import DataError
 
@@ -29,10 +29,22 @@ class FrameDataset(Dataset[dict[str, Tensor]]):
         seed: of all draws.
         labels: a teacher's label file; frames it does not name are left out, and the clips' own gaze and blink are
             not used.
+        landmarks: items have `landmarks` (143, 2) of `faces.outlines.FEATURES`, crop units; frames without are left
+            out.
+
+    Raises:
+        DataError: no frame is left.
     """
 
     def __init__(
-        self, folder: Path | str, *, length: int, size: int, seed: int = 0, labels: Path | None = None
+        self,
+        folder: Path | str,
+        *,
+        length: int,
+        size: int,
+        seed: int = 0,
+        labels: Path | None = None,
+        landmarks: bool = False,
     ) -> None:
         self.index, self.size, self.seed = ClipIndex(folder, skip_unreadable=True), size, seed
         counts = [len(self.index.record(clip).frames) for clip in range(len(self.index))]
@@ -42,6 +54,14 @@ class FrameDataset(Dataset[dict[str, Tensor]]):
             self.frames = [(c, f) for c, f in self.frames if (self.index.record(c).key, f) in self.labels]
             if not self.frames:
                 raise DataError(f"{labels} names no frame of the clips in {folder}.", fix="Check the clip keys in it.")
+        self.landmarks = landmarks
+        if landmarks:
+            self.frames = [(c, f) for c, f in self.frames if self.index.record(c).frames[f].landmarks is not None]
+            if not self.frames:
+                raise DataError(
+                    f"no{' labelled' if self.labels else ''} frame of the clips in {folder} has landmarks",
+                    fix="`prepare` stores landmarks; for other clips --set model.keypoint_input=pose.",
+                )
         self.length = length or len(self.frames)
 
     def __len__(self) -> int:
@@ -54,7 +74,8 @@ class FrameDataset(Dataset[dict[str, Tensor]]):
         clip, number = self._draw(rng)
         record, frame = self.index.record(clip), self.index.read_frame(clip, number, coords=False)
         known = self._eyes(record.key, number, frame.labels)
-        return {
+        marks = {"landmarks": torch.from_numpy(feature_landmarks(frame.labels))} if self.landmarks else {}
+        return marks | {
             "image": torch.from_numpy(np.ascontiguousarray(resize(frame.image, self.size).transpose(2, 0, 1))),
             "matte": torch.from_numpy(resize(frame.matte, self.size)[None]),
             "rotation": torch.from_numpy(frame.labels.rotation.astype(np.float32)),
@@ -73,7 +94,7 @@ class FrameDataset(Dataset[dict[str, Tensor]]):
         return [f"{self.index.record(clip).key}[{frame}]" for clip, frame in pairs]
 
     def _draw(self, rng: np.random.Generator) -> tuple[int, int]:
-        if self.labels is not None:
+        if self.labels is not None or self.landmarks:
             return self.frames[int(rng.integers(len(self.frames)))]
         clip = self.index.draw(rng)
         return clip, int(rng.integers(len(self.index.record(clip).frames)))

@@ -23,7 +23,7 @@ class VolumeEncoder(nn.Module):
         widths = (app.stem, *app.widths)
         self.blocks = nn.ModuleList(ResBlock(2, a, b, style) for a, b in itertools.pairwise(widths))
         self.norm = style.norm(widths[-1])
-        self.to_volume = make_conv(2, widths[-1], self.channels * self.depth, 1)
+        self.to_volume = style.project(2, widths[-1], self.channels * self.depth)
         self.blocks_3d = nn.Sequential(
             *(ResBlock(3, self.channels, self.channels, style) for _ in range(app.blocks_3d))
         )
@@ -47,7 +47,7 @@ class DescriptorEncoder(nn.Module):
         app = config.appearance
         self.size, self.grid = app.descriptor_size, config.descriptor_grid
         self.trunk = ResNet(app.descriptor_depth, app.descriptor_width, style)
-        self.project = make_conv(2, self.trunk.channels, config.descriptor, 1)
+        self.project = style.project(2, self.trunk.channels, config.descriptor)
 
     def forward(self, image: Tensor) -> Tensor:
         if image.shape[-1] != self.size:

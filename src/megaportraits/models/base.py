@@ -113,7 +113,7 @@ class BaseModel(nn.Module):
         self.warp_source = WarpGenerator(config, style) if config.use_source_warp else None
         self.generator_3d = Generator3D(config, style)
         self.warp_driver = WarpGenerator(config, style)
-        self.projection = Projection(config)
+        self.projection = Projection(config, style)
         self.generator_2d = Generator2D(config, style)
 
     def encode(self, source: Tensor, motion: Motion | None = None) -> Identity:

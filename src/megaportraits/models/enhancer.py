@@ -41,7 +41,7 @@ class Enhancer(nn.Module):
         widths = (config.stem, *config.widths)
         self.down = nn.ModuleList(ResBlock(2, a, b, style) for a, b in itertools.pairwise(widths))
         self.norm = style.norm(widths[-1])
-        self.project = make_conv(2, widths[-1], config.channels, 1)
+        self.project = style.project(2, widths[-1], config.channels)
         self.blocks = nn.Sequential(
             *(ResBlock(2, config.channels, config.channels, style) for _ in range(config.blocks))
         )

@@ -30,6 +30,8 @@ KEYPOINTS_CM = (
     (0.0, -7.6, 10.4),  # chin
 )
 """Landmarks of the neutral head. Every clip knows the pose, so every clip has these; not every clip has landmarks."""
+LANDMARK_COUNT = 143
+"""Stored landmarks that a network sees whose `keypoint_input` is "landmarks": those of `faces.outlines.FEATURES`."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,13 @@ def eye_crops(image: Tensor, pose: Pose, *, centimetres: float, size: int) -> Te
 
 
 def head_keypoints(pose: Pose) -> Tensor:
-    """The keypoints of heads, (B, 12, 2), relative to their mean and at scale 1."""
-    points = project(torch.tensor(KEYPOINTS_CM), pose)
+    """The neutral head's keypoints of heads with these poses, (B, 12, 2), as `relative_keypoints`."""
+    return relative_keypoints(project(torch.tensor(KEYPOINTS_CM), pose), pose)
+
+
+def relative_keypoints(points: Tensor, pose: Pose) -> Tensor:
+    """Points (B, N, 2) in crop units relative to their mean and at scale 1."""
+    points = points.float()
     return (points - points.mean(1, keepdim=True)) / pose.scale.float()[:, None, None]
 
 
@@ -109,8 +116,9 @@ class GazeNet(nn.Module):
         self.config = config
         self.eye = EyeEncoder(config)
         k = config.keypoints
+        self.points = LANDMARK_COUNT if config.keypoint_input == "landmarks" else len(KEYPOINTS_CM)
         self.keypoints = nn.Sequential(
-            nn.Linear(2 * len(KEYPOINTS_CM), k), nn.ReLU(), nn.Linear(k, k), nn.ReLU(), nn.Linear(k, k), nn.ReLU()
+            nn.Linear(2 * self.points, k), nn.ReLU(), nn.Linear(k, k), nn.ReLU(), nn.Linear(k, k), nn.ReLU()
         )
         self.gaze = nn.Sequential(nn.Linear(config.eyes + k, config.hidden), nn.ReLU(), nn.Linear(config.hidden, 2))
         self.blink = nn.Sequential(nn.Linear(config.eyes, config.hidden), nn.ReLU(), nn.Linear(config.hidden, 1))
@@ -124,9 +132,15 @@ class GazeNet(nn.Module):
         return self.eye.maps(eyes.flatten(0, 1))
 
     def forward(self, eyes: Tensor, keypoints: Tensor) -> Look:
-        """Eyes (B, 2, 3, s, s) in [0, 1] and `head_keypoints` (B, 12, 2) to gaze and blink."""
+        """Eyes and keypoints to gaze and blink.
+
+        Args:
+            eyes: (B, 2, 3, s, s) in [0, 1], of `crops`.
+            keypoints: `relative_keypoints` of landmarks (B, 143, 2), or `head_keypoints` (B, 12, 2), as
+                `keypoint_input` says.
+        """
         check_shape(eyes, "eyes", "B", 2, 3, self.config.eye_size, self.config.eye_size)
-        check_shape(keypoints, "keypoints", len(eyes), len(KEYPOINTS_CM), 2)
+        check_shape(keypoints, "keypoints", len(eyes), self.points, 2)
         both = self.eye(eyes.flatten(0, 1)).unflatten(0, (-1, 2)).sum(1)
         gaze = self.gaze(torch.cat([both, self.keypoints(keypoints.flatten(1))], 1))
         return Look(gaze.float(), self.blink(both).float()[:, 0])

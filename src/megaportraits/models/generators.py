@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from megaportraits.config import ModelConfig
 from megaportraits.models.source_skip import Flow, FlowRefinement, Origins, SourceSkip, SourceView, grow
-from megaportraits.nn.blocks import BlockStyle, OutputHead, ResBlock, make_conv
+from megaportraits.nn.blocks import BlockStyle, OutputHead, ResBlock
 from megaportraits.ops.resample import downsample_volume, shrink, upsample_volume
 
 
@@ -60,9 +60,9 @@ class Generator3D(nn.Module):
 class Projection(nn.Module):
     """P: "consists of reshape operation and 1x1 convolution" (A.1), so the order along depth matters."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, style: BlockStyle) -> None:
         super().__init__()
-        self.conv = make_conv(2, config.volume_channels * config.volume_depth, config.generator_2d.channels, 1)
+        self.conv = style.project(2, config.volume_channels * config.volume_depth, config.generator_2d.channels)
 
     def forward(self, volume: Tensor) -> Tensor:
         """(B, C, D, H, W) to (B, channels, H, W)."""

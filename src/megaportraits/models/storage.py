@@ -29,7 +29,7 @@ from megaportraits.models.gaze import GazeNet
 from megaportraits.models.head_pose import HeadPoseNet
 from megaportraits.models.motion import MotionEncoder
 from megaportraits.models.student import Student
-from megaportraits.nn.spectral import plain_state_dict
+from megaportraits.nn.spectral import norms_standardized, plain_state_dict
 
 C = TypeVar("C", bound=Config)
 M = TypeVar("M", bound=nn.Module)
@@ -38,7 +38,8 @@ M = TypeVar("M", bound=nn.Module)
 def save_base(path: Path, model: BaseModel, *, notes: dict[str, str] | None = None) -> None:
     """Write a base model's weights in float16; an existing file is replaced at once or not at all.
 
-    Spectral norms are folded into plain weights.
+    Spectral norms are folded into plain weights; where they follow weight standardisations, those are folded, too, and
+    the file's config says `weight_standardization: none`.
 
     Args:
         path: ends in .safetensors.
@@ -230,7 +231,11 @@ def _other_file(path: Path) -> str:
 
 
 def _save(path: Path, kind: str, model: nn.Module, config: Config, notes: dict[str, str] | None) -> None:
-    tensors = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in plain_state_dict(model).items()}
+    folds = norms_standardized(model)
+    if folds:  # standardised again when read they would lose their norms
+        config = config.model_copy(update={"weight_standardization": "none"})
+    state = plain_state_dict(model, standardizes=not folds)
+    tensors = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in state.items()}
     metadata = {"kind": kind, "config": config.model_dump_json(), **(notes or {})}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")

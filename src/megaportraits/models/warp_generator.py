@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from megaportraits.config import ModelConfig
 from megaportraits.nn.adaptive import AdaptiveResBlock3D
-from megaportraits.nn.blocks import BlockStyle, OutputHead, make_conv
+from megaportraits.nn.blocks import BlockStyle, OutputHead
 from megaportraits.ops.resample import upsample_volume
 
 
@@ -25,7 +25,7 @@ class WarpGenerator(nn.Module):
         super().__init__()
         w, embedding, positions = config.warp, config.descriptor, config.descriptor_grid**2
         self.depth, self.upsample = w.input_depth, w.upsample
-        self.to_volume = make_conv(2, embedding, w.inputs * w.input_depth, 1)
+        self.to_volume = style.project(2, embedding, w.inputs * w.input_depth)
         widths = (w.inputs, *w.widths)
         self.blocks = nn.ModuleList(
             AdaptiveResBlock3D(a, b, embedding, positions, style) for a, b in itertools.pairwise(widths)

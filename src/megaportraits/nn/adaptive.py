@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from megaportraits.nn.blocks import BlockStyle, make_conv
+from megaportraits.nn.blocks import BlockStyle
 
 
 class AdaptiveGroupNorm(nn.Module):
@@ -44,7 +44,7 @@ class AdaptiveResBlock3D(nn.Module):
         self.conv1 = style.conv(3, inputs, outputs, 3, first=True)
         self.norm2 = AdaptiveGroupNorm(outputs, embedding_channels, positions, style)
         self.conv2 = style.conv(3, outputs, outputs, 3, first=False)
-        self.skip = nn.Identity() if inputs == outputs else make_conv(3, inputs, outputs, 1)
+        self.skip = style.skip(3, inputs, outputs)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         h = self.conv1(F.relu(self.norm1(x, embedding)))

@@ -28,7 +28,7 @@ class _BasicBlock(nn.Module):
         self.conv1 = style.conv(2, inputs, width, 3, first=True, stride=stride)
         self.norm2 = style.norm(width)
         self.conv2 = style.conv(2, width, width, 3, first=False)
-        self.skip = _skip(inputs, width, stride)
+        self.skip = style.skip(2, inputs, width, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(F.relu(self.norm1(x)))
@@ -49,18 +49,12 @@ class _Bottleneck(nn.Module):
         self.conv2 = style.conv(2, width, width, 3, first=False, stride=stride)
         self.norm3 = style.norm(width)
         self.conv3 = style.conv(2, width, outputs, 1, first=False)
-        self.skip = _skip(inputs, outputs, stride)
+        self.skip = style.skip(2, inputs, outputs, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(F.relu(self.norm1(x)))
         h = self.conv2(F.relu(self.norm2(h)))
         return self.skip(x) + self.conv3(F.relu(self.norm3(h)))
-
-
-def _skip(inputs: int, outputs: int, stride: int) -> nn.Module:
-    if inputs == outputs and stride == 1:
-        return nn.Identity()
-    return make_conv(2, inputs, outputs, 1, stride=stride)
 
 
 class ResNet(nn.Module):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-WeightStandardization = Literal["all", "first", "none"]
+WeightStandardization = Literal["paper", "all", "first", "none"]
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,9 @@ class BlockStyle:
 
     Attributes:
         groups: groups of every GroupNorm; a width they do not divide takes the largest divisor below.
-        weight_standardization: "all" convolutions but a network's first and last (the paper's text), only the
-            "first" of each block (the paper's drawing), or "none".
+        weight_standardization: "paper": every convolution but a network's first, which sees an image, and its last,
+            which gives its output (the text of A.1); "all": those of residual branches, without 1x1 skips and
+            projections (what `nano` was trained with); "first": of each residual branch (Figure 11c); or "none".
     """
 
     groups: int = 32
@@ -34,8 +35,18 @@ class BlockStyle:
 
     def conv(self, dim: int, inputs: int, outputs: int, kernel: int, *, first: bool, stride: int = 1) -> nn.Module:
         """A convolution inside a block, weight-standardised if the style says so."""
-        standardize = self.weight_standardization == "all" or (self.weight_standardization == "first" and first)
+        style = self.weight_standardization
+        standardize = style in ("paper", "all") or (style == "first" and first)
         return make_conv(dim, inputs, outputs, kernel, stride=stride, standardize=standardize)
+
+    def project(self, dim: int, inputs: int, outputs: int, *, stride: int = 1) -> nn.Module:
+        """A 1x1 convolution outside residual branches: a skip, or a projection between parts of a network."""
+        standardize = self.weight_standardization == "paper"
+        return make_conv(dim, inputs, outputs, 1, stride=stride, standardize=standardize)
+
+    def skip(self, dim: int, inputs: int, outputs: int, *, stride: int = 1) -> nn.Module:
+        """The skip of a residual block: the identity where shapes stay, else a projection."""
+        return nn.Identity() if inputs == outputs and stride == 1 else self.project(dim, inputs, outputs, stride=stride)
 
 
 def standardize_weight(weight: Tensor, eps: float = 1e-5) -> Tensor:
@@ -73,15 +84,20 @@ def fold_weight_standardization(module: nn.Module) -> None:
     """
     for name, child in module.named_children():
         if isinstance(child, (StandardizedConv2d, StandardizedConv3d)):
-            dim, kernel, stride = child.weight.ndim - 2, child.kernel_size[0], child.stride[0]
-            with torch.device("meta"):
-                plain = make_conv(dim, child.in_channels, child.out_channels, kernel, stride=stride)
+            plain = plain_conv(child)
             state = child.state_dict()
             state["weight"] = standardize_weight(state["weight"])
             plain.load_state_dict(state, assign=True)
             setattr(module, name, plain.train(child.training).requires_grad_(False))
         else:
             fold_weight_standardization(child)
+
+
+def plain_conv(conv: StandardizedConv2d | StandardizedConv3d) -> nn.Module:
+    """A convolution of the same shape without standardisation; its parameters are on the meta device."""
+    with torch.device("meta"):
+        dim, kernel, stride = conv.weight.ndim - 2, conv.kernel_size[0], conv.stride[0]
+        return make_conv(dim, conv.in_channels, conv.out_channels, kernel, stride=stride)
 
 
 def make_conv(
@@ -109,7 +125,7 @@ class ResBlock(nn.Module):
         self.conv1 = style.conv(dim, inputs, outputs, 3, first=True)
         self.norm2 = style.norm(outputs)
         self.conv2 = style.conv(dim, outputs, outputs, 3, first=False)
-        self.skip = nn.Identity() if inputs == outputs else make_conv(dim, inputs, outputs, 1)
+        self.skip = style.skip(dim, inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(F.relu(self.norm1(x)))

@@ -1,8 +1,8 @@
 """Spectral norm on the generators (B.1; Miyato et al., 2018), and plain weights again for files.
 
 Torch's own parametrisation does the work; here is decided where it stands. A weight-standardised convolution gives the
-same output whatever the scale of its weight, so a norm beneath it would cost and change nothing: those are left out.
-Layers that start at zero are left out as well: a zero weight has no spectral norm to divide by.
+same output whatever the scale of its weight, so a norm beneath the standardisation would change nothing: there the
+standardised weight is divided by its norm. Layers that start at zero are left out: a zero weight has no norm.
 """
 
 from __future__ import annotations
@@ -12,30 +12,64 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
-from megaportraits.nn.blocks import StandardizedConv2d, StandardizedConv3d
+from megaportraits.nn.blocks import StandardizedConv2d, StandardizedConv3d, plain_conv, standardize_weight
 
 
-def add_spectral_norm(module: nn.Module) -> int:
+class Standardization(nn.Module):
+    """Weight standardisation as a parametrisation, so that a spectral norm can follow it."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The standardised weight."""
+        return standardize_weight(weight)
+
+
+def add_spectral_norm(module: nn.Module, *, standardized: bool = True) -> int:
     """Divide the weights of convolutions and linear layers by their largest singular value, in place.
+
+    Args:
+        module: a network, or a single layer that is not weight-standardised.
+        standardized: also standardised convolutions, whose standardised weights are divided.
 
     Returns:
         The number of layers it stands on now.
     """
     count = 0
-    for layer in module.modules():
+    if standardized:
+        for parent in list(module.modules()):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, StandardizedConv2d | StandardizedConv3d):
+                    setattr(parent, name, _standardizing(child))
+    for layer in list(module.modules()):
         if not isinstance(layer, nn.Conv2d | nn.Conv3d | nn.Linear):
             continue
-        standardized = isinstance(layer, StandardizedConv2d | StandardizedConv3d)
-        if not standardized and layer.weight.detach().any().item():
+        if not isinstance(layer, StandardizedConv2d | StandardizedConv3d) and layer.weight.detach().any().item():
             spectral_norm(layer)
             count += 1
     return count
 
 
-def plain_state_dict(module: nn.Module) -> dict[str, Tensor]:
+def _standardizing(conv: StandardizedConv2d | StandardizedConv3d) -> nn.Module:
+    """The same convolution with its standardisation as a parametrisation."""
+    plain = plain_conv(conv)
+    plain.weight, plain.bias = conv.weight, conv.bias
+    parametrize.register_parametrization(plain, "weight", Standardization())
+    return plain.train(conv.training)
+
+
+def norms_standardized(module: nn.Module) -> bool:
+    """Whether a spectral norm follows a weight standardisation anywhere in a module."""
+    return any(isinstance(m, Standardization) for m in module.modules())
+
+
+def plain_state_dict(module: nn.Module, *, standardizes: bool = True) -> dict[str, Tensor]:
     """The state dict that the same module without spectral norms needs to give the same outputs.
 
     The norms are those of evaluation mode: no power iteration is made.
+
+    Args:
+        module: with or without spectral norms.
+        standardizes: the module that takes the weights standardises them itself, as this one does. Otherwise they
+            are standardised here.
     """
     training = {m: m.training for m in module.modules()}
     module.eval()
@@ -45,6 +79,8 @@ def plain_state_dict(module: nn.Module) -> dict[str, Tensor]:
             for name, layer in module.named_modules():
                 if parametrize.is_parametrized(layer, "weight"):
                     state[f"{name}.weight" if name else "weight"] = layer.weight.detach()
+                elif not standardizes and isinstance(layer, StandardizedConv2d | StandardizedConv3d):
+                    state[f"{name}.weight"] = standardize_weight(layer.weight.detach())
     finally:
         for m, mode in training.items():
             m.training = mode

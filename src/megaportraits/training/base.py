@@ -89,7 +89,7 @@ class BaseStage(nn.Module):
         if config.optim.spectral_norm:
             for part in SPECTRAL_PARTS:
                 if (module := getattr(self.model, part)) is not None:
-                    add_spectral_norm(module)
+                    add_spectral_norm(module, standardized=config.optim.spectral_norm_standardized)
         self.readout = nn.Linear(config.model.motion.z, len(expression_names) + 2) if config.loss.expression else None
         self.perceptual = PerceptualTerms(config.loss)
         adversarial = bool(config.loss.adversarial or config.loss.feature_matching)

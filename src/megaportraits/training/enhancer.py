@@ -66,7 +66,7 @@ class EnhancerStage(nn.Module):
         self.config = config
         self.model = Enhancer(config.model)
         if config.optim.spectral_norm:
-            add_spectral_norm(self.model)
+            add_spectral_norm(self.model, standardized=config.optim.spectral_norm_standardized)
         fold_weight_standardization(base.eval().requires_grad_(False))
         self._base = (base,)  # a tuple hides it from state dicts and optimizers
         w = config.loss

@@ -15,7 +15,7 @@ from megaportraits.config import TrainGazeConfig
 from megaportraits.data.frames import FrameDataset
 from megaportraits.errors import WeightsError
 from megaportraits.losses.gaze import mae_mse
-from megaportraits.models.gaze import EyeEncoder, GazeNet, Look, head_keypoints
+from megaportraits.models.gaze import EyeEncoder, GazeNet, Look, head_keypoints, relative_keypoints
 from megaportraits.models.storage import save_gaze
 from megaportraits.ops.geometry import HEAD_HALF_CM
 from megaportraits.ops.warping import Pose
@@ -50,12 +50,17 @@ class GazeStage(nn.Module):
             batch, generator, mirrors=self.config.data.flip, jitter=0.4, degrades=False, shift=0, zoom=0
         )
         pose = self._imprecise(pose, generator)
-        look = self.model(self.model.crops(image, pose), head_keypoints(pose))
+        look = self.model(self.model.crops(image, pose), self._keypoints(batch, pose))
         w = {"w_mae": self.config.w_mae, "w_mse": self.config.w_mse}
         return {
             "gaze": mae_mse(look.gaze, torch.deg2rad(batch["gaze"]), **w),
             "blink": mae_mse(look.blink, batch["blink"], **w),
         }
+
+    def _keypoints(self, batch: Batch, pose: Pose) -> Tensor:
+        if self.config.model.keypoint_input == "landmarks":
+            return relative_keypoints(batch["landmarks"], pose)
+        return head_keypoints(pose)
 
     def _imprecise(self, pose: Pose, generator: torch.Generator) -> Pose:
         """Poses as a tracker knows them: the eyes' crops lie up to 3 mm off, and are up to 5 % too large or small."""
@@ -67,7 +72,7 @@ class GazeStage(nn.Module):
         """Eyes with the labelled (green) and predicted (red) direction; mean errors where the labels are known."""
         pose = frame_pose(batch)
         eyes = model.crops(batch["image"].float() / 255, pose)
-        look = model(eyes, head_keypoints(pose))
+        look = model(eyes, self._keypoints(batch, pose))
         label = torch.deg2rad(batch["gaze"])
         numbers = {
             "gaze_degrees": math.degrees(float(angle_between(look.gaze, label).nanmean())),
@@ -134,12 +139,17 @@ def train_gaze(config: TrainGazeConfig, out: Path, *, resume: bool = False) -> i
     """
     data, optim = config.data, config.optim
     labels = Path(data.labels) if data.labels else None
+    marks = config.model.keypoint_input == "landmarks"
     if not optim.steps:
-        frames = len(FrameDataset(data.path, length=0, size=data.size, labels=labels))
+        frames = len(FrameDataset(data.path, length=0, size=data.size, labels=labels, landmarks=marks))
         steps = max(1, config.epochs * frames // optim.batch_size)
         config = config.model_copy(update={"optim": optim.model_copy(update={"steps": steps})})
     length = config.optim.steps * optim.batch_size
-    training = FrameDataset(data.path, length=length, size=data.size, seed=config.run.seed, labels=labels)
-    validation = FrameDataset(data.validation, length=256, size=data.size, seed=1) if data.validation else None
+    training = FrameDataset(
+        data.path, length=length, size=data.size, seed=config.run.seed, labels=labels, landmarks=marks
+    )
+    validation = None
+    if data.validation:
+        validation = FrameDataset(data.validation, length=256, size=data.size, seed=1, landmarks=marks)
     torch.manual_seed(config.run.seed)
     return fit(GazeStage(config), training, validation, config, out, resume=resume)

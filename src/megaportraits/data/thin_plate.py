@@ -1,0 +1,111 @@
+"""The driver's warp of B.1: "a random warping based on thin-plate-splines, which severely degrades the shape of the
+facial features, yet keeps the expression intact (ex., it cannot close or open eyes or change the eyes' direction)".
+
+The paper does not say where the control points lie. Here a coarse grid of them is moved at random, and each eye and
+the mouth get control points that share one displacement: what lies between them keeps its shape.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from megaportraits.data.augment import FEATURES_CM, pixel_centres
+from megaportraits.ops.geometry import HEAD_HALF_CM
+from megaportraits.ops.warping import Pose, project, warp_image
+
+CELLS = 4
+"""Of the grid of control points along each axis."""
+_RING = 12
+"""Control points around a feature, at its radius; half as many at half of it, and one in its middle."""
+_CLEAR = 1.3
+"""Within so many radii of a feature the grid moves with it."""
+_SMOOTHING = 1e-6
+"""Added to the kernel's diagonal: control points may come close to each other."""
+
+
+def thin_plate_warp(
+    image: Tensor, *, strength: float, generator: torch.Generator, cells: int = CELLS, pose: Pose | None = None
+) -> Tensor:
+    """Warp images (B, 3, H, W) by random thin-plate splines.
+
+    Args:
+        image: see above.
+        strength: standard deviation of the control points' displacements, in crop units.
+        generator: on the CPU.
+        cells: of the grid of control points along each axis.
+        pose: of the heads in the images; None does not hold eyes and mouth.
+    """
+    height, width = image.shape[-2:]
+    field = thin_plate_field(
+        (height, width), strength=strength, generator=generator, cells=cells, pose=pose, batch=len(image)
+    )
+    return warp_image(image, field.to(image))
+
+
+def thin_plate_field(
+    size: tuple[int, int], *, strength: float, generator: torch.Generator, cells: int, pose: Pose | None, batch: int
+) -> Tensor:
+    """The displacements (B, 2, H, W) of `thin_plate_warp`, crop units: a pixel p shows what lay at p + d(p)."""
+    points, moves = _controls(strength, generator, cells, pose, batch)
+    coarse = tuple(max(n // 4, 32) for n in size)  # a spline is smooth: a quarter of the pixels tell it
+    y, x = torch.meshgrid(pixel_centres(coarse[0], points), pixel_centres(coarse[1], points), indexing="ij")
+    field = _spline(points, moves, torch.stack([x, y], -1).reshape(-1, 2))
+    field = field.transpose(1, 2).unflatten(2, coarse)
+    return F.interpolate(field, size, mode="bicubic", align_corners=False)
+
+
+def _controls(
+    strength: float, generator: torch.Generator, cells: int, pose: Pose | None, batch: int
+) -> tuple[Tensor, Tensor]:
+    """Control points (B, N, 2) and their displacements (B, N, 2)."""
+    line = torch.linspace(-1, 1, cells + 1)
+    grid = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).reshape(1, -1, 2).repeat(batch, 1, 1)
+    moves = torch.randn(batch, grid.shape[1], 2, generator=generator) * strength
+    if pose is None:
+        return grid, moves
+    centers = project(torch.tensor([center for center, _ in FEATURES_CM], device=pose.scale.device), pose).cpu()
+    shifts = _spline(grid, moves, centers)  # (B, 3, 2): neighbouring features move alike, so that nothing folds
+    middles = centers - shifts  # a feature at c shows up where p + d(p) = c
+    radii = torch.tensor([radius / HEAD_HALF_CM for _, radius in FEATURES_CM])
+    reach = pose.scale.float().cpu()[:, None] * radii  # (B, 3)
+    near = (grid[:, :, None] - middles[:, None]).norm(dim=-1) / reach[:, None]  # (B, N, 3)
+    nearest = near.argmin(2)
+    with_feature = shifts.gather(1, nearest[..., None].expand(-1, -1, 2))
+    moves = torch.where((near.amin(2) < _CLEAR)[..., None], with_feature, moves)
+    rings = middles[:, :, None] + reach[..., None, None] * _rings()  # (B, 3, R, 2)
+    held = shifts[:, :, None].expand_as(rings)
+    return torch.cat([grid, rings.flatten(1, 2)], 1), torch.cat([moves, held.flatten(1, 2)], 1)
+
+
+def _rings() -> Tensor:
+    """The middle and two rings of the unit circle, (19, 2)."""
+    rings = [torch.zeros(1, 2)]
+    for count, radius in ((_RING, 1.0), (_RING // 2, 0.5)):
+        angle = torch.arange(count) * (2 * math.pi / count)
+        rings.append(radius * torch.stack([angle.cos(), angle.sin()], -1))
+    return torch.cat(rings)
+
+
+def _spline(points: Tensor, values: Tensor, queries: Tensor) -> Tensor:
+    """The thin-plate spline through values (B, N, C) at points (B, N, 2), at queries (Q, 2) or (B, Q, 2): (B, Q, C)."""
+    batch, count, _ = points.shape
+    points = points.double()
+    kernel = _kernel(torch.cdist(points, points)) + _SMOOTHING * torch.eye(count, dtype=torch.float64)
+    affine = torch.cat([torch.ones(batch, count, 1, dtype=torch.float64), points], 2)  # (B, N, 3)
+    lower = torch.cat([affine.transpose(1, 2), torch.zeros(batch, 3, 3, dtype=torch.float64)], 2)
+    system = torch.cat([torch.cat([kernel, affine], 2), lower], 1)
+    wanted = torch.cat([values.double(), torch.zeros(batch, 3, values.shape[2], dtype=torch.float64)], 1)
+    weights = torch.linalg.solve(system, wanted).float()
+    queries = queries.float().expand(batch, -1, -1)
+    near = _kernel(torch.cdist(queries, points.float()))
+    plane = torch.cat([torch.ones_like(queries[..., :1]), queries], 2)
+    return near @ weights[:, :count] + plane @ weights[:, count:]
+
+
+def _kernel(distance: Tensor) -> Tensor:
+    """r^2 log r, 0 at 0."""
+    return torch.where(distance > 0, distance.square() * distance.clamp_min(1e-12).log(), 0.0)
