@@ -51,10 +51,10 @@ def thin_plate_field(
 ) -> Tensor:
     """The displacements (B, 2, H, W) of `thin_plate_warp`, crop units: a pixel p shows what lay at p + d(p)."""
     points, moves = _controls(strength, generator, cells, pose, batch)
-    coarse = tuple(max(n // 4, 32) for n in size)  # a spline is smooth: a quarter of the pixels tell it
-    y, x = torch.meshgrid(pixel_centres(coarse[0], points), pixel_centres(coarse[1], points), indexing="ij")
+    height, width = (max(n // 4, 32) for n in size)  # a spline is smooth: a quarter of the pixels tell it
+    y, x = torch.meshgrid(pixel_centres(height, points), pixel_centres(width, points), indexing="ij")
     field = _spline(points, moves, torch.stack([x, y], -1).reshape(-1, 2))
-    field = field.transpose(1, 2).unflatten(2, coarse)
+    field = field.transpose(1, 2).reshape(batch, 2, height, width)
     return F.interpolate(field, size, mode="bicubic", align_corners=False)
 
 

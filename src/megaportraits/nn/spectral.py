@@ -51,7 +51,8 @@ def add_spectral_norm(module: nn.Module, *, standardized: bool = True) -> int:
 def _standardizing(conv: StandardizedConv2d | StandardizedConv3d) -> nn.Module:
     """The same convolution with its standardisation as a parametrisation."""
     plain = plain_conv(conv)
-    plain.weight, plain.bias = conv.weight, conv.bias
+    plain.register_parameter("weight", conv.weight)
+    plain.register_parameter("bias", conv.bias)
     parametrize.register_parametrization(plain, "weight", Standardization())
     return plain.train(conv.training)
 
