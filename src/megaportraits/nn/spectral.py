@@ -51,8 +51,7 @@ def add_spectral_norm(module: nn.Module, *, standardized: bool = True) -> int:
 def _standardizing(conv: StandardizedConv2d | StandardizedConv3d) -> nn.Module:
     """The same convolution with its standardisation as a parametrisation."""
     plain = plain_conv(conv)
-    plain.register_parameter("weight", conv.weight)
-    plain.register_parameter("bias", conv.bias)
+    plain.load_state_dict(conv.state_dict(), assign=True)
     parametrize.register_parametrization(plain, "weight", Standardization())
     return plain.train(conv.training)
 
