@@ -24,9 +24,11 @@ from megaportraits.nn.spectral import add_spectral_norm
 from megaportraits.training import checkpoint
 from megaportraits.training.base import train_base
 from megaportraits.training.loop import _Share
+from tests.training.double import train_in_double
 from tests.training.test_adversarial import ON
 from tests.training.test_training import stage_and_batch, tiny_run
 
+ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONFAULTHANDLER": "1"}
 
 
@@ -39,8 +41,6 @@ def written(config: TrainBaseConfig, path: Path, **run: Any) -> Path:
 
 def command(config: Path, clips: Path, out: Path, *more: str) -> list[str]:
     return [
-        "-m",
-        "megaportraits",
         "train",
         "base",
         "--config",
@@ -53,10 +53,17 @@ def command(config: Path, clips: Path, out: Path, *more: str) -> list[str]:
     ]
 
 
-def train_in_two_processes(line: list[str]) -> None:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+def train_in_two_processes(line: list[str], *, double: bool = False) -> None:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
+    launcher.append("tests.training.double" if double else "megaportraits")
     done = subprocess.run(
-        [sys.executable, *launcher, *line], env=ENVIRONMENT, capture_output=True, text=True, timeout=400, check=False
+        [sys.executable, *launcher, *line],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        check=False,
     )
     # the process that fails first says why before the other's traceback and the launcher's report
     assert done.returncode == 0, f"{done.stderr[:6000]}\n...\n{done.stderr[-1000:]}"
@@ -72,19 +79,19 @@ def test_two_processes_train_what_one_process_trains_with_the_same_global_batch(
     """Two gloo processes on the CPU, all losses but the contrastive one, which sees further there (`test_ring`)."""
     config = tiny_run(clips, steps=3, optim={"batch_size": 4}, **ON, contrastive=0)
     two = written(config, tmp_path / "two.yaml", devices=2, strategy="ddp")
-    train_in_two_processes(command(two, clips, tmp_path / "two"))
+    train_in_two_processes(command(two, clips, tmp_path / "two"), double=True)
     optim = config.optim.model_copy(update={"accumulate": 2})
-    train_base(config.model_copy(update={"optim": optim}), tmp_path / "one")
+    train_in_double(config.model_copy(update={"optim": optim}), tmp_path / "one")
     one, other = stage_of(tmp_path / "one"), stage_of(tmp_path / "two")
     assert set(one) == set(other)
     for key, value in one.items():
-        torch.testing.assert_close(other[key], value, atol=2e-5, rtol=1e-4, msg=key)
+        torch.testing.assert_close(other[key], value, atol=1e-9, rtol=1e-7, msg=key)
     logs = [
         [json.loads(x) for x in (tmp_path / run / "stats.jsonl").read_text().splitlines()] for run in ("one", "two")
     ]
     for a, b in zip(*logs, strict=True):
         for name in a.keys() & {"reconstruction", "discriminator", "total_generator"}:
-            assert b[name] == pytest.approx(a[name], rel=1e-3), name
+            assert b[name] == pytest.approx(a[name], rel=1e-5), name
 
 
 def test_every_item_of_a_step_is_taken_once_whatever_the_number_of_processes() -> None:
@@ -141,18 +148,19 @@ def test_recomputing_keeps_fewer_activations(clips: Path) -> None:
 
 def start(config: Path, clips: Path, out: Path, *more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, *command(config, clips, out, *more)], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "megaportraits", *command(config, clips, out, *more)],
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
 def wait_for_step(process: subprocess.Popen[str], out: Path, step: int) -> None:
-    """Until the statistics show `step`."""
-    path, until = out / "stats.jsonl", time.monotonic() + 120
-    while time.monotonic() < until and process.poll() is None:
-        if path.exists() and f'"step": {step}, ' in path.read_text():
-            return
+    """Until the statistics show `step`, however busy the machine is."""
+    path = out / "stats.jsonl"
+    while not path.exists() or f'"step": {step}, ' not in path.read_text():
+        assert process.poll() is None, f"step {step} did not come: {process.communicate()[1][-2000:]}"
         time.sleep(0.02)
-    raise AssertionError(f"step {step} did not come: {process.communicate()[1][-2000:] if process.poll() else ''}")
 
 
 def test_kill_9_and_resume_end_where_an_undisturbed_run_ends(clips: Path, tmp_path: Path) -> None:
@@ -178,7 +186,7 @@ def test_sigterm_checkpoints_and_leaves(clips: Path, tmp_path: Path) -> None:
     process = start(path, clips, tmp_path / "run")
     wait_for_step(process, tmp_path / "run", 3)
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate()
     assert process.returncode == 0 and "go on with --resume" in told
     state = checkpoint.latest(tmp_path / "run/checkpoints")
     assert state is not None and 3 <= state["step"] < 100_000

@@ -13,7 +13,6 @@ from megaportraits.config import RunConfig
 from megaportraits.errors import TrainingError
 from megaportraits.models.storage import load_base
 from megaportraits.training import checkpoint
-from megaportraits.training.base import train_base
 from megaportraits.training.strategy import (
     compile_blocks,
     lay_channels_last,
@@ -22,6 +21,7 @@ from megaportraits.training.strategy import (
     precision_of,
     whole,
 )
+from tests.training.double import train_in_double
 from tests.training.test_adversarial import ON
 from tests.training.test_scale import command, train_in_two_processes, written
 from tests.training.test_training import stage_and_batch, tiny_run
@@ -36,7 +36,7 @@ def flat(state: Any, name: str = "") -> dict[str, Any]:
 
 
 def close(one: Path, other: Path) -> None:
-    """Two runs' last checkpoints hold the same: networks, averages, optimizers."""
+    """Two float64 runs' last checkpoints hold the same: networks, averages, optimizers."""
     a, b = (checkpoint.latest(run / "checkpoints") for run in (one, other))
     assert a is not None and b is not None
     left, right = flat(a), flat(b)
@@ -44,7 +44,7 @@ def close(one: Path, other: Path) -> None:
     for key, value in left.items():
         if isinstance(value, torch.Tensor):
             assert type(right[key]) is type(value)  # whole tensors, not pieces
-            torch.testing.assert_close(right[key], value, atol=5e-5, rtol=1e-3, msg=key)
+            torch.testing.assert_close(right[key], value, atol=1e-9, rtol=1e-7, msg=key)
         else:
             assert right[key] == value, key
 
@@ -64,8 +64,8 @@ def test_sharded_processes_train_what_one_process_trains_and_share_its_checkpoin
     run = config.run.model_copy(update={"keep_checkpoints": 9})
     alone = config.model_copy(update={"optim": config.optim.model_copy(update={"accumulate": 2}), "run": run})
     path = written(config, tmp_path / "fsdp.yaml", devices=2, strategy="fsdp", checkpoint_3d=True, keep_checkpoints=9)
-    train_in_two_processes(command(path, clips, tmp_path / "fsdp"))
-    train_base(alone, tmp_path / "one")
+    train_in_two_processes(command(path, clips, tmp_path / "fsdp"), double=True)
+    train_in_double(alone, tmp_path / "one")
     close(tmp_path / "one", tmp_path / "fsdp")
     image = torch.rand(1, 3, 32, 32)
     models = [load_base(tmp_path / name / "base.safetensors") for name in ("one", "fsdp")]
@@ -74,9 +74,9 @@ def test_sharded_processes_train_what_one_process_trains_and_share_its_checkpoin
     for name in ("back", "again"):  # the last step once more: by one process, and sharded again
         shutil.copytree(tmp_path / "fsdp", tmp_path / name)
         (tmp_path / name / "checkpoints/step-00000003.pt").unlink()
-    train_base(alone, tmp_path / "back", resume=True)
+    train_in_double(alone, tmp_path / "back", resume=True)
     close(tmp_path / "one", tmp_path / "back")
-    train_in_two_processes(command(path, clips, tmp_path / "again", "--resume"))
+    train_in_two_processes(command(path, clips, tmp_path / "again", "--resume"), double=True)
     close(tmp_path / "fsdp", tmp_path / "again")
 
 
