@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -398,6 +399,7 @@ def synth_portrait(
 
 def main() -> None:
     """Run the program; expected errors become one clear message and exit code 1."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` and service managers end a run as Ctrl-C does
     try:
         app()
     except MegaPortraitsError as error:

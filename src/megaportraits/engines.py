@@ -10,9 +10,11 @@ import logging
 import os
 import pickle
 import shutil
+import signal
 import threading
+import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
@@ -56,7 +58,7 @@ class Engine:
         if self.address is not None and self.name != "ray":
             raise ConfigError("--address: expected with --engine ray.", fix="Add --engine ray.")
 
-    def run(self, work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    def run(self, work: Callable[[Item], Result], items: Sequence[Item]) -> Generator[Result]:
         """`work` on every item, results in any order; see `run_local` and `run_ray`."""
         if self.name == "ray":
             return run_ray(work, items, self.workers, self.address, gpu=self.gpu)
@@ -90,22 +92,33 @@ class Attempts:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def run_local(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+class WorkerDiedError(MegaPortraitsError):
+    """A worker process ended before its work did."""
+
+
+def run_local(
+    work: Callable[[Item], Result], items: Sequence[Item], workers: int, *, again: bool = True
+) -> Generator[Result]:
     """Run in a pool of processes; a worker that dies is replaced and its item given out again.
 
-    Whether an item is given up is `work`'s decision (see `Attempts`), so the order of deaths does not matter. Workers
-    end with this process, also when it is killed.
+    Whether an item is given up is `work`'s decision (see `Attempts`), so the order of deaths does not matter.
+
+    Ctrl-C reaches this process only. When it leaves, at the end, by an error or by Ctrl-C, its workers are ended at
+    once, and have ended when the generator is closed. When it is killed, they end by themselves.
 
     Args:
         work: picklable.
         items: what to do.
         workers: processes; 1 works in this process.
+        again: False takes a worker's death as an error, and so every exception of `work`.
 
     Yields:
         `work`'s results as they come.
 
     Raises:
-        MegaPortraitsError, OSError: raised by `work`, for instance because the disk is full.
+        MegaPortraitsError, OSError: raised by `work`, for instance because the disk is full. Unless `again`, every
+            exception of `work`.
+        WorkerDiedError: a worker died, and not `again`.
     """
     if workers <= 1:
         for item in items:
@@ -115,25 +128,32 @@ def run_local(work: Callable[[Item], Result], items: Sequence[Item], workers: in
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     waiting = deque(items)
     busy: dict[Connection, tuple[Any, Item]] = {}
-    pool = [_start(work) for _ in range(min(workers, len(items)))]
+    told = (MegaPortraitsError, OSError) if again else (Exception,)
+    pool: list[tuple[Any, Connection]] = []
     try:
-        for process, connection in pool:
-            _give(process, connection, waiting, busy)
+        for _ in range(min(workers, len(items))):
+            pool.append(_start(work, told))
+            _give(*pool[-1], waiting, busy)
         while busy:
             for ready in wait(list(busy)):
                 assert isinstance(ready, Connection)
                 process, item = busy.pop(ready)
                 try:
                     result = ready.recv()
-                except (EOFError, OSError):
+                except (EOFError, OSError) as error:
                     process.join()
                     ready.close()
+                    if not again:
+                        raise WorkerDiedError(
+                            "A worker process died, perhaps for want of memory.",
+                            fix="Run the same line again, with fewer processes: what is done is kept.",
+                        ) from error
                     waiting.appendleft(item)
-                    process, ready = _start(work)
+                    process, ready = _start(work, told)
                     pool.append((process, ready))
                 else:
-                    if isinstance(result, BaseException):
-                        raise result
+                    if isinstance(result, _Raised):
+                        raise result.error from RuntimeError(result.trace)
                     yield result
                 _give(process, ready, waiting, busy)
     finally:
@@ -145,11 +165,48 @@ def run_local(work: Callable[[Item], Result], items: Sequence[Item], workers: in
             process.join()
 
 
-def _start(work: Callable[[Any], Any]) -> tuple[Any, Connection]:
+def run_apart(work: Callable[..., Result], *arguments: Any) -> Result:
+    """One call in a process of its own; function, arguments and result are pickled. Raises what `work` raises."""
+    (result,) = run_local(_Call(work), [arguments], 2, again=False)
+    return result
+
+
+@dataclass(frozen=True)
+class _Call(Generic[Result]):
+    work: Callable[..., Result]
+
+    def __call__(self, arguments: tuple[Any, ...]) -> Result:
+        return self.work(*arguments)
+
+
+@dataclass(frozen=True)
+class _Raised:
+    """An exception of `work` on its way to the parent."""
+
+    error: Exception
+    trace: str
+
+    @staticmethod
+    def of(error: Exception) -> _Raised:
+        trace = traceback.format_exc()
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # it has a constructor of its own
+            kind = OSError if isinstance(error, OSError) else RuntimeError
+            error = kind(*error.args) if kind is OSError else kind(f"{type(error).__name__}: {error}")
+        return _Raised(error, trace)
+
+
+def _start(work: Callable[[Any], Any], told: tuple[type[Exception], ...]) -> tuple[Any, Connection]:
     context = get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(work, there), daemon=True)
-    process.start()
+    process = context.Process(target=_serve, args=(work, there, told), daemon=True)
+    # The worker inherits the mask: Ctrl-C is the parent's affair, also while the worker still imports.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     there.close()
     return process, here
 
@@ -162,18 +219,18 @@ def _give(process: Any, connection: Connection, waiting: deque[Item], busy: dict
             connection.send(item)
 
 
-def _serve(work: Callable[[Any], Any], connection: Connection) -> None:
+def _serve(work: Callable[[Any], Any], connection: Connection, told: tuple[type[Exception], ...]) -> None:
     """A worker's life: items in, results out, until the other end closes."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with suppress(EOFError, KeyboardInterrupt, BrokenPipeError, ConnectionResetError):
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             item = connection.recv()
             try:
-                connection.send(work(item))
-            except MegaPortraitsError as error:
-                connection.send(DataError(error.message, fix=error.fix))
-            except OSError as error:
-                connection.send(OSError(*error.args))
+                result = work(item)
+            except told as error:
+                connection.send(_Raised.of(error))
+            else:
+                connection.send(result)
 
 
 def _end_with_parent() -> None:
@@ -191,7 +248,7 @@ def run_ray(
     address: str | None = None,
     *,
     gpu: bool = False,
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Run on Ray Data; a worker or machine that dies has its items done elsewhere.
 
     Args:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 
 class MegaPortraitsError(Exception):
     """Base of all expected errors; the command line prints its text without a traceback.
@@ -16,6 +19,17 @@ class MegaPortraitsError(Exception):
         self.fix = fix
         super().__init__(f"{message}\n{fix}" if fix else message)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.message, self.fix, self.__dict__)
+
+
+def _restored(kind: type[MegaPortraitsError], message: str, fix: str, attributes: dict[str, Any]) -> MegaPortraitsError:
+    """An error as it was before it was sent from one process to another."""
+    error = kind.__new__(kind)
+    MegaPortraitsError.__init__(error, message, fix=fix)
+    error.__dict__.update(attributes)
+    return error
+
 
 class ConfigError(MegaPortraitsError):
     """A configuration file or override is not valid."""
@@ -23,6 +37,19 @@ class ConfigError(MegaPortraitsError):
 
 class MediaError(MegaPortraitsError):
     """An image, video or audio file cannot be read or written."""
+
+
+class OutputTakenError(MediaError):
+    """A file appeared at an output's path during the run; the result stands under another name.
+
+    Args:
+        taken: pairs of the path that was asked for and the path of the result.
+    """
+
+    def __init__(self, *taken: tuple[Path, Path]) -> None:
+        self.taken = taken
+        told = [f"{path}: a file appeared there during the run; the result is {kept}" for path, kept in taken]
+        super().__init__("\n".join(told), fix="Rename it, or pass --overwrite next time.")
 
 
 class FaceError(MegaPortraitsError):

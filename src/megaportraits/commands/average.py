@@ -23,7 +23,7 @@ def average(
 
     split = [_part(text) for text in parts]
     file = check_weights_output(output, overwrite=overwrite, weights=[name for name, _ in split])
-    work(split, file)
+    work(split, file, overwrite=overwrite)
     typer.echo(str(file))
 
 

@@ -35,7 +35,16 @@ def calibrate(
     file = check_weights_output(output, overwrite=overwrite, weights=[weights])
     more = APPENDED_SCORES if append else ()
     with frame_progress("Calibrating") as advance:
-        explained = work(weights, training_part(data), file, frames=frames, trust=trust, more=more, progress=advance)
+        explained = work(
+            weights,
+            training_part(data),
+            file,
+            frames=frames,
+            trust=trust,
+            more=more,
+            overwrite=overwrite,
+            progress=advance,
+        )
     typer.echo("Share of each score's variance that z knows on these frames:")
     for name, share in explained.items():
         typer.echo(f"  {name:18} {share:.2f}")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 from megaportraits.config import TrainStudentConfig
 from megaportraits.config.options import convert_options
+from megaportraits.engines import run_apart
 from megaportraits.errors import TrainingError, WeightsError
 from megaportraits.media import check_output
+from megaportraits.media.folders import folder_lock
 from megaportraits.models.storage import find_base, find_enhancer, load_student, read_notes, save_student
 from megaportraits.models.student import Student
 from megaportraits.pipeline import Avatar, PoseFrom
@@ -72,6 +72,11 @@ class Distillation:
         """Whether the run folder holds anything to go on with."""
         return any((self.run / name).exists() for name in ("lessons", "config.yaml"))
 
+    @property
+    def overwrites(self) -> bool:
+        """Whether the student's file may be replaced: it was said, or the file is that of the run which goes on."""
+        return self.overwrite or (self.resume and self.begun)
+
     def check(self) -> None:
         """Refuse to overwrite, before any work.
 
@@ -83,7 +88,7 @@ class Distillation:
             raise WeightsError(
                 f"{self.output}: expected a file *.safetensors", fix="For example -o student.safetensors."
             )
-        check_output(self.output, overwrite=self.overwrite or (self.resume and self.begun))
+        check_output(self.output, overwrite=self.overwrites)
         if self.begun and not self.resume:
             raise TrainingError(
                 f"{self.run} already holds a run", fix="Add --resume to go on, or choose another --run folder."
@@ -97,6 +102,12 @@ def distill(job: Distillation, avatars: Path, config: TrainStudentConfig) -> Stu
         MegaPortraitsError: as its parts say; nothing is overwritten.
     """
     job.check()
+    with _alone(job.run):
+        return _distill(job, avatars, config)
+
+
+def _distill(job: Distillation, avatars: Path, config: TrainStudentConfig) -> Student | None:
+    overwrites = job.overwrites
     photos = find_avatars(avatars)
     names = list(photos)
     start = None if job.init is None or job.trains else start_from(job.init, config.model, names)
@@ -105,7 +116,7 @@ def distill(job: Distillation, avatars: Path, config: TrainStudentConfig) -> Stu
     if steps < config.optim.steps:
         return None
     student = load_student(job.run / FILE_NAME)
-    save_student(job.output, student, notes={**notes, "steps": str(steps)})
+    save_student(job.output, student, notes={**notes, "steps": str(steps)}, overwrite=overwrites)
     return student
 
 
@@ -117,6 +128,12 @@ def add(job: Distillation, path: Path, photo: Path, name: str, config: TrainStud
         MegaPortraitsError: as its parts say; nothing is overwritten, the student's own file neither.
     """
     job.check()
+    with _alone(job.run):
+        return _add(job, path, photo, name, config)
+
+
+def _add(job: Distillation, path: Path, photo: Path, name: str, config: TrainStudentConfig) -> Student | None:
+    overwrites = job.overwrites
     check_output(job.output, overwrite=True, inputs=(path,))
     before = load_student(path)
     if name in before.avatars:
@@ -127,8 +144,18 @@ def add(job: Distillation, path: Path, photo: Path, name: str, config: TrainStud
     if steps < config.optim.steps:
         return None
     kept = {key: value for key, value in read_notes(path).items() if key not in ("kind", "config", "avatars")}
-    save_student(job.output, student, notes={**notes, **kept})
+    save_student(job.output, student, notes={**notes, **kept}, overwrite=overwrites)
     return student
+
+
+@contextmanager
+def _alone(run: Path) -> Iterator[None]:
+    with folder_lock(run) as free:
+        if not free:
+            raise TrainingError(
+                f"another process works in {run}", fix="Wait for it, or stop it, or choose another --run."
+            )
+        yield
 
 
 def teach(job: Distillation, photos: dict[str, Path], config: TrainStudentConfig) -> dict[str, str]:
@@ -139,8 +166,7 @@ def teach(job: Distillation, photos: dict[str, Path], config: TrainStudentConfig
     """
     if not config.data.workers:
         return _teach(job, photos, config)
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_teach, job, photos, config).result()
+    return run_apart(_teach, job, photos, config)
 
 
 def _teach(job: Distillation, photos: dict[str, Path], config: TrainStudentConfig) -> dict[str, str]:

@@ -1,18 +1,31 @@
-"""What readers and writers of files share: clear refusals, outputs that appear whole or not at all."""
+"""What readers and writers of files share: refusals before work begins, outputs that appear whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import signal
+import socket
 import tempfile
 import threading
+import time
+import zlib
 from collections.abc import Iterable, Iterator
+from itertools import count
 from pathlib import Path
 
-from megaportraits.errors import MediaError
+from megaportraits.errors import MediaError, OutputTakenError
+
+_HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+_STAGE = re.compile(r"\..*\.([0-9a-f]{8})\.[a-z0-9_]{8}\.part(\.[^.]*)?")
+_DAY = 86_400.0
+_STEM, _LONG = 40, 245  # characters of a stem that fit into every name; bytes of a name that leave room for a number
+_NO_LINKS = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_swept: set[Path] = set()
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
 """A scheme of two letters or more, so that drives of Windows are none. `Path` makes one slash of two."""
@@ -39,6 +52,8 @@ def check_input(path: str | Path) -> Path:
     if path.is_dir():
         raise MediaError(f"{path}: expected a file, got a folder", fix="Name one image or video inside it.")
     if not path.exists():
+        if path.is_symlink():
+            raise MediaError(f"{path}: a symbolic link that leads to no file", fix="Link it to a file, or remove it.")
         raise MediaError(f"{path}: no such file", fix="Check the spelling of the path.")
     if not path.is_file():
         raise MediaError(f"{path}: expected a file, got a pipe or a device", fix="Save it as a file first.")
@@ -105,59 +120,154 @@ def _refuse_streams(path: Path, *, reading: bool) -> None:
         raise MediaError(f"{address}: nothing is written to addresses", fix="Name a file of this machine.")
 
 
+class Stage:
+    """A temporary file beside an output, which `commit` renames to it.
+
+    Missing parent folders are made. The file is locked while its process lives: what a killed process left is not,
+    and the next one that writes to the folder removes it.
+
+    Args:
+        path: the output.
+        overwrite: whether an existing file may be replaced, now and at the end.
+
+    Attributes:
+        part: the temporary file; a writer may truncate it, but must not replace it by another.
+
+    Raises:
+        MediaError: see `check_output`; the folder cannot be written.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool) -> None:
+        check_output(path, overwrite=overwrite)
+        self._path, self._overwrite = path, overwrite
+        self._lock: int | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sweep(path.parent)
+            self._lock, self.part = _locked_part(path)
+        except OSError as error:
+            raise MediaError(
+                f"{path.parent}: the folder cannot be written ({error.strerror or error})",
+                fix="Choose another folder.",
+            ) from error
+
+    def commit(self) -> None:
+        """Give the finished file its final name, with the permissions of an ordinary new file.
+
+        Raises:
+            OutputTakenError: meanwhile another file appeared there, which may not be replaced; the result is kept
+                beside it under the first free name of path-2, path-3, and so on.
+        """
+        mask = os.umask(0)
+        os.umask(mask)
+        self.part.chmod(0o666 & ~mask)
+        if self._overwrite:
+            self.part.replace(self._path)
+        elif not _rename_to_free(self.part, self._path):
+            stem = self._path.stem if len(os.fsencode(self._path.name)) < _LONG else self._path.stem[:_STEM]
+            names = (self._path.with_stem(f"{stem}-{number}") for number in count(2))
+            kept = next(name for name in names if _rename_to_free(self.part, name))
+            raise OutputTakenError((self._path, kept))
+
+    def close(self) -> None:
+        """End the lock; remove the temporary file where it was not committed. May be called again."""
+        if self._lock is not None:
+            self.part.unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
+
+
 @contextlib.contextmanager
 def staged_output(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; rename it to `path` when the block ends well.
 
-    Missing parent folders are made. When the block raises, the temporary file is removed and a file that
-    stood at `path` before is untouched.
+    When the block raises, the temporary file is removed and a file that stood at `path` before is untouched.
 
     Raises:
-        MediaError: see `check_output`; the folder cannot be written; the disk is full.
+        MediaError: see `Stage`; the disk is full.
+        OutputTakenError: see `Stage.commit`.
     """
-    part = open_stage(path, overwrite=overwrite)
+    stage = Stage(path, overwrite=overwrite)
     try:
         with full_disk_is_said(path):
-            yield part
-        commit_stage(part, path)
+            yield stage.part
+        stage.commit()
     finally:
-        part.unlink(missing_ok=True)
+        stage.close()
 
 
-def open_stage(path: Path, *, overwrite: bool) -> Path:
-    """Make the empty temporary file beside `path` that `commit_stage` will rename."""
-    check_output(path, overwrite=overwrite)
+def sweep(folder: Path) -> None:
+    """Remove temporary files that killed processes left in a folder; once per process and folder.
+
+    A network's file system may keep locks on one machine: what another machine left goes after a day only.
+    """
+    folder = folder.absolute()
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    for entry in os.scandir(folder):
+        found = _STAGE.fullmatch(entry.name)
+        if found and entry.is_file(follow_symlinks=False):
+            with contextlib.suppress(OSError):  # locked by a living process, or not ours to remove
+                if found[1] != _HOST and time.time() - entry.stat().st_mtime < _DAY:
+                    continue
+                handle = os.open(entry.path, os.O_RDWR | os.O_NOFOLLOW)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    os.unlink(entry.path)  # noqa: PTH108
+                finally:
+                    os.close(handle)
+
+
+def _locked_part(path: Path) -> tuple[int, Path]:
+    """A new temporary file for an output: the descriptor that locks it, and its path."""
+    while True:
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem[:_STEM]}.{_HOST}.", suffix=f".part{path.suffix}", dir=path.parent
+        )
+        with contextlib.suppress(OSError):  # a file system without locks: then nobody sweeps there either
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)  # another process swept it before it was locked
+
+
+def _rename_to_free(part: Path, path: Path) -> bool:
+    """Rename a file unless the new name is taken, without a moment in between; whether it was free."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".part{path.suffix}", dir=path.parent)
+        os.link(part, path)
+    except FileExistsError:
+        return False
     except OSError as error:
-        raise MediaError(
-            f"{path.parent}: the folder cannot be written ({error.strerror or error})",
-            fix="Choose another folder.",
-        ) from error
-    os.close(handle)
-    return Path(name)
-
-
-def commit_stage(part: Path, path: Path) -> None:
-    """Give the finished temporary file its final name, with the permissions of an ordinary new file."""
-    mask = os.umask(0)
-    os.umask(mask)
-    part.chmod(0o666 & ~mask)
-    part.replace(path)
+        if error.errno not in _NO_LINKS:
+            raise
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))  # reserves the name
+        except FileExistsError:
+            return False
+        part.replace(path)
+    else:
+        part.unlink()
+    return True
 
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back while a file is finished: a second, impatient one must not cost the work."""
+    """Hold Ctrl-C and SIGTERM back while a file is finished: a second, impatient one must not cost the work."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals reach the main thread only
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether an error of any library says that nothing more can be written."""
+    return isinstance(error, OSError) and error.errno in _FULL
 
 
 @contextlib.contextmanager
@@ -166,7 +276,7 @@ def full_disk_is_said(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if is_full_disk(error):
             raise MediaError(
                 f"{path}: the disk is full ({error.strerror}); nothing was written",
                 fix="Free some space or choose another folder.",

@@ -12,9 +12,9 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
-from megaportraits.errors import MediaError
+from megaportraits.errors import MediaError, OutputTakenError
 from megaportraits.media.audio import AudioTrack
-from megaportraits.media.files import commit_stage, full_disk_is_said, open_stage, uninterrupted
+from megaportraits.media.files import Stage, full_disk_is_said, uninterrupted
 from megaportraits.media.images import UInt8
 
 _BT709 = 1
@@ -62,7 +62,8 @@ class VideoWriter:
 
     As a context manager it writes to a temporary file beside `path`. A block that ends well, or by Ctrl-C
     (KeyboardInterrupt) after at least one frame, leaves a complete, playable file at `path`; a block that
-    raises leaves what was there before.
+    raises leaves what was there before. Where another file appeared at `path` meanwhile and `overwrite` is
+    false, the video is kept under another name and OutputTakenError says which.
 
     Args:
         path: output file; the suffix chooses the format.
@@ -93,15 +94,15 @@ class VideoWriter:
         self.frames_written = 0
         self._last_pts = 0
         self._shift = 0
-        self._part = open_stage(self.path, overwrite=overwrite)
+        self._stage = Stage(self.path, overwrite=overwrite)
         try:
             self._container: Any = av.open(
-                str(self._part), "w", format=self._format.container, options=self._muxer_options()
+                str(self._stage.part), "w", format=self._format.container, options=self._muxer_options()
             )
             self._stream: Any = None
             self._audio = None if audio_from is None else AudioTrack.open(audio_from)
         except BaseException:
-            self._part.unlink(missing_ok=True)
+            self._stage.close()
             raise
 
     def __enter__(self) -> VideoWriter:
@@ -110,15 +111,20 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        keep = self.frames_written > 0 and (kind is None or issubclass(kind, KeyboardInterrupt))
+        # A video beside this one whose name was taken is no reason to lose this one.
+        keep = self.frames_written > 0 and (kind is None or issubclass(kind, KeyboardInterrupt | OutputTakenError))
         try:
             if keep:
                 with uninterrupted():
                     self._finish()
             else:
                 self._abandon()
+        except OutputTakenError as taken:
+            if isinstance(error, OutputTakenError):
+                raise OutputTakenError(*error.taken, *taken.taken) from None
+            raise
         finally:
-            self._part.unlink(missing_ok=True)
+            self._stage.close()
         if kind is None and not keep:
             raise MediaError(f"{self.path}: no frame was written, so there is no video")
 
@@ -204,7 +210,7 @@ class VideoWriter:
                 self._audio.mux_until((self._last_pts + self._regular_step()) * self.time_base)
                 self._audio.close()
             self._container.close()
-        commit_stage(self._part, self.path)
+        self._stage.commit()
 
     def _abandon(self) -> None:
         if self._audio is not None:

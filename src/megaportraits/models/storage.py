@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from megaportraits.config import (
@@ -22,7 +22,7 @@ from megaportraits.config import (
     parse_config,
 )
 from megaportraits.errors import WeightsError
-from megaportraits.media.files import as_address, commit_stage
+from megaportraits.media.files import as_address, staged_output
 from megaportraits.models.base import BaseModel
 from megaportraits.models.enhancer import Enhancer
 from megaportraits.models.gaze import GazeNet
@@ -35,8 +35,8 @@ C = TypeVar("C", bound=Config)
 M = TypeVar("M", bound=nn.Module)
 
 
-def save_base(path: Path, model: BaseModel, *, notes: dict[str, str] | None = None) -> None:
-    """Write a base model's weights in float16; an existing file is replaced at once or not at all.
+def save_base(path: Path, model: BaseModel, *, notes: dict[str, str] | None = None, overwrite: bool = True) -> None:
+    """Write a base model's weights in float16; the file appears whole or not at all.
 
     Spectral norms are folded into plain weights; where they follow weight standardisations, those are folded, too, and
     the file's config says `weight_standardization: none`.
@@ -45,8 +45,12 @@ def save_base(path: Path, model: BaseModel, *, notes: dict[str, str] | None = No
         path: ends in .safetensors.
         model: any device and precision.
         notes: further metadata, for example the steps it was trained for.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        MediaError: the file exists and may not be replaced, or it cannot be written.
     """
-    _save(path, "base", model, model.config, notes)
+    _save(path, "base", model, model.config, notes, overwrite=overwrite)
 
 
 def save_enhancer(path: Path, model: Enhancer, *, notes: dict[str, str] | None = None) -> None:
@@ -71,10 +75,10 @@ def save_motion(path: Path, model: MotionEncoder, config: ModelConfig, *, notes:
     _save(path, "motion", model, config, notes)
 
 
-def save_student(path: Path, model: Student, *, notes: dict[str, str] | None = None) -> None:
+def save_student(path: Path, model: Student, *, notes: dict[str, str] | None = None, overwrite: bool = True) -> None:
     """Write a student with all its avatars, as `save_base` does."""
     names = {"avatars": json.dumps(model.avatars, ensure_ascii=False)}
-    _save(path, "student", model, model.config, {**names, **(notes or {})})
+    _save(path, "student", model, model.config, {**names, **(notes or {})}, overwrite=overwrite)
 
 
 def find_base(name_or_path: str | Path) -> Path:
@@ -230,17 +234,23 @@ def _other_file(path: Path) -> str:
     return f"a {path.suffix} file" if path.suffix else "a file without that ending"
 
 
-def _save(path: Path, kind: str, model: nn.Module, config: Config, notes: dict[str, str] | None) -> None:
+def _save(
+    path: Path,
+    kind: str,
+    model: nn.Module,
+    config: Config,
+    notes: dict[str, str] | None,
+    *,
+    overwrite: bool = True,
+) -> None:
     folds = norms_standardized(model)
     if folds:  # standardised again when read they would lose their norms
         config = config.model_copy(update={"weight_standardization": "none"})
     state = plain_state_dict(model, standardizes=not folds)
     tensors = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in state.items()}
     metadata = {"kind": kind, "config": config.model_dump_json(), **(notes or {})}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    save_file(tensors, partial, metadata=metadata)  # readable by its owner alone
-    commit_stage(partial, path)
+    with staged_output(path, overwrite=overwrite) as part:
+        part.write_bytes(save(tensors, metadata))  # `save_file` would replace the temporary file by its own
 
 
 def _read(path: Path, kind: str, schema: type[C]) -> tuple[C, dict[str, Tensor]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from megaportraits.errors import OutputTakenError
 from megaportraits.faces.crop import extract
 from megaportraits.media import DEFAULT_LIMITS, Limits, VideoReader, VideoWriter, is_video, write_image
 from megaportraits.media.images import UInt8
@@ -110,9 +111,10 @@ def animate_file(
         frame = next(animated)
         next(animated, None)  # the end of the stream tells whether there was a face
         job.count(frame)
-        write_image(output, frame.image, overwrite=overwrite)
+        pictures = [(output, frame.image)]
         if beside is not None:
-            write_image(beside, job.row(frame), overwrite=overwrite)
+            pictures.append((beside, job.row(frame)))
+        _write_images(pictures, overwrite=overwrite)
     else:
         job.write_videos(animated, output, beside, overwrite=overwrite)
     damage = frames.reader.damage if frames.reader else None
@@ -141,6 +143,18 @@ def _tones(name: str, reader: VideoReader | None) -> list[str]:
     if reader is None or reader.info.hdr is None:
         return []
     return [f"The {name} is HDR video ({reader.info.hdr}): it was tone-mapped to BT.709."]
+
+
+def _write_images(pictures: list[tuple[Path, UInt8]], *, overwrite: bool) -> None:
+    """Write all, also when a name was taken meanwhile."""
+    taken: list[tuple[Path, Path]] = []
+    for path, image in pictures:
+        try:
+            write_image(path, image, overwrite=overwrite)
+        except OutputTakenError as error:
+            taken += error.taken
+    if taken:
+        raise OutputTakenError(*taken)
 
 
 def _turns(name: str, turns: int) -> list[str]:

@@ -17,12 +17,14 @@ import numpy as np
 from megaportraits.engines import MAX_ATTEMPTS
 from megaportraits.errors import MediaError, MegaPortraitsError, WeightsError
 from megaportraits.media import VideoReader, is_video, read_image
+from megaportraits.media.files import is_full_disk
+from megaportraits.media.folders import write_json
 from megaportraits.prepare import measures
 from megaportraits.prepare.cutting import Clip, Cutter, Instruments
 from megaportraits.prepare.people import Analyzer, HeadTracker
 from megaportraits.prepare.settings import ExtractSettings
 from megaportraits.prepare.sources import Item, local_copy
-from megaportraits.prepare.store import Store, is_full_disk, write_json
+from megaportraits.prepare.store import Store
 
 _BOX_MARGIN = 0.1
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from megaportraits.errors import ConfigError
+from megaportraits.media.folders import write_whole
 from megaportraits.prepare.filters import Row
-from megaportraits.prepare.store import write_whole
 
 TEXT = ("key", "item", "kind", "name", "address", "identity", "person", "prescribed", "split", "verdict", "iqa_name")
 WHOLE = ("frames", "size", "people", "width", "height")

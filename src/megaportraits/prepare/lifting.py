@@ -10,9 +10,9 @@ from typing import Any
 
 from megaportraits.errors import DataError
 from megaportraits.media import read_image, write_image
+from megaportraits.media.folders import write_json
 from megaportraits.prepare.filters import KEPT, Row
 from megaportraits.prepare.sources import local_copy
-from megaportraits.prepare.store import write_json
 from megaportraits.synth.generate import Progress, generate
 from megaportraits.synth.plan import SynthSettings
 

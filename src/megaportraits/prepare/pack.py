@@ -10,8 +10,9 @@ from pathlib import Path
 
 from megaportraits.data.clips import CLIPS_PER_SHARD, ShardWriter, shard_name
 from megaportraits.errors import DataError
+from megaportraits.media.folders import write_json
 from megaportraits.prepare.filters import KEPT, Row
-from megaportraits.prepare.store import SHARDS, Store, write_json
+from megaportraits.prepare.store import SHARDS, Store
 
 
 def pack(rows: Sequence[Row], store: Store, out: Path, on_shard: Callable[[int, int], None]) -> dict[str, int]:

@@ -14,9 +14,10 @@ import cv2
 import numpy as np
 
 from megaportraits.data.codec import decode_image
+from megaportraits.media.folders import write_whole
 from megaportraits.prepare.filters import FILTERS, KEPT, LABELS, Row, survivors
 from megaportraits.prepare.settings import ExtractSettings, Thresholds
-from megaportraits.prepare.store import Store, write_whole
+from megaportraits.prepare.store import Store
 
 _KEPT_SHOWN, _DROPPED_SHOWN, _CELL = 48, 12, 96
 _COLUMNS: tuple[tuple[str, str, str], ...] = (

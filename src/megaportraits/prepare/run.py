@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ from typing import Literal
 from megaportraits.engines import Engine
 from megaportraits.errors import DataError, MediaError
 from megaportraits.media import VideoReader, is_video
+from megaportraits.media.folders import full_folder_is_said, write_json, write_whole
 from megaportraits.prepare.extract import Extractor
 from megaportraits.prepare.filters import KEPT, Row, judge, survivors
 from megaportraits.prepare.index import write_index
@@ -18,7 +20,7 @@ from megaportraits.prepare.pack import pack
 from megaportraits.prepare.report import write_report
 from megaportraits.prepare.settings import ExtractSettings, Thresholds
 from megaportraits.prepare.sources import Item
-from megaportraits.prepare.store import Store, check_space, claimed, full_disk_is_said, write_json, write_whole
+from megaportraits.prepare.store import Store, check_space, claimed
 
 _PROBES = 16
 _BYTES_PER_PIXEL, _BYTES_PER_FRAME = 0.9, 14_000  # of a stored frame: pictures, and labels; measured
@@ -98,7 +100,7 @@ def prepare(
     Raises:
         DataError: the folder is another's or in use, or the disk is too small.
     """
-    with claimed(out, settings) as store, full_disk_is_said(out):
+    with full_folder_is_said(out), claimed(out, settings) as store:
         known = _remember(items, out)
         if retry_failed:
             for key in known:
@@ -164,15 +166,16 @@ def _extract(
     if not todo:
         return
     check_space(out, estimate_bytes(todo, settings))
-    for result in engine.run(Extractor(out, settings), todo):
-        progress.done += 1
-        progress.new += 1
-        progress.clips += result["clips"]
-        progress.frames += result["frames"]
-        progress.failed += bool(result["error"])
-        on_progress(progress)
-        if progress.new % _CHECK_DISK_EVERY == 0:
-            check_space(out, 0)
+    with closing(engine.run(Extractor(out, settings), todo)) as results:
+        for result in results:
+            progress.done += 1
+            progress.new += 1
+            progress.clips += result["clips"]
+            progress.frames += result["frames"]
+            progress.failed += bool(result["error"])
+            on_progress(progress)
+            if progress.new % _CHECK_DISK_EVERY == 0:
+                check_space(out, 0)
     store.sweep()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -151,7 +152,8 @@ def _expand(given: str, dataset: Dataset) -> list[Item]:
 
 def _address(fs: Any, path: str) -> str:
     local = "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
-    return str(Path(path).resolve()) if local else str(fs.unstrip_protocol(path))
+    # Not `Path.resolve`, which raises where a symbolic link leads to itself: that is a line in the report.
+    return os.path.realpath(path) if local else str(fs.unstrip_protocol(path))
 
 
 def _labelled(item: Item, dataset: Dataset) -> Item:

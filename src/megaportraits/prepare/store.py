@@ -13,12 +13,8 @@ A result appears under its name when it is complete, tar first, and depends on t
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
-import os
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,31 +22,13 @@ from typing import Any
 
 from megaportraits.engines import Attempts
 from megaportraits.errors import DataError
+from megaportraits.media.folders import folder_lock, write_json
 from megaportraits.prepare.settings import ExtractSettings
 
 SPARE_BYTES = 500_000_000
 NOTE = "prepare.json"
 SHARDS = ("train", "val", "stills/train", "stills/val")
 """The folders of shards."""
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is either whole or not there, also when the machine stops."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole; what is not a number is refused rather than written as NaN."""
-    write_whole(path, (json.dumps(content, allow_nan=False) + "\n").encode())
 
 
 class Store:
@@ -104,7 +82,6 @@ def claimed(out: Path, settings: ExtractSettings) -> Iterator[Store]:
     Raises:
         DataError: other settings, a foreign folder, or another process at work.
     """
-    out.mkdir(parents=True, exist_ok=True)
     note, wanted = out / NOTE, settings.identity()
     if note.is_file():
         there = json.loads(note.read_text())
@@ -114,13 +91,11 @@ def claimed(out: Path, settings: ExtractSettings) -> Iterator[Store]:
             raise DataError(
                 f"{out} was made with other settings: {what}.", fix="Use the same ones to go on, or another --out."
             )
-    elif any(not path.name.startswith(".") for path in out.iterdir()):
+    elif out.exists() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise DataError(f"{out} is not empty and not a prepare folder.", fix="Choose an empty --out.")
-    with (out / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(f"Another process fills {out} now.", fix="Wait for it, or stop it.") from error
+    with folder_lock(out) as free:
+        if not free:
+            raise DataError(f"Another process fills {out} now.", fix="Wait for it, or stop it.")
         if not note.is_file():
             write_json(note, wanted)
         store = Store(out)
@@ -130,25 +105,6 @@ def claimed(out: Path, settings: ExtractSettings) -> Iterator[Store]:
             for stale in folder.glob(".*.partial"):
                 stale.unlink(missing_ok=True)
         yield store
-
-
-def is_full_disk(error: BaseException) -> bool:
-    """Whether an error says that nothing more can be written."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-
-
-@contextmanager
-def full_disk_is_said(out: Path) -> Iterator[None]:
-    """Turn "no space left" from anywhere into a DataError that names the folder."""
-    try:
-        yield
-    except OSError as error:
-        if not is_full_disk(error):
-            raise
-        raise DataError(
-            f"{out} cannot be written: {error.strerror or error}.",
-            fix="Free some space; what is done is kept and the same line goes on.",
-        ) from error
 
 
 def stored_settings(out: Path) -> ExtractSettings:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from megaportraits.media import check_output
+from megaportraits.media.files import check_output, staged_output
 from megaportraits.ops.geometry import euler_to_matrix
 from megaportraits.synth.cg import CgCast, CgHead
 from megaportraits.synth.head import REGIONS, MorphableHead
@@ -65,12 +65,17 @@ def find_correspondence(
 def pack_head(source: Path, out: Path, *, overwrite: bool = False) -> int:
     """Read a FaceXModel folder, find the correspondence and write the packed file.
 
+    Args:
+        source: the folder.
+        out: the .npz file.
+        overwrite: whether an existing file may be replaced.
+
     Returns:
         How many of the 468 landmarks have a vertex.
 
     Raises:
         DataError: `source` is no head.
-        MediaError: `out` exists and `overwrite` is false.
+        MediaError: `out` exists and may not be replaced, or cannot be written.
     """
     from megaportraits.faces.detector import FaceAnalyzer
 
@@ -82,10 +87,9 @@ def pack_head(source: Path, out: Path, *, overwrite: bool = False) -> int:
         return faces[0].landmarks if faces else None
 
     vertices, spread = find_correspondence(head, detect)
-    partial = out.with_name(f".{out.name}.partial.npz")
-    try:
+    with staged_output(out, overwrite=overwrite) as part, part.open("wb") as file:
         np.savez_compressed(
-            partial,
+            file,
             neutral=head.neutral,
             identity=head.identity.astype(np.float16),
             expression=head.expression.astype(np.float16),
@@ -99,9 +103,6 @@ def pack_head(source: Path, out: Path, *, overwrite: bool = False) -> int:
             mediapipe468_vertex=vertices,
             mediapipe468_spread_cm=spread,
         )
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
     return int((vertices >= 0).sum())
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from typing import Any
 
 from megaportraits.data.clips import CLIPS_PER_SHARD, shard_name
 from megaportraits.errors import DataError
+from megaportraits.media.folders import folder_lock, write_json
 from megaportraits.synth.plan import SPLITS, SynthSettings, group_numbers
 
 _BYTES_PER_PIXEL, _BYTES_PER_MAP = 0.5, 17_000  # of a frame; measured
@@ -22,8 +21,11 @@ _SPARE_BYTES = 500_000_000
 
 @contextmanager
 def claimed(settings: SynthSettings, out: Path) -> Iterator[None]:
-    """Make sure that the folder is ours and that nobody else fills it now."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Make sure that the folder is ours and that nobody else fills it now; unfinished files go, before and after.
+
+    Raises:
+        DataError: other settings, a foreign folder, another process at work, or the folder cannot be written.
+    """
     note, wanted = out / "synth.json", settings.identity()
     if note.is_file():
         there = json.loads(note.read_text())
@@ -32,21 +34,27 @@ def claimed(settings: SynthSettings, out: Path) -> Iterator[None]:
                 f"{out} was made with other settings: {_difference(there, wanted)}.",
                 fix="Use the same settings to go on, or another --out.",
             )
-    elif any(out.iterdir()):
+    elif out.exists() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise DataError(f"{out} is not empty and not a synth folder.", fix="Choose an empty --out.")
-    else:
-        write_json(note, wanted)
-    with (out / ".lock").open("w") as lock:
+    with folder_lock(out) as free:
+        if not free:
+            raise DataError(f"Another process fills {out} now.", fix="Wait for it, or stop it.")
+        _sweep(out)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(f"Another process fills {out} now.", fix="Wait for it, or stop it.") from error
-        for split in SPLITS:
-            (out / split).mkdir(exist_ok=True)
-            for stale in (out / split).glob(".clips-*.partial"):
-                stale.unlink()
-        (out / "counts").mkdir(exist_ok=True)
-        yield
+            if not note.is_file():
+                write_json(note, wanted, indent=1)
+            for name in (*SPLITS, "counts"):
+                (out / name).mkdir(exist_ok=True)
+            yield
+        finally:
+            _sweep(out)  # what an ended worker was writing
+
+
+def _sweep(out: Path) -> None:
+    """Remove unfinished files; only while no worker lives."""
+    for folder in (out, *(out / name for name in (*SPLITS, "counts"))):
+        for stale in folder.glob(".*.partial"):
+            stale.unlink(missing_ok=True)
 
 
 def _difference(there: dict[str, Any], wanted: dict[str, Any]) -> str:
@@ -96,10 +104,3 @@ def sum_counts(settings: SynthSettings, out: Path) -> Counter[str]:
                 total.update(counts)
                 total[f"clips {split}"] += counts.get("clips", 0)
     return total
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a small JSON file that is either whole or not there."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    partial.replace(path)

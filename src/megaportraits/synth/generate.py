@@ -12,16 +12,13 @@ The folder it fills:
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -29,7 +26,9 @@ import numpy.typing as npt
 
 from megaportraits.data.clips import ShardWriter, shard_name
 from megaportraits.data.records import ClipRecord, Frame, FrameLabels
+from megaportraits.engines import run_local
 from megaportraits.errors import DataError, FaceError
+from megaportraits.media.folders import full_folder_is_said, write_json
 from megaportraits.synth import folder, plan
 from megaportraits.synth.appearance import is_grey
 from megaportraits.synth.cg import CgCast
@@ -96,7 +95,7 @@ class ShardMaker:
                     counts["clips"] += 1
                     counts[f"clips {record.kind}"] += 1
                     counts["frames"] += len(frames)
-            folder.write_json(folder.note_of(self.out, split, shard), dict(sorted(counts.items())))
+            write_json(folder.note_of(self.out, split, shard), dict(sorted(counts.items())), indent=1)
         return counts
 
     def _clips(self, group: GroupPlan, split: str, counts: Counter[str]) -> Iterator[tuple[ClipRecord, list[Frame]]]:
@@ -197,19 +196,20 @@ def generate(
         raise DataError(f"No morphable head at {settings.head}.", fix=WHERE)
     if settings.portraits is not None:
         plan.find_portraits(settings.portraits)
-    with folder.claimed(settings, out):
+    with full_folder_is_said(out), folder.claimed(settings, out):
         folder.check_space(settings, out)
         pools = sort_portraits(settings, out)
         todo = folder.missing_shards(settings, out)
         total = sum(settings.shard_count(split) for split in plan.SPLITS)
         progress = Progress(total - len(todo), total, folder.sum_counts(settings, out))
         on_progress(progress)
-        for counts in _work(settings, pools, out, reader, todo, workers):
-            progress.done += 1
-            progress.counts += counts
-            on_progress(progress)
+        with closing(run_local(_ShardWork(settings, pools, out, reader), todo, workers, again=False)) as results:
+            for counts in results:
+                progress.done += 1
+                progress.counts += counts
+                on_progress(progress)
         report = dict(sorted(folder.sum_counts(settings, out).items()))
-        folder.write_json(out / "report.json", report)
+        write_json(out / "report.json", report, indent=1)
         write_contact_sheet(out / "train", out / "contact_sheet.png")
         return report
 
@@ -223,7 +223,7 @@ def sort_portraits(settings: SynthSettings, out: Path) -> dict[str, Pool]:
     greys: dict[str, bool] = json.loads(note.read_text()) if note.is_file() else {}
     if sorted(greys) != found:
         greys = {portrait: _looks_grey(settings.portraits / portrait) for portrait in found}
-        folder.write_json(note, greys)
+        write_json(note, greys, indent=1)
     pools = {}
     for split in plan.SPLITS:
         mine = [p for p in found if plan.is_validation(plan.identity_of(p)) == (split == "val")]
@@ -251,55 +251,16 @@ def _looks_grey(path: Path) -> bool:
     return image is None or is_grey(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
-_maker: ShardMaker | None = None  # of this worker process
+class _ShardWork:
+    """`ShardMaker.make` as a worker gets it: cheap to pickle, the maker comes with the first shard."""
 
+    def __init__(
+        self, settings: SynthSettings, pools: dict[str, Pool], out: Path, reader: Callable[[], Reader]
+    ) -> None:
+        self._settings, self._pools, self._out, self._reader = settings, pools, out, reader
+        self._maker: ShardMaker | None = None
 
-def _start_worker(settings: SynthSettings, pools: dict[str, Pool], out: Path, reader: Any) -> None:
-    global _maker
-    _maker = ShardMaker(settings, pools, out, reader())
-
-
-def _make_in_worker(split: str, shard: int) -> Counter[str]:
-    if _maker is None:
-        raise RuntimeError("the worker was not started")
-    return _maker.make(split, shard)
-
-
-def _work(
-    settings: SynthSettings,
-    pools: dict[str, Pool],
-    out: Path,
-    reader: Callable[[], Reader],
-    todo: list[tuple[str, int]],
-    workers: int,
-) -> Iterator[Counter[str]]:
-    if not todo:
-        return
-    if workers <= 1:
-        maker = ShardMaker(settings, pools, out, reader())
-        for split, shard in todo:
-            yield maker.make(split, shard)
-        return
-    # Each worker is one thread: the small matrices of the fit are slower with more.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    pool = ProcessPoolExecutor(
-        min(workers, len(todo)),
-        mp_context=get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(settings, pools, out, reader),
-    )
-    with pool:
-        waiting: set[Future[Counter[str]]] = {pool.submit(_make_in_worker, *job) for job in todo}
-        try:
-            while waiting:
-                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield future.result()
-        except BrokenProcessPool as error:
-            raise DataError(
-                "A worker process died, perhaps for want of memory.",
-                fix="Run the same line again, with fewer --workers: finished shards are kept.",
-            ) from error
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    def __call__(self, job: tuple[str, int]) -> Counter[str]:
+        if self._maker is None:
+            self._maker = ShardMaker(self._settings, self._pools, self._out, self._reader())
+        return self._maker.make(*job)

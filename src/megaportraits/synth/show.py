@@ -12,6 +12,7 @@ import numpy as np
 
 from megaportraits.data.clips import ClipIndex
 from megaportraits.data.records import Frame
+from megaportraits.media import write_image
 
 if TYPE_CHECKING:
     from megaportraits.synth.generate import Progress
@@ -60,9 +61,7 @@ def write_contact_sheet(folder: Path, path: Path, *, rows: int = 16, columns: in
         size = cells[0].shape[0]
         cells += [np.zeros_like(cells[0])] * (columns - len(cells))
         lines.append(np.hstack([*cells, _surface(frames[0], size)]))
-    partial = path.with_name(f".{path.stem}.partial.png")
-    cv2.imwrite(str(partial), np.vstack(lines)[..., ::-1])
-    partial.replace(path)
+    write_image(path, np.vstack(lines), overwrite=True)
 
 
 def _over(frame: Frame, colour: tuple[int, int, int]) -> np.ndarray:

@@ -18,12 +18,13 @@ from megaportraits.errors import ConfigError, WeightsError
 from megaportraits.models.storage import find_base, load_base, read_notes, save_base
 
 
-def average(parts: Sequence[tuple[str, float]], out: Path) -> None:
+def average(parts: Sequence[tuple[str, float]], out: Path, *, overwrite: bool = False) -> None:
     """Write the weighted mean of base models; it keeps the first one's notes.
 
     Args:
         parts: names or .safetensors files of base models, and their shares, of any sum.
         out: the .safetensors file to write.
+        overwrite: whether an existing file may be replaced.
 
     Raises:
         ConfigError: fewer than two models, or a share that is not a positive number.
@@ -49,4 +50,4 @@ def average(parts: Sequence[tuple[str, float]], out: Path) -> None:
     first.load_state_dict({key: total[key].to(value.dtype) for key, value in first.state_dict().items()})
     notes = {k: v for k, v in read_notes(find_base(parts[0][0])).items() if k not in ("kind", "config")}
     said = ", ".join(f"{share / sum(shares):.3g} {Path(name).stem}" for name, share in parts)
-    save_base(out, first, notes=notes | {"average": said})
+    save_base(out, first, notes=notes | {"average": said}, overwrite=overwrite)

@@ -84,6 +84,7 @@ def calibrate(
     trust: float,
     names: tuple[str, ...] = SCORES,
     more: tuple[str, ...] = (),
+    overwrite: bool = False,
     progress: Progress = lambda done, expected: None,
 ) -> dict[str, float]:
     """Write a base model whose z is corrected by measured scores.
@@ -97,6 +98,7 @@ def calibrate(
         names: ARKit's names of the scores that correct z.
         more: of those that do not, but that are to follow z, as the others do then (`append_blendshapes`). They change
             nothing until the model has learned with them. Of a model that has, its own are taken.
+        overwrite: whether an existing file may be replaced.
         progress: called with the frames done and expected.
 
     Returns:
@@ -131,7 +133,7 @@ def calibrate(
     found = {f"motion.correction.{k}": v for k, v in correction.state_dict().items()}
     model.load_state_dict(kept | found)
     notes = {k: v for k, v in read_notes(find_base(weights)).items() if k not in ("kind", "config")}
-    save_base(out, model, notes=notes | {"trust": str(trust)})
+    save_base(out, model, notes=notes | {"trust": str(trust)}, overwrite=overwrite)
     return dict(zip(every, explained.tolist(), strict=True))
 
 

@@ -56,7 +56,8 @@ def train_base(
 
     chosen = [*data_paths(data, resume=resume), *(overrides or [])]
     settled = settle(TrainBaseConfig, config, "nano", chosen, out, resume=resume)
-    train(settled, out, resume=resume, init=init, head_pose=head_pose, motion=motion)
+    steps = train(settled, out, resume=resume, init=init, head_pose=head_pose, motion=motion)
+    _leave(steps, settled.optim.steps)
 
 
 @train_app.command("motion")
@@ -74,7 +75,8 @@ def train_motion(
     from megaportraits.training.motion import train_motion as train
 
     chosen = [*data_paths(data, resume=resume), *(overrides or [])]
-    train(settle(TrainBaseConfig, config, "nano", chosen, out, resume=resume), out, resume=resume)
+    settled = settle(TrainBaseConfig, config, "nano", chosen, out, resume=resume)
+    _leave(train(settled, out, resume=resume), settled.optim.steps)
 
 
 @train_app.command("enhancer")
@@ -98,7 +100,8 @@ def train_enhancer(
     from megaportraits.training.enhancer import train_enhancer as train
 
     chosen = [*data_paths(data, resume=resume), *([("base", base)] if base else []), *(overrides or [])]
-    train(settle(TrainEnhancerConfig, config, "nano-hr", chosen, out, resume=resume), out, resume=resume)
+    settled = settle(TrainEnhancerConfig, config, "nano-hr", chosen, out, resume=resume)
+    _leave(train(settled, out, resume=resume), settled.optim.steps)
 
 
 @train_app.command("gaze")
@@ -118,7 +121,8 @@ def train_gaze(
 
     named = [("data.labels", str(labels))] if labels else []
     chosen = [*data_paths(data, resume=resume), *named, *(overrides or [])]
-    train(settle(TrainGazeConfig, config, "gaze-nano", chosen, out, resume=resume), out, resume=resume)
+    settled = settle(TrainGazeConfig, config, "gaze-nano", chosen, out, resume=resume)
+    _leave(train(settled, out, resume=resume), settled.optim.steps)
 
 
 @train_app.command("head-pose")
@@ -136,7 +140,14 @@ def train_head_pose(
     from megaportraits.training.head_pose import train_head_pose as train
 
     chosen = [*data_paths(data, resume=resume), *(overrides or [])]
-    train(settle(TrainHeadPoseConfig, config, "head-pose-nano", chosen, out, resume=resume), out, resume=resume)
+    settled = settle(TrainHeadPoseConfig, config, "head-pose-nano", chosen, out, resume=resume)
+    _leave(train(settled, out, resume=resume), settled.optim.steps)
+
+
+def _leave(reached: int, steps: int) -> None:
+    """Exit code 130 where a signal ended the run before its last step, so that no command which needs it follows."""
+    if reached < steps:
+        raise typer.Exit(130)
 
 
 def settle(

@@ -29,10 +29,11 @@ from megaportraits.config import OptimConfig
 from megaportraits.data.stream import Layout
 from megaportraits.errors import TrainingError
 from megaportraits.training import checkpoint
-from megaportraits.training.run import Meter, Run
+from megaportraits.training.run import Meter, Run, full_disk_is_said, only_run
 from megaportraits.training.schedule import learning_rate, warmed_ema
 from megaportraits.training.signals import stop_on_signals
 from megaportraits.training.strategy import (
+    anywhere,
     compile_blocks,
     lay_channels_last,
     load_optimizer,
@@ -112,15 +113,28 @@ def fit(
     step's randomness on (seed, step) alone, so that a resumed run equals an undisturbed one bit for bit.
 
     Raises:
-        TrainingError: the folder holds another run, or none to resume; the checkpoint or the batch size does not fit;
-            a loss is not finite; the disk is full.
+        TrainingError: the folder holds another run, none to resume, or another process trains in it; the checkpoint or
+            the batch size does not fit; a loss is not finite; the disk is full.
     """
+    fabric = make_fabric(config.run)
+    with only_run(fabric, folder, resume=resume), full_disk_is_said(folder):
+        return _fit(fabric, stage, dataset, validation, config, folder, resume=resume)
+
+
+def _fit(
+    fabric: Fabric,
+    stage: Any,
+    dataset: Dataset[Batch],
+    validation: Dataset[Batch] | None,
+    config: Any,
+    folder: Path,
+    *,
+    resume: bool,
+) -> int:
     optim, settings = config.optim, config.run
     if optim.parts:
         freeze_others(stage.model, optim.parts)
     run = Run(folder, settings.tensorboard)
-    fabric = make_fabric(settings)
-    run.check(resume=resume)
     job = Job.prepare(fabric, stage, config, checkpoint.to_resume(folder) if resume else None)
     loader = _loader(fabric, dataset, config, job.step)
     fabric.barrier()  # every process has read the folder before one changes it
@@ -139,7 +153,7 @@ def fit(
             losses = job.advance(batches, dataset)
             step, last, mine = job.step, job.step == optim.steps, fabric.is_global_zero
             late = mine and time.monotonic() - last_save > settings.checkpoint_minutes * 60
-            stopped, due = _anywhere(fabric, signalled(), late)
+            stopped, due = anywhere(fabric, signalled(), late)
             saves = stopped or last or due
             samples = fixed is not None and (step % settings.sample_every == 0 or last)
             model = job.averaged() if saves or samples else None  # all processes put it together
@@ -317,14 +331,6 @@ def _tell_unreadable(run: Run, dataset: Any, step: int) -> None:
         run.log({"step": step, "unreadable_shards": len(shards)})
         for message in shards:
             Console(stderr=True).print(f"Left out: {message}", highlight=False, soft_wrap=True)
-
-
-def _anywhere(fabric: Fabric, *flags: bool) -> list[bool]:
-    """Whether each flag is set in any process."""
-    if fabric.world_size == 1:
-        return list(flags)
-    values = fabric.all_reduce(torch.tensor(flags, dtype=torch.float32, device=fabric.device), reduce_op="sum")
-    return [bool(value > 0) for value in values]
 
 
 class _Share(Sampler[int]):

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import yaml
+from lightning_fabric import Fabric
 from rich.console import Console
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from megaportraits.config import Config
 from megaportraits.errors import TrainingError
+from megaportraits.media import write_image
+from megaportraits.media.files import is_full_disk
+from megaportraits.media.folders import folder_lock
 from megaportraits.training.schedule import learning_rate
+from megaportraits.training.strategy import anywhere
 
 
 @dataclass
@@ -31,17 +37,6 @@ class Run:
     folder: Path
     tensorboard: bool = False
     _events: SummaryWriter | None = field(default=None, repr=False)
-
-    def check(self, *, resume: bool) -> None:
-        """An existing run is only touched by resuming.
-
-        Raises:
-            TrainingError: the folder holds a run and `resume` is False.
-        """
-        if (self.folder / "config.yaml").exists() and not resume:
-            raise TrainingError(
-                f"{self.folder} already holds a run", fix="Add --resume to go on, or choose another --out."
-            )
 
     def start(self, config: Config, step: int) -> None:
         """Make the folder; drop statistics after `step`, which a resumed run will write again."""
@@ -68,7 +63,7 @@ class Run:
     def picture(self, step: int, image: Tensor) -> None:
         """Write a sample grid (3, H, W) in [0, 1]."""
         pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-        cv2.imwrite(str(self.folder / "samples" / f"{step:08d}.png"), pixels[..., ::-1])
+        write_image(self.folder / "samples" / f"{step:08d}.png", pixels, overwrite=True)
 
     def close(self) -> None:
         """Flush TensorBoard's events."""
@@ -76,11 +71,47 @@ class Run:
             self._events.close()
 
 
+@contextmanager
+def only_run(fabric: Fabric, folder: Path, *, resume: bool) -> Iterator[None]:
+    """Hold a run folder's lock in the first process. All processes call it, and all raise if one does.
+
+    Raises:
+        TrainingError: another run trains in the folder, or it holds a run and `resume` is False.
+        DataError: the folder cannot be written.
+    """
+    if (folder / "config.yaml").exists() and not resume:
+        raise TrainingError(f"{folder} already holds a run", fix="Add --resume to go on, or choose another --out.")
+    with folder_lock(folder) if fabric.is_global_zero else nullcontext(True) as free:
+        (taken,) = anywhere(fabric, not free)
+        if taken:
+            raise TrainingError(
+                f"another process trains in {folder}", fix="Wait for it, or stop it, or choose another --out."
+            )
+        yield
+
+
+@contextmanager
+def full_disk_is_said(folder: Path) -> Iterator[None]:
+    """Turn "no space left" into a TrainingError that says what is kept."""
+    try:
+        yield
+    except OSError as error:
+        if not is_full_disk(error):
+            raise
+        raise TrainingError(
+            f"{folder} cannot be written: {error.strerror or error}",
+            fix="Free disk space and resume; the last checkpoint is intact.",
+        ) from error
+
+
 def _replace(path: Path, text: str) -> None:
     """Write a file at once or not at all: both are read again when the run is resumed."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _step_of(line: str) -> float:

@@ -86,6 +86,14 @@ def precision_of(settings: RunConfig) -> Any:
     return "bf16-mixed" if fast else "32-true"
 
 
+def anywhere(fabric: Fabric, *flags: bool) -> list[bool]:
+    """Whether each flag is set in any process."""
+    if fabric.world_size == 1:
+        return list(flags)
+    values = fabric.all_reduce(torch.tensor(flags, dtype=torch.float32, device=fabric.device), reduce_op="sum")
+    return [bool(value > 0) for value in values]
+
+
 def step_all(fabric: Fabric, optimizers: Iterable[Any]) -> None:
     """A step of every optimizer, as `fabric.setup_optimizers` gave them.
 

@@ -1,0 +1,120 @@
+"""Folders that one process at a time fills, and small files in them that are whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from megaportraits.errors import DataError
+from megaportraits.media.files import is_full_disk
+
+LOCK = ".lock"
+_held: dict[Path, int] = {}
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path) -> Iterator[bool]:
+    """Make a folder and hold its lock (`flock` on a file `.lock`) during the block; yields False where another has it.
+
+    A process that holds it may take it again. It ends with the process, however that ends; forked children do not
+    keep it. A folder that was made for it and stays empty is removed.
+
+    Raises:
+        DataError: the folder cannot be made or written.
+    """
+    key = folder.absolute()
+    if key in _held:
+        yield True
+        return
+    try:
+        made = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = _take(folder / LOCK)
+    except OSError as error:
+        raise DataError(
+            f"{folder}: the folder cannot be written ({error.strerror or error}).", fix="Choose another folder."
+        ) from error
+    if handle is None:
+        yield False
+        return
+    _held[key] = handle
+    try:
+        yield True
+    finally:
+        if _held.pop(key, None) is not None:
+            with contextlib.suppress(OSError):
+                if list(folder.iterdir()) == [folder / LOCK]:
+                    (folder / LOCK).unlink()
+                    if made:
+                        folder.rmdir()
+            os.close(handle)
+
+
+def _forget() -> None:
+    """In a forked child, which would keep the lock after its parent was killed."""
+    for handle in _held.values():
+        os.close(handle)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def _take(path: Path) -> int | None:
+    """A descriptor that holds the lock; None where another process does."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        except OSError:
+            return handle  # a file system without locks
+        if os.fstat(handle).st_nlink:
+            return handle
+        os.close(handle)  # the process before removed it with its empty folder
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def full_folder_is_said(folder: Path) -> Iterator[None]:
+    """Turn "no space left" from anywhere in the block, or a read-only disk, into a DataError that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        if not is_full_disk(error) and error.errno != errno.EROFS:
+            raise
+        raise DataError(
+            f"{folder} cannot be written: {error.strerror or error}.",
+            fix="Free some space; what is done is kept and the same line goes on.",
+        ) from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that is either whole or not there, also when the machine stops; it replaces an earlier one.
+
+    A killed process leaves `.NAME.*.partial`, which whoever holds the folder's lock may remove.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any, *, indent: int | None = None) -> None:
+    """Write JSON whole; what is not a number is refused rather than written as NaN."""
+    write_whole(path, (json.dumps(content, allow_nan=False, indent=indent) + "\n").encode())
