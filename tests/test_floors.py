@@ -9,7 +9,7 @@ import megaportraits
 
 ROOT = Path(megaportraits.__file__).parent
 FLOORS = [
-    {"cli", "commands", "web", "__main__"},
+    {"cli", "commands", "web", "batch", "__main__"},
     {"training", "pipeline", "export", "live"},
     {"prepare"},
     {"evaluation"},

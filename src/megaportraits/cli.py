@@ -11,26 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from megaportraits import __version__
+from megaportraits.commands.animate import animate
 from megaportraits.commands.average import average
 from megaportraits.commands.calibrate import calibrate
 from megaportraits.commands.enhancement import evaluate_hr
 from megaportraits.commands.evaluation import ablate, evaluate, pairs
 from megaportraits.commands.progress import frame_progress
 from megaportraits.commands.student import distill, student_app
-from megaportraits.errors import ConfigError, MegaPortraitsError
+from megaportraits.errors import MegaPortraitsError
 from megaportraits.export.command import export_app
 from megaportraits.live.command import live
-from megaportraits.pipeline.options import (
-    KEY_GREEN,
-    AnimateOptions,
-    Background,
-    MotionMode,
-    PoseFrom,
-    RestExpression,
-    ScaleFrom,
-    TranslationFrom,
-    parse_color,
-)
+from megaportraits.pipeline.options import AnimateOptions, MotionMode
 from megaportraits.prepare.command import prepare
 from megaportraits.training.command import train_app
 from megaportraits.web.command import web
@@ -38,8 +29,6 @@ from megaportraits.web.study_command import study_app
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
-
-_POSE_PANEL = "Pose and expression"
 
 _Head = Annotated[Path, typer.Option(help="ICT-FaceKit: packed .npz or its FaceXModel folder.")]
 _Person = Annotated[int, typer.Option(help="Number of the procedural person.")]
@@ -51,6 +40,7 @@ app.add_typer(export_app, name="export")
 app.add_typer(study_app, name="study")
 app.add_typer(student_app, name="student")
 app.add_typer(weights_app, name="weights")
+app.command()(animate)
 app.command()(prepare)
 app.command()(live)
 app.command()(web)
@@ -82,132 +72,6 @@ def options(
 def version() -> None:
     """Print the version."""
     _print_version(True)
-
-
-@app.command()
-def animate(
-    source: Annotated[Path, typer.Argument(help="Image (or video) of the person.")],
-    driver: Annotated[Path, typer.Argument(help="Video (or image) of the motion.")],
-    output: Annotated[
-        str | None,
-        typer.Option("--output", "-o", help="A file, or a folder (FOLDER/) for SOURCE_DRIVER.mp4; default: this one."),
-    ] = None,
-    weights: Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")] = "nano",
-    hr: Annotated[bool, typer.Option("--hr", help="Enhance to twice the model's resolution; slower.")] = False,
-    enhancer: Annotated[
-        str | None, typer.Option(help="With --hr: a file of `train enhancer`. Default: what ships with --weights.")
-    ] = None,
-    motion: Annotated[
-        MotionMode,
-        typer.Option(
-            help="absolute: the driver's pose and expression. relative: its change from neutral.",
-            rich_help_panel=_POSE_PANEL,
-        ),
-    ] = MotionMode.ABSOLUTE,
-    scale_from: Annotated[
-        ScaleFrom, typer.Option(help="Whose head size to keep.", rich_help_panel=_POSE_PANEL)
-    ] = ScaleFrom.DRIVER,
-    translation_from: Annotated[
-        TranslationFrom,
-        typer.Option(help="Whose place in the picture the head keeps.", rich_help_panel=_POSE_PANEL),
-    ] = TranslationFrom.DRIVER,
-    frontal: Annotated[
-        bool,
-        typer.Option("--frontal", help="Look into the camera whatever the driver does.", rich_help_panel=_POSE_PANEL),
-    ] = False,
-    yaw: Annotated[
-        float, typer.Option(help="Degrees to turn the head to image right.", rich_help_panel=_POSE_PANEL)
-    ] = 0.0,
-    pitch: Annotated[float, typer.Option(help="Degrees to turn it down.", rich_help_panel=_POSE_PANEL)] = 0.0,
-    roll: Annotated[
-        float, typer.Option(help="Degrees to tilt it counter-clockwise.", rich_help_panel=_POSE_PANEL)
-    ] = 0.0,
-    expression_strength: Annotated[
-        float,
-        typer.Option(help="0: the source's expression. 1: the driver's. More: stronger.", rich_help_panel=_POSE_PANEL),
-    ] = 1.0,
-    rest_expression: Annotated[
-        RestExpression | None,
-        typer.Option(
-            help="Whose face shows while the driver's rests; driver: a photographed smile or open mouth does not stay."
-            " Default: source with relative motion, driver with absolute.",
-            rich_help_panel=_POSE_PANEL,
-        ),
-    ] = None,
-    background: Annotated[
-        Background,
-        typer.Option(help="Transparent needs .webm, .mov or .png."),
-    ] = Background.SOURCE,
-    color: Annotated[str | None, typer.Option(help="#RRGGBB of --background color.", show_default="#00b140")] = None,
-    crop: Annotated[bool, typer.Option("--crop", help="Only the square head crop, not the whole photo.")] = False,
-    size: Annotated[
-        int | None, typer.Option(help="Side of the head crop, pixels. [256, or what --hr makes if that is more]")
-    ] = None,
-    max_side: Annotated[int, typer.Option(help="Longest side of the whole photo, pixels.")] = 1280,
-    max_seconds: Annotated[float | None, typer.Option(help="Stop after this much of the driver.")] = None,
-    face: Annotated[int | None, typer.Option(help="Which face of the photo, from 1, left to right.")] = None,
-    driver_face: Annotated[int | None, typer.Option(help="Which face of the driver, from 1, left to right.")] = None,
-    side_by_side: Annotated[
-        Path | None, typer.Option(help="Also write source, driver and result as three squares in a row.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")] = False,
-    pose: Annotated[
-        PoseFrom,
-        typer.Option(help="Who says how heads are turned.", rich_help_panel=_POSE_PANEL),
-    ] = PoseFrom.LANDMARKS,
-    blendshapes: Annotated[
-        bool,
-        typer.Option(help="Let measured blendshapes correct jaw, lids and gaze.", rich_help_panel=_POSE_PANEL),
-    ] = True,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-) -> None:
-    """Move the person of SOURCE like the person of DRIVER. Frame times and sound of the driver are kept."""
-    from megaportraits.pipeline import plan_output
-
-    if color is not None and background is not Background.COLOR:
-        raise ConfigError(
-            f"--color: expected with --background color, got --background {background}", fix="Add --background color."
-        )
-    options = AnimateOptions(
-        motion=motion,
-        scale_from=scale_from,
-        translation_from=translation_from,
-        frontal=frontal,
-        yaw=yaw,
-        pitch=pitch,
-        roll=roll,
-        expression_strength=expression_strength,
-        rest_expression=rest_expression,
-        background=background,
-        color=KEY_GREEN if color is None else parse_color(color),
-        crop=crop,
-        size=size,
-        max_side=max_side,
-        max_seconds=max_seconds,
-        face=face,
-        driver_face=driver_face,
-    )
-    file = plan_output(source, driver, output, options, side_by_side=side_by_side, overwrite=overwrite)
-
-    from megaportraits.pipeline import Avatar, animate_file  # imports torch: not before the files are checked
-
-    chosen = enhancer or (weights if hr else None)
-    avatar = Avatar.from_pretrained(weights, device=device, pose_from=pose, blendshapes=blendshapes, enhancer=chosen)
-    with frame_progress("Animating") as advance:
-        report = animate_file(
-            avatar,
-            source,
-            driver,
-            file,
-            options,
-            side_by_side=side_by_side,
-            overwrite=overwrite,
-            progress=advance,
-        )
-    for line in report.lines():
-        typer.echo(line)
-    if report.interrupted:
-        raise typer.Exit(130)
 
 
 @app.command()

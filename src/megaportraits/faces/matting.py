@@ -7,6 +7,8 @@ which follows hair and shoulders.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ from megaportraits.faces.crop import Crop, extract
 from megaportraits.faces.detector import Face
 from megaportraits.faces.landmarks import MESH_COUNT
 from megaportraits.faces.networks import Image, Network
+from megaportraits.faces.shares import share_of
 
 Matte = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.floating]
@@ -45,7 +48,7 @@ class Matting:
     def __init__(self, *, threads: int = 1) -> None:
         self._network = Network(weights.fetch("selfie_segmenter").read_bytes(), threads)
 
-    def matte(self, image: Image, face: Face, crop: Crop, size: int) -> Matte:
+    def matte(self, image: Image, face: Face, crop: Crop, size: int, others: Sequence[Face] = ()) -> Matte:
         """The alpha of the person to whom a face belongs, in a crop.
 
         Args:
@@ -53,6 +56,7 @@ class Matting:
             face: the person's face; parts that do not hang together with it are dropped.
             crop: the window of the image, best a head crop or up to twice as wide.
             size: side of the matte in pixels.
+            others: the picture's other faces; what is theirs is left out.
 
         Returns:
             (size, size) float32 in [0, 1].
@@ -62,7 +66,7 @@ class Matting:
         """
         work = max(size, _WORK)
         guide = extract(image, crop, work)
-        likely = self._segment(image, crop, work)
+        likely = self._segment(image, crop, work) * share_of(face, others, crop, work)
         inside = crop.image_to_crop(face.landmarks[:MESH_COUNT, :2])
         cleaned = clean(likely, (inside + 1) * (work / 2))
         alpha = refine(guide, cleaned)

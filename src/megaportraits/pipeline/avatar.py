@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from megaportraits.errors import ShapeError
+from megaportraits.errors import ConfigError, ShapeError
 from megaportraits.faces.crop import Crop, extract
 from megaportraits.faces.detector import Blendshapes, FaceAnalyzer
 from megaportraits.faces.inpainting import background_plate
@@ -37,9 +37,10 @@ from megaportraits.pipeline.cut_out import cut_out
 from megaportraits.pipeline.devices import find_device
 from megaportraits.pipeline.driver import Driver, FrameSource, HeadFollower, HeadView, find_neutral
 from megaportraits.pipeline.enhance import enhance
+from megaportraits.pipeline.group import animate_group, find_group
 from megaportraits.pipeline.motion import edit_motion
-from megaportraits.pipeline.options import AnimateOptions, MotionMode, MotionOptions, PoseFrom
-from megaportraits.pipeline.portrait import Portrait, Source, as_trained, find_source_head
+from megaportraits.pipeline.options import ALL_FACES, AnimateOptions, Faces, MotionMode, MotionOptions, PoseFrom
+from megaportraits.pipeline.portrait import Portrait, Source, SourceHead, as_trained, find_source_head
 from megaportraits.pipeline.prefetch import prefetch
 from megaportraits.pipeline.scene import Scene
 from megaportraits.pipeline.tensors import head_pose, pixels, pose_batch
@@ -155,7 +156,7 @@ class Avatar:
         """For renderings: the other one follows the driver in a thread of its own."""
         return FaceAnalyzer(reject_animals=False)
 
-    def encode(self, source: Source, *, face: int | None = None, limits: Limits = DEFAULT_LIMITS) -> Portrait:
+    def encode(self, source: Source, *, face: Faces | None = None, limits: Limits = DEFAULT_LIMITS) -> Portrait:
         """Look at a source and remember the person: everything that is needed once per source.
 
         Args:
@@ -167,11 +168,17 @@ class Avatar:
             MediaError: the file cannot be read, or exceeds a limit.
             FaceError: no human face, or not that many.
             ShapeError: the source is something else.
+            ConfigError: all faces; only `animate` and `animate_file` take them at once.
         """
-        head = find_source_head(source, self.analyzer, face, limits)
+        if face == ALL_FACES:
+            raise ConfigError("A portrait has one face, got all of them.", fix="Choose one, or use animate.")
+        return self.encode_head(find_source_head(source, self.analyzer, face, limits))
+
+    def encode_head(self, head: SourceHead) -> Portrait:
+        """`encode` for a face that has been chosen."""
         work = int(np.clip(round(head.crop.side), self.size, _LARGEST_WORK_SIZE))
         square = extract(head.photo, head.crop, work)
-        matte = self.matting.matte(head.photo, head.face, head.crop, work)
+        matte = self.matting.matte(head.photo, head.face, head.crop, work, head.others)
         # Straight colours at the edge, so that the old background leaves no fringe on the new one.
         person = square if self.model.config.predict_background else foreground(square, matte)
         seen = as_trained(person, matte, self.model.config)
@@ -217,7 +224,7 @@ class Avatar:
             pose = pose_batch(poses, self.device)
             return Motion(pose, self.model.motion.encode_expression(images, pose, scores))
 
-    def _view_motions(self, views: Sequence[HeadView]) -> Iterator[Motion]:
+    def view_motions(self, views: Sequence[HeadView]) -> Iterator[Motion]:
         if views:
             poses = [view.pose.to_crop_pose(view.crop) for view in views]
             joined = self._motions([view.image for view in views], poses, [view.face.blendshapes for view in views])
@@ -295,16 +302,18 @@ class Avatar:
         """Animate a source with a driver, frame by frame, in constant memory.
 
         The source and the driver's neutral frame are looked at before this returns; frames are made as they
-        are asked for.
+        are asked for. With `face="all"` see `animate_group`.
 
         Raises:
             MediaError: a file cannot be read.
             FaceError: the source shows no face, or not the wanted one; at the end: no driver frame did.
         """
         options = options or AnimateOptions()
+        if options.face == ALL_FACES and not isinstance(source, Portrait):
+            return animate_group(self, find_group(self, source, [driver]), options)
         portrait = source if isinstance(source, Portrait) else self.encode(source, face=options.face)
         frames = driver if isinstance(driver, FrameSource) else FrameSource(driver)
-        follower, neutral = self._prepare(frames, options)
+        follower, neutral = self.prepare(frames, options)
         return self._animate(portrait, frames, options, follower, neutral)
 
     def preview(
@@ -321,7 +330,7 @@ class Avatar:
         options = options or AnimateOptions()
         portrait = source if isinstance(source, Portrait) else self.encode(source, face=options.face)
         frames = driver if isinstance(driver, FrameSource) else FrameSource(driver)
-        follower, neutral = self._prepare(frames, options)
+        follower, neutral = self.prepare(frames, options)
         for share in _PREVIEWED:
             picture = FrameSource(frames.picture(share, options.max_seconds))
             frame = next(self._animate(portrait, picture, options, follower, neutral))
@@ -329,14 +338,14 @@ class Avatar:
                 return frame
         raise follower.missing(frames.name, f"at the {len(_PREVIEWED)} places that a preview looks at")
 
-    def _prepare(self, frames: FrameSource, options: AnimateOptions) -> tuple[HeadFollower, Motion | None]:
+    def prepare(self, frames: FrameSource, options: AnimateOptions) -> tuple[HeadFollower, Motion | None]:
         """The driver's follower and, where it is needed, its neutral frame's motion; it is turned upright."""
         frames.turn_upright(self.analyzer)
         neutral: Motion | None = None
         rest: Crop | None = None
         if options.needs_neutral:
             view = find_neutral(frames, self.analyzer, self.size, face=options.driver_face)
-            neutral = next(self._view_motions([view]))
+            neutral = next(self.view_motions([view]))
             rest = view.crop if options.motion is MotionMode.RELATIVE else None
         return HeadFollower(self.analyzer, self.size, face=options.driver_face, rest=rest), neutral
 
@@ -354,7 +363,7 @@ class Avatar:
         motion, seen = edit_motion(portrait.motion, portrait.motion, options, neutral=portrait.motion), False
         views = prefetch(map(follower.look, source.frames(options.max_seconds)), depth=_BATCH)
         while batch := list(itertools.islice(views, _BATCH)):
-            driven = self._view_motions([view.head for view in batch if view.head is not None])
+            driven = self.view_motions([view.head for view in batch if view.head is not None])
             motions: list[Motion] = []
             for view in batch:
                 if view.head is not None:

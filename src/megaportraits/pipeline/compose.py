@@ -110,7 +110,14 @@ class Placement:
         if reach > 1:
             self._anchored = np.maximum(self._anchored, _smoothstep(distance, *(reach - rim for rim in ANCHOR_RIM)))
 
-    def paste(self, picture: UInt8, plate: UInt8, rendering: Rendering, around: Surroundings | None = None) -> UInt8:
+    def paste(
+        self,
+        picture: UInt8,
+        plate: UInt8,
+        rendering: Rendering,
+        around: Surroundings | None = None,
+        drawn: Float | None = None,
+    ) -> UInt8:
         """A copy of the picture with the driven head in place.
 
         Args:
@@ -120,6 +127,7 @@ class Placement:
             around: the picture's own person. Hair above the crop then moves along with the head, and shoulders
                 that the driver's shift, zoom and roll have moved are led back to the picture's own towards the
                 crop's lower and lateral borders. Without it the head just fades into the picture.
+            drawn: (H, W), how far driven heads cover the picture, [0, 1]; this one is added to it.
         """
         if around is None:
             layer, keep = self._sample(rendering, self._x, self._y), 1 - self._weight
@@ -137,6 +145,9 @@ class Placement:
         driven = cv2.add(np.ascontiguousarray(layer[..., :3]), behind)
         under = np.ascontiguousarray(picture[self.window])
         result[self.window] = cv2.blendLinear(driven, under, 1 - keep, keep)
+        if drawn is not None:
+            covered = (1 - keep) * layer[..., 3] * np.float32(1 / 255)
+            drawn[self.window] = np.maximum(drawn[self.window], covered)
         return result
 
     def _sample(self, rendering: Rendering, x: Float, y: Float) -> UInt8:

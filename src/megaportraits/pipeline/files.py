@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -16,8 +17,9 @@ from megaportraits.media.images import UInt8
 from megaportraits.pipeline.avatar import AnimatedFrame, Avatar
 from megaportraits.pipeline.compose import side_by_side
 from megaportraits.pipeline.driver import FrameSource
-from megaportraits.pipeline.options import AnimateOptions
-from megaportraits.pipeline.plan import plan_output, swap_question
+from megaportraits.pipeline.group import animate_group, find_group
+from megaportraits.pipeline.options import ALL_FACES, AnimateOptions
+from megaportraits.pipeline.plan import driver_files, plan_output, swap_question
 from megaportraits.pipeline.portrait import Portrait
 
 Progress = Callable[[int, int | None], None]
@@ -33,7 +35,7 @@ class AnimateReport:
         frames: how many frames it has.
         held: how many of them repeat the last motion because no face was found.
         faces: how many faces the source shows.
-        face: which of them was asked for, None if none was.
+        face: which of them was asked for, "all", or None if none was.
         interrupted: whether Ctrl-C ended it early; the file is playable up to there.
         damage: None, or one sentence about damaged parts of the driver.
         remarks: what else was done or is to be expected, one sentence each.
@@ -43,7 +45,7 @@ class AnimateReport:
     frames: int
     held: int
     faces: int
-    face: int | None
+    face: int | Literal["all"] | None
     interrupted: bool
     damage: str | None
     remarks: tuple[str, ...] = ()
@@ -64,7 +66,7 @@ class AnimateReport:
 def animate_file(
     avatar: Avatar,
     source: str | Path,
-    driver: str | Path,
+    driver: str | Path | Sequence[str | Path],
     output: str | Path | None = None,
     options: AnimateOptions | None = None,
     *,
@@ -80,10 +82,12 @@ def animate_file(
     Args:
         avatar: the model.
         source: image or video that shows the person.
-        driver: video or image that shows the motion.
+        driver: video or image that shows the motion; with `face="all"` also several, one for each face from left
+            to right.
         output: see `plan_output`.
         options: see `AnimateOptions`.
-        side_by_side: also write source crop, driver crop and result as three equal squares in a row.
+        side_by_side: also write source crop, driver crop and result as three equal squares in a row; with
+            `face="all"` one row for each face.
         overwrite: whether existing files may be replaced.
         progress: see `Progress`.
         limits: what reading the source and the driver may cost.
@@ -93,20 +97,26 @@ def animate_file(
         FaceError: no usable face in the source, or none in the driver.
     """
     options = options or AnimateOptions()
+    drivers = driver_files(driver)
     beside = None if side_by_side is None else Path(side_by_side)
     output = plan_output(
         Path(source),
-        Path(driver),
+        drivers,
         output,
         options,
         side_by_side=beside,
         overwrite=overwrite,
         limits=limits,
     )
-    portrait = avatar.encode(source, face=options.face, limits=limits)
-    frames = FrameSource(driver, limits=limits)
-    job = _Job(portrait, frames, options, options.head_size(avatar.output_size), progress)
-    animated = avatar.animate(portrait, frames, options)
+    if options.face == ALL_FACES:
+        group = find_group(avatar, source, drivers, limits)
+        portraits, sources = group.portraits, group.drivers
+        frames, animated = group.lead, animate_group(avatar, group, options)
+    else:
+        portraits = (avatar.encode(source, face=options.face, limits=limits),)
+        frames = FrameSource(drivers[0], limits=limits)
+        sources, animated = (frames,), avatar.animate(portraits[0], frames, options)
+    job = _Job(portraits, frames, options, options.head_size(avatar.output_size), progress)
     if frames.still:
         frame = next(animated)
         next(animated, None)  # the end of the stream tells whether there was a face
@@ -118,23 +128,16 @@ def animate_file(
     else:
         job.write_videos(animated, output, beside, overwrite=overwrite)
     damage = frames.reader.damage if frames.reader else None
-    filmed = is_video(source, limits)
-    question = swap_question(source, driver, filmed=filmed, moving=not frames.still)
+    head, filmed = portraits[0].head, is_video(source, limits)
+    remarks = _turns("photograph", head.turns)
+    remarks += _tones("source", VideoReader(source, limits=limits) if filmed else None)
+    for one in sources:
+        name = "driver" if len(sources) == 1 else one.name.removeprefix("the ")
+        remarks += _turns(name, one.turns) + _tones(name, one.reader)
+    question = swap_question(source, drivers[0], filmed=filmed, moving=not frames.still)
+    remarks += [question] if question else []
     return AnimateReport(
-        output,
-        job.frames,
-        job.held,
-        portrait.head.faces,
-        options.face,
-        job.interrupted,
-        damage,
-        (
-            *_turns("photograph", portrait.head.turns),
-            *_turns("driver", frames.turns),
-            *_tones("source", VideoReader(source, limits=limits) if filmed else None),
-            *_tones("driver", frames.reader),
-            *([question] if question else []),
-        ),
+        output, job.frames, job.held, head.faces, options.face, job.interrupted, damage, tuple(remarks)
     )
 
 
@@ -170,7 +173,12 @@ class _Job:
     """Counters and writers of one `animate_file`."""
 
     def __init__(
-        self, portrait: Portrait, source: FrameSource, options: AnimateOptions, size: int, progress: Progress | None
+        self,
+        portraits: Sequence[Portrait],
+        source: FrameSource,
+        options: AnimateOptions,
+        size: int,
+        progress: Progress | None,
     ) -> None:
         self.frames = 0
         self.held = 0
@@ -179,7 +187,8 @@ class _Job:
         self._options = options
         self._progress = progress
         self._total = source.count(options.max_seconds)
-        self._source_square = extract(portrait.head.photo, portrait.head.crop, size)
+        squares = [extract(portrait.head.photo, portrait.head.crop, size) for portrait in portraits]
+        self._source_square = np.concatenate(squares)
 
     def count(self, frame: AnimatedFrame) -> None:
         self.frames += 1

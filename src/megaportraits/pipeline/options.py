@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from megaportraits.errors import ConfigError
 
 Color = tuple[int, int, int]
+Faces = int | Literal["all"]
+"""Which face of a source: counted from 1 from left to right, or `ALL_FACES`."""
+ALL_FACES: Literal["all"] = "all"
 
 
 KEY_GREEN: Color = (0, 177, 64)
@@ -124,7 +128,7 @@ class MotionOptions:
         convert_options(self)
         for name, (low, high) in RANGES.items():
             value = getattr(self, name, None)
-            if value is not None:
+            if value is not None and not (name == "face" and value == ALL_FACES):
                 _check_range(name, value, low, high)
 
     @property
@@ -151,7 +155,8 @@ class AnimateOptions(MotionOptions):
         size: side of the head crop in the result, pixels; None: `head_size`.
         max_side: the whole picture is shrunk to this longest side.
         max_seconds: stop after this much of the driver; None takes all.
-        face: which face of the source, counted from 1 from left to right; None takes the largest.
+        face: which face of the source, counted from 1 from left to right; None takes the largest, "all" every one:
+            heads then go back into the whole picture, so that `background` is the source's and `crop` is off.
         driver_face: which face of the driver, in its first frame that shows so many.
 
     Raises:
@@ -164,7 +169,7 @@ class AnimateOptions(MotionOptions):
     size: int | None = None
     max_side: int = 1280
     max_seconds: float | None = None
-    face: int | None = None
+    face: Faces | None = None
     driver_face: int | None = None
 
     def __post_init__(self) -> None:
@@ -173,6 +178,11 @@ class AnimateOptions(MotionOptions):
         super().__post_init__()
         for part in self.color:
             _check_range("color", part, 0, 255)
+        if self.face == ALL_FACES and (self.crop or self.background is not Background.SOURCE):
+            raise ConfigError(
+                "face: all faces go back into the whole picture, but the head crop or another background was asked for",
+                fix="Leave crop and background out, or choose one face.",
+            )
 
     def head_size(self, made: int) -> int:
         """Side of the head crop in the result, pixels: `size`, else what the networks make (`made`), at least 256."""

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
-from megaportraits.errors import MediaError
+from megaportraits.errors import ConfigError, MediaError
 from megaportraits.media import ALPHA_SUFFIXES, DEFAULT_LIMITS, VIDEO_SUFFIXES, Limits, check_output, is_video
 from megaportraits.media.files import output_file
-from megaportraits.pipeline.options import AnimateOptions
+from megaportraits.pipeline.options import ALL_FACES, AnimateOptions
 
 STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 STILL_ALPHA_SUFFIXES = (".png", ".webp")
 
 
+def driver_files(driver: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The drivers that were named: one, or one for each face.
+
+    Raises:
+        MediaError: there is none.
+    """
+    files = [Path(driver)] if isinstance(driver, (str, Path)) else [Path(one) for one in driver]
+    if not files:
+        raise MediaError("expected a driver, got none", fix="Name a video or an image that shows the motion.")
+    return files
+
+
 def plan_output(
     source: Path,
-    driver: Path,
+    driver: Path | Sequence[Path],
     output: str | Path | None,
     options: AnimateOptions,
     *,
@@ -31,16 +44,23 @@ def plan_output(
         (.webm when transparent, .png for a still driver).
 
     Raises:
+        ConfigError: several drivers for one face.
         MediaError: an input cannot be read, an input exceeds a limit, an output may not be written or has a suffix
             that does not fit.
     """
-    filmed = is_video(source, limits)
-    moving = is_video(driver, limits)
+    drivers = driver_files(driver)
+    if len(drivers) > 1 and options.face != ALL_FACES:
+        raise ConfigError(
+            f"Expected one driver for one face, got {len(drivers)}.",
+            fix="Add --face all to move every face, each by its own driver, or --out DIR for a result of each.",
+        )
+    filmed, *kinds = [is_video(path, limits) for path in (source, *drivers)]  # every file is looked at
+    moving = any(kinds)
     if moving:
         suffixes = ALPHA_SUFFIXES if options.transparent else VIDEO_SUFFIXES
     else:
         suffixes = STILL_ALPHA_SUFFIXES if options.transparent else STILL_SUFFIXES
-    output = output_file(output or Path(), f"{source.stem}_{driver.stem}{suffixes[0]}")
+    output = output_file(output or Path(), f"{source.stem}_{drivers[0].stem}{suffixes[0]}")
     beside = (VIDEO_SUFFIXES if moving else STILL_SUFFIXES) if side_by_side else ()
     for path, fitting in ((output, suffixes), (side_by_side, beside)):
         if path is None:
@@ -50,9 +70,9 @@ def plan_output(
             look = " with transparency" if options.transparent and path is output else ""
             raise MediaError(
                 f"{path}: the driver is {kind}, so the output must be {kind}{look}; got {path.suffix!r}",
-                fix=swap_question(source, driver, filmed=filmed, moving=moving) or f"Name it {', '.join(fitting)}.",
+                fix=swap_question(source, drivers[0], filmed=filmed, moving=moving) or f"Name it {', '.join(fitting)}.",
             )
-        check_output(path, overwrite=overwrite, inputs=(source, driver))
+        check_output(path, overwrite=overwrite, inputs=(source, *drivers))
     if side_by_side is not None and side_by_side.absolute() == output.absolute():
         raise MediaError(f"{output}: output and side-by-side name the same file", fix="Give two names.")
     return output

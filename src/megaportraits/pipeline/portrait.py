@@ -15,7 +15,7 @@ from torch import Tensor
 from megaportraits.config import ModelConfig
 from megaportraits.errors import FaceError
 from megaportraits.faces.crop import Crop, head_crop
-from megaportraits.faces.detector import Face, FaceAnalyzer, pick_face
+from megaportraits.faces.detector import Face, FaceAnalyzer, from_left, pick_face
 from megaportraits.faces.orientation import find_upright, turned
 from megaportraits.media import DEFAULT_LIMITS, Limits, VideoReader, as_image, is_video, read_image
 from megaportraits.media.images import UInt8
@@ -43,15 +43,20 @@ class SourceHead:
         photo: (H, W, 3), the whole picture at its own size.
         face: the chosen face.
         crop: its head crop, in pixels of `photo`.
-        faces: how many faces the picture shows.
+        others: the picture's other faces.
         turns: quarter turns counter-clockwise by which the file's picture was turned for the face to be upright.
     """
 
     photo: UInt8
     face: Face
     crop: Crop
-    faces: int
+    others: tuple[Face, ...] = ()
     turns: int = 0
+
+    @property
+    def faces(self) -> int:
+        """How many faces the picture shows."""
+        return 1 + len(self.others)
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,11 @@ class Sight:
     photo: UInt8
     faces: list[Face]
     turns: int
+
+    def head(self, face: Face) -> SourceHead:
+        """One of `faces`, as it is chosen."""
+        others = tuple(other for other in self.faces if other is not face)
+        return SourceHead(self.photo, face, head_crop(face), others, self.turns)
 
 
 @dataclass(frozen=True)
@@ -119,7 +129,19 @@ def find_source_head(
             f"Expected at least {number} faces in {_name(source)}, found {len(seen.faces)}.",
             fix="Faces are counted from 1, from left to right.",
         )
-    return SourceHead(seen.photo, face, head_crop(face), len(seen.faces), seen.turns)
+    return seen.head(face)
+
+
+def find_source_heads(source: Source, analyzer: FaceAnalyzer, limits: Limits = DEFAULT_LIMITS) -> list[SourceHead]:
+    """Read a source and take every face of it, from left to right.
+
+    Raises:
+        MediaError: the file cannot be read, or exceeds a limit.
+        FaceError: no human face.
+        ShapeError: the source is none of what `Source` says.
+    """
+    seen = look(source, analyzer, limits)
+    return [seen.head(face) for face in from_left(seen.faces)]
 
 
 def shrink(photo: UInt8, crop: Crop, max_side: int) -> tuple[UInt8, Crop]:

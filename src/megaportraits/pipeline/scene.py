@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +38,9 @@ class Scene:
         matting: for the driver's scene.
         rest: the source's pose in its own head crop.
         size: side of the head crop, pixels.
+
+    Attributes:
+        photo: (H, W, 3), the whole picture at the size of the result; only where heads go back into it.
     """
 
     def __init__(
@@ -51,12 +56,9 @@ class Scene:
 
     def compose(self, rendering: Rendering, view: DriverFrame) -> tuple[UInt8, UInt8, UInt8 | None]:
         """The result, its head crop alone, and the driver's head crop."""
-        self._last = view.head or self._last
         options = self._options
         head = rendering.resized(self._size)
-        driver = None
-        if self._last is not None:
-            driver = extract(view.frame.image, self._last.crop, self._size)
+        driver = self._driver_square(view)
         if options.background is Background.DRIVER:
             return self._in_driver(rendering, head, view, driver)
         square = over(head, self._square_background())
@@ -64,19 +66,50 @@ class Scene:
             return straight(head), square, driver
         if options.crop_only:
             return square, square, driver
-        pasted = self._placement.paste(self._photo, self._behind, rendering, self._around)
+        pasted = self._placement.paste(self.photo, self._behind, rendering, self._around)
         return pasted, square, driver
+
+    def paste(self, picture: UInt8, rendering: Rendering, drawn: npt.NDArray[np.float32]) -> UInt8:
+        """A copy of the photo in which others may have been moved already, with this person moved as well.
+
+        Args:
+            picture: (H, W, 3), of the size of `photo`.
+            rendering: the driven head crop.
+            drawn: (H, W), where heads have been drawn already, [0, 1]: they stay where this person moves away.
+        """
+        filled, gone = self._removal
+        gone = gone * (1 - drawn[self._placement.window])
+        behind = cv2.blendLinear(np.ascontiguousarray(picture[self._placement.window]), filled, 1 - gone, gone)
+        return self._placement.paste(picture, np.asarray(behind, np.uint8), rendering, self._around, drawn)
+
+    def squares(self, rendering: Rendering, view: DriverFrame) -> tuple[UInt8, UInt8 | None]:
+        """The head crop alone, and the driver's head crop."""
+        square = over(rendering.resized(self._size), self._square_background())
+        return square, self._driver_square(view)
+
+    def _driver_square(self, view: DriverFrame) -> UInt8 | None:
+        self._last = view.head or self._last
+        return None if self._last is None else extract(view.frame.image, self._last.crop, self._size)
 
     def _prepare_photo(self, head: SourceHead, rest: HeadPose) -> None:
         """The photo, and in a window around the head its person and what stands behind the person."""
-        self._photo, crop = shrink(head.photo, head.crop, self._options.max_side)
+        self.photo, crop = shrink(head.photo, head.crop, self._options.max_side)
         reach, matte = self._surrounding_matte(head, crop.side)
-        self._placement = Placement(self._photo.shape, crop, reach)
+        self._placement = Placement(self.photo.shape, crop, reach)
         picture = extract(head.photo, widened(head.crop, reach), matte.shape[0])
         person = np.dstack([foreground(picture, matte) * matte[..., None], 255 * matte])
         self._around = Surroundings(np.rint(person).astype(np.uint8), rest, reach)
-        plate = background_plate(picture, matte)
-        self._behind = paste(self._photo, plate, widened(crop, reach), grown(matte))[self._placement.window]
+        self._hole = background_plate(picture, matte), widened(crop, reach), grown(matte)
+        self._behind = paste(self.photo, *self._hole)[self._placement.window]
+
+    @cached_property
+    def _removal(self) -> tuple[UInt8, npt.NDArray[np.float32]]:
+        """For the window: what stands behind the person, and how far the person has to go, (h, w) in [0, 1]."""
+        plate, crop, gone = self._hole
+        window = self._placement.window
+        filled = paste(self.photo, plate, crop, np.ones_like(gone))[window]
+        covered = paste(np.zeros_like(self.photo), np.full_like(plate, 255), crop, gone)[window]
+        return np.ascontiguousarray(filled), covered[..., 0].astype(np.float32) / np.float32(255)
 
     def _surrounding_matte(self, head: SourceHead, crop_side: float) -> tuple[float, npt.NDArray[np.float32]]:
         """How far around the crop the person has to be known, in crop sides, and the matte there.
@@ -87,7 +120,7 @@ class Scene:
         """
         for reach in (REACH, _TALL_REACH):
             side = int(np.clip(round(crop_side * reach), 128, _LARGEST_SURROUNDINGS))
-            matte = self._matting.matte(head.photo, head.face, widened(head.crop, reach), side)
+            matte = self._matting.matte(head.photo, head.face, widened(head.crop, reach), side, head.others)
             if not rises_beyond(matte, reach):
                 break
         return reach, matte

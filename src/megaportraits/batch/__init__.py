@@ -1,0 +1,7 @@
+"""Many animations in one run: what is to be made (jobs, cells), what was made (records), the work, the run."""
+
+from megaportraits.batch.jobs import Job, find_jobs, read_list
+from megaportraits.batch.run import BatchReport, run_jobs
+from megaportraits.batch.work import Model, Outcome
+
+__all__ = ["BatchReport", "Job", "Model", "Outcome", "find_jobs", "read_list", "run_jobs"]

@@ -1,0 +1,188 @@
+"""What has been made: one record for each result, so that a second run does only what is missing.
+
+    OUT/.megaportraits/records/KEY.json   inputs, options and results of a finished job
+    OUT/.megaportraits/attempts/          which jobs are at work, see `engines.Attempts`
+    OUT/.megaportraits/parts/KEY/         results that are not finished
+    OUT/.megaportraits/lock               held by the run that fills the folder
+
+A record is written before its results get their names, and says how large and how old they are: a record alone means
+nothing, and a result that is there with its record is finished.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from megaportraits import __version__
+from megaportraits.batch.jobs import Job
+from megaportraits.engines import Attempts
+from megaportraits.errors import DataError
+from megaportraits.media import check_input
+from megaportraits.prepare.store import write_json
+
+FOLDER = ".megaportraits"
+Stamp = dict[str, Any]
+"""Name, size in bytes, time of the last change in nanoseconds and SHA-256 of a file."""
+State = Literal["missing", "finished", "changed", "foreign"]
+
+
+def stamp(path: Path) -> Stamp:
+    """What a file is recognised by.
+
+    Raises:
+        MediaError: it cannot be read.
+    """
+    status = check_input(path).stat()
+    digest = _digest(path, status.st_size, status.st_mtime_ns)
+    return {"name": path.name, "size": status.st_size, "changed": status.st_mtime_ns, "sha256": digest}
+
+
+def is_same(path: Path, known: Mapping[str, Any]) -> bool:
+    """Whether a file still is what a stamp says; the content is compared where only its time differs.
+
+    Raises:
+        MediaError: it cannot be read.
+    """
+    status = check_input(path).stat()
+    if status.st_size != known["size"]:
+        return False
+    if status.st_mtime_ns == known["changed"]:
+        return True
+    return _digest(path, status.st_size, status.st_mtime_ns) == known["sha256"]
+
+
+@lru_cache(maxsize=1024)
+def _digest(path: Path, size: int, changed: int) -> str:
+    """The hash of a file; size and time are part of the cache's key."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Records:
+    """The records of an output folder; made anew in every process, holds nothing but paths.
+
+    Args:
+        out: the output folder.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self._folder = out / FOLDER
+        self.attempts = Attempts(self._folder / "attempts")
+
+    def parts(self, job: Job) -> Path:
+        """Where a job's unfinished results are."""
+        return self._folder / "parts" / key_of(job)
+
+    def write(
+        self, job: Job, inputs: Mapping[str, Stamp], settings: Mapping[str, Any], parts: Mapping[str, Path]
+    ) -> None:
+        """Note what a job has made, before the results get their names.
+
+        Args:
+            job: the job.
+            inputs: stamps of its files and of the weights, from before the work.
+            settings: its options and the model's.
+            parts: unfinished names of its results by role.
+        """
+        outputs = {role: {**stamp(path), "name": str(job.outputs[role])} for role, path in parts.items()}
+        content = {"program": __version__, "inputs": dict(inputs), "settings": dict(settings), "outputs": outputs}
+        write_json(self._path(job), content)
+
+    def forget(self, job: Job) -> None:
+        """Remove a job's record."""
+        self._path(job).unlink(missing_ok=True)
+
+    def state(self, job: Job, inputs: Mapping[str, Path], settings: Mapping[str, Any]) -> tuple[State, str]:
+        """What is there of a job, and for "changed" what differs.
+
+        Args:
+            job: the job.
+            inputs: files by role, the weights among them.
+            settings: as for `write`.
+
+        Raises:
+            MediaError: an input cannot be read.
+        """
+        there = {role: (self.out / path).exists() for role, path in job.outputs.items()}
+        record = self._read(job)
+        if record is None or not all(
+            there[role] and role in record["outputs"] and is_same(self.out / path, record["outputs"][role])
+            for role, path in job.outputs.items()
+        ):
+            return ("foreign", "") if any(there.values()) else ("missing", "")
+        before, now = record["settings"], json.loads(json.dumps(settings))
+        what = [
+            f"{name} {before.get(name)} there, {now.get(name)} now"
+            for name in sorted({*before, *now})
+            if before.get(name) != now.get(name)
+        ]
+        for role in sorted({*record["inputs"], *inputs}):
+            known = record["inputs"].get(role)
+            if known is None or role not in inputs or not is_same(inputs[role], known):
+                what.append(f"another {role}")
+        return ("changed", ", ".join(what)) if what else ("finished", "")
+
+    def _path(self, job: Job) -> Path:
+        return self._folder / "records" / f"{key_of(job)}.json"
+
+    def _read(self, job: Job) -> dict[str, Any] | None:
+        """A job's record; None when there is none, or none that can be read."""
+        try:
+            record = json.loads(self._path(job).read_text(encoding="utf-8"))
+            stamps = [*record["inputs"].values(), *record["outputs"].values()]
+            usable = all({"size", "changed", "sha256"} <= set(known) for known in stamps)
+            return record if usable and isinstance(record["settings"], dict) else None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+
+
+def key_of(job: Job) -> str:
+    """A job's name in the hidden folder: it depends on the name of its result alone."""
+    return hashlib.sha256(job.output.as_posix().encode()).hexdigest()[:20]
+
+
+def settings_of(job: Job, model: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides on a job's result besides its files."""
+    return {
+        **asdict(job.options),
+        **model,
+        "side_by_side": None if job.side_by_side is None else job.side_by_side.as_posix(),
+    }
+
+
+@contextmanager
+def claimed(out: Path) -> Iterator[Records]:
+    """Make sure that no other run fills the folder now, and remove what a killed one left.
+
+    Raises:
+        DataError: another process is at work there, or the folder cannot be written.
+    """
+    folder = out / FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise DataError(f"{out} cannot be written: {error.strerror or error}.", fix="Choose another --out.") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(f"Another process fills {out} now.", fix="Wait for it, or stop it.") from error
+        records = Records(out)
+        records.attempts.sweep()
+        shutil.rmtree(folder / "parts", ignore_errors=True)
+        try:
+            yield records
+        finally:
+            shutil.rmtree(folder / "parts", ignore_errors=True)
+            records.attempts.sweep()

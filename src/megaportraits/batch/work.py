@@ -1,0 +1,185 @@
+"""One job, done in any process: the model is loaded with the first and kept for the others."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from megaportraits.batch.jobs import Job
+from megaportraits.batch.records import Records, key_of, settings_of, stamp
+from megaportraits.engines import MAX_ATTEMPTS
+from megaportraits.errors import MediaError, MegaPortraitsError
+from megaportraits.media import check_output
+from megaportraits.pipeline.options import PoseFrom
+
+if TYPE_CHECKING:
+    from megaportraits.pipeline import AnimateReport, Avatar
+
+
+@dataclass(frozen=True)
+class Model:
+    """The model of a run; see `Avatar.from_pretrained`.
+
+    Attributes:
+        weights: shipped weights by name, or a file.
+        enhancer: the same for the second stage; None: none.
+        pose_from: see `PoseFrom`.
+        blendshapes: whether measured blendshapes correct z.
+        device: a torch device, or "auto".
+    """
+
+    weights: str = "nano"
+    enhancer: str | None = None
+    pose_from: PoseFrom = PoseFrom.LANDMARKS
+    blendshapes: bool = True
+    device: str = "auto"
+
+    def load(self) -> Avatar:
+        """The avatar, in this process.
+
+        Raises:
+            WeightsError, ConfigError: see `Avatar.from_pretrained`.
+        """
+        from megaportraits.pipeline import Avatar
+
+        return Avatar.from_pretrained(
+            self.weights,
+            device=self.device,
+            pose_from=self.pose_from,
+            blendshapes=self.blendshapes,
+            enhancer=self.enhancer,
+        )
+
+    def files(self) -> dict[str, Path]:
+        """The files of weights by role.
+
+        Raises:
+            WeightsError: there are no such weights.
+        """
+        from megaportraits.models.storage import find_base, find_enhancer
+
+        second = {} if self.enhancer is None else {"enhancer": find_enhancer(self.enhancer)}
+        return {"weights": find_base(self.weights), **second}
+
+    def settings(self) -> dict[str, Any]:
+        """What decides on a result besides the files of weights."""
+        return {"pose": str(self.pose_from), "blendshapes": self.blendshapes}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        job: the job.
+        state: "done" in this run, "finished" in an earlier one, or "failed".
+        frames: of the result, when it was made in this run.
+        seconds: that the work took.
+        remarks: what should be known about the result, one sentence each.
+        error: why it failed.
+    """
+
+    job: Job
+    state: Literal["done", "finished", "failed"]
+    frames: int = 0
+    seconds: float = 0.0
+    remarks: tuple[str, ...] = ()
+    error: str = ""
+
+
+class Worker:
+    """Does jobs. Making one is cheap and it can be pickled; the networks come with the first job.
+
+    Args:
+        out: the output folder.
+        model: see `Model`.
+        overwrite: whether existing files may be replaced by results.
+    """
+
+    def __init__(self, out: Path, model: Model, *, overwrite: bool = False) -> None:
+        self.out, self.model, self.overwrite = out, model, overwrite
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"out": self.out, "model": self.model, "overwrite": self.overwrite}
+
+    @cached_property
+    def _avatar(self) -> Avatar:
+        return self.model.load()
+
+    def __call__(self, job: Job) -> Outcome:
+        """Make the results of one job.
+
+        Returns:
+            "done" or "failed"; a job in which other processes died before is given up.
+
+        Raises:
+            WeightsError, ConfigError: the model cannot be loaded.
+            KeyboardInterrupt: Ctrl-C; nothing of the job is kept.
+        """
+        records, begun = Records(self.out), time.monotonic()
+        if records.attempts.begin(key_of(job)) >= MAX_ATTEMPTS:
+            error = f"its process died {MAX_ATTEMPTS} times, perhaps for want of memory"
+            outcome = Outcome(job, "failed", error=error)
+        else:
+            avatar = self._avatar
+            try:
+                report = self._make(avatar, records, job)
+                outcome = Outcome(job, "done", report.frames, time.monotonic() - begun, tuple(report.lines()[1:]))
+            except MegaPortraitsError as error:
+                outcome = Outcome(job, "failed", error=str(error))
+            except Exception as error:
+                # The border of one job: whatever a decoder or a network can do must not end the others.
+                outcome = Outcome(job, "failed", error=f"{type(error).__name__}: {error}")
+            finally:
+                shutil.rmtree(records.parts(job), ignore_errors=True)
+        records.attempts.end(key_of(job))
+        return outcome
+
+    def _make(self, avatar: Avatar, records: Records, job: Job) -> AnimateReport:
+        from megaportraits.pipeline import animate_file
+
+        for path in job.outputs.values():
+            check_output(self.out / path, overwrite=self.overwrite, inputs=tuple(job.inputs.values()))
+        inputs = {role: stamp(path) for role, path in {**job.inputs, **self.model.files()}.items()}
+        parts = {role: records.parts(job) / f"{role}{path.suffix}" for role, path in job.outputs.items()}
+        report = animate_file(
+            avatar,
+            job.source,
+            job.drivers,
+            parts["output"],
+            job.options,
+            side_by_side=parts.get("side_by_side"),
+            overwrite=True,
+        )
+        if report.interrupted:
+            raise KeyboardInterrupt
+        records.write(job, inputs, settings_of(job, self.model.settings()), parts)
+        self._publish(records, job, parts)
+        return report
+
+    def _publish(self, records: Records, job: Job, parts: Mapping[str, Path]) -> None:
+        """Give finished results their names; the record goes with a name that has been taken meanwhile."""
+        for role, part in parts.items():
+            path = self.out / job.outputs[role]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if self.overwrite:
+                part.replace(path)
+            elif not rename_to_free(part, path):
+                records.forget(job)
+                raise MediaError(f"{path}: a file of this name appeared meanwhile", fix="Rename it, and run again.")
+
+
+def rename_to_free(part: Path, path: Path) -> bool:
+    """Rename a file unless the new name is taken; whether it was free."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        return False
+    part.unlink()
+    return True

@@ -1,0 +1,232 @@
+"""Every face of a group photograph, moved by one driver or each by its own, in one picture."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from megaportraits.errors import FaceError, MediaError
+from megaportraits.media import DEFAULT_LIMITS, Frame, Limits
+from megaportraits.media.images import UInt8
+from megaportraits.models.motion import Motion
+from megaportraits.pipeline.compose import Rendering
+from megaportraits.pipeline.driver import Driver, DriverFrame, FrameSource, HeadFollower
+from megaportraits.pipeline.motion import edit_motion
+from megaportraits.pipeline.options import AnimateOptions
+from megaportraits.pipeline.portrait import Portrait, Source, find_source_heads
+from megaportraits.pipeline.prefetch import prefetch
+from megaportraits.pipeline.scene import Scene
+from megaportraits.pipeline.tensors import head_pose
+
+if TYPE_CHECKING:
+    from megaportraits.pipeline.avatar import AnimatedFrame, Avatar
+
+_BATCH = 4
+"""Frames of one face that go through the network together."""
+_SAME_TIME = 1e-4
+"""Seconds by which a driver's frame may be late and still count as in time: times are rounded to ticks."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The people of a photograph and who moves them.
+
+    Attributes:
+        portraits: from left to right.
+        drivers: different ones.
+        driver_of: for every portrait, the number of its driver.
+    """
+
+    portraits: tuple[Portrait, ...]
+    drivers: tuple[FrameSource, ...]
+    driver_of: tuple[int, ...]
+
+    @property
+    def lead(self) -> FrameSource:
+        """The driver whose frame times, length and sound the result has: the first that is a video."""
+        return next((driver for driver in self.drivers if not driver.still), self.drivers[0])
+
+
+def find_group(
+    avatar: Avatar, source: Source, drivers: Sequence[Driver | FrameSource], limits: Limits = DEFAULT_LIMITS
+) -> Group:
+    """Encode every face of a source.
+
+    Args:
+        avatar: the model.
+        source: see `Avatar.encode`.
+        drivers: one for all faces, or one for each, from left to right. Files that are named twice are read once.
+        limits: what reading a file may cost.
+
+    Raises:
+        MediaError: a file cannot be read, or exceeds a limit.
+        FaceError: no human face, or another number of faces than of drivers.
+    """
+    heads = find_source_heads(source, avatar.analyzer, limits)
+    if len(drivers) not in (1, len(heads)):
+        raise FaceError(
+            f"Expected one driver, or {len(heads)} for the {len(heads)} faces of the source, got {len(drivers)}.",
+            fix="Name one driver for all faces, or one for each from left to right.",
+        )
+    different: list[Driver | FrameSource] = []
+    numbers = []
+    for driver in drivers:
+        same = (n for n, other in enumerate(different) if other is driver or _same_file(other, driver))
+        numbers.append(next(same, len(different)))
+        if numbers[-1] == len(different):
+            different.append(driver)
+    return Group(
+        tuple(avatar.encode_head(head) for head in heads),
+        tuple(
+            driver if isinstance(driver, FrameSource) else FrameSource(driver, limits=limits) for driver in different
+        ),
+        tuple(numbers if len(numbers) == len(heads) else numbers * len(heads)),
+    )
+
+
+def _same_file(one: Driver | FrameSource, other: Driver | FrameSource) -> bool:
+    return isinstance(one, (str, Path)) and isinstance(other, (str, Path)) and Path(one) == Path(other)
+
+
+def animate_group(avatar: Avatar, group: Group, options: AnimateOptions) -> Iterator[AnimatedFrame]:
+    """Animate all people of a photograph, frame by frame, in constant memory.
+
+    The result has the frame times of `Group.lead`. Another driver is seen at the same time since its start; after its
+    end, its last motion stays. Heads are pasted one after the other, those that are larger in the picture last.
+
+    Returns:
+        Frames as `Avatar.animate` gives them; `square` and `driver` are the faces' squares one below the other,
+        from left to right, and `held` says that one of the drivers' faces was not found.
+
+    Raises:
+        FaceError: at the end: one of the drivers never showed a face.
+    """
+    tracks = [_Track(avatar, driver, options) for driver in group.drivers]
+    lead = group.drivers.index(group.lead)
+    people = [
+        _Person(avatar, portrait, tracks[number], options)
+        for portrait, number in zip(group.portraits, group.driver_of, strict=True)
+    ]
+    return _animate(avatar, people, tracks, lead, options)
+
+
+def _animate(
+    avatar: Avatar, people: list[_Person], tracks: list[_Track], lead: int, options: AnimateOptions
+) -> Iterator[AnimatedFrame]:
+    from megaportraits.pipeline.avatar import AnimatedFrame
+
+    back_to_front = sorted(range(len(people)), key=lambda k: people[k].portrait.head.crop.side)
+    steps = prefetch(_in_step(tracks, lead, options.max_seconds), depth=_BATCH)
+    while batch := list(itertools.islice(steps, _BATCH)):
+        for number, track in enumerate(tracks):
+            track.measure(avatar, [views[number] for views in batch])
+        rendered = [person.renderings(avatar, options) for person in people]
+        for index, views in enumerate(batch):
+            picture = people[0].scene.photo
+            drawn = np.zeros(picture.shape[:2], np.float32)
+            for k in back_to_front:
+                picture = people[k].scene.paste(picture, rendered[k][index], drawn)
+            squares, drivers = zip(
+                *(
+                    person.scene.squares(drawn[index], views[tracks.index(person.track)])
+                    for person, drawn in zip(people, rendered, strict=True)
+                ),
+                strict=True,
+            )
+            held = any(view.head is None for view in views)
+            yield AnimatedFrame(picture, np.concatenate(squares), _column(drivers), views[lead].frame, held)
+    for track in tracks:
+        if not track.seen:
+            raise track.follower.missing(track.source.name)
+
+
+class _Track:
+    """A driver, followed in step with the others."""
+
+    def __init__(self, avatar: Avatar, source: FrameSource, options: AnimateOptions) -> None:
+        self.source = source
+        self.follower: HeadFollower
+        self.follower, self.neutral = avatar.prepare(source, options)
+        self.seen = False
+        self.motions: list[Motion | None] = []
+        self._view: DriverFrame | None = None
+        self._motion: Motion | None = None
+
+    def measure(self, avatar: Avatar, views: Sequence[DriverFrame]) -> None:
+        """Fill `motions` for some frames: where no face was found the last motion, None before the first."""
+        before = itertools.chain([self._view], views)
+        new = [view.head for view, last in zip(views, before, strict=False) if view is not last]
+        driven = avatar.view_motions([head for head in new if head is not None])
+        self.motions = []
+        for view in views:
+            if view is not self._view and view.head is not None:
+                self._motion, self.seen = next(driven), True
+            self._view = view
+            self.motions.append(self._motion)
+
+
+class _Person:
+    """One face of the photograph."""
+
+    def __init__(self, avatar: Avatar, portrait: Portrait, track: _Track, options: AnimateOptions) -> None:
+        self.portrait, self.track = portrait, track
+        size = options.head_size(avatar.output_size)
+        self.scene = Scene(portrait, options, avatar.matting, head_pose(portrait.motion.pose), size=size)
+
+    def renderings(self, avatar: Avatar, options: AnimateOptions) -> list[Rendering]:
+        """The person with the motions that the driver's track has measured last."""
+        own, neutral = self.portrait.motion, self.track.neutral
+        motions = [
+            edit_motion(own, own, options, neutral=own)
+            if motion is None
+            else edit_motion(own, motion, options, neutral=neutral)
+            for motion in self.track.motions
+        ]
+        return avatar.renders(self.portrait, motions)
+
+
+def _in_step(tracks: Sequence[_Track], lead: int, max_seconds: float | None) -> Iterator[list[DriverFrame]]:
+    """What all drivers show at the times of the leading one's frames."""
+    others = {n: _Held(track, max_seconds) for n, track in enumerate(tracks) if n != lead}
+    start: float | None = None
+    for frame in tracks[lead].source.frames(max_seconds):
+        start = frame.time if start is None else start
+        elapsed = frame.time - start
+        yield [others[n].at(elapsed) if n in others else track.follower.look(frame) for n, track in enumerate(tracks)]
+
+
+class _Held:
+    """A driver that is looked at by times; its last frame stays after its end."""
+
+    def __init__(self, track: _Track, max_seconds: float | None) -> None:
+        self._track = track
+        self._frames = track.source.frames(max_seconds)
+        first = next(self._frames, None)
+        if first is None:
+            raise MediaError(f"{track.source.name}: no frame could be read", fix="Take another driver.")
+        self._start = first.time
+        self._next: Frame | None = first
+        self._view: DriverFrame | None = None
+
+    def at(self, elapsed: float) -> DriverFrame:
+        """The last frame that begins at most `elapsed` seconds after the first; the same object while it stays."""
+        newest: Frame | None = None
+        while self._next is not None and self._next.time - self._start <= elapsed + _SAME_TIME:
+            newest, self._next = self._next, next(self._frames, None)
+        if newest is not None or self._view is None:
+            assert newest is not None  # the first frame begins at 0
+            self._view = self._track.follower.look(newest)
+        return self._view
+
+
+def _column(squares: Sequence[UInt8 | None]) -> UInt8 | None:
+    """Squares one below the other; black where there is none, None where there is none at all."""
+    shown = next((square for square in squares if square is not None), None)
+    if shown is None:
+        return None
+    return np.concatenate([np.zeros_like(shown) if square is None else square for square in squares])
