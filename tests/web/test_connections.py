@@ -27,6 +27,10 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     """Answers at once; at `/hold` never to the end; at `/flood` with more than anybody takes."""
     if scope["type"] != "http":
         return
+    while scope["method"] == "POST":
+        message = await receive()
+        if message["type"] == "http.disconnect" or not message["more_body"]:
+            break
     await send({"type": "http.response.start", "status": 200, "headers": []})
     if scope["path"] == "/hold":
         await send({"type": "http.response.body", "body": b"held", "more_body": True})
@@ -66,8 +70,11 @@ def opened(address: str, count: int, text: bytes) -> Iterator[list[socket.socket
         yield found
 
 
-def test_half_open_connections_give_way_to_requests() -> None:
-    with served(app, limits()) as address, opened(address, 60, b"GET / HTTP/1.1\r\nHost: local") as attack:
+@pytest.mark.parametrize(
+    "text", [b"", b"GET / HTTP/1.1\r\nHost: local", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf"]
+)
+def test_half_open_connections_give_way_to_requests(text: bytes) -> None:
+    with served(app, limits()) as address, opened(address, 60, text) as attack:
         for _ in range(5):
             assert httpx.get(address, timeout=PATIENCE).text == "done"
         given_up = 0
@@ -133,6 +140,18 @@ def test_who_takes_nothing_of_an_answer_is_left() -> None:
     ask = b"GET /flood HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with served(app, limits(write_seconds=0.2)) as address, opened(address, 1, ask):
         assert FLOOD_ENDED.wait(PATIENCE)
+
+
+def test_a_server_that_ends_waits_for_no_open_page_and_complains_of_none(caplog: pytest.LogCaptureFixture) -> None:
+    ask = b"GET /hold HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    logger = logging.getLogger("uvicorn.error")
+    with ExitStack() as stack:
+        with served(app, limits()) as address:
+            logger.addHandler(caplog.handler)
+            for one in stack.enter_context(opened(address, 2, ask)):
+                assert b"200" in one.recv(1000)
+        logger.removeHandler(caplog.handler)
+    assert not caplog.records
 
 
 def test_one_address_of_the_network_gets_its_share_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,9 +132,21 @@ def test_uploads_have_a_place_while_they_last_and_their_failures_are_the_visitor
     assert len(held) == 4 and not caplog.records
 
 
+def test_answers_that_last_are_so_many_at_once() -> None:
+    guard = app(Rule(paths("/"), at_once=2))
+    asks = TestClient(guard, base_url="http://localhost")
+    pattern = guard.rules[0].path
+    guard._open[pattern] = 2
+    assert asks.get("/").status_code == 503
+    guard._open[pattern] = 1
+    assert [asks.get("/").status_code for _ in range(3)] == [200] * 3  # a place is given back
+    assert guard._open[pattern] == 1
+
+
 @pytest.mark.parametrize("upload", [False, True])
-def test_bodies_that_do_not_come_end(upload: bool) -> None:
-    """The guard is asked as a server would ask it; the body stays away."""
+@pytest.mark.parametrize("trickles", [False, True])
+def test_bodies_that_do_not_come_or_trickle_end(upload: bool, trickles: bool) -> None:
+    """The guard is asked as a server would ask it."""
     import anyio
 
     @contextmanager
@@ -142,22 +154,26 @@ def test_bodies_that_do_not_come_end(upload: bool) -> None:
         yield
 
     sent: list[Any] = []
+    parts = 0
 
     async def ask() -> None:
         async def send(message: Any) -> None:
             sent.append(message)
 
         async def receive() -> Any:
-            if not sent:
-                sent.append("a part")
-                return {"type": "http.request", "body": b"x", "more_body": True}
-            await anyio.sleep_forever()
+            nonlocal parts
+            parts += 1
+            if trickles:
+                await anyio.sleep(0.01)
+            elif parts > 1:
+                await anyio.sleep_forever()
+            return {"type": "http.request", "body": b"x", "more_body": True}
 
-        headers = [(b"host", b"localhost"), (b"content-length", b"100")]
+        headers = [(b"host", b"localhost"), (b"content-length", b"1000000")]
         scope = {"type": "http", "method": "POST", "path": "/echo", "query_string": b"", "headers": headers}
-        rule = Rule(paths("/echo"), POST, 100, upload=place if upload else None, idle_seconds=0.05)
+        rule = Rule(paths("/echo"), POST, 1_000_000, upload=place if upload else None, idle_seconds=0.2)
         with anyio.fail_after(20):
             await app(rule)(scope | {"root_path": "", "http_version": "1.1"}, receive, send)
 
     anyio.run(ask)
-    assert sent[1]["status"] == 408
+    assert sent[0]["status"] == 408 and parts < 1000

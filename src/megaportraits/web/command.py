@@ -30,7 +30,7 @@ def web(
     max_seconds: Annotated[float, typer.Option(min=0.1, help="Longest video, seconds.")] = 600,
     max_frames: Annotated[int, typer.Option(min=1, help="Longest video, frames.")] = 36_000,
     max_megapixels: Annotated[
-        int, typer.Option(min=1, help="Largest photograph, megapixels; a video's frames may have 36 of these.")
+        int, typer.Option(min=1, help="Largest photograph, megapixels. Frames of videos: 36 at most.")
     ] = 100,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
 ) -> None:

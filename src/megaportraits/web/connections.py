@@ -27,7 +27,8 @@ class ConnectionLimits:
 
     Attributes:
         most: connections at once. A new one beyond that takes the place of the one that has waited longest for its
-            request; where all are at work, it is refused (503).
+            request, else of the one that has been silent longest with half a request; where all have sent theirs, the
+            new one is refused (503).
         per_address: connections of one address at once, but for this machine, where a proxy may stand.
         request_seconds: until the headers of a request are complete, from the connection's or last answer's end on.
         write_seconds: for which a visitor may take nothing of an answer.
@@ -53,7 +54,7 @@ class LimitedConnection(H11Protocol):  # type: ignore[misc]
         self._limits = limits
         self._deadline: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
-        self.waiting_since = self.loop.time()
+        self.waiting_since = self.heard = self.loop.time()
 
     @property
     def waiting(self) -> bool:
@@ -72,15 +73,20 @@ class LimitedConnection(H11Protocol):  # type: ignore[misc]
                 crowded, others = True, of_address
         if crowded:
             idle = [one for one in others if one.waiting]
-            if not idle:
+            half = [one for one in others if not one.waiting and one.cycle.more_body]
+            if idle:
+                min(idle, key=lambda one: one.waiting_since).give_up()
+            elif half:
+                min(half, key=lambda one: one.heard).give_up()
+            else:
                 transport.write(_BUSY)
                 transport.close()
                 return
-            min(idle, key=lambda one: one.waiting_since).give_up()
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Read on; a request that is complete stops its deadline."""
+        """Read on; headers that are complete stop their deadline."""
+        self.heard = self.loop.time()
         super().data_received(data)
         self._watch()
 
@@ -89,6 +95,12 @@ class LimitedConnection(H11Protocol):  # type: ignore[misc]
         super().on_response_complete()
         self._stop_watching()
         self._watch()
+
+    def shutdown(self) -> None:
+        """The server ends: answers that go on for ever, as those that say whether a page is open, end at once."""
+        super().shutdown()
+        if not self.waiting and self.cycle.response_started:
+            self.transport.close()
 
     def pause_writing(self) -> None:
         """The visitor takes nothing at the moment."""

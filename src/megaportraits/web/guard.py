@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -50,6 +51,8 @@ class Rule:
             gives for its length; it raises `Refused` where there is no place.
         body_seconds: until the whole body is there.
         idle_seconds: in which at least something of the body must come.
+        bytes_per_second: how fast the body must come on average, after the first `idle_seconds`.
+        at_once: requests that are answered at the same time, for answers that last.
     """
 
     path: re.Pattern[str]
@@ -59,6 +62,8 @@ class Rule:
     upload: Callable[[int], AbstractContextManager[None]] | None = None
     body_seconds: float = SECONDS
     idle_seconds: float = SECONDS
+    bytes_per_second: float = 10_000.0
+    at_once: int | None = None
 
 
 @dataclass
@@ -80,6 +85,7 @@ class Guard:
     rules: Sequence[Rule]
     policy: str
     _added: list[tuple[bytes, bytes]] = field(init=False)
+    _open: Counter[re.Pattern[str]] = field(init=False, default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._added = [(b"content-security-policy", self.policy.encode("ascii")), *_HEADERS]
@@ -95,7 +101,13 @@ class Guard:
         answer = _Answer(send, self._added)
         try:
             rule, match = self._rule(scope)
-            await self._serve(rule, match, scope, receive, answer)
+            if rule.at_once is not None and self._open[rule.path] >= rule.at_once:
+                raise Refused(503, "Too many visitors are served at the moment. Try again in a minute.")
+            self._open[rule.path] += 1
+            try:
+                await self._serve(rule, match, scope, receive, answer)
+            finally:
+                self._open[rule.path] -= 1
         except Refused as error:
             await answer.replace(scope, error.status, error.reason)
         except ClientDisconnect:
@@ -141,8 +153,8 @@ class Guard:
                 if body.late:
                     raise Refused(
                         408,
-                        f"The upload took longer than {rule.body_seconds:g} seconds, or stood still for "
-                        f"{rule.idle_seconds:g}.",
+                        f"The upload took longer than {rule.body_seconds:g} seconds, or came more slowly than "
+                        f"{rule.bytes_per_second / 1000:g} kB a second.",
                     ) from error
                 raise Refused(400, "The upload could not be understood: expected multipart/form-data.") from error
             await answer.release()
@@ -153,7 +165,7 @@ class _Body:
 
     def __init__(self, receive: Receive, rule: Rule, headers: Headers) -> None:
         self._receive, self._rule, self._headers = receive, rule, headers
-        self._until = asyncio.get_running_loop().time() + rule.body_seconds
+        self._began, self._size = asyncio.get_running_loop().time(), 0
         self.late = False
 
     def length(self) -> int:
@@ -167,12 +179,16 @@ class _Body:
 
     async def receive(self) -> Message:
         """The next part; a body that is late looks like a visitor who has left."""
-        left = min(self._rule.idle_seconds, self._until - asyncio.get_running_loop().time())
+        rule = self._rule
+        may_take = min(rule.body_seconds, rule.idle_seconds + self._size / rule.bytes_per_second)
+        left = self._began + may_take - asyncio.get_running_loop().time()
         try:
-            return await asyncio.wait_for(self._receive(), left)
+            message = await asyncio.wait_for(self._receive(), min(rule.idle_seconds, left))
         except TimeoutError:
             self.late = True
             return {"type": "http.disconnect"}
+        self._size += len(message.get("body", b""))
+        return message
 
     async def read(self) -> bytes:
         """All of it."""

@@ -139,11 +139,13 @@ def build_page(studio: Studio, limits: str) -> gr.Blocks:
 
 def _told_limits(uploads: UploadLimits, media: Limits) -> str:
     """What files may be, for visitors."""
-    told = [f"A file may have {uploads.bytes / 1e6:.4g} MB", f"a photograph {media.pixels / 1e6:.4g} megapixels"]
-    video = [] if media.seconds is None else [f"{media.seconds:.4g} seconds"]
+    video = [] if media.seconds is None else [f"{media.seconds:.6g} seconds"]
     video += [] if media.frames is None else [f"{media.frames} frames"]
-    told.append(f"a video {', '.join([*video, f'{media.frame_pixels / 1e6:.4g} megapixels a frame'])}")
-    return f"{', '.join(told)} at most. An upload ends after {uploads.seconds / 60:.3g} minutes."
+    video.append(f"{media.frame_pixels / 1e6:.4g} megapixels a frame")
+    return (
+        f"At most: {uploads.bytes / 1e6:.6g} MB a file; {media.pixels / 1e6:.4g} megapixels a photograph; "
+        f"{', '.join(video)} a video; {uploads.seconds / 60:.3g} minutes an upload."
+    )
 
 
 def _photo_part(studio: Studio) -> tuple[gr.Image, gr.Radio]:

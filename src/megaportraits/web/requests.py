@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _CALL_BYTES = 100_000
 _LONGEST_TEXT = 2000
+_PAGES, _STREAMS = 100, 32
+"""Pages that are open at once, and answers of each kind that are waited for."""
 _POST = frozenset({"POST"})
 _SESSION = r"[A-Za-z0-9_-]{1,64}"
 Session = Annotated[str, Field(pattern=rf"^{_SESSION}$")]
@@ -66,10 +68,14 @@ def page_rules(page: gr.Blocks, uploads: UploadFolder) -> list[Rule]:
         Rule(paths(r"/(assets|static|svelte)/.+", r"/pwa_icon(/\d+)?")),
         Rule(paths(api + r"(info|app_id|login_check|user|startup-events|theme\.css|queue/status)/?")),
         Rule(re.compile(api + r"file=(?P<path>.+)", re.DOTALL), check=_local_file),
-        Rule(re.compile(api + f"heartbeat/{_SESSION}")),
-        Rule(re.compile(api + "upload_progress"), check=_upload_id),
-        Rule(re.compile(api + "queue/data"), check=calls.is_known_session),
-        Rule(re.compile(api + rf"call/(?!v2/)\w{{1,64}}/(?P<event>{_SESSION})"), check=calls.is_known_event),
+        Rule(re.compile(api + f"heartbeat/{_SESSION}"), at_once=_PAGES),
+        Rule(re.compile(api + "upload_progress"), check=_upload_id, at_once=_STREAMS),
+        Rule(re.compile(api + "queue/data"), check=calls.is_known_session, at_once=_STREAMS),
+        Rule(
+            re.compile(api + rf"call/(?!v2/)\w{{1,64}}/(?P<event>{_SESSION})"),
+            check=calls.is_known_event,
+            at_once=_STREAMS,
+        ),
         Rule(re.compile(api + r"call/(?P<name>\w{1,64})/?"), _POST, _CALL_BYTES, calls.by_name),
         Rule(re.compile(api + "queue/join"), _POST, _CALL_BYTES, calls.by_number),
         Rule(re.compile(api + r"run/\w{1,64}/?"), _POST, _CALL_BYTES, calls.at_once),
