@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from megaportraits import __version__
 from megaportraits.cli import app
+from megaportraits.errors import MediaError, MegaPortraitsError
 
 HEAVY = {
     "PIL",
@@ -148,3 +151,26 @@ def test_an_option_has_the_same_default_in_all_commands(name: str) -> None:
     several = {"evaluate"} if name in ("--weights", "--teacher") else set()
     defaults = {c: options(c)[name].default for c in COMMANDS.keys() - several if name in options(c)}
     assert len(defaults) > 1 and len(set(defaults.values())) == 1, defaults
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("evaluate --clips no-such-folder", "report.json"),
+        ("ablate --config nano --data no-such-folder --samples 1 --clips no-such-folder", "ablation.md"),
+        ("evaluate-hr --photos no-such-folder", "hr.md"),
+        ("student report nano --lessons no-such-folder", "pictures.png"),
+        ("demo --weights no-such-weights", "result.mp4"),
+    ],
+)
+def test_a_finished_result_is_refused_before_any_work_and_replaced_only_when_asked(
+    line: str, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(b"mine")
+    arguments = [*line.split(), "--out", str(tmp_path)]
+    refused = CliRunner().invoke(app, arguments).exception
+    assert isinstance(refused, MediaError) and refused.message == f"{tmp_path / name}: the file exists already"
+    asked = CliRunner().invoke(app, [*arguments, "--overwrite"]).exception
+    assert isinstance(asked, MegaPortraitsError) and "no-such" in asked.message
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == b"mine"

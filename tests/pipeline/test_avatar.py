@@ -249,6 +249,8 @@ def test_wrong_arguments_are_said(avatar: Avatar) -> None:
         Avatar.from_pretrained("no-such-weights")
     with pytest.raises(ConfigError, match="device"):
         Avatar.from_pretrained("nano", device="abacus")
+    with pytest.raises(ConfigError, match="pose_from: expected 'network' or 'landmarks', got 'nose'"):
+        Avatar.from_pretrained("nano", device="cpu", pose_from="nose")
 
 
 def test_options_are_checked() -> None:

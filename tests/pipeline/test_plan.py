@@ -9,7 +9,7 @@ import pytest
 
 from megaportraits.errors import MediaError
 from megaportraits.media import VideoWriter, write_image
-from megaportraits.pipeline.options import AnimateOptions
+from megaportraits.pipeline.options import AnimateOptions, Background
 from megaportraits.pipeline.plan import plan_output, swap_question
 
 
@@ -28,7 +28,7 @@ def clip(tmp_path: Path) -> Path:
 
 def test_a_folder_as_output_gets_the_default_name_inside(photo: Path, clip: Path, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
-    plain, clear = AnimateOptions(), AnimateOptions(background="transparent")  # type: ignore[arg-type]
+    plain, clear = AnimateOptions(), AnimateOptions(background=Background.TRANSPARENT)
     assert plan_output(photo, clip, tmp_path / "there", plain) == tmp_path / "there/me_my talk.mp4"
     assert plan_output(photo, clip, f"{tmp_path}/new/", clear) == tmp_path / "new/me_my talk.webm"
     assert plan_output(photo, photo, f"{tmp_path}/new/", plain) == tmp_path / "new/me_me.png"
@@ -49,3 +49,9 @@ def test_a_video_as_source_and_a_picture_as_driver_are_asked_about(photo: Path, 
     assert swap_question(clip, photo, filmed=True, moving=False)
     assert not swap_question(clip, clip, filmed=True, moving=True)
     assert not swap_question(photo, photo, filmed=False, moving=False)
+
+
+def test_standard_output_and_addresses_are_refused_as_such_and_not_for_their_endings(photo: Path, clip: Path) -> None:
+    for name, said in (("-", "nothing is written to standard output"), ("https://host/out", "written to addresses")):
+        with pytest.raises(MediaError, match=said):
+            plan_output(photo, clip, name, AnimateOptions())

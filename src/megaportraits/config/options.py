@@ -6,11 +6,13 @@ import re
 from collections.abc import Collection
 from dataclasses import fields
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from megaportraits.errors import ConfigError
+
+T = TypeVar("T")
 
 
 def convert_options(options: Any, *, keep: Collection[str] = ()) -> None:
@@ -36,6 +38,18 @@ def convert_options(options: Any, *, keep: Collection[str] = ()) -> None:
             wrong.append(f"{name}: {_expected(error)}, got {_short(value)}")
     if wrong:
         raise ConfigError("; ".join(wrong), fix=f"See {kind.__name__} for the values that it takes.")
+
+
+def convert_option(name: str, kind: type[T], value: object) -> T:
+    """One value converted as `convert_options` does it; `name` is for the message.
+
+    Raises:
+        ConfigError: it cannot be converted.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise ConfigError(f"{name}: {_expected(error)}, got {_short(value)}") from error
 
 
 @cache

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from megaportraits.config.options import convert_option
 from megaportraits.errors import ConfigError, ShapeError
 from megaportraits.faces.crop import Crop, extract
 from megaportraits.faces.detector import Blendshapes, FaceAnalyzer
@@ -100,7 +101,7 @@ class Avatar:
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.size = model.config.image_size
-        self.pose_from = PoseFrom(pose_from)
+        self.pose_from = convert_option("pose_from", PoseFrom, pose_from)
         self.scores = model.config.motion.blendshapes if blendshapes else ()
         self.enhancer = None if enhancer is None else enhancer.to(self.device).eval()
         self._analyzer = analyzer

@@ -27,7 +27,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "expression_strength": (0, 3),
     "size": (16, 4096),
     "max_side": (64, 8192),
-    "max_seconds": (0.001, 1e6),
+    "max_seconds": (0.001, 100_000),
     "face": (1, 1000),
     "driver_face": (1, 1000),
 }
@@ -201,7 +201,7 @@ class AnimateOptions(MotionOptions):
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:  # NaN, too
-        raise ConfigError(f"{name}: expected a value from {low} to {high}, got {value}")
+        raise ConfigError(f"{name}: expected a value from {low:g} to {high:g}, got {value:g}")
 
 
 def parse_color(text: str) -> Color:

@@ -65,6 +65,7 @@ def plan_output(
     for path, fitting in ((output, suffixes), (side_by_side, beside)):
         if path is None:
             continue
+        check_output(path, overwrite=overwrite, inputs=(source, *drivers))
         if path.suffix.lower() not in fitting:
             kind = "a video" if moving else "a still image"
             look = " with transparency" if options.transparent and path is output else ""
@@ -72,7 +73,6 @@ def plan_output(
                 f"{path}: the driver is {kind}, so the output must be {kind}{look}; got {path.suffix!r}",
                 fix=swap_question(source, drivers[0], filmed=filmed, moving=moving) or f"Name it {', '.join(fitting)}.",
             )
-        check_output(path, overwrite=overwrite, inputs=(source, *drivers))
     if side_by_side is not None and side_by_side.absolute() == output.absolute():
         raise MediaError(f"{output}: output and side-by-side name the same file", fix="Give two names.")
     return output
