@@ -139,7 +139,7 @@ def test_a_file_is_written_to_output_and_a_folder_to_out(command: str) -> None:
     assert not {"out", "output"} & {p.name for p in COMMANDS[command] if p.param_type_name == "argument"}
 
 
-@pytest.mark.parametrize("command", COMMANDS.keys() - WRITE_NOTHING - GO_ON)
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - WRITE_NOTHING - GO_ON))
 def test_what_a_command_writes_can_be_replaced_when_that_is_asked_for(command: str) -> None:
     taken = options(command)
     assert "--overwrite" in taken or ("--out" in taken and "--resume" in taken)
