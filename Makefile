@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test lint hashes setup clean
 
 setup: $(READY)
 
@@ -28,6 +28,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# After a file of weights was replaced: programs refuse shipped weights whose hash is not in this list.
+hashes:
+	cd src/megaportraits/assets && sha256sum */*.safetensors > SHA256SUMS
 
 clean:
 	rm -rf $(VENV) out

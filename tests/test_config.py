@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -87,4 +88,72 @@ def test_lists_are_replaced_not_merged(tmp_path: Path) -> None:
 def test_what_cannot_be_extended_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
+        load_config(TrainBaseConfig, tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("data.workers=-1", "data.workers"),
+        ("data.workers=100000", "data.workers"),
+        ("run.accelerator=banana", "run.accelerator"),
+        ("run.seed=-1", "run.seed"),
+        ("run.log_every=0", "run.log_every"),
+        ("run.keep_checkpoints=0", "run.keep_checkpoints"),
+        ("run.train_size=-32", "run.train_size"),
+        ("run.checkpoint_minutes=.nan", "run.checkpoint_minutes"),
+        ("optim.betas=[2,3]", "optim.betas"),
+        ("optim.betas=[0.9]", "optim.betas"),
+        ("optim.learning_rate=.inf", "optim.learning_rate"),
+        ("optim.steps=-5", "optim.steps"),
+        ("optim.ema_decay=1.5", "optim.ema_decay"),
+        ("loss.matte=-1", "loss.matte"),
+        ("loss.pose=.nan", "loss.pose"),
+        ("model.groups=0", "model.groups"),
+        ("model.image_size=0", "model.image_size"),
+        ("model.generator_2d.blocks=100000000", "model.generator_2d.blocks"),
+        ("model.appearance.widths=[]", "model.appearance.widths"),
+        ("model.generator_3d.strides=[[0,2,2],[2,2,2]]", "model.generator_3d.strides"),
+        ("discriminator.strides=[0,2,2,1]", "discriminator.strides"),
+        ("optim.steps=" + "9" * 4000, "optim.steps"),
+        ("model={groups: &a [1], name: [*a, *a]}", "model.name"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_its_key(override: str, key: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(key)):
+        load_config(TrainBaseConfig, "nano", [override])
+
+
+def test_every_number_of_a_config_has_a_range() -> None:
+    """A number without one is a way to a hang, a traceback or a run without an end."""
+
+    def unbounded(schema: Any, where: str) -> list[str]:
+        if not isinstance(schema, dict):
+            return [name for part in schema for name in unbounded(part, where)] if isinstance(schema, list) else []
+        found = [name for key, part in schema.items() for name in unbounded(part, f"{where}.{key}")]
+        low = {"minimum", "exclusiveMinimum"} & set(schema)
+        high = {"maximum", "exclusiveMaximum"} & set(schema)
+        open_ended = schema.get("type") in ("integer", "number") and not (low and high) and "const" not in schema
+        return [*found, where] if open_ended and "enum" not in schema else found
+
+    for schema in (TrainBaseConfig, TrainEnhancerConfig, TrainGazeConfig, TrainHeadPoseConfig, TrainStudentConfig):
+        assert unbounded(schema.model_json_schema(), schema.__name__) == []
+
+
+def test_a_chain_of_files_that_comes_back_by_another_path_ends(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "a.yaml").write_text("extends: x/../a.yaml\n")
+    with pytest.raises(ConfigError, match="extends itself"):
+        load_config(TrainBaseConfig, tmp_path / "a.yaml")
+
+
+def test_a_config_that_is_not_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes("extends: nano".encode("utf-16"))
+    with pytest.raises(ConfigError, match="UTF-16"):
+        load_config(TrainBaseConfig, tmp_path / "a.yaml")
+
+
+def test_many_problems_are_cut_short(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("".join(f"k{i}: 1\n" for i in range(500)))
+    with pytest.raises(ConfigError, match=r"500 problem\(s\)[\s\S]*and 480 more"):
         load_config(TrainBaseConfig, tmp_path / "a.yaml")

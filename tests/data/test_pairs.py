@@ -54,6 +54,6 @@ def test_real_coefficients_are_measured_and_synthetic_ones_are_not() -> None:
     known = {name: value for name, value in zip(BLENDSHAPE_NAMES, real, strict=True) if not np.isnan(value)}
     assert known == {"jawOpen": 0.25, "eyeBlinkLeft": 0.5}
     scores = np.linspace(0, 1, 52, dtype=np.float32)
-    stored = FrameLabels.from_json(replace(clip.frames[0], scores=scores).to_json())
+    stored = FrameLabels.from_json(replace(clip.frames[0], scores=scores).to_json(), clip.expression_names)
     np.testing.assert_allclose(score_labels(stored, clip), scores, atol=1e-5)
     assert "scores" not in clip.frames[0].to_json()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -11,7 +12,16 @@ import torch
 
 from megaportraits import weights
 from megaportraits.errors import ConfigError, MediaError, WeightsError
-from megaportraits.export.page import CDN, PACKAGE, SCRIPTS, VERSION, PageExport, export_page_model, find_scripts
+from megaportraits.export.page import (
+    CDN,
+    PACKAGE,
+    SCRIPTS,
+    VERSION,
+    PageExport,
+    export_page_model,
+    find_scripts,
+    integrity,
+)
 from megaportraits.faces.canonical import canonical_mesh
 from megaportraits.models.student import Student
 from megaportraits.ops.geometry import HEAD_CENTER, HEAD_CROP_CM
@@ -50,7 +60,10 @@ def bo_offline(
     out = tmp_path_factory.mktemp("bo")
     (out / "style.css").write_text("mine")
     (out / "other.txt").write_text("mine")
-    export_page_model(student, out, PageExport(avatar="bo", scripts=str(package), overwrite=True), heads(2, 64))
+    hashes = {name: integrity((package / "dist" / name).read_bytes()) for name in SCRIPTS}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("megaportraits.export.page.SCRIPTS", hashes)
+        export_page_model(student, out, PageExport(avatar="bo", scripts=str(package), overwrite=True), heads(2, 64))
     return out
 
 
@@ -79,7 +92,18 @@ def test_the_page_may_talk_to_nobody_but_its_own_server_and_that_of_the_scripts(
     )
     assert policy["default-src"] == "'none'"
     assert policy["connect-src"] == f"'self' {CDN}" and f"@{VERSION}/" in CDN
-    assert CDN in policy["script-src"] and "'unsafe-eval'" not in policy["script-src"]
+    # Scripts from there run only after their hash was compared, from memory.
+    assert policy["script-src"] == "'self' 'wasm-unsafe-eval' blob:"
+
+
+def test_every_script_has_a_hash_as_browsers_compare_it(page: Path) -> None:
+    hashes = json.loads((page / "avatars.json").read_text())["integrity"]
+    assert hashes == SCRIPTS
+    assert all(len(base64.b64decode(value.removeprefix("sha384-"), validate=True)) == 48 for value in hashes.values())
+    # As in the example of the W3C's recommendation "Subresource Integrity".
+    assert integrity(b"alert('Hello, world.');") == (
+        "sha384-H8BRh8j48O9oYatfu5AZzq6A9RINhZO5H16dQZngK7T62em8MUt1FLm52t+eX6xO"
+    )
 
 
 def test_avatars_json_says_what_python_and_the_graphs_say(page: Path, student: Student) -> None:
@@ -145,11 +169,20 @@ def test_scripts_that_are_not_the_pinned_package_are_refused(tmp_path: Path) -> 
     (package / "package.json").write_text(json.dumps({"name": PACKAGE, "version": "1.0.0"}))
     with pytest.raises(WeightsError, match=rf"expected {PACKAGE} {VERSION}.*got {PACKAGE} 1\.0\.0"):
         find_scripts(str(package))
+    for text, message in (("[1]", "expected a JSON object"), ("{", "not valid JSON")):
+        (package / "package.json").write_text(text)
+        with pytest.raises(WeightsError, match=message):
+            find_scripts(str(package))
     with pytest.raises(ConfigError, match="an address or a folder"):
         find_scripts(str(tmp_path / "nothing"))
     with pytest.raises(ConfigError, match="a plain address"):
         find_scripts("https://example.org/'; script-src *")
     assert find_scripts("https://example.org/ort")[0] == "https://example.org/ort/"
+
+
+def test_a_script_of_the_right_package_with_other_bytes_is_refused(package: Path) -> None:
+    with pytest.raises(WeightsError, match=r"ort\.wasm\.min\.mjs is not the file of .*another hash"):
+        find_scripts(str(package))
 
 
 def test_the_notice_says_whose_networks_they_are(page: Path) -> None:

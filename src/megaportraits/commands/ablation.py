@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from megaportraits.config import TrainBaseConfig, load_config
 from megaportraits.errors import ConfigError, TrainingError
+from megaportraits.reading import is_file, parse_yaml, read_text
+
+_ANOTHER = "Choose another --out, or the same options."
 
 
 def train_trials(
@@ -57,10 +59,12 @@ def _budgeted(config: str, data: Path, samples: int, overrides: Sequence[str]) -
 
 def _check_same(folder: Path, plan: TrainBaseConfig) -> None:
     noted = folder / "config.yaml"
-    if noted.is_file() and yaml.safe_load(noted.read_text(encoding="utf-8")) != plan.model_dump(mode="json"):
-        raise TrainingError(
-            f"{folder} holds a run of another config, budget or data", fix="Choose another --out, or the same options."
-        )
+    if is_file(noted, ConfigError) and _noted(noted) != plan.model_dump(mode="json"):
+        raise TrainingError(f"{folder} holds a run of another config, budget or data", fix=_ANOTHER)
+
+
+def _noted(path: Path) -> Any:
+    return parse_yaml(read_text(path, TrainingError, fix=_ANOTHER), str(path), TrainingError, fix=_ANOTHER)
 
 
 def _train(plan: TrainBaseConfig, folder: Path, head_pose: Path | None) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from megaportraits.commands.progress import frame_progress
-from megaportraits.errors import ConfigError
+from megaportraits.errors import ConfigError, WeightsError
 from megaportraits.pipeline.options import PoseFrom
 
 if TYPE_CHECKING:
@@ -252,13 +252,11 @@ def _model(text: str, pose: PoseFrom, device: str, matting: Matting, *, blendsha
 
 def _kind(path: Path) -> str:
     """Which kind of model a file says it holds; "" for files that are told to be wrong when they are loaded."""
-    from safetensors import SafetensorError
-
     from megaportraits.models.storage import read_notes
 
     try:
         return read_notes(path).get("kind", "")
-    except (SafetensorError, OSError):
+    except WeightsError:
         return ""
 
 

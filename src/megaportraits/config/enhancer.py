@@ -6,7 +6,19 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from megaportraits.config.base import Config
+from megaportraits.config.base import (
+    Blocks,
+    Channels,
+    Config,
+    Name,
+    Pixels,
+    Share,
+    Steps,
+    Switches,
+    Weight,
+    Widths,
+    Workers,
+)
 from megaportraits.config.model import DiscriminatorConfig
 from megaportraits.config.training import OptimConfig, RunConfig
 
@@ -14,10 +26,10 @@ from megaportraits.config.training import OptimConfig, RunConfig
 class EnhancerConfig(Config):
     """G_enh (A.2, Figure 10): twice the base's resolution. The defaults are `paper-hr`, as the figure draws it."""
 
-    name: str = "paper-hr"
-    image_size: int = 512
+    name: Name = "paper-hr"
+    image_size: Pixels = 512
     """Side of the base model's image, pixels; the result's is twice that."""
-    groups: int = 32
+    groups: Channels = 32
     weight_standardization: Literal["paper", "all", "first", "none"] = "paper"
     matte: bool = False
     """Ours: alpha in and out, for base models that predict one."""
@@ -28,18 +40,18 @@ class EnhancerConfig(Config):
     residual form starts there."""
     upsample_input: bool = True
     """The figure: the image is doubled before the first convolution. The text begins at the base's resolution."""
-    stem: int = 64
-    kernel: int = 7
+    stem: Channels = 64
+    kernel: Literal[1, 3, 5, 7, 9, 11] = 7
     """Of the first convolution."""
-    widths: tuple[int, ...] = (128, 256, 512)
+    widths: Widths = (128, 256, 512)
     """Encoder: one ResBlock2D each, followed by 2x2 average pooling where `pool` says so."""
-    pool: tuple[bool, ...] = (True, True, True)
-    channels: int = 512
-    blocks: int = Field(default=8, ge=0)
+    pool: Switches = (True, True, True)
+    channels: Channels = 512
+    blocks: Blocks = 8
     """ResBlock2Ds of that width at the lowest resolution."""
-    up: tuple[int, ...] = (256, 128, 128)
+    up: Widths = (256, 128, 128)
     """Decoder: nearest upsampling and one ResBlock2D each."""
-    high: tuple[int, ...] = (128, 64, 32)
+    high: Widths = (128, 64, 32)
     """ResBlock2Ds after the last upsampling."""
     skips: bool = False
     """Ours: what is pooled in the encoder is added at the same resolution in the decoder."""
@@ -75,19 +87,19 @@ class EnhancerDataConfig(Config):
     path: str = ""
     validation: str = ""
     """A second folder of shards with other people; "" takes none."""
-    workers: int = 2
-    min_size: int = 0
+    workers: Workers = 2
+    min_size: int = Field(default=0, ge=0, le=8192)
     """Stored frames smaller than this are left out; 0 takes 0.75 of the enhanced size."""
-    rotation: float = Field(default=8.0, ge=0)
+    rotation: float = Field(default=8.0, ge=0, le=180)
     """Standard deviation of the random rotations, degrees; cut off at twice that."""
-    shift: float = Field(default=0.05, ge=0)
+    shift: float = Field(default=0.05, ge=0, le=10)
     """Random crops: shifts of the head, crop units, uniform up to this."""
-    zoom: float = Field(default=0.12, ge=0)
+    zoom: float = Field(default=0.12, ge=0, le=10)
     """Random crops: heads are enlarged by up to exp(zoom)."""
     flip: bool = True
-    jitter: float = Field(default=0.15, ge=0)
+    jitter: float = Field(default=0.15, ge=0, le=10)
     """Strength of the colour jitter that all views of a photograph share."""
-    source_drop: float = Field(default=0.0, ge=0, le=1)
+    source_drop: Share = 0.0
     """Share of samples whose moved detail is taken away in random regions, where it has to be made up (with
     source_skip): a photograph that drives itself shows all of its own detail, a stranger's mouth does not."""
     aligned_truth: bool = False
@@ -98,23 +110,23 @@ class EnhancerDataConfig(Config):
 class EnhancerLossConfig(Config):
     """Eq. 10; weights of the paper. 0 switches a loss off."""
 
-    reconstruction: float = 100.0
+    reconstruction: Weight = 100.0
     """L_MAE against the photograph."""
-    adversarial: float = 1.0
-    feature_matching: float = 100.0
-    cross_adversarial: float = 1.0
+    adversarial: Weight = 1.0
+    feature_matching: Weight = 100.0
+    cross_adversarial: Weight = 1.0
     """L_adv^c: images of cross-driving must look like photographs (no truth is known)."""
-    cycle: float = 10.0
+    cycle: Weight = 10.0
     """L_cyc^c: at low resolution they must still be the base model's image."""
-    cycle_factor: int = Field(default=4, ge=1)
+    cycle_factor: int = Field(default=4, ge=1, le=64)
     """How much smaller than the base model's image they are compared (eq. 9: DS_4 and DS_8)."""
-    perceptual: float = 0.0
+    perceptual: Weight = 0.0
     """Of the supervised part; the text names it, eq. 10 does not."""
     perceptual_network: Literal["vgg19", "effnet-lite0"] = "vgg19"
-    perceptual_scales: int = 1
-    matte: float = 0.0
+    perceptual_scales: int = Field(default=1, ge=1, le=8)
+    matte: Weight = 0.0
     """L1 of the alpha (with model.matte, but without model.residual: there alpha stays as it came)."""
-    cross_from: int = Field(default=0, ge=0)
+    cross_from: Steps = 0
     """First step of the unsupervised part: the discriminator learns photographs first."""
 
     @property

@@ -7,16 +7,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from megaportraits.config.base import Config
 from megaportraits.errors import ConfigError
+from megaportraits.reading import MOST_YAML, is_file, parse_yaml, read_text, shown
 
 C = TypeVar("C", bound=Config)
 
 Override = str | tuple[str, str]
 """`a.b=c`, whose value is read as YAML, or a dotted key and a text that is taken as it is, as paths must be."""
+_MOST_PROBLEMS = 20
+"""Told at once; a config of thousands of unknown keys needs no longer list."""
 
 
 def config_names() -> list[str]:
@@ -39,13 +41,20 @@ def load_config(schema: type[C], source: str | Path, overrides: Sequence[Overrid
 
 
 def parse_config(schema: type[C], data: dict[str, Any], where: str) -> C:
-    """Validate a plain dict; `where` names it in the error."""
+    """Validate a plain dict; `where` names it in the error.
+
+    Raises:
+        ConfigError: all invalid keys and values together.
+    """
     try:
         return schema.model_validate(data)
     except ValidationError as error:
         lines = [
-            f"  {'.'.join(map(str, e['loc'])) or '(root)'}: {e['msg']} (got {e['input']!r:.80})" for e in error.errors()
+            f"  {'.'.join(map(str, e['loc'])) or '(root)':.200}: {e['msg']} (got {shown(e['input'])})"
+            for e in error.errors()[:_MOST_PROBLEMS]
         ]
+        if error.error_count() > _MOST_PROBLEMS:
+            lines.append(f"  and {error.error_count() - _MOST_PROBLEMS} more")
         raise ConfigError(
             f"{where}: {error.error_count()} problem(s):\n" + "\n".join(lines),
             fix=f"Keys and defaults are in {schema.__name__} of megaportraits/config/.",
@@ -71,22 +80,28 @@ def _flat(section: dict[str, Any], above: str = "") -> dict[str, Any]:
     return out
 
 
+_SUFFIXES = {".yaml", ".yml"}
+
+
 def _folder() -> Any:
     return resources.files("megaportraits") / "configs"
 
 
 def _read(source: str | Path, below: tuple[str, ...]) -> dict[str, Any]:
     """A file's plain content, laid over that of the file it extends; `below` are the files that led here."""
-    if str(source) in below:
+    place = str(Path(source).resolve()) if Path(source).suffix in _SUFFIXES else str(source)
+    if place in below:
         raise ConfigError(f"{source} extends itself by way of {' -> '.join(below)}", fix="Break the circle.")
     data = _parse(source)
     base = data.pop("extends", None)
     if base is None:
         return data
     if not isinstance(base, str):
-        raise ConfigError(f"{source}: extends is {base!r}, expected a name or file", fix="For example extends: nano")
+        raise ConfigError(
+            f"{source}: extends is {shown(base)}, expected a name or file", fix="For example extends: nano"
+        )
     beside = Path(source).parent / base
-    return _merge(_read(beside if beside.is_file() else base, (*below, str(source))), data)
+    return _merge(_read(beside if is_file(beside, ConfigError) else base, (*below, place)), data)
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -100,22 +115,18 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 def _parse(source: str | Path) -> dict[str, Any]:
     path = Path(source)
-    if path.suffix in {".yaml", ".yml"}:
-        if not path.is_file():
+    if path.suffix in _SUFFIXES:
+        if not is_file(path, ConfigError):
             raise ConfigError(
                 f"config file {path} does not exist",
                 fix="Give a .yaml file or one of: " + ", ".join(config_names()),
             )
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, ConfigError, fix="Give a YAML file.", most=4 * MOST_YAML)
     else:
-        entry = _folder() / f"{source}.yaml"
-        if not entry.is_file():
-            raise ConfigError(f"no config named {str(source)!r}", fix="Shipped configs: " + ", ".join(config_names()))
-        text = entry.read_text(encoding="utf-8")
-    try:
-        data = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not valid YAML: {error}", fix="Check indentation and colons there.") from error
+        if str(source) not in config_names():
+            raise ConfigError(f"no config named {shown(str(source))}", fix=f"Shipped: {', '.join(config_names())}")
+        text = (_folder() / f"{source}.yaml").read_text(encoding="utf-8")
+    data = parse_yaml(text, str(source), ConfigError, fix="Check indentation and colons there.") or {}
     if not isinstance(data, dict):
         raise ConfigError(
             f"{source}: expected a mapping of sections, got {type(data).__name__}",
@@ -132,7 +143,7 @@ def _apply(data: dict[str, Any], override: Override) -> None:
         node = node.setdefault(parent, {})
         if not isinstance(node, dict):
             raise ConfigError(
-                f"override {override!r}: {parent!r} is a value, not a section", fix="Check the dotted path."
+                f"override {shown(override)}: {shown(parent)} is a value, not a section", fix="Check the dotted path."
             )
     node[last] = value
 
@@ -141,10 +152,9 @@ def _split(override: str) -> tuple[str, Any]:
     """Key and value of `a.b=c`."""
     key, separator, text = override.partition("=")
     if not separator or not key:
-        raise ConfigError(f"override {override!r} is not of the form a.b=c", fix="For example --set optim.batch_size=8")
-    try:
-        return key, yaml.safe_load(text)
-    except yaml.YAMLError as error:
         raise ConfigError(
-            f"override {override!r}: {text!r} is not valid YAML: {error}", fix="Quote the value or close its brackets."
-        ) from error
+            f"override {shown(override)} is not of the form a.b=c", fix="For example --set optim.batch_size=8"
+        )
+    return key, parse_yaml(
+        text, f"override {shown(override)}: {shown(text)}", ConfigError, fix="Quote the value or close its brackets."
+    )

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from megaportraits.config.base import Config
+from megaportraits.config.base import Blocks, Channels, Config, Factor, Name, Pixels, Switches, Widths
+
+Depth = Annotated[int, Field(ge=1, le=512)]
+"""Cells of a volume from front to back."""
+Stride = Literal[-2, 1, 2]
 
 
 class AppearanceConfig(Config):
     """E_app: the volume path and the descriptor path."""
 
-    stem: int = 64
-    widths: tuple[int, ...] = (128, 256, 512)
-    pool: tuple[bool, ...] = (True, True, True)
-    blocks_3d: int = 3
+    stem: Channels = 64
+    widths: Widths = (128, 256, 512)
+    pool: Switches = (True, True, True)
+    blocks_3d: Blocks = 3
     descriptor_depth: Literal[18, 50] = 50
-    descriptor_width: int = 64
-    descriptor_size: int = 256
+    descriptor_width: Channels = 64
+    descriptor_size: Pixels = 256
 
     @model_validator(mode="after")
     def _same_length(self) -> Self:
@@ -32,15 +36,15 @@ class AppearanceConfig(Config):
 class MotionConfig(Config):
     """E_mtn: head-pose network and expression network, both ResNet-18."""
 
-    z: int = 512
-    width: int = 64
-    face_size: int = 256
+    z: Channels = 512
+    width: Channels = 64
+    face_size: Pixels = 256
     """Side of the face-centred crop that the expression network sees, pixels."""
-    face_cm: float = 24.0
+    face_cm: float = Field(default=24.0, gt=0, le=1000)
     """Side of that crop on the head, centimetres."""
-    pose_width: int = 64
-    pose_size: int = 256
-    blendshapes: tuple[str, ...] = ()
+    pose_width: Channels = 64
+    pose_size: Pixels = 256
+    blendshapes: Annotated[tuple[Name, ...], Field(max_length=512)] = ()
     """Ours: measured blendshape scores, by their ARKit names, that correct z (`megaportraits calibrate`)."""
     append_blendshapes: bool = False
     """Ours: what these scores say beyond z follows it, for what E_mtn has not learned to see: teeth, grins."""
@@ -60,27 +64,39 @@ class MotionConfig(Config):
 class WarpConfig(Config):
     """W_s-> and W_->d: input depth, then a width and an upsampling factor (D, H, W) per ResBlock3D*."""
 
-    inputs: int = 512
-    input_depth: int = 4
-    widths: tuple[int, ...] = (256, 128, 64, 32)
-    upsample: tuple[tuple[int, int, int], ...] = ((2, 2, 2), (2, 2, 2), (1, 2, 2), (1, 2, 2))
+    inputs: Channels = 512
+    input_depth: Depth = 4
+    widths: Widths = (256, 128, 64, 32)
+    upsample: tuple[tuple[Factor, Factor, Factor], ...] = ((2, 2, 2), (2, 2, 2), (1, 2, 2), (1, 2, 2))
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Self:
+        if len(self.widths) != len(self.upsample):
+            raise ValueError(f"widths has {len(self.widths)} entries and upsample {len(self.upsample)}")
+        return self
 
 
 class Generator3DConfig(Config):
     """G_3D: one width per level, and the resampling (D, H, W) between levels (2: halved, -2: doubled)."""
 
-    widths: tuple[int, ...] = (192, 384, 512)
-    strides: tuple[tuple[int, int, int], ...] = ((-2, 2, 2), (2, 2, 2), (2, 2, 2))
-    bottleneck_blocks: int = 1
+    widths: Widths = (192, 384, 512)
+    strides: tuple[tuple[Stride, Stride, Stride], ...] = ((-2, 2, 2), (2, 2, 2), (2, 2, 2))
+    bottleneck_blocks: Blocks = 1
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Self:
+        if len(self.widths) != len(self.strides):
+            raise ValueError(f"widths has {len(self.widths)} entries and strides {len(self.strides)}")
+        return self
 
 
 class Generator2DConfig(Config):
     """G_2D: residual blocks at the volume's resolution, then one upsampling block per width."""
 
-    channels: int = 512
-    blocks: int = 8
-    widths: tuple[int, ...] = (256, 128, 64)
-    fine: tuple[int, ...] = ()
+    channels: Channels = 512
+    blocks: Blocks = 8
+    widths: Widths = (256, 128, 64)
+    fine: Annotated[tuple[Channels, ...], Field(max_length=8)] = ()
     """Ours: widths of further blocks, each of which doubles the image and adds detail to it. All other parts of the
     model see and make images at `ModelConfig.coarse_size`."""
 
@@ -88,9 +104,9 @@ class Generator2DConfig(Config):
 class DiscriminatorConfig(Config):
     """Multi-scale patch discriminator (B.1); widths and strides are the first author's."""
 
-    widths: tuple[int, ...] = (64, 128, 256, 512)
-    strides: tuple[int, ...] = (2, 2, 2, 1)
-    scales: int = Field(default=3, ge=1)
+    widths: Widths = (64, 128, 256, 512)
+    strides: tuple[Factor, ...] = (2, 2, 2, 1)
+    scales: int = Field(default=3, ge=1, le=8)
     """Levels of the image pyramid, one network each."""
 
     @model_validator(mode="after")
@@ -103,13 +119,13 @@ class DiscriminatorConfig(Config):
 class ModelConfig(Config):
     """The base model (3.1, A.1). The defaults are `paper-512`."""
 
-    name: str = "paper-512"
-    image_size: int = 512
-    volume_channels: int = 96
-    volume_depth: int = 16
-    descriptor: int = 512
-    descriptor_grid: int = 4
-    groups: int = 32
+    name: Name = "paper-512"
+    image_size: Pixels = 512
+    volume_channels: Channels = 96
+    volume_depth: Depth = 16
+    descriptor: Channels = 512
+    descriptor_grid: int = Field(default=4, ge=1, le=64)
+    groups: Channels = 32
     weight_standardization: Literal["paper", "all", "first", "none"] = "paper"
     """Which convolutions are standardised; see `nn.blocks.BlockStyle`."""
     use_descriptor: bool = True
@@ -176,9 +192,9 @@ class ModelConfig(Config):
 class HeadPoseConfig(Config):
     """The head-pose network alone; it fits into a base model whose `of` is equal."""
 
-    width: int = 64
-    size: int = 256
-    groups: int = 32
+    width: Channels = 64
+    size: Pixels = 256
+    groups: Channels = 32
     weight_standardization: Literal["paper", "all", "first", "none"] = "paper"
 
     @classmethod
@@ -195,19 +211,25 @@ class HeadPoseConfig(Config):
 class GazeConfig(Config):
     """The gaze and blink network (B.5): a VGG-16 eye encoder, an MLP for keypoints, two heads."""
 
-    name: str = "paper"
-    eye_size: int = 64
+    name: Name = "paper"
+    eye_size: Pixels = 64
     """Side of an eye's crop, pixels."""
-    eye_cm: float = 4.8
+    eye_cm: float = Field(default=4.8, gt=0, le=1000)
     """Side of that crop on the head, centimetres."""
-    widths: tuple[tuple[int, ...], ...] = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+    widths: Annotated[tuple[Widths, ...], Field(min_length=1, max_length=8)] = (
+        (64, 64),
+        (128, 128),
+        (256, 256, 256),
+        (512, 512, 512),
+        (512, 512, 512),
+    )
     """Convolutions of every stage; a 2x2 pooling follows each."""
-    eyes: int = 256
-    keypoints: int = 64
+    eyes: Channels = 256
+    keypoints: Channels = 64
     keypoint_input: Literal["pose", "landmarks"] = "pose"
     """What the keypoint branch sees: the clip's landmarks, as in B.5 (`gaze`), or twelve points of the neutral head,
     which follow from the head pose alone, for clips without landmarks (`gaze-nano`)."""
-    hidden: int = 128
+    hidden: Channels = 128
     pretrained: bool = True
     """Start the eye encoder from ImageNet's VGG-16; needs the paper's widths."""
 

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from megaportraits.config.base import Config
+from megaportraits.config.base import Channels, Config, Name, Pixels, Steps, Widths, Workers
 from megaportraits.config.model import DiscriminatorConfig
 from megaportraits.config.training import OptimConfig, PictureLossConfig, RunConfig
 
@@ -17,21 +17,21 @@ _REDUCTION = 32
 class StudentConfig(Config):
     """The student: a ResNet-18 of the driver, a SPADE generator (A.3). The defaults are `student`, the paper's."""
 
-    name: str = "student"
-    image_size: int = 1024
+    name: Name = "student"
+    image_size: Pixels = 1024
     """Side of the output, pixels: that of G_HR, which the student mimics (3.3)."""
-    input_size: int = 512
+    input_size: Pixels = 512
     """Side at which the encoder sees drivers, whatever their size, pixels. The paper does not say it; G_base sees 512,
     and where G_HR's last doubling lies in the student is not said either: here one feature becomes 2 x 2 pixels."""
-    encoder_width: int = 64
-    groups: int = 32
+    encoder_width: Channels = 64
+    groups: Channels = 32
     """Groups of the encoder's norms."""
     weight_standardization: Literal["paper", "all", "first", "none"] = "paper"
-    widths: tuple[int, ...] = (192, 192, 192, 192, 192, 96, 48, 24)
+    widths: Widths = (192, 192, 192, 192, 192, 96, 48, 24)
     """One SPADE block each."""
-    doublings: int = Field(default=5, ge=0)
+    doublings: int = Field(default=5, ge=0, le=16)
     """So many of the last blocks double the resolution."""
-    identity_size: int = Field(default=64, ge=1)
+    identity_size: Pixels = 64
     """Identity tensors are at most this wide and high (A.3)."""
     encoder_skips: bool = False
     """Ours: the encoder's finer stages are added where the generator has their resolution. A 4 x 4 grid alone, which is
@@ -70,7 +70,7 @@ class StudentDataConfig(Config):
     path: str = ""
     validation: str = ""
     """Pictures of other drivers; "" takes none."""
-    workers: int = 1
+    workers: Workers = 1
     driver_augmentation: bool = True
     """Drivers change colours, sharpness and (where their matte is known) background; what they do stays."""
 
@@ -78,7 +78,7 @@ class StudentDataConfig(Config):
 class StudentLossConfig(PictureLossConfig):
     """The student's: the paper's has perceptual and adversarial losses only (B.1)."""
 
-    adversarial_from: int = Field(default=0, ge=0)
+    adversarial_from: Steps = 0
     """Step from which on the discriminator has a say; it learns from the start."""
 
 

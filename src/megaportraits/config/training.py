@@ -6,7 +6,19 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from megaportraits.config.base import Config
+from megaportraits.config.base import (
+    Config,
+    Decay,
+    Every,
+    Pixels,
+    Processes,
+    Rate,
+    Seed,
+    Share,
+    Steps,
+    Weight,
+    Workers,
+)
 from megaportraits.config.model import DiscriminatorConfig, GazeConfig, HeadPoseConfig, ModelConfig
 
 
@@ -17,14 +29,14 @@ class DataConfig(Config):
     """A folder of shards, the address of one, or a mix of both (`docs/training.md`)."""
     validation: str = ""
     """A second folder of shards with other people; "" takes none."""
-    workers: int = 2
-    stream_shards: int = Field(default=4, ge=1)
+    workers: Workers = 2
+    stream_shards: int = Field(default=4, ge=1, le=1024)
     """Of streamed data: shards that each loading process holds at a time."""
-    stream_draws: int = Field(default=256, ge=1)
+    stream_draws: Every = 256
     """Of streamed data: pairs that it makes until it moves on by one shard."""
-    cross_identity: float = Field(default=0.0, ge=0, le=1)
+    cross_identity: Share = 0.0
     """Share of pairs whose driver is another person with the same motion (exact target; synthetic clips only)."""
-    expressive: float = Field(default=0.0, ge=0, le=1)
+    expressive: Share = 0.0
     """Share of pairs that prefer targets whose expression is not the source's (synthetic clips only)."""
     flip: bool = True
     """Mirror half of the pairs, source, target and driver together (B.1)."""
@@ -42,69 +54,69 @@ class DataConfig(Config):
 class PictureLossConfig(Config):
     """Weights of losses on pictures; 0 switches a loss off. The paper's where the paper has them (4.1)."""
 
-    reconstruction: float = 0.0
+    reconstruction: Weight = 0.0
     """Ours: L1."""
-    reconstruction_emphasis: float = 0.0
+    reconstruction_emphasis: Weight = 0.0
     """How much more mouth and eyes count in it: by the surface that synthetic frames know, by the pose of real ones."""
-    matte: float = 0.0
+    matte: Weight = 0.0
     """Ours: L1 of alpha, for models that predict one."""
-    perceptual: float = 20.0
+    perceptual: Weight = 20.0
     perceptual_network: Literal["vgg19", "effnet-lite0"] = "vgg19"
-    perceptual_scales: int = 4
-    perceptual_size: int = Field(default=0, ge=0)
+    perceptual_scales: int = Field(default=4, ge=1, le=8)
+    perceptual_size: int = Field(default=0, ge=0, le=8192)
     """Side at which that network compares pictures, pixels, where they are larger; 0: at their own."""
-    face: float = 4.0
+    face: Weight = 4.0
     """VGGFace features of the face crop."""
-    gaze: float = 5.0
+    gaze: Weight = 5.0
     """Features of the gaze network's eye encoder."""
     gaze_network: str = "gaze.safetensors"
     """Weights that `megaportraits train gaze` wrote, or a shipped name: nano."""
-    adversarial: float = 1.0
-    feature_matching: float = 40.0
+    adversarial: Weight = 1.0
+    feature_matching: Weight = 40.0
 
 
 class LossConfig(PictureLossConfig):
     """The base model's."""
 
-    contrastive: float = 2.0
-    contrastive_scale: float = 5.0
-    contrastive_margin: float = 0.2
+    contrastive: Weight = 2.0
+    contrastive_scale: Weight = 5.0
+    contrastive_margin: Weight = 0.2
     contrastive_margin_on: Literal["positives", "both"] = "positives"
-    contrastive_every: int = Field(default=1, ge=1)
+    contrastive_every: Every = 1
     """Steps between two contrastive terms (each costs a second generator pass and re-encoding)."""
-    pose: float = 0.0
+    pose: Weight = 0.0
     """Supervises the head-pose network on labels while the base trains."""
-    expression: float = 0.0
+    expression: Weight = 0.0
     """Auxiliary read-out of known expression coefficients, gaze and blink from z."""
-    warp: float = 0.0
+    warp: Weight = 0.0
     """Auxiliary supervision of both warps by known canonical coordinates (synthetic clips only)."""
-    copied: float = 0.0
+    copied: Weight = 0.0
     """Of the source's moved pixels against the target's foreground (with model.source_skip)."""
-    painted: float = 0.0
+    painted: Weight = 0.0
     """Of what G_2D paints where the copy is wrong (with model.source_skip): else it would hardly learn to."""
-    flow: float = 0.0
+    flow: Weight = 0.0
     """Of the flow along which pixels are copied against the known one (model.source_skip; synthetic clips only)."""
-    landmarks: float = 0.0
+    landmarks: Weight = 0.0
     """Of the same flow where landmarks are known (model.source_skip; real clips only)."""
-    component_adversarial: float = 0.0
+    component_adversarial: Weight = 0.0
     """Ours: hinge of discriminators that see crops of eyes and mouth only."""
-    component_matching: float = 0.0
+    component_matching: Weight = 0.0
     """Ours: feature matching of the same."""
-    component_perceptual: float = 0.0
+    component_perceptual: Weight = 0.0
     """Ours: features of `perceptual_network` in the same crops, at the pictures' own resolution."""
-    surface: float = 0.0
+    surface: Weight = 0.0
     """Of the visible surface's depth against the known one (with model.source_skip; synthetic clips only)."""
 
 
 class OptimConfig(Config):
     """AdamW (Adam, without weight decay) and a schedule (4.1, B.1; B.5)."""
 
-    steps: int = 300_000
+    steps: Steps = 300_000
     parts: tuple[str, ...] = ()
     """Parts of the model that learn, by their names in its class, for fine-tuning; none named: all."""
-    batch_size: int = Field(default=16, ge=1)
+    batch_size: int = Field(default=16, ge=1, le=65_536)
     """Of one step: all processes and accumulated parts together."""
-    accumulate: int = Field(default=1, ge=1)
+    accumulate: int = Field(default=1, ge=1, le=65_536)
     """Parts in which a process takes its share of the batch, to save memory."""
     schedule: Literal["cosine", "one-cycle"] = "cosine"
     pct_start: float = Field(default=0.1, gt=0, lt=1)
@@ -113,27 +125,27 @@ class OptimConfig(Config):
     """On the generators (B.1); folded into plain weights when saving."""
     spectral_norm_standardized: bool = True
     """With it: also on weight-standardised convolutions, of the standardised weight."""
-    learning_rate: float = 2e-4
-    final_learning_rate: float = 1e-6
-    warmup_steps: int = 0
-    betas: tuple[float, float] = (0.5, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 1e-2
-    clip_grad_norm: float = 0.0
+    learning_rate: Rate = 2e-4
+    final_learning_rate: Rate = 1e-6
+    warmup_steps: Steps = 0
+    betas: tuple[Decay, Decay] = (0.5, 0.999)
+    eps: float = Field(default=1e-8, gt=0, le=1)
+    weight_decay: Rate = 1e-2
+    clip_grad_norm: Weight = 0.0
     """0 does not clip."""
-    ema_decay: float = 0.999
+    ema_decay: Share = 0.999
 
 
 class RunConfig(Config):
     """How a run behaves."""
 
-    seed: int = 0
+    seed: Seed = 0
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "auto"] = "32-true"
     """auto: bf16-mixed where the machine is fast in it, else 32-true."""
-    accelerator: str = "auto"
-    devices: int = Field(default=1, ge=1)
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
+    devices: Processes = 1
     """Processes on each machine."""
-    nodes: int = Field(default=1, ge=1)
+    nodes: Processes = 1
     """Machines, each started by torchrun."""
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     """fsdp: parameters, averages and optimizer states are cut into as many pieces as there are processes."""
@@ -145,14 +157,14 @@ class RunConfig(Config):
     """Recompute the 3D parts in the backward pass: less memory, more time, the same gradients."""
     tensorboard: bool = True
     """Event files beside `stats.jsonl`."""
-    train_size: int = 0
+    train_size: int = Field(default=0, ge=0, le=8192)
     """Side of training images; 0 is the model's image_size. Smaller first learns faster."""
     teacher_pose: bool = False
     """Warp with the labelled poses instead of the head-pose network's."""
-    log_every: int = 20
-    sample_every: int = 500
-    checkpoint_minutes: float = 3.0
-    keep_checkpoints: int = 2
+    log_every: Every = 20
+    sample_every: Every = 500
+    checkpoint_minutes: float = Field(default=3.0, ge=0, le=1e6)
+    keep_checkpoints: int = Field(default=2, ge=1, le=1_000_000)
 
 
 class TrainBaseConfig(Config):
@@ -186,9 +198,9 @@ class FrameConfig(Config):
     path: str = ""
     validation: str = ""
     """A second folder of shards with other people; "" takes none."""
-    size: int = 512
+    size: Pixels = 512
     """Side of the images, pixels."""
-    workers: int = 2
+    workers: Workers = 2
     labels: str = ""
     """A teacher's label file (`docs/training.md`), which replaces the clips' gaze and blink; "" takes none."""
     flip: bool = True
@@ -197,23 +209,23 @@ class FrameConfig(Config):
 class GazeOptimConfig(OptimConfig):
     """B.5: Adam and one-cycle."""
 
-    steps: int = 0
+    steps: Steps = 0
     """0: as many as `epochs` need."""
-    batch_size: int = Field(default=64, ge=1)
+    batch_size: int = Field(default=64, ge=1, le=65_536)
     schedule: Literal["cosine", "one-cycle"] = "one-cycle"
-    learning_rate: float = 0.8e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.0
+    learning_rate: Rate = 0.8e-3
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    weight_decay: Rate = 0.0
     spectral_norm: bool = False
 
 
 class HeadPoseOptimConfig(OptimConfig):
     """The base model's, with the usual betas of a network that no adversary judges."""
 
-    steps: int = 0
+    steps: Steps = 0
     """0: as many as `epochs` need."""
-    batch_size: int = Field(default=64, ge=1)
-    betas: tuple[float, float] = (0.9, 0.999)
+    batch_size: int = Field(default=64, ge=1, le=65_536)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     spectral_norm: bool = False
 
 
@@ -223,10 +235,10 @@ class TrainGazeConfig(Config):
     model: GazeConfig = GazeConfig()
     data: FrameConfig = FrameConfig()
     optim: GazeOptimConfig = GazeOptimConfig()
-    epochs: int = Field(default=60, ge=1)
+    epochs: int = Field(default=60, ge=1, le=1_000_000)
     """How often every frame is seen, where optim.steps is 0."""
-    w_mae: float = 15.0
-    w_mse: float = 10.0
+    w_mae: Weight = 15.0
+    w_mse: Weight = 10.0
     run: RunConfig = RunConfig()
 
 
@@ -236,6 +248,6 @@ class TrainHeadPoseConfig(Config):
     model: HeadPoseConfig = HeadPoseConfig()
     data: FrameConfig = FrameConfig()
     optim: HeadPoseOptimConfig = HeadPoseOptimConfig()
-    epochs: int = Field(default=20, ge=1)
+    epochs: int = Field(default=20, ge=1, le=1_000_000)
     """How often every frame is seen, where optim.steps is 0."""
     run: RunConfig = RunConfig()

@@ -11,7 +11,7 @@ import json
 import os
 import tarfile
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -31,8 +31,9 @@ from megaportraits.data.codec import (
 )
 from megaportraits.data.mix import parse_mix
 from megaportraits.data.records import ClipRecord, Frame
-from megaportraits.data.tar import ClipMembers, scan_shard
+from megaportraits.data.tar import ClipMembers, read_member, scan_shard
 from megaportraits.errors import DataError
+from megaportraits.reading import FAULTS, list_files
 
 CLIPS_PER_SHARD = 64
 
@@ -140,7 +141,7 @@ class ClipIndex:
                     f"{share.folder} is an address; only `train base` and `train motion` stream.",
                     fix="Copy the shards into a folder.",
                 )
-            shards = sorted(share.folder.glob("clips-*.tar"))
+            shards = list_files(share.folder, "clips-*.tar", DataError)
             if not shards:
                 raise DataError(
                     f"No shards clips-*.tar in {share.folder}.",
@@ -171,13 +172,16 @@ class ClipIndex:
 
     @cached_property
     def groups(self) -> dict[str, list[int]]:
-        """Clips by their motion group; reads all records once."""
+        """Clips by their motion group; reads all records once and passes over those that cannot be read."""
         found: dict[str, list[int]] = defaultdict(list)
-        for clip in range(len(self)):
-            group = self.record(clip).motion_group
-            if group is not None:
-                found[group].append(clip)
+        for clip, record in self.readable():
+            if record.motion_group is not None:
+                found[record.motion_group].append(clip)
         return dict(found)
+
+    def readable(self) -> Iterator[tuple[int, ClipRecord]]:
+        """Number and record of every clip whose record can be read; reads them all."""
+        return readable(self.record, range(len(self)))
 
     def partners(self, index: int) -> list[int]:
         """Clips of the same motion group, itself among them; none where it has no group."""
@@ -185,7 +189,7 @@ class ClipIndex:
 
     def expression_names(self) -> tuple[str, ...]:
         """The coefficients' names of the first clip that knows any; real clips know fewer than synthetic ones."""
-        return next((names for i in range(len(self)) if (names := self.record(i).expression_names)), ())
+        return next((record.expression_names for _, record in self.readable() if record.expression_names), ())
 
     def places(self) -> list[tuple[int, int]]:
         """Of each clip its shard's number in the order of names, and its own number in the shard."""
@@ -199,7 +203,12 @@ class ClipIndex:
         return found
 
     def record(self, index: int) -> ClipRecord:
-        """The record of clip `index`, parsed once and kept in a bounded cache."""
+        """The record of clip `index`, parsed once and kept in a bounded cache.
+
+        Raises:
+            IndexError: no such clip.
+            DataError: it is missing or damaged; the text names shard and key.
+        """
         index = range(len(self))[index]
         if index in self._records:
             self._records.move_to_end(index)
@@ -207,8 +216,8 @@ class ClipIndex:
         clip = self._clips[index]
         try:
             record = ClipRecord.from_json(json.loads(self._bytes(clip, "json")))
-        except (KeyError, ValueError, TypeError) as error:
-            raise _corrupt(clip, "json", str(error)) from error
+        except FAULTS as error:
+            raise _corrupt(clip, "json", f"{type(error).__name__}: {error}"[:300]) from error
         if record.motion_group is not None and len(self.shares) > 1:
             # Two folders may call different motions alike.
             record = replace(record, motion_group=f"{clip.shard.parent}/{record.motion_group}")
@@ -243,13 +252,7 @@ class ClipIndex:
     def _bytes(self, clip: ClipMembers, name: str) -> bytes:
         if name not in clip.members:
             raise _corrupt(clip, name, "the member is missing")
-        offset, size = clip.members[name]
-        with clip.shard.open("rb", buffering=0) as file:
-            file.seek(offset)
-            content = file.read(size)
-        if len(content) != size:
-            raise _corrupt(clip, name, f"expected {size} bytes, got {len(content)}")
-        return content
+        return read_member(clip.shard, *clip.members[name])
 
     def _decoded(self, clip: ClipMembers, name: str, decode: Any, shape: tuple[int, ...] | None) -> Any:
         try:
@@ -259,6 +262,15 @@ class ClipIndex:
         if shape is not None and value.shape != shape:
             raise _corrupt(clip, name, f"expected shape {shape}, got {value.shape}")
         return value
+
+
+def readable(record: Callable[[int], ClipRecord], numbers: Iterable[int]) -> Iterator[tuple[int, ClipRecord]]:
+    """The clips among `numbers` whose `record` can be read: a long training should not end for one bad record."""
+    for number in numbers:
+        try:
+            yield number, record(number)
+        except DataError:
+            continue
 
 
 def _corrupt(clip: ClipMembers, name: str, why: str) -> DataError:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
+
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from megaportraits.errors import ShapeError
 
 COORDS_SIZE = 64
 """Cells along each side of a surface map."""
+MOST_PIXELS = 8192
+"""Longest side of a member of a shard; a frame is as large as the head crops that were stored, the largest 2048."""
 _TOP = 65535
+_FORMATS = ("JPEG", "PNG", "WEBP")
 
 
 def encode_image(image: npt.NDArray[np.uint8], quality: int = 95) -> bytes:
@@ -77,6 +83,13 @@ def decode_coords(content: bytes) -> tuple[npt.NDArray[np.float32], npt.NDArray[
 
 
 def _decode(content: bytes, flags: int) -> npt.NDArray[np.uint8]:
+    try:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
+            width, height = picture.size  # of the header: nothing is decoded yet
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"the bytes are not a decodable picture: {error}") from error
+    if max(width, height) > MOST_PIXELS:
+        raise ValueError(f"a picture of {width} x {height}, expected at most {MOST_PIXELS} on a side")
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     if pixels is None:
         raise ValueError("the bytes are not a decodable picture")

@@ -33,7 +33,7 @@ class FrameDataset(Dataset[dict[str, Tensor]]):
             out.
 
     Raises:
-        DataError: no frame is left.
+        DataError: no shard or no record of one is readable, `labels` are not, or no frame is left.
     """
 
     def __init__(
@@ -47,8 +47,9 @@ class FrameDataset(Dataset[dict[str, Tensor]]):
         landmarks: bool = False,
     ) -> None:
         self.index, self.size, self.seed = ClipIndex(folder, skip_unreadable=True), size, seed
-        counts = [len(self.index.record(clip).frames) for clip in range(len(self.index))]
-        self.frames = [(clip, frame) for clip, count in enumerate(counts) for frame in range(count)]
+        self.frames = [(clip, frame) for clip, record in self.index.readable() for frame in range(len(record.frames))]
+        if not self.frames:
+            raise DataError(f"No record of the clips in {folder} can be read.", fix="Make them again.")
         self.labels = None if labels is None else read_labels(labels)
         if self.labels is not None:
             self.frames = [(c, f) for c, f in self.frames if (self.index.record(c).key, f) in self.labels]

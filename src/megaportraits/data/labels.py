@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from megaportraits.errors import DataError
+from megaportraits.reading import FAULTS, is_file, parse_json, parse_table, read_text
 
+_SEE = "See docs/training.md."
 COLUMNS = ("key", "frame", "yaw", "pitch", "blink")
 
 
@@ -39,7 +39,7 @@ def read_labels(path: Path) -> dict[tuple[str, int], EyeLabel]:
     Raises:
         DataError: no such file, another ending, or a line that is no label; the text names the line.
     """
-    if not path.is_file() or path.suffix not in (".csv", ".jsonl"):
+    if not is_file(path, DataError) or path.suffix not in (".csv", ".jsonl"):
         raise DataError(
             f"Label file {path} does not exist, or is neither .csv nor .jsonl.", fix="See docs/training.md."
         )
@@ -53,8 +53,8 @@ def read_labels(path: Path) -> dict[tuple[str, int], EyeLabel]:
                 raise ValueError(f"gaze has {len(gaze)} numbers, expected yaw and pitch")
             key = str(row["key"]), int(row["frame"])
             labels[key] = EyeLabel(np.array(gaze, np.float32), _number(row.get("blink")))
-        except (KeyError, ValueError, TypeError) as error:
-            raise DataError(f"{path}, line {number} is not a label: {error!r}.", fix="See docs/training.md.") from error
+        except FAULTS as error:
+            raise DataError(f"{path}, line {number} is not a label: {error!r:.200}.", fix=_SEE) from error
     return labels
 
 
@@ -63,24 +63,21 @@ def _number(value: Any) -> float:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        if path.suffix == ".csv":
-            reader = csv.DictReader(file)
-            missing = set(COLUMNS[:2]) - set(reader.fieldnames or ())
-            if missing:
-                raise DataError(f"{path} lacks the columns {sorted(missing)}.", fix=f"Columns: {', '.join(COLUMNS)}.")
-            yield from enumerate(reader, 2)
-        else:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, _object(path, number, line)
+    text = read_text(path, DataError, fix=_SEE)
+    if path.suffix == ".csv":
+        header, *rows = parse_table(text, str(path), DataError, fix=_SEE) or [[]]
+        missing = set(COLUMNS[:2]) - set(header)
+        if missing:
+            raise DataError(f"{path} lacks the columns {sorted(missing)}.", fix=f"Columns: {', '.join(COLUMNS)}.")
+        yield from ((number, dict(zip(header, row, strict=False))) for number, row in enumerate(rows, 2) if row)
+    else:
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.strip():
+                yield number, _object(path, number, line)
 
 
 def _object(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{path}, line {number} is not JSON: {error}.", fix="See docs/training.md.") from error
+    value = parse_json(line, f"{path}, line {number}", DataError, fix=_SEE)
     if not isinstance(value, dict):
-        raise DataError(f"{path}, line {number} is not a JSON object.", fix="See docs/training.md.")
+        raise DataError(f"{path}, line {number} is not a JSON object.", fix=_SEE)
     return value

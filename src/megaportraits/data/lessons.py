@@ -15,10 +15,8 @@ The pose is the head's in the teacher's pictures, crop coordinates (`docs/conven
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,11 +28,14 @@ import numpy.typing as npt
 import webdataset
 
 from megaportraits.data.codec import decode_image, decode_matte, encode_image, encode_matte
+from megaportraits.data.tar import read_member, scan_shard
 from megaportraits.errors import DataError
 from megaportraits.ops.geometry import HeadPose
+from megaportraits.reading import FAULTS, list_files, shown
 
 FORMAT = 1
 LESSONS_PER_SHARD = 64
+_UNREADABLE: tuple[type[Exception], ...] = (cv2.error, *FAULTS)
 UInt8 = npt.NDArray[np.uint8]
 
 
@@ -113,7 +114,7 @@ class LessonIndex:
     """Random access to the lessons of a folder. Holds offsets only, so that it can be handed to worker processes.
 
     Attributes:
-        unreadable: shards that were left out, and why.
+        unreadable: shards and lessons that were left out, and why.
 
     Raises:
         DataError: no readable shard.
@@ -122,9 +123,9 @@ class LessonIndex:
     def __init__(self, folder: Path | str) -> None:
         self.unreadable: list[str] = []
         self._entries: list[_Entry] = []
-        for shard in sorted(Path(folder).glob("lessons-*.tar")):
+        for shard in list_files(Path(folder), "lessons-*.tar", DataError):
             try:
-                self._entries += _scan(shard)
+                self._entries += _scan(shard, self.unreadable)
             except DataError as error:
                 self.unreadable.append(error.message)
         if not self._entries:
@@ -164,7 +165,7 @@ class LessonIndex:
                 ),
                 {avatar: _picture(entry, avatar) for avatar in chosen},
             )
-        except (KeyError, ValueError, OSError, cv2.error) as error:
+        except _UNREADABLE as error:
             raise DataError(
                 f"Corrupt lesson {entry.key} of shard {entry.shard}: {error}", fix="Remove the shard and resume."
             ) from error
@@ -176,29 +177,33 @@ def _picture(entry: _Entry, avatar: int) -> UInt8:
 
 
 def _bytes(entry: _Entry, name: str) -> bytes:
-    offset, size = entry.members[name]
-    with entry.shard.open("rb", buffering=0) as file:
-        file.seek(offset)
-        return file.read(size)
+    return read_member(entry.shard, *entry.members[name])
 
 
-def _scan(shard: Path) -> list[_Entry]:
-    members: dict[str, dict[str, tuple[int, int]]] = {}
-    records: dict[str, dict[str, Any]] = {}
-    try:
-        with tarfile.open(shard) as tar:
-            for member in tar:
-                key, _, name = member.name.partition(".")
-                members.setdefault(key, {})[name] = (member.offset_data, member.size)
-                if name == "json":
-                    file = tar.extractfile(member) or io.BytesIO()
-                    records[key] = json.load(file)
-        return [_Entry(shard, key, members[key], record) for key, record in records.items() if _readable(record)]
-    except (tarfile.TarError, OSError, ValueError) as error:
-        raise DataError(f"{shard} is not a readable shard: {error}", fix="Remove it and resume.") from error
+def _scan(shard: Path, unreadable: list[str]) -> list[_Entry]:
+    """The lessons of a shard; records that are damaged are left out and noted in `unreadable`."""
+    entries = []
+    for clip in scan_shard(shard):
+        if "json" not in clip.members:
+            continue
+        try:
+            record = json.loads(read_member(shard, *clip.members["json"]))
+            _check(record)
+        except FAULTS as error:
+            unreadable.append(f"Corrupt lesson {clip.key} of shard {shard}: {type(error).__name__}: {error}"[:300])
+        else:
+            entries.append(_Entry(shard, clip.key, clip.members, record))
+    return entries
 
 
-def _readable(record: dict[str, Any]) -> bool:
-    if record.get("format") != FORMAT:
-        raise ValueError(f"lesson format {record.get('format')!r}, this version reads {FORMAT}")
-    return True
+def _check(record: dict[str, Any]) -> None:
+    """Raise one of `FAULTS` where a lesson's record is none."""
+    if record["format"] != FORMAT:
+        raise ValueError(f"lesson format {shown(record['format'])}, this version reads {FORMAT}")
+    numbers = np.array([*record["rotation"], *record["translation"], record["scale"]], np.float64)
+    if numbers.shape != (12,) or not np.isfinite(numbers).all() or numbers[-1] <= 0:
+        raise ValueError(f"expected a rotation, a translation and a scale of finite numbers, got {shown(numbers)}")
+    if not isinstance(record["origin"], str) or not isinstance(record["avatars"], list):
+        raise TypeError("expected the name of an origin and a list of avatars")
+    if not all(type(avatar) is int and avatar >= 0 for avatar in record["avatars"]):
+        raise ValueError(f"expected the numbers of avatars, got {shown(record['avatars'])}")

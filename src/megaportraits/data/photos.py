@@ -99,12 +99,12 @@ class PhotoDataset(Dataset[dict[str, Tensor]]):
     ) -> None:
         self.index, self.length, self.size, self.seed = ClipIndex(folder, skip_unreadable=True), length, size, seed
         self.rotation, self.shift, self.zoom = rotation, shift, zoom
-        sizes = [self.index.record(clip).size for clip in range(len(self.index))]
-        self.clips = [clip for clip, n in enumerate(sizes) if n >= min_size]
+        sizes = {clip: record.size for clip, record in self.index.readable()}
+        self.clips = [clip for clip, n in sizes.items() if n >= min_size]
         if len(self.clips) < 2:
             raise DataError(
                 f"{folder}: {len(self.clips)} of {len(sizes)} photographs are {min_size} px or larger "
-                f"(the largest: {max(sizes)} px), expected two at least",
+                f"(the largest: {max(sizes.values(), default=0)} px), expected two at least",
                 fix="Prepare sharper photographs with a larger `prepare --size`, or lower data.min_size.",
             )
 

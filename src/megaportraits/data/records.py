@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from megaportraits.data.codec import MOST_PIXELS
 from megaportraits.ops.geometry import HeadPose
+from megaportraits.reading import shown
 
 FORMAT = 1
 KINDS = ("lifted", "cg", "real", "photograph")
 """Where a clip comes from; frame 0 of a "photograph" is the photograph itself, the others are renderings of it."""
+LANDMARKS, SCORES = 478, 52
+MOST_FPS, MOST_SCALE = 1e6, 1e3
+"""Upper ends of what a record may say; beyond them it is damaged."""
 
 
 @dataclass(frozen=True)
@@ -62,22 +67,28 @@ class FrameLabels:
         } | ({} if self.scores is None else {"scores": rounded(self.scores)})
 
     @staticmethod
-    def from_json(entry: dict[str, Any]) -> FrameLabels:
-        """The inverse of `to_json`; raises KeyError or ValueError when the entry is not a frame."""
+    def from_json(entry: dict[str, Any], names: tuple[str, ...]) -> FrameLabels:
+        """The inverse of `to_json`; `names` are the clip's coefficients.
 
-        def array(name: str) -> npt.NDArray[np.float32] | None:
-            value = entry.get(name)
-            return None if value is None else np.asarray(value, np.float32)
+        Raises:
+            KeyError, TypeError, ValueError: the entry is not a frame.
+        """
 
+        def array(name: str, *shape: int) -> npt.NDArray[np.float32] | None:
+            return None if entry.get(name) is None else _finite(entry[name], name, *shape).astype(np.float32)
+
+        scale = float(entry["scale"])
+        if not 0 < scale < MOST_SCALE:
+            raise ValueError(f"scale: expected a positive number below {MOST_SCALE}, got {scale}")
         return FrameLabels(
-            rotation=np.asarray(entry["rotation"], np.float64).reshape(3, 3),
-            translation=np.asarray(entry["translation"], np.float64).reshape(2),
-            scale=float(entry["scale"]),
-            expression=array("expression"),
-            gaze=array("gaze"),
-            blink=array("blink"),
-            landmarks=array("landmarks"),
-            scores=array("scores"),
+            rotation=_finite(entry["rotation"], "rotation", 9).reshape(3, 3),
+            translation=_finite(entry["translation"], "translation", 2),
+            scale=scale,
+            expression=array("expression", len(names)),
+            gaze=array("gaze", 2),
+            blink=array("blink", 2),
+            landmarks=array("landmarks", LANDMARKS, 2),
+            scores=array("scores", SCORES),
         )
 
 
@@ -109,22 +120,47 @@ class ClipRecord:
         }
 
     @staticmethod
-    def from_json(entry: dict[str, Any]) -> ClipRecord:
-        """The inverse of `to_json`; raises KeyError or ValueError when the entry is not a clip record."""
+    def from_json(entry: Any) -> ClipRecord:
+        """The inverse of `to_json`.
+
+        Raises:
+            KeyError, TypeError, ValueError, OverflowError: the entry is not a clip record.
+        """
+        if not isinstance(entry, dict):
+            raise TypeError(f"expected an object, got {shown(entry)}")
         if entry["format"] != FORMAT:
-            raise ValueError(f"clip format {entry['format']!r}, this version reads {FORMAT}")
+            raise ValueError(f"clip format {shown(entry['format'])}, this version reads {FORMAT}")
         if entry["kind"] not in KINDS:
-            raise ValueError(f"kind {entry['kind']!r} is none of {KINDS}")
+            raise ValueError(f"kind {shown(entry['kind'])} is none of {KINDS}")
+        names, group = entry["expression_names"], entry["motion_group"]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"expression_names: expected a list of names, got {shown(names)}")
+        if group is not None and not isinstance(group, str):
+            raise ValueError(f"motion_group: expected a name or null, got {shown(group)}")
+        size, fps = int(entry["size"]), float(entry["fps"])
+        if not 1 <= size <= MOST_PIXELS or not 0 <= fps < MOST_FPS:
+            raise ValueError(f"size and fps: expected 1 to {MOST_PIXELS} and 0 to {MOST_FPS}, got {size} and {fps}")
+        frames = tuple(FrameLabels.from_json(frame, tuple(names)) for frame in entry["frames"])
+        if not frames:
+            raise ValueError("a clip without frames")
         return ClipRecord(
             key=str(entry["key"]),
             kind=str(entry["kind"]),
             identity=str(entry["identity"]),
-            motion_group=entry["motion_group"],
-            size=int(entry["size"]),
-            fps=float(entry["fps"]),
-            expression_names=tuple(entry["expression_names"]),
-            frames=tuple(FrameLabels.from_json(frame) for frame in entry["frames"]),
+            motion_group=group,
+            size=size,
+            fps=fps,
+            expression_names=tuple(names),
+            frames=frames,
         )
+
+
+def _finite(values: Any, name: str, *shape: int) -> npt.NDArray[np.float64]:
+    """Numbers of a shape; ValueError where they have another, or are not all finite."""
+    found = np.asarray(values, np.float64)
+    if found.shape != shape or not np.isfinite(found).all():
+        raise ValueError(f"{name}: expected finite numbers of shape {shape}, got {shown(values)}")
+    return found
 
 
 @dataclass(frozen=True)

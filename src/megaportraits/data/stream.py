@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from megaportraits.data.clips import ClipIndex
+from megaportraits.data.clips import ClipIndex, readable
 from megaportraits.data.lane import Lane
 from megaportraits.data.mix import is_address, parse_mix
 from megaportraits.data.records import ClipRecord, Frame
@@ -115,7 +115,8 @@ class StreamIndex:
     def expression_names(self) -> tuple[str, ...]:
         """The coefficients' names of the first clip that knows any, in the first shards."""
         window = self.at(0)
-        return next((names for clip in window.clips if (names := window.record(clip).expression_names)), ())
+        known = (record.expression_names for _, record in readable(window.record, window.clips))
+        return next((names for names in known if names), ())
 
     def lost(self) -> int:
         """Shards that could not be had since the last call, in this process."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from megaportraits.errors import DataError
+from megaportraits.reading import access
 
 _BLOCK = 512  # tar block, bytes
+_OCTAL = re.compile(rb"[ \0]*([0-7]+)[ \0]*")
+_AGAIN = "Remove the shard and make it again."
 
 
 @dataclass(frozen=True)
@@ -29,30 +34,69 @@ def scan_shard(shard: Path) -> list[ClipMembers]:
     """Where every member of a shard lies, by reading its tar headers; about 10 ms a shard.
 
     Raises:
-        DataError: the file is no tar, or ends before its end mark.
+        DataError: the file cannot be read, is no tar, or ends before its end mark.
     """
     clips: dict[str, ClipMembers] = {}
-    size = shard.stat().st_size
-    with shard.open("rb") as file:
-        offset = 0
+    for name, offset, length in members(shard):
+        key, _, member = name.rpartition("/")[2].partition(".")
+        clip = clips.setdefault(key, ClipMembers(shard, key, {}))
+        clip.members[member] = (offset, length)
+    return list(clips.values())
+
+
+def members(shard: Path) -> Iterator[tuple[str, int, int]]:
+    """Name, offset and size of every ordinary file in an uncompressed USTAR archive, in its order.
+
+    Every size is checked before it is followed: `tarfile` of Python before 3.11.14 goes back with a negative one, and
+    round for ever. Long names and other extensions of the format, which no shard of ours has, are passed over.
+
+    Raises:
+        DataError: as `scan_shard`.
+    """
+    with access(shard, DataError), shard.open("rb") as file:
+        size, offset = shard.stat().st_size, 0
         while offset + _BLOCK <= size:
             file.seek(offset)
             header = file.read(_BLOCK)
             if not header.strip(b"\0"):
-                return list(clips.values())
+                return
             try:
-                length = int(header[124:136].strip(b"\0 "), 8)
-                name = header[:100].rstrip(b"\0").decode()
+                name, length = _entry(header)
+                if offset + _BLOCK + length > size:
+                    raise ValueError(f"a member of {length:,} bytes in a file of {size:,}")
             except ValueError as error:
                 raise DataError(
-                    f"{shard} is not a readable tar shard at byte {offset}: {error}.",
-                    fix="Remove the shard and make it again.",
+                    f"{shard} is not a readable tar shard at byte {offset}: {error}.", fix=_AGAIN
                 ) from error
             if header[156:157] in (b"0", b"\0"):
-                key, _, member = name.rpartition("/")[2].partition(".")
-                clip = clips.setdefault(key, ClipMembers(shard, key, {}))
-                clip.members[member] = (offset + _BLOCK, length)
+                yield name, offset + _BLOCK, length
             offset += _BLOCK + -(-length // _BLOCK) * _BLOCK
-    raise DataError(
-        f"{shard} ends without the tar end mark: it is truncated.", fix="Remove the shard and make it again."
-    )
+    raise DataError(f"{shard} ends without the tar end mark: it is truncated.", fix=_AGAIN)
+
+
+def read_member(shard: Path, offset: int, size: int) -> bytes:
+    """The bytes of a member.
+
+    Raises:
+        DataError: the file cannot be read, or has become shorter.
+    """
+    with access(shard, DataError), shard.open("rb", buffering=0) as file:
+        file.seek(offset)
+        content = file.read(size)
+    if len(content) != size:
+        raise DataError(f"{shard}: expected {size} bytes at {offset}, got {len(content)}.", fix=_AGAIN)
+    return content
+
+
+def _entry(header: bytes) -> tuple[str, int]:
+    """Name and size in a tar header; ValueError where its own checksum is wrong or a field is none."""
+    if _number(header[148:156], "checksum") != sum(header) - sum(header[148:156]) + 8 * ord(" "):
+        raise ValueError("the header's checksum is wrong")
+    return header[:100].rstrip(b"\0").decode(), _number(header[124:136], "size")
+
+
+def _number(field: bytes, name: str) -> int:
+    found = _OCTAL.fullmatch(field)
+    if found is None:
+        raise ValueError(f"the {name} {field!r} is not an octal number")
+    return int(found[1], 8)

@@ -23,6 +23,7 @@ from typing import Literal, get_args
 
 from megaportraits.errors import ConfigError, DataError
 from megaportraits.media.files import check_input, staged_output
+from megaportraits.reading import is_file, parse_table, read_text, shown
 
 ProtocolName = Literal["self", "cross", "hr", "student"]
 PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
@@ -30,7 +31,8 @@ DEFAULT_PROTOCOLS: tuple[ProtocolName, ...] = ("self", "cross")
 COLUMNS = ("pair", "protocol", "source", "source_frame", "driver", "first", "step", "frames")
 STEP = 2
 """Every second frame of a clip is used: neighbours hardly differ."""
-_KEY = re.compile(r"[\w.+-]+")
+_KEY = re.compile(r"[\w.+-]{1,200}")
+_WHOLE = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -104,13 +106,13 @@ def read_manifest(path: Path) -> list[Pair]:
         MediaError: there is no such file.
         DataError: it is no manifest; all problems are told at once, with their lines.
     """
-    text = check_input(path).read_text(encoding="utf-8", errors="replace")
-    rows = list(csv.reader(io.StringIO(text)))
+    fix = "Write one with `megaportraits pairs`."
+    rows = parse_table(read_text(check_input(path), DataError, fix=fix), str(path), DataError, fix=fix)
     if not rows or tuple(rows[0]) != COLUMNS:
         raise DataError(
             f"{path} is not a manifest of pairs: expected the first line {','.join(COLUMNS)!r}, got "
-            f"{','.join(rows[0]) if rows else ''!r:.120}",
-            fix="Write one with `megaportraits pairs`.",
+            f"{shown(','.join(rows[0]) if rows else '')}",
+            fix=fix,
         )
     pairs: list[Pair] = []
     problems: list[str] = []
@@ -122,8 +124,8 @@ def read_manifest(path: Path) -> list[Pair]:
             else:
                 problems.append(f"  line {number}: {found}")
     if problems or not pairs:
-        shown = "\n".join(problems[:20]) or "  no pairs"
-        raise DataError(f"{path}: {len(problems) or 1} problem(s):\n{shown}", fix="See docs/evaluation.md.")
+        told = "\n".join(problems[:20]) or "  no pairs"
+        raise DataError(f"{path}: {len(problems) or 1} problem(s):\n{told}", fix="See docs/evaluation.md.")
     _check_unique(pairs, path)
     return pairs
 
@@ -160,15 +162,18 @@ def _parse(row: list[str], folder: Path) -> Pair | str:
         return f"expected {len(COLUMNS)} values, got {len(row)}"
     key, protocol, source, source_frame, driver, *numbers = (value.strip() for value in row)
     if not _KEY.fullmatch(key):
-        return f"pair: expected letters, digits and . + - _, got {key!r}"
+        return f"pair: expected at most 200 letters, digits and . + - _, got {shown(key)}"
     if protocol not in PROTOCOLS:
-        return f"protocol: expected one of {', '.join(PROTOCOLS)}, got {protocol!r}"
-    if not all(value.isascii() and value.isdigit() for value in (*numbers, source_frame or "0")):
-        return "source_frame, first, step, frames: expected whole numbers that are not negative"
+        return f"protocol: expected one of {', '.join(PROTOCOLS)}, got {shown(protocol)}"
+    if not all(_WHOLE.fullmatch(value) for value in (*numbers, source_frame or "0")):
+        return "source_frame, first, step, frames: expected whole numbers of at most nine digits, not negative"
     first, step, frames = (int(value) for value in numbers)
     if step < 1 or frames < 1:
         return f"step and frames: expected at least 1, got {step} and {frames}"
-    missing = [file for file in (source, driver) if not (folder / file).is_file()]
+    try:
+        missing = [file for file in (source, driver) if not is_file(folder / file, DataError)]
+    except DataError as error:
+        return error.message
     if missing:
         return f"no such file: {', '.join(missing)}"
     at = int(source_frame) if source_frame else None

@@ -27,6 +27,7 @@ from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import load_student
 from megaportraits.models.student import Student
 from megaportraits.nn.blocks import fold_weight_standardization
+from megaportraits.reading import is_file, read_record, shown
 
 Distance = Callable[[UInt8, UInt8], float]
 
@@ -189,9 +190,13 @@ def measure_student(
 
 def _names(lessons: Path) -> list[str]:
     path = lessons / "lessons.json"
-    if not path.is_file():
-        raise DataError(f"no lessons in {lessons}", fix="Give the run folder that `megaportraits distill` filled.")
-    return list(json.loads(path.read_text(encoding="utf-8"))["avatars"])
+    fix = "Give the run folder that `megaportraits distill` filled."
+    if not is_file(path, DataError):
+        raise DataError(f"no lessons in {lessons}", fix=fix)
+    avatars = read_record(path, DataError, fix=fix).get("avatars")
+    if not isinstance(avatars, dict) or not avatars:
+        raise DataError(f"{path}: expected avatars by name, got {shown(avatars)}", fix=fix)
+    return list(avatars)
 
 
 def _compare(student: Student, index: LessonIndex, lesson: int, avatar: int, own: int) -> tuple[UInt8, UInt8, UInt8]:

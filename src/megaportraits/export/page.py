@@ -6,6 +6,8 @@ in JavaScript. What both must agree on stands in `avatars.json`, written from th
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import tempfile
@@ -35,19 +37,21 @@ from megaportraits.models.student import Student
 from megaportraits.ops.geometry import HEAD_CENTER, HEAD_CROP_CM
 from megaportraits.pipeline.demo import demo_driver
 from megaportraits.pipeline.driver import Driver
+from megaportraits.reading import is_file, is_folder, read_record
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 CDN = f"https://cdn.jsdelivr.net/npm/{PACKAGE}@{VERSION}/dist/"
 """Where the page gets onnxruntime-web from by default."""
-SCRIPTS = (
-    "ort.wasm.min.mjs",
-    "ort-wasm-simd-threaded.mjs",
-    "ort-wasm-simd-threaded.wasm",
-    "ort.webgpu.min.mjs",
-    "ort-wasm-simd-threaded.asyncify.mjs",
-    "ort-wasm-simd-threaded.asyncify.wasm",
-)
-"""Its files that the page may load: the first three, or with WebGPU the others."""
+SCRIPTS = {
+    "ort.wasm.min.mjs": "sha384-SfFfy/pvthiOsgaw3KX0bV5TfQ6Iq+oY9KutMe4SxIuHH4cl+DCSD4rTsYOoG1tJ",
+    "ort-wasm-simd-threaded.mjs": "sha384-XcXA/MtAf0WpB8e023xQH9CM7RIjiugakT7x99DIwpFf7k56BIFFcAPerIF7FDad",
+    "ort-wasm-simd-threaded.wasm": "sha384-vjBJ1z7qrhkTyYsNqKeF6c7N+nOJSU94czEo+tvZcu8G75JparGq9kB+kTnEUNVM",
+    "ort.webgpu.min.mjs": "sha384-FPQBMbud8ICuP0Ii+Gr95KWEX9pKHtUC3lacIp0aPI8WYluKvTsEGQ3AE2Ze3QlL",
+    "ort-wasm-simd-threaded.asyncify.mjs": "sha384-qViEcCGzsR/m8nlQwIsbYh7afN4thuraqFYDQY6huvmoLVoZq/eYawQ1wrv8nnhA",
+    "ort-wasm-simd-threaded.asyncify.wasm": "sha384-EPVDLTxuO663dkZO/pcKJF6vOyyfq/5z9FY1oksN0UWFX2ABH4wDDZQHeNoUleWR",
+}
+"""Its files that the page may load (the first three, or with WebGPU the others), and their hashes as browsers compare
+them (Subresource Integrity): whoever serves other bytes under that address gets none of them to run."""
 PAGE_FILES = ("index.html", "style.css", "page.js", "runtime.js", "follower.js", "geometry.js", "LICENSE.txt")
 _FACES = "face_landmarker"
 """The registered weights that hold both face networks."""
@@ -132,7 +136,7 @@ def find_scripts(scripts: str) -> tuple[str, list[Path]]:
 
     Raises:
         ConfigError: neither an address nor a folder.
-        WeightsError: the folder is not the package that the page was made for.
+        WeightsError: the folder is not the package that the page was made for, or a file of it has another hash.
     """
     if re.match(r"https?://", scripts):
         if not re.fullmatch(r"https?://[\w.\-:]+/[\w.\-~@%+/]*", scripts):
@@ -140,15 +144,23 @@ def find_scripts(scripts: str) -> tuple[str, list[Path]]:
         return scripts.rstrip("/") + "/", []
     get_it = f"Get it with `npm pack {PACKAGE}@{VERSION}`, unpack it, and name its folder `package`."
     folder = Path(scripts)
-    if not folder.is_dir():
+    if not is_folder(folder, ConfigError):
         raise ConfigError(f"--scripts: expected an address or a folder, got {scripts!r}", fix=get_it)
     about = folder / "package.json"
-    told = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
+    told = read_record(about, WeightsError, fix=get_it) if is_file(about, WeightsError) else {}
     found = f"{told.get('name', 'no package')} {told.get('version', '')}".strip()
     paths = [folder / "dist" / name for name in SCRIPTS]
-    if found != f"{PACKAGE} {VERSION}" or not all(path.is_file() for path in paths):
-        raise WeightsError(f"{folder}: expected {PACKAGE} {VERSION} with its folder dist, got {found}", fix=get_it)
+    if found != f"{PACKAGE} {VERSION}" or not all(is_file(path, WeightsError) for path in paths):
+        raise WeightsError(f"{folder}: expected {PACKAGE} {VERSION} with its folder dist, got {found:.200}", fix=get_it)
+    for path in paths:
+        if integrity(path.read_bytes()) != SCRIPTS[path.name]:
+            raise WeightsError(f"{path} is not the file of {PACKAGE} {VERSION}: it has another hash", fix=get_it)
     return "scripts/", paths
+
+
+def integrity(content: bytes) -> str:
+    """The hash of a file as HTML's `integrity` has it."""
+    return "sha384-" + base64.b64encode(hashlib.sha384(content).digest()).decode()
 
 
 def describe(student: Student, avatar: str | None, scripts: str) -> dict[str, Any]:
@@ -182,6 +194,7 @@ def describe(student: Student, avatar: str | None, scripts: str) -> dict[str, An
             "weights": mesh.rigid_weights.tolist(),
         },
         "scripts": scripts,
+        "integrity": SCRIPTS,
     }
 
 

@@ -129,7 +129,7 @@ def write_precisions(
         overwrite: whether existing files may be replaced.
 
     Raises:
-        ExportError: the float32 graph computes something else than torch.
+        ExportError: the float32 graph computes something else than torch, or any graph something that is not finite.
         MediaError: a file exists, or cannot be written.
     """
     paths = plan_files(report.folder, stem, precisions, overwrite=overwrite)
@@ -154,20 +154,29 @@ def write_precisions(
 
 
 def measure(path: Path, precision: str, feeds: Sequence[Case], expected: Sequence[Sequence[Any]]) -> Row:
-    """Run a file on every feed and compare; time it in every installed runtime."""
+    """Run a file on every feed and compare; time it in every installed runtime.
+
+    Raises:
+        ExportError: an output is not finite, as of a half-precision graph that overflows.
+    """
     graph = open_graph(path)
-    difference, errors = 0.0, []
+    differences, errors = [], []
     for feed, outputs in zip(feeds, expected, strict=True):
         got = graph(feed)
         for name, wanted in zip(graph.outputs, outputs, strict=True):
             spread = max(1.0, float(np.abs(wanted).max()))
-            difference = max(difference, float(np.abs(got[name] - wanted).max()) / spread)
+            if not np.isfinite(got[name]).all():
+                raise ExportError(
+                    f"{path.name}: the output {name} has NaN or infinite numbers",
+                    fix="Export in float32, or train with weights that stay smaller; this file is not to be trusted.",
+                )
+            differences.append(float(np.abs(got[name] - wanted).max()) / spread)
             if name == "image":
                 errors.append(float(np.square(got[name] - wanted, dtype=np.float64).mean()))
     del graph
     psnr = float(np.mean([np.inf if e == 0 else -10 * np.log10(e) for e in errors])) if errors else None
     times: dict[str, float | None] = {runtime: _time(path, runtime, feeds[0]) for runtime in available_runtimes()}
-    return Row(path.name, precision, path.stat().st_size / 1e6, difference, psnr, times)
+    return Row(path.name, precision, path.stat().st_size / 1e6, max(differences), psnr, times)
 
 
 def _time(path: Path, runtime: Any, feed: Case) -> float | None:

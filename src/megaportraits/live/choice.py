@@ -29,6 +29,7 @@ from megaportraits.pipeline.demo import demo_driver
 from megaportraits.pipeline.devices import find_device
 from megaportraits.pipeline.driver import FrameSource, HeadFollower
 from megaportraits.pipeline.options import MotionOptions
+from megaportraits.reading import is_file
 from megaportraits.runtimes import available_runtimes, read_info
 from megaportraits.weights import cache_dir
 
@@ -158,7 +159,7 @@ def _measured(candidates: Sequence[Candidate], analyzer: FaceAnalyzer) -> list[T
 
 def _student_candidates(path: Path, avatar: str | None, wish: Wish) -> tuple[list[Path], list[Candidate]]:
     """Every way to run a student's file."""
-    if not path.is_file():
+    if not is_file(path, WeightsError):
         raise WeightsError(f"the student {path} does not exist", fix="Make one with `megaportraits distill`.")
     if path.suffix == ".onnx":
         files = {read_info(p).precision: p for p in _with_variants(path)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -28,9 +27,10 @@ from megaportraits.ops.warping import Pose
 from megaportraits.pipeline import Avatar, Portrait, PoseFrom, Rendering
 from megaportraits.pipeline.motion import edit_motion
 from megaportraits.pipeline.options import MotionOptions
+from megaportraits.reading import parse_json
 from megaportraits.runtimes import Graph, open_graph
 from megaportraits.runtimes.arrays import image_array, pose_arrays
-from megaportraits.runtimes.graph import RuntimeName
+from megaportraits.runtimes.graph import GraphInfo, RuntimeName
 
 Sample = tuple[UInt8, HeadPose, Blendshapes]
 """What `Engine.draw` takes."""
@@ -145,7 +145,7 @@ class GraphBase:
         self._graph = open_as(path, setting)
         self.size = self._graph.inputs["driver"][-1]
         self._inputs = {name: tensor.numpy() for name, tensor in flatten(portrait.identity).items()}
-        self._scores = parse_config(ModelConfig, json.loads(self._graph.info.model), str(path)).motion.blendshapes
+        self._scores = _config(self._graph.info, path).motion.blendshapes
         if "fine" in self._graph.inputs:
             side = self._graph.inputs["fine"][-1]
             fine = portrait.fine[0].permute(1, 2, 0).numpy()
@@ -192,7 +192,7 @@ class GraphModel(nn.Module):
         info = self._graph.info
         if info.kind != "base-encode":
             raise WeightsError(f"{path}: expected an encode graph, got {info.kind}", fix="Name the export's folder.")
-        self.config = parse_config(ModelConfig, json.loads(info.model), str(path))
+        self.config = _config(info, path)
         self.motion = _Measured(len(self.config.motion.blendshapes))
         self.pose_from = PoseFrom.LANDMARKS if info.pose == "landmarks" else PoseFrom.NETWORK
 
@@ -246,6 +246,12 @@ def load_graph_avatar(encode: Path) -> Avatar:
     """An avatar that can encode portraits and nothing else."""
     model = GraphModel(encode)
     return Avatar(cast(BaseModel, model), pose_from=model.pose_from)
+
+
+def _config(info: GraphInfo, path: Path) -> ModelConfig:
+    where = f"{path}: the model's config in the metadata"
+    value = parse_json(info.model, where, WeightsError, fix="Export the model again.")
+    return parse_config(ModelConfig, value, where)
 
 
 def _rendering(image: np.ndarray, alpha: np.ndarray | None, pose: HeadPose) -> Rendering:

@@ -18,6 +18,7 @@ from itertools import count
 from pathlib import Path
 
 from megaportraits.errors import MediaError, OutputTakenError
+from megaportraits.reading import access, is_folder
 
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 _STAGE = re.compile(r"\..*\.([0-9a-f]{8})\.[a-z0-9_]{8}\.part(\.[^.]*)?")
@@ -47,9 +48,11 @@ def check_input(path: str | Path) -> Path:
             or "-".
     """
     path = Path(path)
-    if not path.exists():
+    with access(path, MediaError):
+        there = path.exists()
+    if not there:
         _refuse_streams(path, reading=True)
-    if path.is_dir():
+    if is_folder(path, MediaError):
         raise MediaError(f"{path}: expected a file, got a folder", fix="Name one image or video inside it.")
     if not path.exists():
         if path.is_symlink():
@@ -78,12 +81,14 @@ def check_output(path: str | Path, *, overwrite: bool, inputs: tuple[str | Path,
     """
     path = Path(path)
     _refuse_streams(path, reading=False)
-    if path.is_dir():
+    if is_folder(path, MediaError):
         raise MediaError(f"{path}: expected a file name, got a folder", fix="Add a file name, as in out/result.mp4.")
-    for source in map(Path, inputs):
-        if path.exists() and source.exists() and path.samefile(source):
-            raise MediaError(f"{path}: the output would replace its own input", fix="Choose another output name.")
-    if path.exists() and not overwrite:
+    with access(path, MediaError):
+        there = path.exists()
+        replaced = [source for source in map(Path, inputs) if there and source.exists() and path.samefile(source)]
+    if replaced:
+        raise MediaError(f"{path}: the output would replace its own input", fix="Choose another output name.")
+    if there and not overwrite:
         raise MediaError(f"{path}: the file exists already", fix="Choose another name, or pass --overwrite.")
     return path
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from importlib import resources
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,7 +22,7 @@ from megaportraits.config import (
     StudentConfig,
     parse_config,
 )
-from megaportraits.errors import WeightsError
+from megaportraits.errors import ConfigError, WeightsError
 from megaportraits.media.files import as_address, staged_output
 from megaportraits.models.base import BaseModel
 from megaportraits.models.enhancer import Enhancer
@@ -30,9 +31,18 @@ from megaportraits.models.head_pose import HeadPoseNet
 from megaportraits.models.motion import MotionEncoder
 from megaportraits.models.student import Student
 from megaportraits.nn.spectral import norms_standardized, plain_state_dict
+from megaportraits.reading import access, is_file, parse_json, shown
+from megaportraits.weights import assets, check_shipped
 
 C = TypeVar("C", bound=Config)
 M = TypeVar("M", bound=nn.Module)
+
+MOST_HEADER = 4 << 20
+"""Longest header of a file, bytes: names and shapes of tensors, and metadata. The paper's models have 0.1 MB."""
+MOST_TENSORS = 10_000
+"""The paper's base model has 732."""
+MOST_AVATARS = 10_000
+_AGAIN = "Get the file again."
 
 
 def save_base(path: Path, model: BaseModel, *, notes: dict[str, str] | None = None, overwrite: bool = True) -> None:
@@ -105,11 +115,8 @@ def load_base(name_or_path: str | Path, device: torch.device | str = "cpu") -> B
     Raises:
         WeightsError: no such file, not safetensors, not a base model, or other tensors than its config needs.
     """
-    path = find_base(name_or_path)
-    config, tensors = _read(path, "base", ModelConfig)
-    model = BaseModel(config)
-    _fill(model, tensors, path)
-    return _inference(model, device)
+    file = _open(find_base(name_or_path), "base", ModelConfig)
+    return _inference(_built(file, lambda: BaseModel(file.config)), device)
 
 
 def load_enhancer(name_or_path: str | Path, base: ModelConfig, device: torch.device | str = "cpu") -> Enhancer:
@@ -118,14 +125,11 @@ def load_enhancer(name_or_path: str | Path, base: ModelConfig, device: torch.dev
     Raises:
         WeightsError: as `load_base`, or it was made for another kind of base model.
     """
-    path = find_enhancer(name_or_path)
-    config, tensors = _read(path, "enhancer", EnhancerConfig)
-    problem = enhancer_problem(config, base)
+    file = _open(find_enhancer(name_or_path), "enhancer", EnhancerConfig)
+    problem = enhancer_problem(file.config, base)
     if problem:
-        raise WeightsError(f"{path} does not fit the base model {base.name!r}: {problem}", fix="Train one for it.")
-    model = Enhancer(config)
-    _fill(model, tensors, path)
-    return _inference(model, device)
+        raise WeightsError(f"{file.path} does not fit the base model {base.name!r}: {problem}", fix="Train one for it.")
+    return _inference(_built(file, lambda: Enhancer(file.config)), device)
 
 
 def enhancer_problem(config: EnhancerConfig, base: ModelConfig) -> str:
@@ -141,34 +145,30 @@ def enhancer_problem(config: EnhancerConfig, base: ModelConfig) -> str:
 
 def load_gaze(name_or_path: str | Path, device: torch.device | str = "cpu") -> GazeNet:
     """A frozen gaze network in float32, shipped ("nano") or from `save_gaze`'s file; raises as `load_base`."""
-    path = _find(name_or_path, "gaze", otherwise=", or set loss.gaze=0")
-    config, tensors = _read(path, "gaze", GazeConfig)
-    model = GazeNet(config)
-    _fill(model, tensors, path)
-    return _inference(model, device)
+    file = _open(_find(name_or_path, "gaze", otherwise=", or set loss.gaze=0"), "gaze", GazeConfig)
+    return _inference(_built(file, lambda: GazeNet(file.config)), device)
 
 
 def load_head_pose(name_or_path: str | Path, base: BaseModel) -> None:
     """Put a head-pose network, shipped ("nano") or from `save_head_pose`'s file, into E_mtn; raises as `load_base`."""
-    path = _find(name_or_path, "head_pose")
-    config, tensors = _read(path, "head-pose", HeadPoseConfig)
+    file = _open(_find(name_or_path, "head_pose"), "head-pose", HeadPoseConfig)
     wanted = HeadPoseConfig.of(base.config)
-    if config != wanted:
+    if file.config != wanted:
         raise WeightsError(
-            f"{path} holds a head-pose network of {config}, the base model {base.config.name!r} needs {wanted}",
+            f"{file.path} holds a head-pose network of {file.config}, the base model {base.config.name!r} needs "
+            f"{wanted}",
             fix="Train one with that model section.",
         )
-    _fill(base.motion.head_pose, tensors, path)
+    _fill(base.motion.head_pose, file)
 
 
 def load_motion(path: Path, base: BaseModel) -> None:
     """Put E_mtn from `save_motion`'s file into a base model; raises as `load_base`."""
-    if not path.is_file():
+    if not is_file(path, WeightsError):
         raise WeightsError(
             f"the motion encoder {path} does not exist", fix="Train one with `megaportraits train motion`."
         )
-    _, tensors = _read(path, "motion", ModelConfig)
-    _fill(base.motion, tensors, path)
+    _fill(base.motion, _open(path, "motion", ModelConfig))
 
 
 def find_student(name_or_path: str | Path) -> Path:
@@ -183,27 +183,36 @@ def find_student(name_or_path: str | Path) -> Path:
 
 def load_student(path: Path, device: torch.device | str = "cpu") -> Student:
     """A student in float32 and evaluation mode, from `save_student`'s file; raises as `load_base`."""
-    if not path.is_file():
+    if not is_file(path, WeightsError):
         raise WeightsError(f"the student {path} does not exist", fix="Make one with `megaportraits distill`.")
-    config, tensors = _read(path, "student", StudentConfig)
-    try:
-        avatars = json.loads(read_notes(path)["avatars"])
-    except (KeyError, ValueError) as error:
-        raise WeightsError(f"{path} does not name its avatars: {error}", fix="Get the file again.") from error
-    model = Student(config, avatars)
-    _fill(model, tensors, path)
-    return _inference(model, device)
+    file = _open(path, "student", StudentConfig)
+    avatars = parse_json(file.notes.get("avatars", ""), f"{path}: the list of avatars", WeightsError, fix=_AGAIN)
+    named = isinstance(avatars, list) and all(isinstance(name, str) and name for name in avatars)
+    if not named or not 0 < len(set(avatars)) == len(avatars) <= MOST_AVATARS:
+        raise WeightsError(
+            f"{path}: expected the names of 1 to {MOST_AVATARS:,} avatars, no two alike, got {shown(avatars)}",
+            fix=_AGAIN,
+        )
+    return _inference(_built(file, lambda: Student(file.config, avatars)), device)
 
 
 def read_notes(path: Path) -> dict[str, str]:
-    """All metadata of a file of weights; it must be a readable one."""
-    with safe_open(path, framework="pt") as file:
-        return dict(file.metadata() or {})
+    """All metadata of a file of weights.
+
+    Raises:
+        WeightsError: it is not a readable safetensors file.
+    """
+    return _header(path)[0]
 
 
 def _find(name_or_path: str | Path, kind: str, *, otherwise: str = "") -> Path:
+    with access(name_or_path, WeightsError):
+        return _found(name_or_path, kind, otherwise)
+
+
+def _found(name_or_path: str | Path, kind: str, otherwise: str) -> Path:
     def shipped_as(name: str) -> Path:
-        return Path(str(resources.files("megaportraits") / "assets" / name / f"{kind}.safetensors"))
+        return assets() / name / f"{kind}.safetensors"
 
     path = Path(name_or_path)
     if path.suffix == ".safetensors" and path.is_file():
@@ -248,36 +257,94 @@ def _save(
         config = config.model_copy(update={"weight_standardization": "none"})
     state = plain_state_dict(model, standardizes=not folds)
     tensors = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in state.items()}
+    _check_finite(tensors, path, "Go on from an earlier checkpoint, with a smaller learning rate.")
     metadata = {"kind": kind, "config": config.model_dump_json(), **(notes or {})}
     with staged_output(path, overwrite=overwrite) as part:
         part.write_bytes(save(tensors, metadata))  # `save_file` would replace the temporary file by its own
 
 
-def _read(path: Path, kind: str, schema: type[C]) -> tuple[C, dict[str, Tensor]]:
+@dataclass(frozen=True)
+class _File(Generic[C]):
+    """What a file of weights says before its tensors are read: the model's config, all metadata, shapes by name."""
+
+    path: Path
+    config: C
+    notes: dict[str, str]
+    shapes: dict[str, tuple[int, ...]]
+
+
+def _header(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
+    """Metadata and shapes, checked before anything is allocated; shipped files are compared with their hashes."""
+    check_shipped(path)
     try:
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+        if length > MOST_HEADER:
+            raise WeightsError(
+                f"{path} is not a file of weights: expected a header of at most {MOST_HEADER:,} bytes, got {length:,}",
+                fix="Give a .safetensors file that megaportraits wrote.",
+            )
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+            names = list(file.keys())
+            if len(names) > MOST_TENSORS:
+                raise WeightsError(f"{path}: expected at most {MOST_TENSORS:,} tensors, got {len(names):,}", fix=_AGAIN)
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+            return dict(file.metadata() or {}), shapes
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is not a readable safetensors file: {error}", fix="Get the file again.") from error
-    if metadata.get("kind") != kind or "config" not in metadata:
+        raise WeightsError(f"{path} is not a readable safetensors file: {error}", fix=_AGAIN) from error
+
+
+def _open(path: Path, kind: str, schema: type[C]) -> _File[C]:
+    notes, shapes = _header(path)
+    if notes.get("kind") != kind or "config" not in notes:
+        held = shown(notes.get("kind", "no known kind of model"))
         raise WeightsError(
-            f"{path} holds {metadata.get('kind', 'no known kind of model')!r}, expected {_article(kind)} {kind} model",
+            f"{path} holds {held}, expected {_article(kind)} {kind} model",
             fix=f"Pass the file that `megaportraits {'distill' if kind == 'student' else f'train {kind}'}` wrote.",
         )
-    return parse_config(schema, json.loads(metadata["config"]), str(path)), tensors
+    where = f"{path}: the model's config in the metadata"
+    try:
+        config = parse_config(schema, parse_json(notes["config"], where, WeightsError, fix=_AGAIN), where)
+    except ConfigError as error:
+        raise WeightsError(error.message, fix="Get the file again, or use the version that wrote it.") from error
+    return _File(path, config, notes, shapes)
 
 
-def _fill(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+def _built(file: _File[C], build: Callable[[], M]) -> M:
+    """The model of a file. It is built without memory first, so that a config cannot ask for more than the file has."""
+    with torch.device("meta"):
+        model = build()
+    _fill(model, file, assign=True)
+    return model
+
+
+def _fill(model: nn.Module, file: _File[C], *, assign: bool = False) -> None:
+    path, got = file.path, file.shapes
     wanted = {k: tuple(v.shape) for k, v in model.state_dict().items()}
-    got = {k: tuple(v.shape) for k, v in tensors.items()}
     if wanted != got:
         wrong = sorted(set(wanted.items()) ^ set(got.items()))[0][0]
         raise WeightsError(
-            f"{path}: tensor {wrong} is {got.get(wrong, 'missing')}, expected {wanted.get(wrong, 'no such tensor')}",
+            f"{path}: tensor {shown(wrong)} is {shown(got.get(wrong, 'missing'))}, expected "
+            f"{wanted.get(wrong, 'no such tensor')}",
             fix="The file belongs to another configuration or version of megaportraits.",
         )
-    model.load_state_dict(tensors)
+    try:
+        with safe_open(path, framework="pt") as stream:
+            tensors = {name: stream.get_tensor(name).float() for name in got}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is not a readable safetensors file: {error}", fix=_AGAIN) from error
+    _check_finite(tensors, path, "Get the file again, or train it again from an earlier checkpoint.")
+    model.load_state_dict(tensors, assign=assign)
+
+
+def _check_finite(tensors: dict[str, Tensor], path: Path, fix: str) -> None:
+    """Weights that are NaN or infinite would make black pictures."""
+    for name, tensor in tensors.items():
+        if not (finite := tensor.isfinite()).all():
+            raise WeightsError(
+                f"{path}: {int((~finite).sum())} of {tensor.numel()} numbers of the tensor {name} are not finite",
+                fix=fix,
+            )
 
 
 def _inference(model: M, device: torch.device | str) -> M:

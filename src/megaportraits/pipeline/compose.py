@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from megaportraits.errors import WeightsError
 from megaportraits.faces.crop import Crop
 from megaportraits.media.images import UInt8
 from megaportraits.ops.geometry import HeadPose
@@ -36,10 +37,21 @@ class Rendering:
         premultiplied: (S, S, 4) float32 in [0, 1], colours times alpha, and alpha. Colours behind alpha = 0
             mean nothing, so that only premultiplied ones may be resampled.
         pose: the pose it was rendered with, crop coordinates.
+
+    Raises:
+        WeightsError: a number is NaN or infinite, as damaged weights or too low a precision make them.
     """
 
     premultiplied: Float
     pose: HeadPose
+
+    def __post_init__(self) -> None:
+        numbers = (self.premultiplied, self.pose.rotation, self.pose.translation, self.pose.scale)
+        if not all(np.isfinite(array).all() for array in numbers):
+            raise WeightsError(
+                "the network made a picture or a pose with NaN or infinite numbers",
+                fix="Get the weights again, or run them in a higher precision.",
+            )
 
     @property
     def size(self) -> int:

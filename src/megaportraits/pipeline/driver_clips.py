@@ -21,6 +21,7 @@ from megaportraits.media import is_video
 from megaportraits.media.images import UInt8
 from megaportraits.ops.geometry import HeadPose
 from megaportraits.pipeline.driver import DriverFrame, FrameSource, HeadFollower
+from megaportraits.reading import is_folder, read_record
 
 T = TypeVar("T")
 _CLIP = 16
@@ -113,7 +114,7 @@ def find_drivers(
         DataError: a folder is missing, or there are neither shards nor videos with a face.
     """
     for place in places:
-        if not place.is_dir():
+        if not is_folder(place, DataError):
             raise DataError(f"the folder of drivers {place} does not exist", fix="Give a folder of videos or shards.")
     files = [path for place in places for path in sorted(place.rglob("*")) if work not in path.parents]
     folders = list(dict.fromkeys(path.parent for path in files if path.match("clips-*.tar")))
@@ -195,7 +196,7 @@ def cut_video(video: Path, folder: Path, *, size: int, every: int = 2) -> bool:
             done.write_text(json.dumps({"clips": count, "problem": error.message}), encoding="utf-8")
             return count > 0
         done.write_text(json.dumps({"clips": count}), encoding="utf-8")
-    return bool(json.loads(done.read_text(encoding="utf-8"))["clips"])
+    return bool(read_record(done, DataError, fix=f"Remove {folder} and go on: the video is cut again.").get("clips"))
 
 
 def _clips(video: Path, size: int, every: int) -> Iterator[tuple[ClipRecord, list[Frame]]]:

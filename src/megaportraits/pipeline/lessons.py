@@ -18,6 +18,7 @@ from megaportraits.media.images import UInt8
 from megaportraits.models.motion import Motion
 from megaportraits.pipeline.driver_clips import Drivers
 from megaportraits.pipeline.teacher import P, Teacher
+from megaportraits.reading import is_file, is_folder, list_files, read_record
 
 T = TypeVar("T")
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -34,9 +35,9 @@ def find_avatars(folder: Path) -> dict[str, Path]:
     Raises:
         DataError: no folder, no photograph, or two of one name.
     """
-    if not folder.is_dir():
+    if not is_folder(folder, DataError):
         raise DataError(f"the folder of avatars {folder} does not exist", fix="Give a folder of photographs.")
-    photos = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in PHOTO_SUFFIXES]
+    photos = [path for path in list_files(folder, "*", DataError) if path.suffix.lower() in PHOTO_SUFFIXES]
     named = {path.stem: path for path in photos}
     if not named:
         raise DataError(f"no photographs in {folder}", fix=f"Avatars are files {', '.join(PHOTO_SUFFIXES)}.")
@@ -103,8 +104,8 @@ class LessonMaker(Generic[P]):
             **{name: getattr(self, name) for name in ("size", "driver_size", "picture_size", "per_driver", "seed")},
         }
         path = folder / "lessons.json"
-        if path.is_file():
-            before = json.loads(path.read_text(encoding="utf-8"))
+        if is_file(path, DataError):
+            before = read_record(path, DataError, fix="Choose another --run folder, or remove its lessons.")
             wrong = [name for name, value in facts.items() if name != "teacher" and before.get(name) != value]
             if wrong:  # a teacher is its weights, whatever the file is called
                 wrong = ["teacher" if name == "sha256" else name for name in wrong]

@@ -54,7 +54,7 @@ def prepare(
     ] = False,
     engine: Annotated[Literal["local", "ray"], typer.Option(help="ray: many machines, or one.")] = "local",
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster; default: Ray on this machine.")] = None,
-    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     head: Annotated[Path | None, typer.Option(help="ICT-FaceKit: kept stills are lifted to clips as well.")] = None,
     lift_clips: Annotated[int | None, typer.Option(help="Clips from stills; default: four for each.")] = None,
 ) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from megaportraits.errors import ConfigError
+from megaportraits.errors import ConfigError, DataError
 from megaportraits.media.folders import write_whole
 from megaportraits.prepare.filters import Row
+from megaportraits.reading import FAULTS
 
 TEXT = ("key", "item", "kind", "name", "address", "identity", "person", "prescribed", "split", "verdict", "iqa_name")
 WHOLE = ("frames", "size", "people", "width", "height")
@@ -19,6 +20,8 @@ NUMBERS = (
     *("same_person", "duplicate", "leak", "start", "seconds", "video_fps", "expression_range", "jaw_open"),
     *("yaw", "pitch", "roll", "yaw_range", "pitch_range", "roll_range"),
 )
+
+MOST_ROWS = 20_000_000
 
 
 def write_index(rows: Sequence[Row], out: Path) -> list[Path]:
@@ -44,14 +47,22 @@ def write_index(rows: Sequence[Row], out: Path) -> list[Path]:
     return paths
 
 
-def read_parquet(file: IO[bytes]) -> list[dict[str, Any]]:
-    """The rows of a Parquet table.
+def read_parquet(file: IO[bytes], where: str) -> list[dict[str, Any]]:
+    """The rows of a Parquet table; `where` names it in messages.
 
     Raises:
-        ConfigError: pyarrow is not installed. ValueError: it is no Parquet table.
+        ConfigError: pyarrow is not installed.
+        DataError: it is no Parquet table, or has more than `MOST_ROWS`.
     """
     try:
+        import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
         raise ConfigError("Parquet needs pyarrow.", fix='Run: pip install "megaportraits[prepare]"') from error
-    return list(pq.read_table(file).to_pylist())
+    try:
+        table = pq.ParquetFile(file)
+        if table.metadata.num_rows > MOST_ROWS:
+            raise ValueError(f"expected at most {MOST_ROWS:,} rows, got {table.metadata.num_rows:,}")
+        return list(table.read().to_pylist())
+    except (pa.ArrowException, MemoryError, *FAULTS) as error:
+        raise DataError(f"{where} is not a readable Parquet table: {error}", fix="Write it again.") from error

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from megaportraits.data.clips import CLIPS_PER_SHARD, ShardWriter, shard_name
+from megaportraits.data.tar import members, read_member
 from megaportraits.errors import DataError
 from megaportraits.media.folders import write_json
 from megaportraits.prepare.filters import KEPT, Row
 from megaportraits.prepare.store import SHARDS, Store
+from megaportraits.reading import FAULTS, read_json
+
+_UNREADABLE: tuple[type[Exception], ...] = (DataError, *FAULTS)
 
 
 def pack(rows: Sequence[Row], store: Store, out: Path, on_shard: Callable[[int, int], None]) -> dict[str, int]:
@@ -64,7 +68,7 @@ def _write_shard(folder: Path, number: int, clips: list[Row], store: Store) -> N
     path = folder / shard_name(number)
     plan = [[row["key"], row["person"]] for row in clips]
     note = _plan_of(path)
-    if path.is_file() and note.is_file() and json.loads(note.read_text()) == plan:
+    if path.is_file() and note.is_file() and _noted(note) == plan:
         return
     note.unlink(missing_ok=True)
     path.unlink(missing_ok=True)
@@ -74,21 +78,27 @@ def _write_shard(folder: Path, number: int, clips: list[Row], store: Store) -> N
     write_json(note, plan)
 
 
+def _noted(note: Path) -> Any:
+    """What a shard was made from; None where the note is damaged, and the shard has to be made again."""
+    try:
+        return read_json(note, DataError)
+    except DataError:
+        return None
+
+
 def _members(tar: Path, row: Row) -> Iterator[tuple[str, bytes]]:
     """A clip's members as the store has them, but with the key and the person that were decided since."""
     prefix = f"{row['key']}."
     try:
-        with tarfile.open(tar) as archive:
-            for member in archive:
-                file = archive.extractfile(member) if member.name.startswith(prefix) else None
-                if file is None:
-                    continue
-                name, content = member.name.removeprefix(prefix), file.read()
-                if name == "json":
-                    record = json.loads(content) | {"key": row["key"], "identity": row["person"]}
-                    content = json.dumps(record).encode()
-                yield name, content
-    except (OSError, tarfile.TarError, ValueError) as error:
+        for full, offset, size in members(tar):
+            if not full.startswith(prefix):
+                continue
+            name, content = full.removeprefix(prefix), read_member(tar, offset, size)
+            if name == "json":
+                record = json.loads(content) | {"key": row["key"], "identity": row["person"]}
+                content = json.dumps(record).encode()
+            yield name, content
+    except _UNREADABLE as error:
         raise DataError(
-            f"The clips {tar} cannot be read: {error}.", fix=f"Remove {tar.with_suffix('.json')} and run again."
+            f"The clips {tar} cannot be read: {error}", fix=f"Remove {tar.with_suffix('.json')} and run again."
         ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import tarfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -14,6 +13,8 @@ import cv2
 import numpy as np
 
 from megaportraits.data.codec import decode_image
+from megaportraits.data.tar import members, read_member
+from megaportraits.errors import DataError
 from megaportraits.media.folders import write_whole
 from megaportraits.prepare.filters import FILTERS, KEPT, LABELS, Row, survivors
 from megaportraits.prepare.settings import ExtractSettings, Thresholds
@@ -163,12 +164,17 @@ def _strip(row: Row, store: Store) -> str:
     picks = sorted({0, row["frames"] // 2, row["frames"] - 1})
     wanted = {f"{row['key']}.{number:03d}.{suffix}" for number in picks for suffix in ("jpg", "webp")}
     cells = []
-    with tarfile.open(store.clips(row["item"])) as archive:
-        for member in archive:
-            file = archive.extractfile(member) if member.name in wanted else None
-            if file is not None:
-                cells.append(cv2.resize(decode_image(file.read()), (_CELL, _CELL), interpolation=cv2.INTER_AREA))
-    strip = np.hstack(cells)[..., ::-1]
+    tar = store.clips(row["item"])
+    try:
+        for name, offset, size in members(tar):
+            if name in wanted:
+                picture = decode_image(read_member(tar, offset, size))
+                cells.append(cv2.resize(picture, (_CELL, _CELL), interpolation=cv2.INTER_AREA))
+        strip = np.hstack(cells)[..., ::-1]
+    except (DataError, ValueError, cv2.error) as error:
+        raise DataError(
+            f"The clips {tar} cannot be read: {error}", fix=f"Remove {tar.with_suffix('.json')} and run again."
+        ) from error
     content = cv2.imencode(".jpg", strip, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
     return "data:image/jpeg;base64," + base64.b64encode(content).decode()
 

@@ -21,10 +21,12 @@ from megaportraits.prepare.report import write_report
 from megaportraits.prepare.settings import ExtractSettings, Thresholds
 from megaportraits.prepare.sources import Item
 from megaportraits.prepare.store import Store, check_space, claimed
+from megaportraits.reading import FAULTS, is_file, parse_json, read_text
 
 _PROBES = 16
 _BYTES_PER_PIXEL, _BYTES_PER_FRAME = 0.9, 14_000  # of a stored frame: pictures, and labels; measured
 _ITEMS = "items.jsonl"
+_NAME_AGAIN = "Remove the file and name all videos and stills again; what is extracted is kept."
 _CHECK_DISK_EVERY = 50
 
 
@@ -139,10 +141,9 @@ def _remember(items: Sequence[Item], out: Path) -> dict[str, Item]:
     """All items of the folder by key: those noted in it, updated by the new."""
     path = out / _ITEMS
     known: dict[str, Item] = {}
-    if path.is_file():
-        for line in path.read_text().splitlines():
-            entry = json.loads(line)
-            item = Item(**{**entry, "box": tuple(entry["box"]) if entry["box"] else None})
+    if is_file(path, DataError):
+        for number, line in enumerate(read_text(path, DataError, fix=_NAME_AGAIN).splitlines(), 1):
+            item = _item(line, f"{path}, line {number}")
             known[item.key] = item
     known |= {item.key: item for item in items}
     if not known:
@@ -150,6 +151,14 @@ def _remember(items: Sequence[Item], out: Path) -> dict[str, Item]:
     known = dict(sorted(known.items()))
     write_whole(path, "".join(json.dumps(asdict(item)) + "\n" for item in known.values()).encode())
     return known
+
+
+def _item(line: str, where: str) -> Item:
+    entry = parse_json(line, where, DataError, fix=_NAME_AGAIN)
+    try:
+        return Item(**{**entry, "box": tuple(entry["box"]) if entry["box"] else None})
+    except FAULTS as error:
+        raise DataError(f"{where} is not an item: {error}", fix=_NAME_AGAIN) from error
 
 
 def _extract(

@@ -39,14 +39,14 @@ class ExtractSettings:
     def __post_init__(self) -> None:
         convert_options(self)
         wrong = []
-        if self.size < 32:
-            wrong.append(f"size must be at least 32, got {self.size}")
-        if self.fps < 0:
-            wrong.append(f"fps must not be negative, got {self.fps}")
+        if not 32 <= self.size <= 4096:
+            wrong.append(f"size must lie in [32, 4096], got {self.size}")
+        if not 0 <= self.fps <= 1000:
+            wrong.append(f"fps must lie in [0, 1000], got {self.fps}")
         if not 1 <= self.min_frames <= self.max_frames <= 1000:
             wrong.append(f"1 <= min_frames <= max_frames <= 1000, got {self.min_frames} and {self.max_frames}")
-        if self.people < 1:
-            wrong.append(f"people must be at least 1, got {self.people}")
+        if not 1 <= self.people <= 100:
+            wrong.append(f"people must lie in [1, 100], got {self.people}")
         if not 1 <= self.quality <= 100:
             wrong.append(f"quality must lie in [1, 100], got {self.quality}")
         if wrong:

@@ -6,9 +6,9 @@ are listed by the same code; what is remote is fetched when its turn comes.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -23,11 +23,24 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from megaportraits.errors import DataError, MediaError
+from megaportraits.reading import (
+    FAULTS,
+    MOST_BYTES,
+    decode,
+    is_folder,
+    list_files,
+    parse_json,
+    parse_records,
+    read_json,
+    read_text,
+    shown,
+)
 
 VIDEOS = {".mp4", ".mpg", ".mpeg", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".ts", ".gif"}
 STILLS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
 Dataset = Literal["plain", "voxceleb2", "celebvhq", "ffhq", "grid"]
 DATASETS: tuple[Dataset, ...] = ("plain", "voxceleb2", "celebvhq", "ffhq", "grid")
+_COLUMNS = "Columns: path; identity, split, start, end, age, left to bottom."
 SPLIT_NAMES = {
     "train": "train",
     "dev": "train",
@@ -60,6 +73,18 @@ class Item:
     end: float | None = None
     box: tuple[float, float, float, float] | None = None
     age: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no collection can mean; ValueError or TypeError."""
+        numbers = [number for number in (self.start, self.end, self.age, *(self.box or ())) if number is not None]
+        if not all(math.isfinite(number) for number in numbers):
+            raise ValueError(f"start, end, age and the box must be finite numbers, got {numbers}")
+        if self.box is not None and len(self.box) != 4:
+            raise ValueError(f"a box has four sides, got {self.box}")
+        if self.end is not None and self.end <= (self.start or 0):
+            raise ValueError(f"the end, {self.end} s, must come after the start, {self.start or 0} s")
+        if not isinstance(self.address, str) or not self.address or self.split not in (None, "train", "val"):
+            raise TypeError(f"expected an address, and train or val, got {shown((self.address, self.split))}")
 
     @property
     def key(self) -> str:
@@ -185,7 +210,7 @@ def _celebvhq(media: list[Item], labels: Any) -> list[Item]:
                         box=(float(box["left"]), float(box["top"]), float(box["right"]), float(box["bottom"])),
                     )
                 )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except FAULTS as error:
         raise DataError(
             f"The CelebV-HQ labels are not as expected: {error!r}.", fix="Use celebvhq_info.json."
         ) from error
@@ -199,7 +224,12 @@ def _ffhq(media: list[Item], labels: Any) -> list[Item]:
     items = []
     for item in media:
         stem = PurePosixPath(item.address).stem
-        category = labels.get(str(int(stem)), {}).get("category") if stem.isdigit() else None
+        try:
+            category = labels.get(str(int(stem)), {}).get("category") if stem.isdigit() else None
+        except FAULTS as error:
+            raise DataError(
+                f"The FFHQ labels are not as expected: {error!r}.", fix="Use ffhq-dataset-v2.json."
+            ) from error
         items.append(replace(item, identity=f"ffhq-{stem}", split=SPLIT_NAMES.get(str(category))))
     return items
 
@@ -207,25 +237,21 @@ def _ffhq(media: list[Item], labels: Any) -> list[Item]:
 def _manifest(fs: Any, path: str) -> list[Item]:
     """Columns: path; optional identity, split, start, end, age and left, top, right, bottom."""
     if path.endswith(".csv"):
-        with fs.open(path, "r", newline="", encoding="utf-8") as file:
-            rows: list[dict[str, Any]] = list(csv.DictReader(file))
+        rows: list[dict[str, Any]] = list(parse_records(_read(fs, path), path, DataError, fix=_COLUMNS))
     else:
         from megaportraits.prepare.index import read_parquet
 
         with fs.open(path, "rb") as file:
-            rows = read_parquet(file)
+            rows = read_parquet(file, path)
     base = PurePosixPath(path).parent
     items = []
     for number, row in enumerate(rows, 1):
         try:
             items.append(_row(fs, base, {k: v for k, v in row.items() if v not in (None, "")}))
-        except (KeyError, ValueError) as error:
-            raise DataError(
-                f"{path}, row {number}: {error}.",
-                fix="Columns: path; identity, split, start, end, age, left to bottom.",
-            ) from error
+        except FAULTS as error:
+            raise DataError(f"{path}, row {number}: {error!r:.200}.", fix=_COLUMNS) from error
     if not items:
-        raise DataError(f"{path} names no files.", fix="Columns: path, and optionally identity, split and others.")
+        raise DataError(f"{path} names no files.", fix=_COLUMNS)
     return items
 
 
@@ -242,27 +268,27 @@ def _row(fs: Any, base: PurePosixPath, row: dict[str, Any]) -> Item:
 def _read_json(fs: Any, path: str | None, given: str) -> Any:
     if path is None:
         raise DataError(f"{given} holds no JSON with the collection's labels.", fix="Put it beside the videos.")
-    try:
-        with fs.open(path, "rb") as file:
-            return json.load(file)
-    except ValueError as error:
-        raise DataError(f"{path} is not valid JSON: {error}.", fix="Download it again.") from error
+    return parse_json(_read(fs, path), path, DataError, fix="Download it again.")
+
+
+def _read(fs: Any, path: str) -> str:
+    """The text of a file of any file system, at most `MOST_BYTES`."""
+    with fs.open(path, "rb") as file:
+        return decode(file.read(MOST_BYTES + 1), path, DataError, fix=_COLUMNS)
 
 
 def _read_ages(path: Path) -> dict[str, float]:
     """Ages by file stem."""
+    fix = "Give a CSV with name,age or FFHQ-features' json folder."
     try:
-        if path.is_dir():
+        if is_folder(path, DataError):
             found = {}
-            for file in sorted(path.glob("*.json")):
-                entries = json.loads(file.read_text())
+            for file in list_files(path, "*.json", DataError):
+                entries = read_json(file, DataError, fix=fix)
                 if entries:
                     found[file.stem] = float(entries[0]["faceAttributes"]["age"])
             return found
-        with path.open(newline="", encoding="utf-8") as table:
-            return {PurePosixPath(row["name"]).stem: float(row["age"]) for row in csv.DictReader(table)}
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise DataError(
-            f"Ages cannot be read from {path}: {error!r}.",
-            fix="Give a CSV with name,age or FFHQ-features' json folder.",
-        ) from error
+        rows = parse_records(read_text(path, DataError, fix=fix), str(path), DataError, fix=fix)
+        return {PurePosixPath(row["name"]).stem: float(row["age"]) for row in rows}
+    except FAULTS as error:
+        raise DataError(f"Ages cannot be read from {path}: {error!r:.200}.", fix=fix) from error

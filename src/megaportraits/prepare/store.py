@@ -13,7 +13,7 @@ A result appears under its name when it is complete, tar first, and depends on t
 
 from __future__ import annotations
 
-import json
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,8 +24,16 @@ from megaportraits.engines import Attempts
 from megaportraits.errors import DataError
 from megaportraits.media.folders import folder_lock, write_json
 from megaportraits.prepare.settings import ExtractSettings
+from megaportraits.reading import FAULTS, is_file, read_record, shown
 
 SPARE_BYTES = 500_000_000
+_NUMBERS = (
+    *("crop_px", "inside", "presence", "sharpness", "iqa", "iris_ratio", "same_person", "start", "seconds"),
+    *("expression_range", "jaw_open", "yaw", "pitch", "roll", "yaw_range", "pitch_range", "roll_range"),
+    *("frames", "size", "people"),
+)
+"""What `cutting.Clip.row` says of every clip."""
+_OTHER_OUT = "Restore the file from a copy, or choose another --out."
 NOTE = "prepare.json"
 SHARDS = ("train", "val", "stills/train", "stills/val")
 """The folders of shards."""
@@ -52,12 +60,16 @@ class Store:
 
     def read(self, key: str) -> dict[str, Any]:
         """The result of an item that is done."""
+        note, fix = self.note(key), "Remove it and run the same line again."
+        result = read_record(note, DataError, fix=fix)
         try:
-            return dict(json.loads(self.note(key).read_text()))
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"The result {self.note(key)} cannot be read: {error}.", fix="Remove it and run the same line again."
-            ) from error
+            if result["error"] is not None and not isinstance(result["error"], str):
+                raise TypeError(f"the error is {shown(result['error'])}")
+            for clip in result["clips"]:
+                _check_clip(clip)
+        except FAULTS as error:
+            raise DataError(f"{note} is not the result of a video or still: {error!r:.200}", fix=fix) from error
+        return result
 
     def keys(self) -> list[str]:
         """All items that are done, sorted."""
@@ -68,6 +80,15 @@ class Store:
         self.attempts.sweep()
         for stale in self.root.glob("??/.*.partial"):
             stale.unlink(missing_ok=True)
+
+
+def _check_clip(clip: dict[str, Any]) -> None:
+    """Raise one of `FAULTS` where what is known about a clip is not all there."""
+    numbers = [clip[name] for name in _NUMBERS] + clip["embedding"]
+    if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+        raise ValueError("a number of a clip is missing or not finite")
+    if not isinstance(clip["key"], str) or not bytes.fromhex(clip["thumbnails"]):
+        raise ValueError("a clip has no key or no pictures")
 
 
 def _bucket(key: str) -> str:
@@ -83,11 +104,11 @@ def claimed(out: Path, settings: ExtractSettings) -> Iterator[Store]:
         DataError: other settings, a foreign folder, or another process at work.
     """
     note, wanted = out / NOTE, settings.identity()
-    if note.is_file():
-        there = json.loads(note.read_text())
+    if is_file(note, DataError):
+        there = read_record(note, DataError, fix=_OTHER_OUT)
         names = [name for name in sorted({*there, *wanted}) if there.get(name) != wanted.get(name)]
         if names:
-            what = ", ".join(f"{name} {there.get(name)} there, {wanted.get(name)} now" for name in names)
+            what = ", ".join(f"{name} {shown(there.get(name))} there, {wanted.get(name)} now" for name in names[:20])
             raise DataError(
                 f"{out} was made with other settings: {what}.", fix="Use the same ones to go on, or another --out."
             )
@@ -110,11 +131,14 @@ def claimed(out: Path, settings: ExtractSettings) -> Iterator[Store]:
 def stored_settings(out: Path) -> ExtractSettings:
     """The settings a folder was made with; DataError when it is no prepare folder."""
     note = out / NOTE
-    if not note.is_file():
+    if not is_file(note, DataError):
         raise DataError(f"{out} is no prepare folder yet.", fix="Name the videos or stills to prepare.")
-    entries = dict(json.loads(note.read_text()))
+    entries = read_record(note, DataError, fix=_OTHER_OUT)
     entries.pop("version", None)
-    return ExtractSettings(**entries)
+    try:
+        return ExtractSettings(**entries)
+    except FAULTS as error:
+        raise DataError(f"{note} does not hold the settings of a prepare run: {error}", fix=_OTHER_OUT) from error
 
 
 def check_space(out: Path, needed: float) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from megaportraits.errors import ConfigError, WeightsError
+from megaportraits.reading import FAULTS, is_file
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 RuntimeName = Literal["onnxruntime", "openvino"]
@@ -70,14 +71,14 @@ class GraphInfo:
                 precision=entries["precision"],
                 pose=entries["pose"],
                 matte=bool(json.loads(entries["matte"])),
-                avatars=tuple(json.loads(entries["avatars"])),
+                avatars=tuple(map(str, json.loads(entries["avatars"]))),
                 model=entries["model"],
                 license=entries["license"],
                 version=entries["version"],
             )
-        except (KeyError, ValueError) as error:
+        except FAULTS as error:
             raise WeightsError(
-                f"{path}: expected a graph of `megaportraits export`, got one without its metadata ({error})",
+                f"{path}: expected a graph of `megaportraits export`, got one without its metadata ({error!r:.200})",
                 fix="Export the model again with `megaportraits export base` or `megaportraits export student`.",
             ) from error
 
@@ -171,9 +172,9 @@ def _load(path: Path) -> Any:
     import onnx
     from google.protobuf.message import DecodeError
 
-    if not path.is_file():
+    if not is_file(path, WeightsError):
         raise WeightsError(f"{path}: no such file", fix="Write it with `megaportraits export`.")
     try:
         return onnx.load(path, load_external_data=False)
-    except (DecodeError, OSError, ValueError) as error:
+    except (DecodeError, *FAULTS) as error:
         raise WeightsError(f"{path} is not a readable ONNX file: {error}", fix="Export it again.") from error

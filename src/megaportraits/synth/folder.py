@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 from megaportraits.data.clips import CLIPS_PER_SHARD, shard_name
 from megaportraits.errors import DataError
 from megaportraits.media.folders import folder_lock, write_json
+from megaportraits.reading import is_file, read_record, shown
 from megaportraits.synth.plan import SPLITS, SynthSettings, group_numbers
 
 _BYTES_PER_PIXEL, _BYTES_PER_MAP = 0.5, 17_000  # of a frame; measured
@@ -27,8 +27,8 @@ def claimed(settings: SynthSettings, out: Path) -> Iterator[None]:
         DataError: other settings, a foreign folder, another process at work, or the folder cannot be written.
     """
     note, wanted = out / "synth.json", settings.identity()
-    if note.is_file():
-        there = json.loads(note.read_text())
+    if is_file(note, DataError):
+        there = read_record(note, DataError, fix="Restore the file from a copy, or choose another --out.")
         if there != wanted:
             raise DataError(
                 f"{out} was made with other settings: {_difference(there, wanted)}.",
@@ -59,7 +59,7 @@ def _sweep(out: Path) -> None:
 
 def _difference(there: dict[str, Any], wanted: dict[str, Any]) -> str:
     names = [name for name in sorted({*there, *wanted}) if there.get(name) != wanted.get(name)]
-    return ", ".join(f"{name} {there.get(name)} there, {wanted.get(name)} now" for name in names)
+    return ", ".join(f"{name} {shown(there.get(name))} there, {wanted.get(name)} now" for name in names[:20])
 
 
 def note_of(out: Path, split: str, shard: int) -> Path:
@@ -73,7 +73,16 @@ def is_complete(settings: SynthSettings, out: Path, split: str, shard: int) -> b
     if not (out / split / shard_name(shard)).is_file() or not note.is_file():
         return False
     wanted = len(group_numbers(settings, split, shard)) * settings.group
-    return bool(json.loads(note.read_text()).get("clips", 0) >= wanted)
+    return _counts(note).get("clips", 0) >= wanted
+
+
+def _counts(note: Path) -> dict[str, int]:
+    """The counts of a shard; none where the note is damaged, and the shard has to be made again."""
+    try:
+        counts = read_record(note, DataError)
+    except DataError:
+        return {}
+    return counts if all(type(count) is int for count in counts.values()) else {}
 
 
 def missing_shards(settings: SynthSettings, out: Path) -> list[tuple[str, int]]:
@@ -100,7 +109,7 @@ def sum_counts(settings: SynthSettings, out: Path) -> Counter[str]:
     for split in SPLITS:
         for shard in range(settings.shard_count(split)):
             if is_complete(settings, out, split, shard):
-                counts = json.loads(note_of(out, split, shard).read_text())
+                counts = _counts(note_of(out, split, shard))
                 total.update(counts)
                 total[f"clips {split}"] += counts.get("clips", 0)
     return total

@@ -11,7 +11,6 @@ The folder it fills:
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -29,6 +28,7 @@ from megaportraits.data.records import ClipRecord, Frame, FrameLabels
 from megaportraits.engines import run_local
 from megaportraits.errors import DataError, FaceError
 from megaportraits.media.folders import full_folder_is_said, write_json
+from megaportraits.reading import access, is_file, read_record
 from megaportraits.synth import folder, plan
 from megaportraits.synth.appearance import is_grey
 from megaportraits.synth.cg import CgCast
@@ -192,7 +192,9 @@ def generate(
     Raises:
         DataError: the folder holds something else, the disk is too small, or the photographs are unusable.
     """
-    if not settings.head.exists():
+    with access(settings.head, DataError):
+        there = settings.head.exists()
+    if not there:
         raise DataError(f"No morphable head at {settings.head}.", fix=WHERE)
     if settings.portraits is not None:
         plan.find_portraits(settings.portraits)
@@ -220,7 +222,10 @@ def sort_portraits(settings: SynthSettings, out: Path) -> dict[str, Pool]:
         return {split: Pool((), ()) for split in plan.SPLITS}
     found = plan.find_portraits(settings.portraits)
     note = out / "portraits.json"
-    greys: dict[str, bool] = json.loads(note.read_text()) if note.is_file() else {}
+    try:
+        greys: dict[str, bool] = read_record(note, DataError) if is_file(note, DataError) else {}
+    except DataError:  # a damaged note of what can be looked at again
+        greys = {}
     if sorted(greys) != found:
         greys = {portrait: _looks_grey(settings.portraits / portrait) for portrait in found}
         write_json(note, greys, indent=1)

@@ -6,7 +6,6 @@ in names are the subject's.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from megaportraits.errors import DataError
 from megaportraits.ops.geometry import euler_to_matrix
+from megaportraits.reading import FAULTS, is_file, is_folder
 from megaportraits.synth import facexmodel
 from megaportraits.synth.compiled import compiled
 
@@ -95,15 +95,24 @@ class MorphableHead:
             DataError: nothing there, not this model, or arrays of other shapes.
         """
         path = Path(path)
-        if path.is_dir():
-            arrays = facexmodel.read_folder(path)
-        elif path.is_file():
+        if is_folder(path, DataError):
+            arrays = _read_folder(path)
+        elif is_file(path, DataError):
             arrays = _read_packed(path)
         else:
             raise DataError(f"No morphable head at {path}.", fix=facexmodel.WHERE)
         missing = [name for name in _NEEDED if name not in arrays]
         if missing or arrays["neutral"].shape != (VERTICES, 3):
             raise DataError(f"{path} is not an ICT-FaceKit head: missing {missing}.", fix=facexmodel.WHERE)
+        try:
+            return cls._of(arrays)
+        except FAULTS as error:
+            raise DataError(f"{path} is not an ICT-FaceKit head: {error}.", fix=facexmodel.WHERE) from error
+
+    @classmethod
+    def _of(cls, arrays: dict[str, npt.NDArray]) -> MorphableHead:
+        """A head of the packed file's arrays; one of `FAULTS` where they are not this model's."""
+        _check_arrays(arrays)
         return cls(
             neutral=arrays["neutral"].astype(np.float32),
             identity=arrays["identity"].astype(np.float32),
@@ -196,11 +205,41 @@ def optical_angle(base: Floats) -> Floats:
     return angle
 
 
+def _check_arrays(arrays: dict[str, npt.NDArray]) -> None:
+    """Shapes and ranges: compiled code follows the indices without looking; ValueError where one is wrong."""
+    names, expression, identity = arrays["expression_names"], arrays["expression"], arrays["identity"]
+    if expression.shape != (len(names), VERTICES, 3) or identity.shape[1:] != (VERTICES, 3):
+        raise ValueError(
+            f"expected {len(names)} shapes of {VERTICES} vertices, got {expression.shape}, {identity.shape}"
+        )
+    for name in ("neutral", "identity", "expression", "uv"):
+        if not np.isfinite(arrays[name].astype(np.float64)).all():
+            raise ValueError(f"{name} holds numbers that are not finite")
+    ends = {
+        "triangles": VERTICES,
+        "triangles_uv": len(arrays["uv"]),
+        "triangle_material": len(arrays["material_names"]),
+        "landmarks68": VERTICES,
+        "mediapipe468_vertex": VERTICES,
+    }
+    for name, end in ends.items():
+        indices = arrays.get(name)
+        if indices is not None and indices.size and not (indices.min() >= 0 and indices.max() < end):
+            raise ValueError(f"{name} names entries outside of 0 to {end - 1}")
+
+
+def _read_folder(path: Path) -> dict[str, npt.NDArray]:
+    try:
+        return facexmodel.read_folder(path)
+    except FAULTS as error:
+        raise DataError(f"{path} is not a FaceXModel folder: {error}.", fix=facexmodel.WHERE) from error
+
+
 def _read_packed(path: Path) -> dict[str, npt.NDArray]:
     try:
         with np.load(path, allow_pickle=False) as packed:
             return {name: packed[name] for name in packed.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # zipfile, zlib and numpy raise whatever damaged bytes lead them to
         raise DataError(f"{path} is not a packed morphable head: {error}.", fix=facexmodel.WHERE) from error
 
 

@@ -58,17 +58,22 @@ class SynthSettings:
     def __post_init__(self) -> None:
         convert_options(self)
         wrong = []
-        if self.clips < 1 or self.frames < 1 or self.size < 16:
-            wrong.append(f"clips and frames start at 1, size at 16, got {self.clips}, {self.frames}, {self.size}")
+        for name, low, high in (
+            ("clips", 1, 100_000_000),
+            ("frames", 1, 1000),
+            ("size", 16, 4096),
+            ("seed", 0, 2**32 - 1),
+            ("lifted_share", 0, 1),
+            ("grey_share", 0, 1),
+        ):
+            if not low <= getattr(self, name) <= high:
+                wrong.append(f"{name} must lie in [{low}, {high}], got {getattr(self, name)}")
         if not 1 <= self.group <= CLIPS_PER_SHARD or CLIPS_PER_SHARD % self.group:
             wrong.append(f"group must divide {CLIPS_PER_SHARD}, got {self.group}")
         if self.portraits is None and self.lifted_share:
             wrong.append("portraits are needed when lifted_share is not 0")
         if self.photographs and (self.frames < 2 or self.lifted_share < 1):
             wrong.append("photographs as targets need lifted_share 1 and at least 2 frames")
-        for name in ("lifted_share", "grey_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                wrong.append(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         if wrong:
             raise ConfigError("; ".join(wrong) + ".", fix="Change the options named above.")
 

@@ -1,18 +1,24 @@
-"""Checkpoints: one dict holds everything resumable, written so that a crash never costs the last good one."""
+"""Checkpoints: one dict holds everything resumable, written so that a crash never costs the last good one.
+
+A checkpoint is a zip archive, as `torch.save` writes it, with a CRC-32 of every tensor. torch does not compare it on
+loading; `read` does.
+"""
 
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from rich.console import Console
 from torch.optim.swa_utils import AveragedModel
 
 from megaportraits.errors import TrainingError
+from megaportraits.reading import access, is_file, shown
 
 
 def save(folder: Path, state: dict[str, Any], *, keep: int) -> Path:
@@ -36,19 +42,52 @@ def save(folder: Path, state: dict[str, Any], *, keep: int) -> Path:
             f"cannot write checkpoint {path}: {error}",
             fix="Free disk space and resume; the last checkpoint is intact.",
         ) from error
-    for old in sorted(folder.glob("step-*.pt"))[:-keep]:
+    # Those of later steps are damaged ones that the run went back behind: they do not count.
+    for old in sorted(other for other in folder.glob("step-*.pt") if other.name <= path.name)[:-keep]:
         old.unlink()
     return path
 
 
 def latest(folder: Path) -> dict[str, Any] | None:
-    """The newest readable checkpoint of a folder; torn files are passed over. None if there is none."""
-    for path in sorted(folder.glob("step-*.pt"), reverse=True):
+    """The newest readable checkpoint of a folder; damaged ones are told and passed over. None if there is none."""
+    with access(folder, TrainingError):
+        paths = sorted(folder.glob("step-*.pt"), reverse=True)
+    for path in paths:
         try:
-            return dict(torch.load(path, map_location="cpu", weights_only=True))
-        except (RuntimeError, EOFError, OSError, LookupError, ValueError, UnpicklingError):
-            continue
+            return read(path)
+        except TrainingError as error:
+            Console(stderr=True).print(f"Left out: {error.message}", highlight=False, soft_wrap=True, markup=False)
     return None
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A checkpoint whose checksums are right.
+
+    Raises:
+        TrainingError: it cannot be read, is damaged, or holds something else than a checkpoint.
+    """
+    fix = "Remove it; the run goes on from the one before."
+    with access(path, TrainingError):
+        try:
+            _check_sums(path)
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except OSError:
+            raise
+        except Exception as error:  # zipfile, zlib and torch's unpickler raise whatever damaged bytes lead them to
+            why = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            raise TrainingError(f"{path} is not a readable checkpoint: {why}", fix=fix) from error
+    if not isinstance(state, dict) or type(state.get("step")) is not int or state["step"] < 0:
+        raise TrainingError(f"{path} is not a checkpoint: expected a dict with a step, got {shown(state)}", fix=fix)
+    return dict(state)
+
+
+def _check_sums(path: Path) -> None:
+    """Compare every part of a checkpoint with its CRC-32; ValueError where one is wrong, or parts are packed."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
+            raise ValueError("expected parts that are not compressed")  # torch writes none, and they may be endless
+        if damaged := archive.testzip():
+            raise ValueError(f"the checksum of {damaged} is wrong")
 
 
 def to_resume(run: Path) -> dict[str, Any]:
@@ -60,7 +99,7 @@ def to_resume(run: Path) -> dict[str, Any]:
     state = latest(run / "checkpoints")
     if state is not None:
         return state
-    if not (run / "config.yaml").exists():
+    if not is_file(run / "config.yaml", TrainingError):
         raise TrainingError(
             f"{run} holds no run to go on with", fix="Check --out, or leave out --resume to start a run there."
         )
@@ -92,7 +131,7 @@ def told_if_it_does_not_fit() -> Iterator[None]:
     """Inside, a state that is not this model's becomes a TrainingError."""
     try:
         yield
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise TrainingError(
             f"the checkpoint does not fit this configuration: {error}",
             fix="Resume with the config the run was started with.",

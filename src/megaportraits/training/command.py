@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from megaportraits.errors import ConfigError, TrainingError
+from megaportraits.errors import ConfigError, DataError, TrainingError
+from megaportraits.reading import is_file, is_folder
 
 if TYPE_CHECKING:
     from megaportraits.config import Config, Override
@@ -172,7 +173,7 @@ def settle(
     if not resume:
         return load_config(schema, config or default, chosen)
     record = out / "config.yaml"
-    if not record.is_file():
+    if not is_file(record, TrainingError):
         raise TrainingError(
             f"{out} holds no run to go on with", fix="Check --out, or leave out --resume to start a run there."
         )
@@ -203,7 +204,7 @@ def data_paths(data: str | Path | None, *, resume: bool = False) -> list[Overrid
     data = Path(data)
     part = training_part(data)
     paths: list[Override] = [("data.path", part)]
-    if part != str(data) and (data / "val").is_dir():
+    if part != str(data) and is_folder(data / "val", DataError):
         paths.append(("data.validation", str(data / "val")))
     return paths
 
@@ -211,4 +212,4 @@ def data_paths(data: str | Path | None, *, resume: bool = False) -> list[Overrid
 def training_part(data: str | Path) -> str:
     """A folder's `train` where it has one; else the folder, or the mix, as it is."""
     nested = Path(data) / "train"
-    return str(nested if nested.is_dir() else data)
+    return str(nested if is_folder(nested, DataError) else data)

@@ -21,6 +21,7 @@ from megaportraits.errors import TrainingError
 from megaportraits.media import write_image
 from megaportraits.media.files import is_full_disk
 from megaportraits.media.folders import folder_lock
+from megaportraits.reading import FAULTS
 from megaportraits.training.schedule import learning_rate
 from megaportraits.training.strategy import anywhere
 
@@ -45,7 +46,11 @@ class Run:
         _replace(self.folder / "config.yaml", text)
         path = self.folder / "stats.jsonl"
         if path.exists():
-            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+            kept = [
+                line
+                for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
+                if _step_of(line) <= step
+            ]
             _replace(path, "".join(line + "\n" for line in kept))
         if self.tensorboard:
             self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1, flush_secs=30)
@@ -118,7 +123,7 @@ def _step_of(line: str) -> float:
     """The step of a line; a line that was torn when the process was killed counts as too late."""
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except FAULTS:
         return float("inf")
 
 

@@ -8,12 +8,14 @@ gradients, averages and the optimizers' states are cut into as many pieces as th
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -56,17 +58,35 @@ def make_fabric(settings: RunConfig) -> Fabric:
     elif settings.strategy == "ddp" or processes > 1:
         # A phase leaves the other phases' parameters without gradient, which DDP has to be told.
         strategy = DDPStrategy(find_unused_parameters=True)
-    fabric = Fabric(
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        num_nodes=settings.nodes,
-        precision=precision_of(settings),
-        strategy=strategy,
-    )
+    try:
+        fabric = Fabric(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            num_nodes=settings.nodes,
+            precision=precision_of(settings),
+            strategy=strategy,
+        )
+    except (ValueError, RuntimeError, TypeError) as error:
+        asked = f"run.accelerator={settings.accelerator}, devices={settings.devices}, nodes={settings.nodes}"
+        raise TrainingError(
+            f"{asked} cannot run here: {' '.join(str(error).split())}", fix="Set these values as the machine has them."
+        ) from error
+    if settings.nodes > 1:
+        _check_launched(fabric, settings.nodes)
     fabric.launch()
     if fabric.world_size > 1:
         atexit.register(_leave_group)
     return fabric
+
+
+def _check_launched(fabric: Fabric, nodes: int) -> None:
+    """Refuse several machines without a launcher: the process would wait for the others for ever."""
+    alone = isinstance(fabric.strategy.cluster_environment, LightningEnvironment)
+    if alone and not {"MASTER_ADDR", "NODE_RANK"} <= set(os.environ):
+        raise TrainingError(
+            f"run.nodes={nodes}: expected one torchrun (or srun, or mpirun) on each machine, got a single process",
+            fix="Start the run with torchrun as docs/training.md shows, or set run.nodes=1.",
+        )
 
 
 def _leave_group() -> None:

@@ -227,10 +227,10 @@ async function load() {
   say("Loading the networks.");
   settings = await (await fetch("avatars.json")).json();
   for (const name of settings.avatars) $("avatar").add(new Option(name.replaceAll("_", " "), name));
-  const runtime = await Runtime.load(settings.scripts).catch((error) => {
+  const runtime = await Runtime.load(settings.scripts, settings.integrity).catch((error) => {
     console.error(error);
     throw new Sentence(
-      `onnxruntime-web cannot be loaded from ${settings.scripts}: go online, or export the page with --scripts FOLDER.`,
+      `onnxruntime-web cannot be loaded from ${settings.scripts}, or is not the version that this page was made for: go online, or export the page with --scripts FOLDER.`,
     );
   });
   const { detector, landmarks } = settings.faces;

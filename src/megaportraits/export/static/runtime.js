@@ -1,23 +1,31 @@
 // onnxruntime-web: which build of it, on what it runs, and networks as functions.
 
-const WEBGPU = "ort.webgpu.min.mjs",
-  WASM = "ort.wasm.min.mjs";
+// Of each build: the script that is imported, the module that it imports itself, and the program.
+const WEBGPU = ["ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm"],
+  WASM = ["ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"];
 
-/** The runtime and the networks of a folder. `scripts`: where onnxruntime-web's files are. */
+/** The runtime and the networks of a folder. */
 export class Runtime {
   constructor(ort, gpu) {
     this.ort = ort;
     this.gpu = gpu;
   }
 
-  /** Loads onnxruntime-web: the build for WebGPU where there is a graphics processor to use, else the smaller one. */
-  static async load(scripts) {
+  /**
+   * Loads onnxruntime-web: the build for WebGPU where there is a graphics processor to use, else the smaller one.
+   * `scripts`: where its files are; `integrity`: their hashes by name. A file with another hash is refused.
+   */
+  static async load(scripts, integrity) {
     const base = new URL(scripts, document.baseURI).href;
     const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
     // A fallback adapter is the processor in a graphics processor's clothes, a hundred times slower than WebAssembly.
     const gpu = Boolean(adapter) && !(adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter);
-    const ort = await import(base + (gpu ? WEBGPU : WASM));
-    ort.env.wasm.wasmPaths = base;
+    const files = (gpu ? WEBGPU : WASM).map((name) => checked(base + name, integrity[name]));
+    const [script, module, program] = await Promise.all(files);
+    // An import cannot be given a hash in all browsers: what was fetched and checked is imported from memory.
+    const ort = await import(importable(script));
+    ort.env.wasm.wasmPaths = { mjs: importable(module) };
+    ort.env.wasm.wasmBinary = program;
     ort.env.logLevel = "error";
     // Threads share memory, which browsers allow on cross-origin isolated pages only.
     ort.env.wasm.numThreads = globalThis.crossOriginIsolated
@@ -63,3 +71,13 @@ export class Runtime {
 }
 
 const numbers = (outputs) => Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, tensor.data]));
+
+/** The bytes behind an address; throws when they have another hash. */
+async function checked(address, integrity) {
+  if (!integrity) throw new Error(`${address} has no hash in avatars.json`);
+  const response = await fetch(address, { integrity, credentials: "omit" });
+  if (!response.ok) throw new Error(`${address}: ${response.status}`);
+  return response.arrayBuffer();
+}
+
+const importable = (bytes) => URL.createObjectURL(new Blob([bytes], { type: "text/javascript" }));
