@@ -277,6 +277,13 @@ def _read(fs: Any, path: str) -> str:
         return decode(file.read(MOST_BYTES + 1), path, DataError, fix=_COLUMNS)
 
 
+def _age(value: Any) -> float:
+    years = float(value)
+    if not 0 <= years <= 200:
+        raise ValueError(f"expected an age of 0 to 200 years, got {years}")
+    return years
+
+
 def _read_ages(path: Path) -> dict[str, float]:
     """Ages by file stem."""
     fix = "Give a CSV with name,age or FFHQ-features' json folder."
@@ -286,9 +293,9 @@ def _read_ages(path: Path) -> dict[str, float]:
             for file in list_files(path, "*.json", DataError):
                 entries = read_json(file, DataError, fix=fix)
                 if entries:
-                    found[file.stem] = float(entries[0]["faceAttributes"]["age"])
+                    found[file.stem] = _age(entries[0]["faceAttributes"]["age"])
             return found
         rows = parse_records(read_text(path, DataError, fix=fix), str(path), DataError, fix=fix)
-        return {PurePosixPath(row["name"]).stem: float(row["age"]) for row in rows}
+        return {PurePosixPath(row["name"]).stem: _age(row["age"]) for row in rows}
     except FAULTS as error:
         raise DataError(f"Ages cannot be read from {path}: {error!r:.200}.", fix=fix) from error

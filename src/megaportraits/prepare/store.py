@@ -22,7 +22,9 @@ from typing import Any
 
 from megaportraits.engines import Attempts
 from megaportraits.errors import DataError
+from megaportraits.faces.recognition import SIZE as EMBEDDING
 from megaportraits.media.folders import folder_lock, write_json
+from megaportraits.prepare.measures import THUMBNAIL
 from megaportraits.prepare.settings import ExtractSettings
 from megaportraits.reading import FAULTS, is_file, read_record, shown
 
@@ -87,8 +89,10 @@ def _check_clip(clip: dict[str, Any]) -> None:
     numbers = [clip[name] for name in _NUMBERS] + clip["embedding"]
     if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
         raise ValueError("a number of a clip is missing or not finite")
-    if not isinstance(clip["key"], str) or not bytes.fromhex(clip["thumbnails"]):
-        raise ValueError("a clip has no key or no pictures")
+    if len(clip["embedding"]) != EMBEDDING or len(bytes.fromhex(clip["thumbnails"])) != 3 * THUMBNAIL**2:
+        raise ValueError("an embedding or a picture of a clip has another size")
+    if not isinstance(clip["key"], str):
+        raise TypeError(f"the key of a clip is {shown(clip['key'])}")
 
 
 def _bucket(key: str) -> str:

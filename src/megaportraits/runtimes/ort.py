@@ -14,8 +14,12 @@ from onnxruntime.capi import onnxruntime_pybind11_state as native
 from megaportraits.errors import WeightsError
 from megaportraits.runtimes.graph import Arrays, GraphInfo
 
-_ERRORS = (native.Fail, native.InvalidGraph, native.InvalidProtobuf, native.InvalidArgument, native.NotImplemented)
-"""What onnxruntime raises for files that it cannot run; they share no base class."""
+_ERRORS: tuple[type[Exception], ...] = (
+    RuntimeError,
+    ValueError,
+    *(kind for kind in vars(native).values() if isinstance(kind, type) and issubclass(kind, Exception)),
+)
+"""What onnxruntime raises for files that it cannot run; its own kinds share no base class."""
 
 
 class OrtGraph:
@@ -31,14 +35,21 @@ class OrtGraph:
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except _ERRORS as error:
-            raise WeightsError(
-                f"onnxruntime cannot run {path}: {str(error).splitlines()[0]}",
-                fix="Update onnxruntime, or export the file again.",
-            ) from error
-        self.info = info
+            raise _cannot_run(path, error) from error
+        self.info, self._path = info, path
         self.inputs = {entry.name: tuple(entry.shape) for entry in self._session.get_inputs()}
         self.outputs = tuple(entry.name for entry in self._session.get_outputs())
 
     def __call__(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         feed = {name: np.ascontiguousarray(arrays[name]) for name in self.inputs}
-        return dict(zip(self.outputs, self._session.run(None, feed), strict=True))
+        try:
+            return dict(zip(self.outputs, self._session.run(None, feed), strict=True))
+        except _ERRORS as error:
+            raise _cannot_run(self._path, error) from error
+
+
+def _cannot_run(path: Path, error: Exception) -> WeightsError:
+    return WeightsError(
+        f"onnxruntime cannot run {path}: {(str(error).splitlines() or [type(error).__name__])[0]}",
+        fix="Update onnxruntime, or export the file again.",
+    )

@@ -58,6 +58,12 @@ class SynthSettings:
     def __post_init__(self) -> None:
         convert_options(self)
         wrong = []
+        if not 1 <= self.group <= CLIPS_PER_SHARD or CLIPS_PER_SHARD % self.group:
+            wrong.append(f"group must divide {CLIPS_PER_SHARD}, got {self.group}")
+        if self.portraits is None and self.lifted_share:
+            wrong.append("portraits are needed when lifted_share is not 0")
+        if self.photographs and (self.frames < 2 or self.lifted_share < 1):
+            wrong.append("photographs as targets need lifted_share 1 and at least 2 frames")
         for name, low, high in (
             ("clips", 1, 100_000_000),
             ("frames", 1, 1000),
@@ -68,12 +74,6 @@ class SynthSettings:
         ):
             if not low <= getattr(self, name) <= high:
                 wrong.append(f"{name} must lie in [{low}, {high}], got {getattr(self, name)}")
-        if not 1 <= self.group <= CLIPS_PER_SHARD or CLIPS_PER_SHARD % self.group:
-            wrong.append(f"group must divide {CLIPS_PER_SHARD}, got {self.group}")
-        if self.portraits is None and self.lifted_share:
-            wrong.append("portraits are needed when lifted_share is not 0")
-        if self.photographs and (self.frames < 2 or self.lifted_share < 1):
-            wrong.append("photographs as targets need lifted_share 1 and at least 2 frames")
         if wrong:
             raise ConfigError("; ".join(wrong) + ".", fix="Change the options named above.")
 
