@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from megaportraits.errors import ShapeError
+from megaportraits.reading import FAULTS
 
 COORDS_SIZE = 64
 """Cells along each side of a surface map."""
@@ -17,6 +18,8 @@ MOST_PIXELS = 8192
 """Longest side of a member of a shard; a frame is as large as the head crops that were stored, the largest 2048."""
 _TOP = 65535
 _FORMATS = ("JPEG", "PNG", "WEBP")
+_DAMAGE: tuple[type[Exception], ...] = (*FAULTS, SyntaxError, EOFError, RuntimeError, Image.DecompressionBombError)
+"""What Pillow raises over damaged bytes."""
 
 
 def encode_image(image: npt.NDArray[np.uint8], quality: int = 95) -> bytes:
@@ -86,7 +89,7 @@ def _decode(content: bytes, flags: int) -> npt.NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
             width, height = picture.size  # of the header: nothing is decoded yet
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except _DAMAGE as error:
         raise ValueError(f"the bytes are not a decodable picture: {error}") from error
     if max(width, height) > MOST_PIXELS:
         raise ValueError(f"a picture of {width} x {height}, expected at most {MOST_PIXELS} on a side")

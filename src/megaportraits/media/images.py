@@ -19,6 +19,7 @@ from megaportraits.media import heif
 from megaportraits.media.files import check_input, staged_output
 from megaportraits.media.hdr import UInt8
 from megaportraits.media.limits import DEFAULT_LIMITS, Limits
+from megaportraits.reading import FAULTS
 
 WHITE = (255, 255, 255)
 _FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "TIFF", "BMP", "GIF", "JPEG2000", "PPM", "PSD")
@@ -37,7 +38,7 @@ _OPAQUE_FORMATS = frozenset({".jpg", ".jpeg", ".bmp"})
 Image.MAX_IMAGE_PIXELS = None  # our own limit gives a MediaError in place of a warning
 heif.register()
 
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error)
+DAMAGE: tuple[type[Exception], ...] = (*FAULTS, SyntaxError, EOFError, RuntimeError, MemoryError, struct.error)
 """What Pillow's plugins raise over damaged files."""
 
 
