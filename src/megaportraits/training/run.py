@@ -21,7 +21,7 @@ from megaportraits.errors import TrainingError
 from megaportraits.media import write_image
 from megaportraits.media.files import is_full_disk
 from megaportraits.media.folders import folder_lock
-from megaportraits.reading import FAULTS
+from megaportraits.reading import FAULTS, is_file
 from megaportraits.training.schedule import learning_rate
 from megaportraits.training.strategy import anywhere
 
@@ -84,7 +84,7 @@ def only_run(fabric: Fabric, folder: Path, *, resume: bool) -> Iterator[None]:
         TrainingError: another run trains in the folder, or it holds a run and `resume` is False.
         DataError: the folder cannot be written.
     """
-    if (folder / "config.yaml").exists() and not resume:
+    if is_file(folder / "config.yaml", TrainingError) and not resume:
         raise TrainingError(f"{folder} already holds a run", fix="Add --resume to go on, or choose another --out.")
     with folder_lock(folder) if fabric.is_global_zero else nullcontext(True) as free:
         (taken,) = anywhere(fabric, not free)
