@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,16 @@ def test_every_colour_mode_honours_its_profile(tmp_path: Path, mode: str) -> Non
     picture = read_picture(tmp_path / "a.png")
     assert np.abs(picture.rgb - 255 * srgb).max() <= 2
     assert (picture.alpha is None) == (mode in ("RGB", "P"))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "I;16"])
+def test_large_pictures_are_converted_without_floating_point_copies(mode: str) -> None:
+    image = Image.new(mode, (4096, 4096), 0)
+    tracemalloc.start()
+    as_image(image)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4096 * 4096 * 20  # as float32 three channels alone take 12 bytes a pixel, and there were three such
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "CMYK", "1"])

@@ -177,6 +177,59 @@ def test_containers_that_people_have_are_read(
     assert 10 <= len(list(VideoReader(path))) <= 12
 
 
+def patched(path: Path, box: bytes, values: bytes) -> Path:
+    """The file with the fields of a box, after its version and flags, overwritten."""
+    content = bytearray(path.read_bytes())
+    at = content.index(box) + 8
+    content[at : at + len(values)] = values
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("box", "values", "words"),
+    [
+        (b"stsz", struct.pack(">II", 1, 1 << 23), "at most 5000000 frames in a video, its header declares 8388608"),
+        (b"elst", struct.pack(">I", 1 << 20), "at most 1000 edits in a video, its header declares 1048576"),
+    ],
+)
+def test_headers_that_declare_more_than_any_video_has_are_refused(
+    tmp_path: Path, box: bytes, values: bytes, words: str
+) -> None:
+    path = patched(video(tmp_path / "a.mp4"), box, values)
+    for read in (is_video, VideoReader):
+        with pytest.raises(MediaError, match=words):
+            read(path)
+
+
+def test_fragments_that_declare_too_much_and_packed_headers_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w", options={"movflags": "frag_keyframe+empty_moov"}) as out:
+        stream = out.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for packet in [*stream.encode(av.VideoFrame(48, 32, "yuv420p")), *stream.encode(None)]:
+            out.mux(packet)
+    assert is_video(path)
+    whole = path.read_bytes()
+    with pytest.raises(MediaError, match="at most 5000000 frames"):
+        is_video(patched(path, b"trun", struct.pack(">I", 1 << 23)))
+    path.write_bytes(whole.replace(b"udta", b"cmov"))
+    with pytest.raises(MediaError, match="compressed MOV header"):
+        is_video(path)
+
+
+def test_plain_sound_may_have_as_many_samples_as_it_likes(tmp_path: Path) -> None:
+    path = tmp_path / "a.mov"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("pcm_s16le", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4000), np.int16), format="s16", layout="mono")
+        frame.sample_rate, frame.pts = 8000, 0
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            out.mux(packet)
+    hours = patched(path, b"stsz", struct.pack(">II", 2, 3 * 3600 * 48000))
+    assert AudioTrack.open(hours) is not None
+
+
 def test_pipes_and_devices_are_no_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     for path in (tmp_path / "pipe.mp4", Path(os.devnull)):

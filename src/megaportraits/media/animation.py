@@ -42,6 +42,7 @@ class Animation:
     def __init__(self, path: Path, limits: Limits) -> None:
         self.path, self._limits = path, limits
         with open_picture(path, limits) as image:
+            limits.check_frame(path, *image.size)
             self._first = int(getattr(image, "default_image", False))  # of a PNG: shown where nothing moves
             count = int(getattr(image, "n_frames", 1)) - self._first
             limits.check_length(path, frames=count)

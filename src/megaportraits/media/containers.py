@@ -17,6 +17,7 @@ import av
 from megaportraits.errors import MediaError
 from megaportraits.media.files import check_input
 from megaportraits.media.limits import DEFAULT_LIMITS, Limits
+from megaportraits.media.quicktime import check_tables
 
 _HEAD = 4096
 _MAGIC: tuple[tuple[bytes, str], ...] = (
@@ -89,6 +90,8 @@ class OpenMedia:
                 raise MediaError(
                     f"{path}: expected an image or a video, got a file in no format that is read here", fix=READABLE
                 )
+            if name == "mov":
+                check_tables(path, self._source.file)
             self._source.seek(0)
             self.container: Any = av.open(
                 self._source, "r", format=name, options=_options(name, limits), io_open=_refuse
@@ -129,13 +132,14 @@ class _Source:
 
     Attributes:
         left: bytes that may still be read, None for any number.
+        file: the file itself.
     """
 
     def __init__(self, path: Path, most: int) -> None:
         self.left: int | None = most
         self._path, self._most = path, most
         try:
-            self._file = path.open("rb", buffering=0)
+            self.file = path.open("rb", buffering=0)
         except OSError as error:
             raise MediaError(f"{path}: the file cannot be read ({reason(error)})") from error
 
@@ -143,22 +147,22 @@ class _Source:
         if self.left is not None:
             if self.left <= 0:
                 self.left = None
-                self._file.seek(0, io.SEEK_END)  # whatever FFmpeg does with the error, it gets nothing more
+                self.file.seek(0, io.SEEK_END)  # whatever FFmpeg does with the error, it gets nothing more
                 raise MediaError(
                     f"{self._path}: no video frame was found in {self._most / 1e6:.4g} MB",
                     fix="Convert the file to MP4 (H.264) first.",
                 )
             self.left -= count
-        return self._file.read(count)
+        return self.file.read(count)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
+        return self.file.seek(offset, whence)
 
     def tell(self) -> int:
-        return self._file.tell()
+        return self.file.tell()
 
     def close(self) -> None:
-        self._file.close()
+        self.file.close()
 
 
 def _options(demuxer: str, limits: Limits) -> dict[str, str]:

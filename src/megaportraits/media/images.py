@@ -22,6 +22,8 @@ from megaportraits.media.limits import DEFAULT_LIMITS, Limits
 from megaportraits.reading import FAULTS
 
 WHITE = (255, 255, 255)
+_BAND = 1 << 22
+"""Pixels that are converted at a time."""
 _FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "TIFF", "BMP", "GIF", "JPEG2000", "PPM", "PSD")
 """Pillow's names of the formats that are read. Others start programs (EPS) or are guessed without a signature (TGA)."""
 _QUALITY: dict[str, dict[str, Any]] = {
@@ -110,9 +112,11 @@ def flattened(picture: Picture, background: tuple[int, int, int] = WHITE) -> UIn
     """A picture's colours, (H, W, 3) uint8, over a background where it is transparent."""
     if picture.alpha is None:
         return picture.rgb
-    alpha = picture.alpha[..., None].astype(np.float32) / 255
-    mixed = picture.rgb * alpha + np.asarray(background, np.float32) * (1 - alpha)
-    return np.round(mixed).astype(np.uint8)
+    mixed = np.empty_like(picture.rgb)
+    for rows in _bands(picture.rgb.shape[:2]):
+        alpha = picture.alpha[rows, :, None].astype(np.float32) / 255
+        mixed[rows] = np.round(picture.rgb[rows] * alpha + np.asarray(background, np.float32) * (1 - alpha))
+    return mixed
 
 
 def as_image(value: object, name: str = "a picture") -> UInt8:
@@ -193,11 +197,20 @@ def to_picture(image: Image.Image) -> Picture:
 
 def _to_8_bit(values: npt.NDArray[Any], mode: str) -> UInt8:
     """16-bit, 32-bit and float greys to 8 bits; full scale by the mode, or by the values where it is open."""
-    values = np.nan_to_num(values.astype(np.float64))
-    top = float(values.max(initial=0.0))
+    bands = _bands(values.shape)
+    top = max(float(np.nan_to_num(values[rows].astype(np.float64)).max(initial=0.0)) for rows in bands)
     scales = (65535.0,) if mode.startswith("I") else (1.0, 255.0, 65535.0)
     full = next((scale for scale in scales if top <= scale), top)
-    return np.round(np.clip(values / full, 0, 1) * 255).astype(np.uint8)
+    bits = np.empty(values.shape, np.uint8)
+    for rows in bands:
+        bits[rows] = np.round(np.clip(np.nan_to_num(values[rows].astype(np.float64)) / full, 0, 1) * 255)
+    return bits
+
+
+def _bands(shape: tuple[int, ...]) -> list[slice]:
+    """Rows of a picture, some millions of pixels at a time: floating-point copies of large pictures cost gigabytes."""
+    height = max(1, _BAND // shape[1])
+    return [slice(start, start + height) for start in range(0, shape[0], height)]
 
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
