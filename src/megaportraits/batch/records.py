@@ -3,7 +3,7 @@
     OUT/.megaportraits/records/KEY.json   inputs, options and results of a finished job
     OUT/.megaportraits/attempts/          which jobs are at work, see `engines.Attempts`
     OUT/.megaportraits/parts/KEY/         results that are not finished
-    OUT/.megaportraits/lock               held by the run that fills the folder
+    OUT/.megaportraits/.lock              held by the run that fills the folder
 
 A record is written before its results get their names, and says how large and how old they are: a record alone means
 nothing, and a result that is there with its record is finished.
@@ -11,7 +11,6 @@ nothing, and a result that is there with its record is finished.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import shutil
@@ -27,7 +26,7 @@ from megaportraits.batch.jobs import Job
 from megaportraits.engines import Attempts
 from megaportraits.errors import DataError
 from megaportraits.media import check_input
-from megaportraits.prepare.store import write_json
+from megaportraits.media.folders import folder_lock, write_json
 
 FOLDER = ".megaportraits"
 Stamp = dict[str, Any]
@@ -102,6 +101,21 @@ class Records:
         """Remove a job's record."""
         self._path(job).unlink(missing_ok=True)
 
+    def owned(self, job: Job) -> set[str]:
+        """The roles of those results that are there as a record of this job says."""
+        record = self._read(job)
+        return (
+            set()
+            if record is None
+            else {
+                role
+                for role, path in job.outputs.items()
+                if (self.out / path).is_file()
+                and role in record["outputs"]
+                and is_same(self.out / path, record["outputs"][role])
+            }
+        )
+
     def state(self, job: Job, inputs: Mapping[str, Path], settings: Mapping[str, Any]) -> tuple[State, str]:
         """What is there of a job, and for "changed" what differs.
 
@@ -113,13 +127,12 @@ class Records:
         Raises:
             MediaError: an input cannot be read.
         """
-        there = {role: (self.out / path).exists() for role, path in job.outputs.items()}
+        there = {role for role, path in job.outputs.items() if (self.out / path).exists()}
+        if there - self.owned(job):
+            return "foreign", ""
         record = self._read(job)
-        if record is None or not all(
-            there[role] and role in record["outputs"] and is_same(self.out / path, record["outputs"][role])
-            for role, path in job.outputs.items()
-        ):
-            return ("foreign", "") if any(there.values()) else ("missing", "")
+        if record is None or there != set(job.outputs):
+            return "missing", ""
         before, now = record["settings"], json.loads(json.dumps(settings))
         what = [
             f"{name} {before.get(name)} there, {now.get(name)} now"
@@ -168,16 +181,9 @@ def claimed(out: Path) -> Iterator[Records]:
         DataError: another process is at work there, or the folder cannot be written.
     """
     folder = out / FOLDER
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
-    except OSError as error:
-        raise DataError(f"{out} cannot be written: {error.strerror or error}.", fix="Choose another --out.") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(f"Another process fills {out} now.", fix="Wait for it, or stop it.") from error
+    with folder_lock(folder) as free:
+        if not free:
+            raise DataError(f"Another process fills {out} now.", fix="Wait for it, or stop it.")
         records = Records(out)
         records.attempts.sweep()
         shutil.rmtree(folder / "parts", ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -96,8 +97,10 @@ def run_jobs(
                 else:
                     note(outcome)
             if todo:
-                for outcome in engine.run(Worker(out, model, overwrite=overwrite), todo):
-                    note(outcome)
+                # Workers have ended before the folder is free again.
+                with closing(engine.run(Worker(out, model, overwrite=overwrite), todo)) as outcomes:
+                    for outcome in outcomes:
+                        note(outcome)
         except KeyboardInterrupt:
             report.interrupted = True
     return report

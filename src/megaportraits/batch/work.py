@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from megaportraits.batch.jobs import Job
 from megaportraits.batch.records import Records, key_of, settings_of, stamp
 from megaportraits.engines import MAX_ATTEMPTS
-from megaportraits.errors import MediaError, MegaPortraitsError
+from megaportraits.errors import MegaPortraitsError, OutputTakenError
 from megaportraits.media import check_output
+from megaportraits.media.files import publish
 from megaportraits.pipeline.options import PoseFrom
 
 if TYPE_CHECKING:
@@ -144,8 +144,10 @@ class Worker:
     def _make(self, avatar: Avatar, records: Records, job: Job) -> AnimateReport:
         from megaportraits.pipeline import animate_file
 
-        for path in job.outputs.values():
-            check_output(self.out / path, overwrite=self.overwrite, inputs=tuple(job.inputs.values()))
+        # What a run left that was killed between two results may be replaced.
+        replaceable = set(job.outputs) if self.overwrite else records.owned(job)
+        for role, path in job.outputs.items():
+            check_output(self.out / path, overwrite=role in replaceable, inputs=tuple(job.inputs.values()))
         inputs = {role: stamp(path) for role, path in {**job.inputs, **self.model.files()}.items()}
         parts = {role: records.parts(job) / f"{role}{path.suffix}" for role, path in job.outputs.items()}
         report = animate_file(
@@ -160,26 +162,19 @@ class Worker:
         if report.interrupted:
             raise KeyboardInterrupt
         records.write(job, inputs, settings_of(job, self.model.settings()), parts)
-        self._publish(records, job, parts)
+        self._publish(records, job, parts, replaceable)
         return report
 
-    def _publish(self, records: Records, job: Job, parts: Mapping[str, Path]) -> None:
+    def _publish(self, records: Records, job: Job, parts: Mapping[str, Path], replaceable: Collection[str]) -> None:
         """Give finished results their names; the record goes with a name that has been taken meanwhile."""
+        taken: list[tuple[Path, Path]] = []
         for role, part in parts.items():
             path = self.out / job.outputs[role]
             path.parent.mkdir(parents=True, exist_ok=True)
-            if self.overwrite:
-                part.replace(path)
-            elif not rename_to_free(part, path):
+            try:
+                publish(part, path, overwrite=role in replaceable)
+            except OutputTakenError as error:
                 records.forget(job)
-                raise MediaError(f"{path}: a file of this name appeared meanwhile", fix="Rename it, and run again.")
-
-
-def rename_to_free(part: Path, path: Path) -> bool:
-    """Rename a file unless the new name is taken; whether it was free."""
-    try:
-        os.link(part, path)
-    except FileExistsError:
-        return False
-    part.unlink()
-    return True
+                taken += error.taken
+        if taken:
+            raise OutputTakenError(*taken)

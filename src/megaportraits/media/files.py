@@ -166,13 +166,7 @@ class Stage:
         mask = os.umask(0)
         os.umask(mask)
         self.part.chmod(0o666 & ~mask)
-        if self._overwrite:
-            self.part.replace(self._path)
-        elif not _rename_to_free(self.part, self._path):
-            stem = self._path.stem if len(os.fsencode(self._path.name)) < _LONG else self._path.stem[:_STEM]
-            names = (self._path.with_stem(f"{stem}-{number}") for number in count(2))
-            kept = next(name for name in names if _rename_to_free(self.part, name))
-            raise OutputTakenError((self._path, kept))
+        publish(self.part, self._path, overwrite=self._overwrite)
 
     def close(self) -> None:
         """End the lock; remove the temporary file where it was not committed. May be called again."""
@@ -235,6 +229,21 @@ def _locked_part(path: Path) -> tuple[int, Path]:
         if os.fstat(handle).st_nlink:
             return handle, Path(name)
         os.close(handle)  # another process swept it before it was locked
+
+
+def publish(part: Path, path: Path, *, overwrite: bool) -> None:
+    """Give a finished file of the same folder's file system its name.
+
+    Raises:
+        OutputTakenError: not `overwrite`, and the name is taken; see `Stage.commit`.
+    """
+    if overwrite:
+        part.replace(path)
+    elif not _rename_to_free(part, path):
+        stem = path.stem if len(os.fsencode(path.name)) < _LONG else path.stem[:_STEM]
+        names = (path.with_stem(f"{stem}-{number}") for number in count(2))
+        kept = next(name for name in names if _rename_to_free(part, name))
+        raise OutputTakenError((path, kept))
 
 
 def _rename_to_free(part: Path, path: Path) -> bool:
