@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -228,21 +229,95 @@ def test_nothing_that_is_served_names_a_method_or_tells_gold(study: Path) -> Non
     assert part.status_code == 206 and len(part.content) == 100  # as iPhones ask
 
 
-def test_answers_that_are_none_are_refused(study: Path) -> None:
+def test_no_address_header_or_length_tells_which_side_is_the_reference_itself(study: Path) -> None:
+    client = testclient.TestClient(study_app(study), base_url="http://localhost")
+    names = [name for triple in addresses(study) for name in triple]
+    assert len(set(names)) == len(names) == 3 * len(Study.read(study).questions)
+    gold = [triple for triple, question in addresses(study).items() if question.triplet.gold is not None]
+    assert len(gold) == 4
+    ids = {question.id for question in addresses(study).values()}  # anybody who knows names and seed can compute these
+    assert client.get("/api/state").json()["question"]["id"] not in ids
+    for triple in gold:
+        answers = [client.get(f"/media/{name}") for name in triple]
+        assert [answer.status_code for answer in answers] == [200] * 3
+        for told in ("etag", "content-length"):
+            assert len({answer.headers[told] for answer in answers}) == 3, told
+        assert len({answer.headers["last-modified"] for answer in answers}) == 1
+    stored = Study.read(study).questions[0].reference
+    assert client.get(f"/media/{stored}").status_code == 404
+
+
+def test_studies_whose_gold_sides_share_a_file_do_not_show_it_by_addresses(study: Path) -> None:
+    """As earlier versions made them."""
+    content = json.loads((study / "study.json").read_text())
+    for question in content["questions"]:
+        if (side := question["triplet"]["gold"]) is not None:
+            question["reference"] = question[side]
+    (study / "study.json").write_text(json.dumps(content))
+    client = testclient.TestClient(study_app(study), base_url="http://localhost")
+    for triple in addresses(study):
+        told = [client.get(f"/media/{name}").headers for name in triple]
+        assert len(set(triple)) == len({headers["etag"] for headers in told}) == 3
+        assert len({headers["last-modified"] for headers in told}) == 1
+
+
+def test_answers_that_are_none_are_refused(study: Path, caplog: pytest.LogCaptureFixture) -> None:
     client = testclient.TestClient(study_app(study), base_url="http://localhost")
     assert client.post("/api/vote", json={"question": "x", "choice": "left", "seconds": 1}).status_code == 403
     question = client.get("/api/state").json()["question"]["id"]
-    wrong = [
-        {"question": question, "choice": "both", "seconds": 1},
-        {"question": question, "choice": "left", "seconds": "soon"},
-        {"question": 5, "choice": "left", "seconds": 1},
-        [question],
-        {"question": question, "choice": "left", "seconds": 1, "more": "x" * 5000},
-    ]
-    assert [client.post("/api/vote", json=body).status_code for body in wrong] == [400] * 5
     right = {"question": question, "choice": "left", "seconds": -5}
+    wrong = [
+        *(right | {"choice": choice} for choice in ("both", None, 1, [], {}, ["left"], "LEFT", True)),
+        *(right | {"seconds": seconds} for seconds in ("soon", "1", None, True, [], {}, 10**400, float("inf"))),
+        *(right | {"question": other} for other in (5, None, [], {}, "x" * 65, True)),
+        right | {"seconds": float("nan")},
+        right | {"more": 1},
+        {"question": question, "choice": "left"},
+        *([], {}, [question], "text", 1, None, True),
+    ]
+    bodies = [json.dumps(one).encode() for one in wrong]
+    bodies += [b"", b"{", b"\xff\xfe", b"null" * 400, b"[" * 1999, b'{"a":' * 300, b"1" * 1999, b"\0" * 100]
+    bodies += [json.dumps(right | {"question": "x" * 5000}).encode(), json.dumps(right).encode() + b" " * 3000]
+    bodies += [json.dumps(right).encode("utf-16"), b'{"question": "\\ud800", "choice": "left", "seconds": 1}']
+    told = {body: client.post("/api/vote", content=body) for body in bodies}
+    assert {answer.status_code for answer in told.values()} == {400}, {b: a.status_code for b, a in told.items()}
+    assert client.post("/api/vote", content=iter([b"x" * 1500] * 3)).status_code == 400  # in chunks
+    assert client.post("/api/vote", data={"question": question}, files={"a": b"b"}).status_code == 400
+    assert client.post("/api/vote", json=right | {"question": "unknown"}).status_code == 409
+    for cookie in ("", "x" * 3000, "\u00e9;;", '"\\000"', "' OR 1=1 --"):
+        jar = {"Cookie": f"voter={cookie}".encode("latin-1")}
+        stranger = testclient.TestClient(study_app(study), base_url="http://localhost")
+        assert stranger.post("/api/vote", json=right, headers=jar).status_code == 403, cookie
+    assert not caplog.records
     assert [client.post("/api/vote", json=right).status_code for _ in range(2)] == [200, 409]
     assert [v.seconds for v in Ballot(study, Study.read(study)).votes()] == [0]
+
+
+def test_foreign_pages_and_names_get_nothing_of_a_study(study: Path) -> None:
+    client = testclient.TestClient(study_app(study, Hosts.of(also=["study.example.org"])), base_url="http://localhost")
+    for path in ("/", "/api/state"):
+        for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+            answer = client.get(path, headers=headers)
+            assert answer.status_code == 403 and not answer.cookies
+        assert client.get(path, headers={"Host": "study.example.org"}).status_code == 200
+    assert client.get("/openapi.json").status_code == 404
+    assert client.get("/").headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_ballot_that_breaks_while_it_is_served_is_one_line_in_the_log(study: Path, caplog: Any) -> None:
+    client = testclient.TestClient(study_app(study), base_url="http://localhost")
+    client.get("/api/state")
+    (study / "votes.sqlite").write_bytes(b"broken" * 1000)
+    answer = client.get("/api/state")
+    assert answer.status_code == 500 and "sqlite" not in answer.text
+    (record,) = caplog.records
+    assert "votes.sqlite holds no votes" in record.getMessage() and record.exc_info is None
+
+
+def test_a_study_that_lacks_files_is_told_before_it_is_served(study: Path) -> None:
+    next((study / "media").iterdir()).unlink()
+    with pytest.raises(DataError, match="lacks 1 files of its questions"):
+        study_app(study)
 
 
 def test_with_invitations_only_the_invited_get_in(study: Path) -> None:
