@@ -161,6 +161,69 @@ def test_hair_around_the_crop_turns_with_the_head() -> None:
     assert float(np.flatnonzero(result[69, :, 0] > 130).mean()) + 0.5 == pytest.approx(150 + 50 / 8, abs=1)
 
 
+def long_haired(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The matte of a head, shoulders, and a strand of hair on each side down to the shoulder; crop coordinates."""
+    strands = (np.abs(np.abs(x) - 0.82) < 0.07) & (y > -0.4)
+    return ((np.hypot(x, y) < 0.5) | strands | (y > 0.85)).astype(np.float32)
+
+
+def strands_of(turned: Rendering) -> np.ndarray:
+    """Columns, crop units, of the right strand in rows above the shoulder; NaN where it is not one run of pixels."""
+    n = 140
+    e = ((np.arange(n) + 0.5) * 2 / n - 1) * REACH
+    person = long_haired(*np.meshgrid(e, e))
+    y, x = np.mgrid[:240, :300] + 0.5
+    picture = np.full((240, 300, 3), 60, np.uint8)
+    empty = picture.copy()
+    picture[long_haired((x - 150) / 50, (y - 120) / 50) > 0] = 204
+    surroundings = np.dstack([person * 204] * 3 + [person * 255]).astype(np.uint8)
+    placement = Placement(picture.shape, CROP, REACH)
+    result = placement.paste(picture, empty[placement.window], turned, Surroundings(surroundings, REST))
+    columns = []
+    for row in result[115:160, 178:, 0] > 130:
+        runs = np.flatnonzero(np.diff(np.concatenate([[0], row, [0]]).astype(int)))
+        columns.append((178 + runs.mean() - 150) / 50 if len(runs) == 2 else np.nan)
+    return np.array(columns)
+
+
+def test_long_hair_is_led_down_to_the_shoulder_in_one_piece() -> None:
+    # As a yaw does, the rendering moves the strands by 0.2 towards the middle; no shift, zoom or roll tells of that.
+    moved = 0.2
+    n, cells = 100, 32
+    e = (np.arange(n) + 0.5) * 2 / n - 1
+    x, y = np.meshgrid(e, e)
+    alpha = long_haired(x + moved * np.sign(x), y)
+    alpha[(np.abs(x) < 0.5) & (np.hypot(x, y) > 0.5) & (y < 0.85)] = 0
+    c = (np.arange(cells) + 0.5) * 2 / cells - 1
+    across, _ = np.meshgrid(c, c)
+    flow = np.dstack([moved * np.clip(across / 0.5, -1, 1), 0 * across, 1 + 0 * across]).astype(np.float32)
+    picture = np.dstack([alpha * 0.8] * 3 + [alpha])
+    columns = strands_of(Rendering(picture, REST, flow))
+    assert np.isfinite(columns).all()  # no second strand where the photograph's was
+    assert np.abs(np.diff(columns)).max() * 50 < 2.5  # pixels from row to row
+    assert columns[0] < 0.7  # at the temple the hair goes along with the head,
+    assert columns[-1] > 0.78  # at the shoulder it lies where the photograph shows it
+    assert not np.isfinite(strands_of(Rendering(picture, REST))).all()  # what the flow is for
+
+
+def test_hair_above_the_crop_goes_on_as_the_flow_at_the_border() -> None:
+    picture, empty = scenery()
+    picture[40:100, 140:160] = 204
+    surroundings = around().premultiplied.copy()
+    surroundings[:50, 60:80] = (204, 204, 204, 255)
+    driven = rendering()
+    driven.premultiplied[:30] = 0
+    driven.premultiplied[:30, 50:70] = (0.8, 0.8, 0.8, 1)  # 0.2 to the right of where the photograph shows it
+    cells = np.zeros((32, 32, 3), np.float32)
+    cells[..., 2] = driven.premultiplied[::3, ::3, 3][:32, :32]
+    cells[:12, :, 0] = -0.2
+    turned = Rendering(driven.premultiplied, REST, cells)
+    placement = Placement(picture.shape, CROP, REACH)
+    result = placement.paste(picture, empty[placement.window], turned, Surroundings(surroundings, REST))
+    centers = [float(np.flatnonzero(result[row, :, 0] > 130).mean()) + 0.5 for row in (66, 69, 72, 75)]
+    assert centers == pytest.approx([160] * 4, abs=2)
+
+
 def test_without_surroundings_the_crop_fades_into_the_picture() -> None:
     picture = np.full((240, 300, 3), 60, np.uint8)
     placement = Placement(picture.shape, CROP)

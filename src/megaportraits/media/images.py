@@ -119,10 +119,10 @@ def flattened(picture: Picture, background: tuple[int, int, int] = WHITE) -> UIn
     return mixed
 
 
-def as_image(value: object, name: str = "a picture") -> UInt8:
-    """A picture that a caller has in memory as (H, W, 3) uint8 RGB: such an array, or a PIL image of any mode.
+def as_picture(value: object, name: str = "a picture") -> Picture:
+    """A picture that a caller has in memory: a (H, W, 3) uint8 RGB array, or a PIL image of any mode.
 
-    PIL images are turned upright, converted to sRGB and composited over white, as `read_image` does with files.
+    PIL images are turned upright and converted to sRGB, as `read_picture` does with files.
 
     Args:
         value: what came.
@@ -132,10 +132,10 @@ def as_image(value: object, name: str = "a picture") -> UInt8:
         ShapeError: it is something else, or an array of another shape or type.
     """
     if isinstance(value, Image.Image):
-        return flattened(to_picture(ImageOps.exif_transpose(value)))
+        return to_picture(ImageOps.exif_transpose(value))
     if isinstance(value, np.ndarray):
         if value.dtype == np.uint8 and value.ndim == 3 and value.shape[2] == 3 and value.size:
-            return value
+            return Picture(value, None)
         got = f"an array {value.dtype} {value.shape}"
     else:
         got = type(value).__name__
@@ -143,6 +143,15 @@ def as_image(value: object, name: str = "a picture") -> UInt8:
         f"{name}: expected a file's path, a PIL image or a uint8 RGB array (H, W, 3), got {got}",
         fix="Convert it, as in numpy.asarray(picture, numpy.uint8).",
     )
+
+
+def as_image(value: object, name: str = "a picture") -> UInt8:
+    """`as_picture` as (H, W, 3) uint8 RGB; transparency is composited over white.
+
+    Raises:
+        ShapeError: as `as_picture`.
+    """
+    return flattened(as_picture(value, name))
 
 
 def write_image(path: str | Path, image: UInt8, *, overwrite: bool = False) -> Path:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from megaportraits.config.options import convert_option
 from megaportraits.errors import ConfigError, ShapeError
-from megaportraits.faces.crop import Crop, extract
+from megaportraits.faces.crop import Crop
 from megaportraits.faces.detector import Blendshapes, FaceAnalyzer
 from megaportraits.faces.inpainting import background_plate
 from megaportraits.faces.landmarks import scores_of
@@ -41,10 +41,19 @@ from megaportraits.pipeline.enhance import enhance
 from megaportraits.pipeline.group import animate_group, find_group
 from megaportraits.pipeline.motion import edit_motion
 from megaportraits.pipeline.options import ALL_FACES, AnimateOptions, Faces, MotionMode, MotionOptions, PoseFrom
-from megaportraits.pipeline.portrait import Portrait, Source, SourceHead, as_trained, find_source_head
+from megaportraits.pipeline.portrait import (
+    Portrait,
+    Source,
+    SourceHead,
+    as_trained,
+    below_edge,
+    find_source_head,
+    person_matte,
+    source_view,
+)
 from megaportraits.pipeline.prefetch import prefetch
 from megaportraits.pipeline.scene import Scene
-from megaportraits.pipeline.tensors import head_pose, pixels, pose_batch
+from megaportraits.pipeline.tensors import flows, head_pose, moved_along, pixels, pose_batch
 
 _BATCH = 4
 """Frames that go through the network together: 2.5 times faster a frame than one by one on a CPU core."""
@@ -178,8 +187,8 @@ class Avatar:
     def encode_head(self, head: SourceHead) -> Portrait:
         """`encode` for a face that has been chosen."""
         work = int(np.clip(round(head.crop.side), self.size, _LARGEST_WORK_SIZE))
-        square = extract(head.photo, head.crop, work)
-        matte = self.matting.matte(head.photo, head.face, head.crop, work, head.others)
+        square = source_view(head, head.crop, work)
+        matte = person_matte(head, head.crop, work, self.matting)
         # Straight colours at the edge, so that the old background leaves no fringe on the new one.
         person = square if self.model.config.predict_background else foreground(square, matte)
         seen = as_trained(person, matte, self.model.config)
@@ -188,7 +197,8 @@ class Avatar:
         with torch.inference_mode():
             identity = self.model.encode(self._tensor(seen), motion)
         fine = torch.cat([pixels(person), torch.from_numpy(matte)[None, None]], 1).to(self.device)
-        return Portrait(head, square, matte, background_plate(square, matte), identity, fine)
+        kept = None if head.alpha is None else torch.from_numpy(1 - below_edge(matte))[None, None].to(self.device)
+        return Portrait(head, square, matte, background_plate(square, matte), identity, fine, kept)
 
     def motion(self, driver: UInt8) -> Motion:
         """The motion of a driver's head crop, uint8 (N, N, 3) of any size; batch 1."""
@@ -243,8 +253,11 @@ class Avatar:
             output = self.model.render(identity, joined)
             draw = self._pictures if output.alpha is not None else self._cut_out_pictures
             pictures = draw(output, portrait.fine)
+            if portrait.kept is not None and output.view is not None:
+                pictures = pictures * moved_along(portrait.kept, output.view.flow, pictures.shape[-1])
         images = pictures.permute(0, 2, 3, 1).float().cpu().numpy()
-        return [Rendering(image, head_pose(motion.pose)) for image, motion in zip(images, motions, strict=True)]
+        poses = [head_pose(motion.pose) for motion in motions]
+        return [Rendering(*each) for each in zip(images, poses, flows(output), strict=True)]
 
     def _pictures(self, output: Output, fine: Tensor) -> Tensor:
         """Colours, premultiplied where the model predicts alpha, and alpha, (B, 3 or 4, N, N) in [0, 1]."""

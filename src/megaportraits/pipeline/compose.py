@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from megaportraits.errors import WeightsError
 from megaportraits.faces.crop import Crop
+from megaportraits.faces.inpainting import push_pull
 from megaportraits.media.images import UInt8
 from megaportraits.ops.geometry import HeadPose
 
@@ -25,6 +26,10 @@ _ANCHOR_COLUMNS = (0.5, 0.92)
 """The same for columns: shoulders leave the crop at its sides as well as at its bottom."""
 _HAIR_CM = (0.0, 0.0, 4.0)
 """The head point with which the hair around the crop moves: between the crown and the forehead it hangs on."""
+_TRUSTED = 0.9
+"""Distance from the crop's centre, crop units, up to which a flow is believed: beyond it the source was not seen."""
+_MOST_MOVED = 0.6
+"""The largest displacement that a flow may add to shift, zoom and roll, crop units."""
 ANCHOR_RIM = (0.35, 0.02)
 """Distances from the window's border over which everything comes to rest."""
 
@@ -37,6 +42,8 @@ class Rendering:
         premultiplied: (S, S, 4) float32 in [0, 1], colours times alpha, and alpha. Colours behind alpha = 0
             mean nothing, so that only premultiplied ones may be resampled.
         pose: the pose it was rendered with, crop coordinates.
+        flow: (n, n, 3) float32, cells of the crop: how far away (x, y, crop units) in the source the content of a
+            cell is found, and how much of the cell is person, [0, 1]. None where the model does not say.
 
     Raises:
         WeightsError: a number is NaN or infinite, as damaged weights or too low a precision make them.
@@ -44,10 +51,12 @@ class Rendering:
 
     premultiplied: Float
     pose: HeadPose
+    flow: Float | None = None
 
     def __post_init__(self) -> None:
         numbers = (self.premultiplied, self.pose.rotation, self.pose.translation, self.pose.scale)
-        if not all(np.isfinite(array).all() for array in numbers):
+        flow = () if self.flow is None else (self.flow,)
+        if not all(np.isfinite(array).all() for array in (*numbers, *flow)):
             raise WeightsError(
                 "the network made a picture or a pose with NaN or infinite numbers",
                 fix="Get the weights again, or run them in a higher precision.",
@@ -144,8 +153,9 @@ class Placement:
         if around is None:
             layer, keep = self._sample(rendering, self._x, self._y), 1 - self._weight
         else:
-            layer = self._sample(rendering, *self._led_back(rendering.pose, around.pose))
-            x, y = self._carried_from(around.pose, rendering.pose)
+            turn_x, turn_y = self._turned_away(rendering, around.pose)
+            layer = self._sample(rendering, *self._led_back(rendering.pose, around.pose, turn_x, turn_y))
+            x, y = self._carried_from(rendering, around.pose, turn_x, turn_y)
             # What comes from above the crop, hair and hats when the head moves down, the network has not seen.
             seen = self._weight * (1 - _smoothstep(-y, *_FADE))
             layer = cv2.blendLinear(
@@ -168,17 +178,45 @@ class Placement:
         side = max(int(np.ceil(self._side)), 1)
         return _remap(_to_bytes(rendering.resized(side)), x, y)
 
-    def _led_back(self, pose: HeadPose, rest: HeadPose) -> tuple[Float, Float]:
-        """Where to look in a rendering whose body has been shifted, zoomed and rolled away from its rest."""
+    def _turned_away(self, rendering: Rendering, rest: HeadPose) -> tuple[Float | float, Float | float]:
+        """How much farther away in the source the content of a rendering is found than shift, zoom and roll say.
+
+        That is what turning, nodding and the model's own idea of hair do. It is smooth, and goes on around the crop as
+        it is at the border, so that hair which leaves the crop stays in one piece.
+        """
+        if rendering.flow is None:
+            return 0.0, 0.0
+        n = rendering.flow.shape[0]
+        e = (np.arange(n, dtype=np.float32) + 0.5) * 2 / n - 1
+        x, y = np.meshgrid(e, e)
+        known = (rendering.flow[..., 2] > 0.5) & (np.maximum(np.abs(x), np.abs(y)) < _TRUSTED)
+        if not known.any():
+            return 0.0, 0.0
+        back_x, back_y = _moved(x, y, rendering.pose, rest)
+        beyond = rendering.flow[..., :2] - np.dstack([back_x - x, back_y - y])
+        filled = push_pull(np.clip(beyond, -_MOST_MOVED, _MOST_MOVED), known.astype(np.float32))
+        smooth = cv2.GaussianBlur(filled, (0, 0), n / 24, borderType=cv2.BORDER_REPLICATE)
+        column, row = (axis * np.float32(n / 2) + np.float32(n / 2 - 0.5) for axis in (self._x, self._y))
+        turn = cv2.remap(smooth, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return turn[..., 0], turn[..., 1]
+
+    def _led_back(
+        self, pose: HeadPose, rest: HeadPose, turn_x: Float | float, turn_y: Float | float
+    ) -> tuple[Float, Float]:
+        """Where to look in a rendering whose body and hair have been moved away from their rest."""
         # Models that learned from turned photographs (`synth.lift`), as nano, roll shoulders along with the head.
         x, y = _moved(self._x, self._y, rest, pose)
-        return self._x + self._anchored * (x - self._x), self._y + self._anchored * (y - self._y)
+        return self._x + self._anchored * (x - turn_x - self._x), self._y + self._anchored * (y - turn_y - self._y)
 
-    def _carried_from(self, rest: HeadPose, pose: HeadPose) -> tuple[Float, Float]:
-        """Where the picture's person is taken from who moves with the head by the in-plane part of its motion."""
-        back_x, back_y = _moved(self._x, self._y, pose, rest, _HAIR_CM)
+    def _carried_from(
+        self, rendering: Rendering, rest: HeadPose, turn_x: Float | float, turn_y: Float | float
+    ) -> tuple[Float, Float]:
+        """Where the picture's person is taken from who moves with the head."""
+        # Without a flow, all hair is taken to move along with one point of the head.
+        pivot = _HAIR_CM if rendering.flow is None else (0.0, 0.0, 0.0)
+        back_x, back_y = _moved(self._x, self._y, rendering.pose, rest, pivot)
         free = 1 - self._anchored
-        return self._x + free * (back_x - self._x), self._y + free * (back_y - self._y)
+        return self._x + free * (back_x + turn_x - self._x), self._y + free * (back_y + turn_y - self._y)
 
 
 def _moved(

@@ -11,7 +11,6 @@ from typing import Literal
 import numpy as np
 
 from megaportraits.errors import OutputTakenError
-from megaportraits.faces.crop import extract
 from megaportraits.media import DEFAULT_LIMITS, Limits, VideoReader, VideoWriter, is_video, write_image
 from megaportraits.media.images import UInt8
 from megaportraits.pipeline.avatar import AnimatedFrame, Avatar
@@ -20,7 +19,7 @@ from megaportraits.pipeline.driver import FrameSource
 from megaportraits.pipeline.group import animate_group, find_group
 from megaportraits.pipeline.options import ALL_FACES, AnimateOptions
 from megaportraits.pipeline.plan import driver_files, plan_output, swap_question
-from megaportraits.pipeline.portrait import Portrait
+from megaportraits.pipeline.portrait import Portrait, source_view
 
 Progress = Callable[[int, int | None], None]
 """Called with the frames done and the frames expected (None: not known). KeyboardInterrupt raised here is Ctrl-C."""
@@ -187,7 +186,7 @@ class _Job:
         self._options = options
         self._progress = progress
         self._total = source.count(options.max_seconds)
-        squares = [extract(portrait.head.photo, portrait.head.crop, size) for portrait in portraits]
+        squares = [source_view(portrait.head, portrait.head.crop, size) for portrait in portraits]
         self._source_square = np.concatenate(squares)
 
     def count(self, frame: AnimatedFrame) -> None:

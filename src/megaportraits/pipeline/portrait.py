@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -14,11 +14,12 @@ from torch import Tensor
 
 from megaportraits.config import ModelConfig
 from megaportraits.errors import FaceError
-from megaportraits.faces.crop import Crop, head_crop
+from megaportraits.faces.crop import Crop, extract, head_crop
 from megaportraits.faces.detector import Face, FaceAnalyzer, from_left, pick_face
+from megaportraits.faces.matting import Matte, Matting
 from megaportraits.faces.orientation import find_upright, turned
-from megaportraits.media import DEFAULT_LIMITS, Limits, VideoReader, as_image, is_video, read_image
-from megaportraits.media.images import UInt8
+from megaportraits.media import DEFAULT_LIMITS, Limits, VideoReader, is_video, read_picture
+from megaportraits.media.images import UInt8, as_picture, flattened
 from megaportraits.models.base import Identity
 from megaportraits.models.motion import Motion
 from megaportraits.ops.color import KEY_COLORS
@@ -27,6 +28,10 @@ _LARGEST_PHOTO = 4096
 """Larger photos are shrunk to this longer side as soon as they are read, pixels."""
 _VIDEO_LOOKS = 100
 """Frames of a source video that are searched for a face."""
+
+_CUT_OUT = (0.05, 0.8)
+"""A picture's alpha is taken for the person's outline where at least so much of the window is transparent, and the
+matting network calls so much of the rest a person."""
 
 _KEYS = np.array(KEY_COLORS) * 255
 """Backgrounds that neither skin nor hair shares."""
@@ -45,6 +50,7 @@ class SourceHead:
         crop: its head crop, in pixels of `photo`.
         others: the picture's other faces.
         turns: quarter turns counter-clockwise by which the file's picture was turned for the face to be upright.
+        alpha: (H, W) uint8, the picture's own transparency, which `photo` shows over white; None where it is opaque.
     """
 
     photo: UInt8
@@ -52,6 +58,7 @@ class SourceHead:
     crop: Crop
     others: tuple[Face, ...] = ()
     turns: int = 0
+    alpha: UInt8 | None = None
 
     @property
     def faces(self) -> int:
@@ -67,16 +74,18 @@ class Sight:
         photo: (H, W, 3), the picture, upright.
         faces: all of its faces, largest first; at least one.
         turns: see `SourceHead`.
+        alpha: see `SourceHead`.
     """
 
     photo: UInt8
     faces: list[Face]
     turns: int
+    alpha: UInt8 | None = None
 
     def head(self, face: Face) -> SourceHead:
         """One of `faces`, as it is chosen."""
         others = tuple(other for other in self.faces if other is not face)
-        return SourceHead(self.photo, face, head_crop(face), others, self.turns)
+        return SourceHead(self.photo, face, head_crop(face), others, self.turns, self.alpha)
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,8 @@ class Portrait:
         identity: the network's memory of the person, batch 1.
         fine: (1, 4, n, n) in [0, 1], the person's straight colours (with the background, if the model predicts it) and
             alpha, whose detail moves along with a model that copies its source.
+        kept: (1, 1, n, n) in [0, 1], 0 below the lower edge of a cut-out person, where models expect a trunk. None for
+            opaque pictures.
     """
 
     head: SourceHead
@@ -99,6 +110,7 @@ class Portrait:
     plate: UInt8
     identity: Identity
     fine: Tensor
+    kept: Tensor | None = None
 
     @property
     def motion(self) -> Motion:
@@ -211,19 +223,64 @@ def look(source: Source, analyzer: FaceAnalyzer, limits: Limits = DEFAULT_LIMITS
             f"Expected a human face in the first {_VIDEO_LOOKS} frames of {name}, found none.",
             fix="Take a picture or a video that begins with a well visible face.",
         )
-    if isinstance(source, (str, Path)):
-        photo, _ = shrink(read_image(source, limits=limits), Crop(0, 0, 1), _LARGEST_PHOTO)
-    else:
-        photo = as_image(source, name)
+    picture = read_picture(source, limits) if isinstance(source, (str, Path)) else as_picture(source, name)
+    photo, _ = shrink(flattened(picture), Crop(0, 0, 1), _LARGEST_PHOTO)
     seen = _upright(photo, analyzer.detect(photo), analyzer)
     if not seen.faces:
         analyzer.require(photo, name)  # says what is wrong
-    return seen
+    if picture.alpha is None:
+        return seen
+    size = (photo.shape[1], photo.shape[0])
+    alpha = np.asarray(cv2.resize(picture.alpha, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return replace(seen, alpha=turned(alpha, seen.turns))
 
 
 def _upright(photo: UInt8, faces: list[Face], analyzer: FaceAnalyzer) -> Sight:
     turns, faces = find_upright(photo, faces, analyzer)
     return Sight(turned(photo, turns), faces, turns)
+
+
+def person_matte(head: SourceHead, crop: Crop, size: int, matting: Matting) -> Matte:
+    """The alpha of a source's person in a window of the photograph, (size, size) float32 in [0, 1].
+
+    The alpha of a cut-out picture is the person's own outline, and nothing is person beyond the picture's border. Other
+    transparency (round corners, a frame) only limits what the network finds.
+    """
+    matte = matting.matte(head.photo, head.face, crop, size, head.others)
+    if head.alpha is None:
+        return matte
+    shown = _extract_ringed(np.dstack([head.alpha] * 3), crop, size, 0)
+    alpha = np.asarray(shown[..., 0] / 255, np.float32)
+    solid = alpha > 0.5
+    cut_out = (~solid).mean() > _CUT_OUT[0] and solid.any() and matte[solid].mean() > _CUT_OUT[1]
+    return alpha if cut_out else np.asarray(np.minimum(matte, alpha), np.float32)
+
+
+def source_view(head: SourceHead, crop: Crop, size: int) -> UInt8:
+    """A window of the photograph, (size, size, 3); beyond the border of a transparent picture it is white."""
+    if head.alpha is None:
+        return extract(head.photo, crop, size)
+    return _extract_ringed(head.photo, crop, size, 255)
+
+
+def _extract_ringed(picture: UInt8, crop: Crop, size: int, beyond: int) -> UInt8:
+    """`extract` of a picture whose surroundings have one value instead of repeating the border."""
+    ringed = np.pad(picture, ((1, 1), (1, 1), (0, 0)), constant_values=beyond)
+    return extract(ringed, Crop(crop.center_x + 1, crop.center_y + 1, crop.side), size)
+
+
+def below_edge(matte: Matte) -> Matte:
+    """Where a cut-out person (n, n) in [0, 1] has ended: [0, 1], 1 below the lower edge.
+
+    Beside the person, the edge goes on as high as it ends.
+    """
+    columns = np.flatnonzero((matte > 0.5).any(0))
+    if not len(columns):
+        return np.zeros_like(matte)
+    inside = matte[:, np.clip(np.arange(matte.shape[1]), columns[0], columns[-1])]
+    above = np.maximum.accumulate(inside, axis=0)
+    below = np.maximum.accumulate(inside[::-1], axis=0)[::-1]
+    return np.asarray(above * (1 - below), np.float32)
 
 
 def _name(source: Source) -> str:

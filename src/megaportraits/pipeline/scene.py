@@ -16,7 +16,7 @@ from megaportraits.ops.geometry import HeadPose
 from megaportraits.pipeline.compose import ANCHOR_RIM, REACH, Placement, Rendering, Surroundings, over, straight
 from megaportraits.pipeline.driver import DriverFrame, HeadView
 from megaportraits.pipeline.options import AnimateOptions, Background
-from megaportraits.pipeline.portrait import Portrait, SourceHead, shrink
+from megaportraits.pipeline.portrait import Portrait, SourceHead, person_matte, shrink, source_view
 
 _TALL_REACH = 2.0
 """`REACH` for hats, top knots and big hair that rise beyond it."""
@@ -96,7 +96,7 @@ class Scene:
         self.photo, crop = shrink(head.photo, head.crop, self._options.max_side)
         reach, matte = self._surrounding_matte(head, crop.side)
         self._placement = Placement(self.photo.shape, crop, reach)
-        picture = extract(head.photo, widened(head.crop, reach), matte.shape[0])
+        picture = source_view(head, widened(head.crop, reach), matte.shape[0])
         person = np.dstack([foreground(picture, matte) * matte[..., None], 255 * matte])
         self._around = Surroundings(np.rint(person).astype(np.uint8), rest, reach)
         self._hole = background_plate(picture, matte), widened(crop, reach), grown(matte)
@@ -120,7 +120,7 @@ class Scene:
         """
         for reach in (REACH, _TALL_REACH):
             side = int(np.clip(round(crop_side * reach), 128, _LARGEST_SURROUNDINGS))
-            matte = self._matting.matte(head.photo, head.face, widened(head.crop, reach), side, head.others)
+            matte = person_matte(head, widened(head.crop, reach), side, self._matting)
             if not rises_beyond(matte, reach):
                 break
         return reach, matte

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from megaportraits.media.images import UInt8
+from megaportraits.models.base import Output
+from megaportraits.models.source_skip import Flow
 from megaportraits.ops.geometry import HeadPose
 from megaportraits.ops.warping import Pose
+
+_FLOW_CELLS = 32
+"""Cells along a side of `Rendering.flow`: 1 cm of the head each."""
 
 
 def pixels(image: UInt8) -> Tensor:
@@ -34,3 +41,23 @@ def pose_batch(poses: Sequence[HeadPose], device: torch.device) -> Pose:
         torch.tensor(np.stack([p.translation for p in poses]), dtype=torch.float32, device=device),
         torch.tensor([p.scale for p in poses], dtype=torch.float32, device=device),
     )
+
+
+def flows(output: Output) -> list[npt.NDArray[np.float32] | None]:
+    """`Rendering.flow` of every image of an output; None where the model copies nothing or predicts no alpha."""
+    if output.view is None or output.alpha is None:
+        return [None] * len(output.image)
+    size = output.image.shape[-1]
+    # From grid units, which span the centres of the outer pixels, to crop units, which span their borders.
+    moved = output.view.flow.direct.float() * ((size - 1) / size)
+    person = output.alpha.float()
+    share = F.adaptive_avg_pool2d(person, _FLOW_CELLS)
+    mean = F.adaptive_avg_pool2d(moved * person, _FLOW_CELLS) / share.clamp_min(1e-3)
+    return list(torch.cat([mean, share], 1).permute(0, 2, 3, 1).cpu().numpy())
+
+
+def moved_along(mask: Tensor, flow: Flow, size: int) -> Tensor:
+    """What belongs to the source, (1, 1, n, n), in the drivers' views, (B, 1, size, size)."""
+    fine = flow.grown(size)
+    source = F.interpolate(mask, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return fine.move(source.expand(len(fine.direct), -1, -1, -1))
