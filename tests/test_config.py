@@ -11,6 +11,7 @@ from megaportraits.config import (
     TrainEnhancerConfig,
     TrainGazeConfig,
     TrainHeadPoseConfig,
+    TrainOneStageConfig,
     TrainStudentConfig,
     config_names,
     load_config,
@@ -32,6 +33,19 @@ ABLATIONS = {
 }
 
 
+PAPER_ABLATIONS = {
+    "base-512-no-contrastive": {"loss.contrastive": 0},
+    "base-512-no-descriptor": {"model.use_descriptor": False},
+    "base-512-no-source-warp": {"model.use_source_warp": False},
+    "base-512-no-driver-augmentation": {"data.driver_augmentation": False},
+    "base-512-with-background": {
+        "model.predict_background": True,
+        "data.predict_background": True,
+        "data.random_background": False,
+    },
+}
+
+
 def flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in values.items():
@@ -41,17 +55,46 @@ def flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", config_names())
 def test_every_shipped_config_is_valid_for_its_command(name: str) -> None:
-    schemas = {"gaze": TrainGazeConfig, "head-pose": TrainHeadPoseConfig, "student": TrainStudentConfig}
+    schemas = {
+        "gaze": TrainGazeConfig,
+        "head-pose": TrainHeadPoseConfig,
+        "student": TrainStudentConfig,
+        "one-stage": TrainOneStageConfig,
+    }
     if "-hr" in name:
         load_config(TrainEnhancerConfig, name)
         return
     load_config(next((s for prefix, s in schemas.items() if name.startswith(prefix)), TrainBaseConfig), name)
 
 
-@pytest.mark.parametrize("name", ABLATIONS)
-def test_an_ablation_is_nano_but_for_what_it_takes_away(name: str) -> None:
-    nano, other = (flat(load_config(TrainBaseConfig, n).model_dump()) for n in ("nano", name))
-    assert {k: v for k, v in other.items() if v != nano[k]} == ABLATIONS[name]
+@pytest.mark.parametrize(
+    ("whole", "name", "changes"),
+    [("nano", *item) for item in ABLATIONS.items()] + [("base-512", *item) for item in PAPER_ABLATIONS.items()],
+)
+def test_an_ablation_is_the_whole_but_for_what_it_takes_away(whole: str, name: str, changes: dict[str, Any]) -> None:
+    before, other = (flat(load_config(TrainBaseConfig, n).model_dump()) for n in (whole, name))
+    assert {k: v for k, v in other.items() if v != before[k]} == changes
+
+
+def test_the_papers_enhancer_is_ablated_by_its_unsupervised_part() -> None:
+    before, other = (flat(load_config(TrainEnhancerConfig, n).model_dump()) for n in ("paper-hr", "paper-hr-no-cycle"))
+    assert {k: v for k, v in other.items() if v != before[k]} == {"loss.cross_adversarial": 0, "loss.cycle": 0}
+    with pytest.raises(ConfigError, match="upsample_input"):
+        load_config(TrainBaseConfig, "paper-hr")  # it is no base model's
+
+
+def test_one_stage_is_the_base_with_one_more_block_on_both_objectives() -> None:
+    base = flat(load_config(TrainBaseConfig, "base-512").model_dump())
+    for name, parts in (("one-stage-512-joint", ()), ("one-stage-512-frozen", ("projection", "generator_2d"))):
+        config = load_config(TrainOneStageConfig, name)
+        other = flat(config.model_dump(exclude={"photos"}))
+        wanted = {"model.name": name, "model.image_size": 1024, "model.generator_2d.fine": (32,), "optim.parts": parts}
+        changed = {k: v for k, v in wanted.items() if v != base[k]}
+        assert {k: v for k, v in other.items() if v != base[k]} == changed
+        assert config.model.coarse_size == 512
+        photos = config.photos
+        weights = (photos.reconstruction, photos.adversarial, photos.feature_matching, photos.cross_adversarial)
+        assert weights == (100, 1, 100, 1)
 
 
 @pytest.mark.parametrize("half", ["data", "model"])
@@ -62,6 +105,7 @@ def test_weights_cannot_be_wrong_about_their_sources_backgrounds(half: str) -> N
 
 def test_no_ablation_is_forgotten() -> None:
     assert {n for n in config_names() if n.startswith("ablation")} == set(ABLATIONS)
+    assert {n for n in config_names() if n.startswith("base-512-")} == set(PAPER_ABLATIONS)
 
 
 def test_a_file_extends_a_file_beside_it_and_sections_merge(tmp_path: Path) -> None:

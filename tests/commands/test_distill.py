@@ -12,7 +12,7 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from megaportraits.commands.distill import Distillation
+from megaportraits.commands.distill import Distillation, wait_for_lessons
 from megaportraits.commands.student import distill, student_app
 from megaportraits.config import ModelConfig, TrainStudentConfig, parse_config
 from megaportraits.errors import ConfigError, MediaError, TrainingError, WeightsError
@@ -20,6 +20,7 @@ from megaportraits.media import write_image
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import load_student, read_notes, save_base
 from megaportraits.models.student import resized
+from megaportraits.pipeline.lessons import mark_complete
 from tests.conftest import TINY_STUDENT
 
 SETTINGS = {
@@ -66,7 +67,8 @@ def test_from_photographs_to_a_student_and_one_more(
     common = (*teacher, "--config", studio / "tiny.yaml")
     made = tmp_path / "s.safetensors"
     # With a worker, which is forked: after the teacher's networks have run, it would wait for their threads for ever.
-    run("distill", "--avatars", studio / "avatars", "-o", made, *common, "--set", "data.workers=1")
+    shared = ("--teachers", 2, "--teacher-batch", 3, "--set", "data.workers=1")
+    run("distill", "--avatars", studio / "avatars", "-o", made, *common, *shared)
     student = load_student(made)
     assert student.avatars == ("eileen", "mirrored")
     notes = read_notes(made)
@@ -119,6 +121,22 @@ def test_resume_replaces_no_file_where_there_is_no_run_to_go_on_with(tmp_path: P
         job.check()
     (tmp_path / "run/lessons").mkdir(parents=True)
     job.check()  # the student of the run that goes on
+
+
+def test_other_processes_of_torchrun_wait_for_the_lessons_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Distillation([tmp_path], "nano", tmp_path / "s.safetensors", tmp_path / "run")
+    slept: list[float] = []
+
+    def first_process_works(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            job.lessons.mkdir(parents=True)
+            mark_complete(job.lessons)
+
+    monkeypatch.setattr("megaportraits.commands.distill.time.sleep", first_process_works)
+    assert wait_for_lessons(job) == {} and len(slept) == 2
 
 
 @pytest.mark.parametrize("command", ["distill", "add"])

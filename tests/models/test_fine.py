@@ -10,7 +10,7 @@ from megaportraits.config import ModelConfig, parse_config
 from megaportraits.errors import ConfigError
 from megaportraits.models.base import BaseModel, Output
 from megaportraits.ops.resample import shrink
-from megaportraits.training.base import start_from
+from megaportraits.training.start import start_from
 
 
 def fine_config(coarse: ModelConfig, *widths: int) -> ModelConfig:

@@ -13,7 +13,7 @@ from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import load_base, save_base
 from megaportraits.nn.blocks import make_conv, standardize_weight
 from megaportraits.nn.spectral import add_spectral_norm, plain_state_dict
-from megaportraits.training.base import start_from
+from megaportraits.training.start import start_from
 
 
 def largest_singular_value(weight: torch.Tensor) -> float:

@@ -28,7 +28,7 @@ class Echo(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.config = SimpleNamespace(image_size=SIZE, predict_matte=True, predict_background=False)
+        self.config = SimpleNamespace(image_size=SIZE, predict_matte=True, predict_background=False, source_skip=False)
         self.config.motion = SimpleNamespace(blendshapes=())
         self.encoded = 0
         self.rendered = 0

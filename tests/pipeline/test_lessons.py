@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,8 +33,9 @@ class Painter:
 
     name, sha256 = "painter", "0"
 
-    def __init__(self) -> None:
+    def __init__(self, *, mixes: bool = False) -> None:
         self.looked, self.drawn, self.encoded = 0, 0, 0
+        self.mixes, self.batches = mixes, list[list[float]]()
 
     def encode(self, photo: Path) -> float:
         self.encoded += 1
@@ -44,10 +46,12 @@ class Painter:
         pose = Pose(torch.eye(3)[None], torch.zeros(1, 2), torch.ones(1))
         return [Motion(pose, torch.tensor([[float(d.mean())]])) for d in drivers]
 
-    def draw(self, person: float, motions: Sequence[Motion]) -> list[Rendering]:
+    def draw(self, people: Sequence[float], motions: Sequence[Motion]) -> list[Rendering]:
+        assert len(people) == len(motions)
         self.drawn += len(motions)
+        self.batches.append(list(people))
         pose = HeadPose(np.eye(3), np.zeros(2), 1.0)
-        return [Rendering(np.full((32, 32, 4), person, np.float32), pose) for _ in motions]
+        return [Rendering(np.full((32, 32, 4), person, np.float32), pose) for person in people]
 
 
 @pytest.fixture
@@ -59,7 +63,7 @@ def photos(tmp_path: Path) -> dict[str, Path]:
     return find_avatars(folder)
 
 
-def maker(teacher: Teacher[float], photos: dict[str, Path], **changes: int) -> LessonMaker[float]:
+def maker(teacher: Teacher[float], photos: dict[str, Path], **changes: Any) -> LessonMaker[float]:
     return replace(LessonMaker(teacher, photos, size=32, driver_size=16, picture_size=32), **changes)
 
 
@@ -102,6 +106,37 @@ def test_an_interrupted_teacher_goes_on_where_it_stopped(
     idle = Painter()
     maker(idle, photos).make(parts, tmp_path / "broken")
     assert idle.encoded == idle.looked == 0
+
+
+def test_several_makers_fill_a_folder_together(
+    photos: dict[str, Path], clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("megaportraits.pipeline.lessons.LESSONS_PER_SHARD", 8)
+    parts = drivers_of(clips, tmp_path / "work")
+    maker(Painter(), photos).make(parts, tmp_path / "alone")
+    teachers = [Painter(), Painter()]
+    for number, teacher in enumerate(teachers):
+        maker(teacher, photos, part=(number, 2)).make(parts, tmp_path / "together")
+    alone, together = (
+        {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*.tar")}
+        for name in ("alone", "together")
+    )
+    assert alone == together and len(alone) == 4  # 20 drivers, and 4 to measure with
+    assert [teacher.looked for teacher in teachers] == [12, 12]
+
+
+def test_batches_are_full_where_the_teacher_mixes_people(photos: dict[str, Path], clips: Path, tmp_path: Path) -> None:
+    """With many avatars and few of them a driver, one person alone would never fill a GPU."""
+    parts = {"val": drivers_of(clips, tmp_path / "work")["train"]}
+    written = []
+    for name, mixes, sizes in (("mixed", True, [8, 8, 4]), ("apart", False, None)):
+        teacher = Painter(mixes=mixes)
+        maker(teacher, photos, per_driver=1, batch=8).make(parts, tmp_path / name)
+        if sizes is not None:
+            assert [len(batch) for batch in teacher.batches] == sizes
+        assert any(len(set(batch)) > 1 for batch in teacher.batches) is mixes
+        written.append((tmp_path / name / "val/lessons-000000.tar").read_bytes())
+    assert written[0] == written[1]
 
 
 def test_lessons_of_another_kind_are_not_mixed_in(photos: dict[str, Path], clips: Path, tmp_path: Path) -> None:

@@ -30,3 +30,19 @@ def test_a_teacher_measures_the_scores_of_its_drivers(
     weights.look([photo, np.zeros_like(photo)], [pose, pose])
     wanted = torch.tensor([[face.blendshape("jawOpen")], [float("nan")]])  # nobody is seen in a black picture
     torch.testing.assert_close(seen[0], wanted, equal_nan=True)
+
+
+def test_a_base_that_copies_no_pixels_draws_different_people_together(tiny_config: ModelConfig) -> None:
+    torch.manual_seed(0)
+    off = dict.fromkeys(("source_skip", "mirror_hidden", "refine_flow"), False)
+    for config, mixes in ((tiny_config, False), (tiny_config.model_copy(update=off), True)):
+        teacher = AvatarTeacher(Avatar(BaseModel(config), pose_from=PoseFrom.LANDMARKS), "tiny", [])
+        assert teacher.mixes is mixes
+    photo = np.ascontiguousarray(skimage.data.astronaut()[:300, 80:380])
+    people = [teacher.avatar.encode(image) for image in (photo, np.ascontiguousarray(photo[:, ::-1]))]
+    motions = [person.motion for person in people[::-1]]
+    together = teacher.draw(people, motions)
+    alone = [teacher.draw([person], [motion])[0] for person, motion in zip(people, motions, strict=True)]
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_allclose(one.premultiplied, other.premultiplied, atol=1e-4)
+    assert np.abs(together[0].premultiplied - together[1].premultiplied).max() > 0.01

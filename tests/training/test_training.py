@@ -26,10 +26,11 @@ from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import load_base, read_notes, save_base
 from megaportraits.ops.warping import Pose
 from megaportraits.training import checkpoint, loop
-from megaportraits.training.base import BaseStage, start_from, train_base
+from megaportraits.training.base import BaseStage, train_base
 from megaportraits.training.features import feature_map
 from megaportraits.training.readout import readout_loss
 from megaportraits.training.schedule import learning_rate, warmed_ema
+from megaportraits.training.start import start_from
 from megaportraits.training.views import make_views
 from tests.conftest import TINY
 

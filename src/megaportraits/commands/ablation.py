@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from megaportraits.config import TrainBaseConfig, load_config
+from megaportraits.config import TrainBaseConfig, TrainEnhancerConfig, load_config
 from megaportraits.errors import ConfigError, TrainingError
 from megaportraits.reading import is_file, parse_yaml, read_text
 
 _ANOTHER = "Choose another --out, or the same options."
+
+Plan = TrainBaseConfig | TrainEnhancerConfig
 
 
 def train_trials(
@@ -21,19 +23,23 @@ def train_trials(
     overrides: Sequence[str],
     *,
     head_pose: Path | None = None,
-) -> dict[str, Path]:
-    """Train base models that differ in their configs only; finished runs are taken as they are.
+    init: Path | None = None,
+    base: str | None = None,
+) -> dict[str, str]:
+    """Train base models, or enhancers of one base, that differ in their configs only; finished runs are kept.
 
     Args:
         configs: shipped names or YAML files, different ones.
-        data: training shards, or a folder with `train` and `val`.
+        data: training shards, or a folder with `train` and `val`; of photographs for enhancers.
         out: runs lie in `out/runs/NAME`.
         samples: the budget of each; rounded up to whole steps.
         overrides: of all configs, `a.b=c`.
-        head_pose: weights of the head-pose network that all start with, which the paper's configs need.
+        head_pose: weights of the head-pose network that all base models start with, which the paper's configs need.
+        init: weights that all base models start from.
+        base: the frozen base model, by name or file; the configs are then those of enhancers.
 
     Returns:
-        Weights by name of the config.
+        By name of the config what `evaluate --weights` takes: BASE, or BASE+ENHANCER.
 
     Raises:
         ConfigError: two configs of one name, or one that is not valid; told before anything is trained.
@@ -42,22 +48,36 @@ def train_trials(
     names = [Path(config).stem if config.endswith((".yaml", ".yml")) else config for config in configs]
     if len(set(names)) < len(names):
         raise ConfigError(f"Expected different configs, got {', '.join(names)}.", fix="Rename one of the files.")
-    plans = {name: _budgeted(config, data, samples, overrides) for name, config in zip(names, configs, strict=True)}
+    if base is not None and (head_pose or init):
+        raise ConfigError(
+            "--base ablates enhancers, --head-pose and --init base models", fix="Leave out what does not belong."
+        )
+    plans = {
+        name: _budgeted(config, data, samples, overrides, base) for name, config in zip(names, configs, strict=True)
+    }
     folders = {name: out / "runs" / name for name in names}
     for name, plan in plans.items():
         _check_same(folders[name], plan)
-    return {name: _train(plan, folders[name], head_pose) for name, plan in plans.items()}
+    return {name: _train(plan, folders[name], head_pose, init) for name, plan in plans.items()}
 
 
-def _budgeted(config: str, data: Path, samples: int, overrides: Sequence[str]) -> TrainBaseConfig:
+def _budgeted(config: str, data: Path, samples: int, overrides: Sequence[str], base: str | None) -> Plan:
     from megaportraits.training.command import data_paths
 
-    chosen = [*data_paths(data), *overrides]
-    batch = load_config(TrainBaseConfig, config, chosen).optim.batch_size
-    return load_config(TrainBaseConfig, config, [*chosen, f"optim.steps={-(-samples // batch)}"])
+    schema = TrainBaseConfig if base is None else TrainEnhancerConfig
+    chosen = [*data_paths(data), *([] if base is None else [("base", base)]), *overrides]
+    try:
+        batch = load_config(schema, config, chosen).optim.batch_size
+    except ConfigError as error:
+        if base is None and "-hr" in Path(config).stem:
+            raise ConfigError(
+                error.message, fix="Configs of enhancers need --base, the model that they enhance."
+            ) from error
+        raise
+    return load_config(schema, config, [*chosen, f"optim.steps={-(-samples // batch)}"])
 
 
-def _check_same(folder: Path, plan: TrainBaseConfig) -> None:
+def _check_same(folder: Path, plan: Plan) -> None:
     noted = folder / "config.yaml"
     if is_file(noted, ConfigError) and _noted(noted) != plan.model_dump(mode="json"):
         raise TrainingError(f"{folder} holds a run of another config, budget or data", fix=_ANOTHER)
@@ -67,13 +87,20 @@ def _noted(path: Path) -> Any:
     return parse_yaml(read_text(path, TrainingError, fix=_ANOTHER), str(path), TrainingError, fix=_ANOTHER)
 
 
-def _train(plan: TrainBaseConfig, folder: Path, head_pose: Path | None) -> Path:
+def _train(plan: Plan, folder: Path, head_pose: Path | None, init: Path | None) -> str:
     from megaportraits.training.base import train_base
+    from megaportraits.training.enhancer import train_enhancer
 
-    done = folder / "trained"
+    done, resume = folder / "trained", (folder / "config.yaml").is_file()
     if not done.is_file():
-        reached = train_base(plan, folder, resume=(folder / "config.yaml").is_file(), head_pose=head_pose)
+        reached = (
+            train_enhancer(plan, folder, resume=resume)
+            if isinstance(plan, TrainEnhancerConfig)
+            else train_base(plan, folder, resume=resume, head_pose=head_pose, init=init)
+        )
         if reached < plan.optim.steps:
             raise TrainingError(f"{folder} was stopped at step {reached}", fix="The same line goes on from there.")
         done.touch()
-    return folder / "base.safetensors"
+    if isinstance(plan, TrainEnhancerConfig):
+        return f"{plan.base}+{folder / 'enhancer.safetensors'}"
+    return str(folder / "base.safetensors")

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import torch
 
 from megaportraits.config import TrainStudentConfig
 from megaportraits.config.options import convert_options
-from megaportraits.engines import run_apart
+from megaportraits.engines import run_apart, run_local
 from megaportraits.errors import TrainingError, WeightsError
 from megaportraits.media import check_output
 from megaportraits.media.folders import folder_lock
-from megaportraits.models.storage import find_base, find_enhancer, load_student, read_notes, save_student
+from megaportraits.models.storage import (
+    find_base,
+    find_enhancer,
+    load_student,
+    read_base_config,
+    read_notes,
+    save_student,
+)
 from megaportraits.models.student import Student
 from megaportraits.pipeline import Avatar, PoseFrom
 from megaportraits.pipeline.driver_clips import Drivers, Progress, find_drivers
-from megaportraits.pipeline.lessons import LessonMaker, find_avatars
+from megaportraits.pipeline.lessons import LessonMaker, find_avatars, lessons_complete, mark_complete
 from megaportraits.pipeline.teacher import AvatarTeacher
 from megaportraits.training.student import FILE_NAME, add_avatar, start_from, train_student
+
+_POLL = 2.0
+"""Seconds between two looks whether the lessons are there."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,8 @@ class Distillation:
         enhancer: weights of the teacher's second stage, by name or file; None: without.
         device: the teacher's.
         init: a student of the same avatars to start from; a run that goes on has started already.
+        teachers: processes that draw lessons, each on a GPU of its own where there are several.
+        teacher_batch: pictures that each of them draws together.
         overwrite: whether an existing `output` may be replaced.
     """
 
@@ -53,6 +70,8 @@ class Distillation:
     device: str = "auto"
     init: Path | None = None
     overwrite: bool = False
+    teachers: int = 1
+    teacher_batch: int = 4
 
     def __post_init__(self) -> None:
         convert_options(self)
@@ -101,6 +120,8 @@ def distill(job: Distillation, avatars: Path, config: TrainStudentConfig) -> Stu
     Raises:
         MegaPortraitsError: as its parts say; nothing is overwritten.
     """
+    if rank():  # process 0 has checked, and holds the folder's lock
+        return _distill(job, avatars, config)
     job.check()
     with _alone(job.run):
         return _distill(job, avatars, config)
@@ -111,11 +132,14 @@ def _distill(job: Distillation, avatars: Path, config: TrainStudentConfig) -> St
     photos = find_avatars(avatars)
     names = list(photos)
     start = None if job.init is None or job.trains else start_from(job.init, config.model, names)
-    notes = teach(job, photos, config)
-    steps = train_student(config, names, job.lessons, job.run, start=start, resume=job.trains)
+    trains = job.trains  # before process 0 may begin the run
+    notes = wait_for_lessons(job) if rank() else teach(job, photos, config)
+    steps = train_student(config, names, job.lessons, job.run, start=start, resume=trains)
     if steps < config.optim.steps:
         return None
     student = load_student(job.run / FILE_NAME)
+    if rank():
+        return student
     save_student(job.output, student, notes={**notes, "steps": str(steps)}, overwrite=overwrites)
     return student
 
@@ -162,30 +186,67 @@ def teach(job: Distillation, photos: dict[str, Path], config: TrainStudentConfig
     """Cut drivers, draw lessons; what is there already stays. Returns notes on the teacher.
 
     Training's workers are forked, and a fork of a process in which networks have run may wait for their threads for
-    ever: where there will be workers, the teacher works in a process of its own.
+    ever: where there will be workers, the teacher works in a process of its own. Several teachers share the lessons'
+    shards, after one process has cut the drivers.
     """
-    if not config.data.workers:
-        return _teach(job, photos, config)
-    return run_apart(_teach, job, photos, config)
+    if job.teachers > 1:
+        run_apart(_find_drivers, job, config)
+        work = partial(_teach, job, photos, config)
+        notes, *_ = list(run_local(work, range(job.teachers), job.teachers, again=False))
+    else:
+        notes = run_apart(_teach, job, photos, config, 0) if config.data.workers else _teach(job, photos, config, 0)
+    mark_complete(job.lessons)
+    return notes
 
 
-def _teach(job: Distillation, photos: dict[str, Path], config: TrainStudentConfig) -> dict[str, str]:
-    avatar = Avatar.from_pretrained(job.teacher, device=job.device, pose_from=PoseFrom.LANDMARKS, enhancer=job.enhancer)
+def rank() -> int:
+    """The number of this process among those that torchrun started; 0 without torchrun."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def wait_for_lessons(job: Distillation) -> dict[str, str]:
+    """Wait until process 0 has all lessons; torchrun ends this process when that one fails. Returns no notes."""
+    while not lessons_complete(job.lessons):
+        time.sleep(_POLL)
+    return {}
+
+
+def _picture_size(job: Distillation, config: TrainStudentConfig) -> int:
+    """Side of the head crops that the teacher and the student's encoder need, pixels."""
+    return max(read_base_config(job.teacher).image_size, config.model.input_size)
+
+
+def _find_drivers(
+    job: Distillation, config: TrainStudentConfig, tell: Progress | None = None
+) -> tuple[Drivers, Drivers]:
+    size, folder = _picture_size(job, config), job.run / "drivers"
+    return find_drivers(job.drivers, folder, count=job.frames, size=size, every=job.every, progress=tell)
+
+
+def _device(job: Distillation, number: int) -> str:
+    """Of teacher `number`: with several of them they take the GPUs in turn."""
+    gpus = torch.cuda.device_count()
+    several = job.teachers > 1 and gpus > 1 and job.device in ("auto", "cuda")
+    return f"cuda:{number % gpus}" if several else job.device
+
+
+def _teach(job: Distillation, photos: dict[str, Path], config: TrainStudentConfig, number: int) -> dict[str, str]:
+    device = _device(job, number)
+    avatar = Avatar.from_pretrained(job.teacher, device=device, pose_from=PoseFrom.LANDMARKS, enhancer=job.enhancer)
     files = [find_base(job.teacher), *([find_enhancer(job.enhancer)] if job.enhancer else [])]
     teacher = AvatarTeacher(avatar, job.teacher, files)
-    size = max(avatar.size, config.model.input_size)
-    with _bar() as tell:
-        train, held_out = find_drivers(
-            job.drivers, job.run / "drivers", count=job.frames, size=size, every=job.every, progress=tell
-        )
+    with _bar(shown=number == 0) as tell:
+        train, held_out = _find_drivers(job, config, tell)
         maker = LessonMaker(
             teacher,
             photos,
-            size=size,
+            size=_picture_size(job, config),
             driver_size=config.model.input_size,
             picture_size=config.model.image_size,
             per_driver=job.per_driver,
             seed=config.run.seed,
+            batch=job.teacher_batch,
+            part=(number, job.teachers),
         )
         parts: dict[str, Drivers] = {"train": train, "val": held_out}
         maker.make(parts, job.lessons, lambda done, total: tell("teacher's pictures", done, total))
@@ -193,7 +254,7 @@ def _teach(job: Distillation, photos: dict[str, Path], config: TrainStudentConfi
 
 
 @contextmanager
-def _bar() -> Iterator[Progress]:
+def _bar(*, shown: bool) -> Iterator[Progress]:
     from rich import progress
 
     columns = (
@@ -202,6 +263,6 @@ def _bar() -> Iterator[Progress]:
         progress.MofNCompleteColumn(),
         progress.TimeRemainingColumn(),
     )
-    with progress.Progress(*columns, transient=True) as bar:
+    with progress.Progress(*columns, transient=True, disable=not shown) as bar:
         task = bar.add_task("", total=None)
         yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)

@@ -145,6 +145,10 @@ def ablate(
     head_pose: Annotated[
         Path | None, typer.Option(help="Weights of `train head-pose` that all start with; base-* and paper-* need it.")
     ] = None,
+    init: Annotated[Path | None, typer.Option(help="Weights that all base models start from.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Ablate enhancers of this frozen base: configs such as paper-hr, nano-hr.")
+    ] = None,
     device: Device = "auto",
     overwrite: ReplaceReport = False,
 ) -> None:
@@ -165,7 +169,7 @@ def ablate(
     found = _make_pairs(manifest, clips, stills, protocol, frames, limit)
     if not kept.is_file() or read_manifest(kept) != found:
         write_manifest(kept, found, overwrite=overwrite)
-    trials = train_trials(config, data, out, samples, overrides or [], head_pose=head_pose)
+    trials = train_trials(config, data, out, samples, overrides or [], head_pose=head_pose, init=init, base=base)
     matting = Matting()
     models = [_model(f"{name}={path}", PoseFrom.LANDMARKS, device, matting) for name, path in trials.items()]
     job = Evaluation(

@@ -30,6 +30,10 @@ Enhancer = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 Device = Annotated[str, typer.Option(help="The teacher's: auto, cpu or cuda.")]
+Teachers = Annotated[
+    int, typer.Option(min=1, help="Processes that draw the teacher's pictures; they take the GPUs in turn.")
+]
+TeacherBatch = Annotated[int, typer.Option(min=1, help="Pictures that a teacher draws together; a GPU wants 16.")]
 
 
 def distill(
@@ -50,6 +54,8 @@ def distill(
         str | None, typer.Option(help="Start from a student of these avatars: nano, or a file of any image size.")
     ] = None,
     overwrite: Overwrite = False,
+    teachers: Teachers = 1,
+    teacher_batch: TeacherBatch = 4,
 ) -> None:
     """Teach a small, fast network the avatars of some photographs; Ctrl-C leaves, --resume goes on exactly."""
     from megaportraits.commands import distill as work
@@ -61,10 +67,25 @@ def distill(
     file = output_file(output, "student.safetensors")
     start, run = None if init is None else find_student(init), run or _beside(file)
     job = work.Distillation(
-        drivers, teacher, file, run, frames, per_driver, every, resume, enhancer, device, start, overwrite
+        drivers,
+        teacher,
+        file,
+        run,
+        frames,
+        per_driver,
+        every,
+        resume,
+        enhancer,
+        device,
+        start,
+        overwrite,
+        teachers,
+        teacher_batch,
     )
     settings = settle(TrainStudentConfig, None, config, overrides or [], job.run, resume=job.trains)
-    _tell(work.distill(job, avatars, settings), job.run, file)
+    student = work.distill(job, avatars, settings)
+    if work.rank() == 0 or student is None:
+        _tell(student, job.run, file)
 
 
 @student_app.command("add")

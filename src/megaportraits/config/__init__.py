@@ -24,6 +24,7 @@ from megaportraits.config.model import (
     MotionConfig,
     WarpConfig,
 )
+from megaportraits.config.one_stage import PhotoObjectiveConfig, TrainOneStageConfig
 from megaportraits.config.student import StudentConfig, StudentDataConfig, StudentLossConfig, TrainStudentConfig
 from megaportraits.config.training import (
     DataConfig,
@@ -61,6 +62,7 @@ __all__ = [
     "MotionConfig",
     "OptimConfig",
     "Override",
+    "PhotoObjectiveConfig",
     "PictureLossConfig",
     "RunConfig",
     "StudentConfig",
@@ -70,6 +72,7 @@ __all__ = [
     "TrainEnhancerConfig",
     "TrainGazeConfig",
     "TrainHeadPoseConfig",
+    "TrainOneStageConfig",
     "TrainStudentConfig",
     "WarpConfig",
     "config_names",

@@ -97,8 +97,8 @@ class Generator2DConfig(Config):
     blocks: Blocks = 8
     widths: Widths = (256, 128, 64)
     fine: Annotated[tuple[Channels, ...], Field(max_length=8)] = ()
-    """Ours: widths of further blocks, each of which doubles the image and adds detail to it. All other parts of the
-    model see and make images at `ModelConfig.coarse_size`."""
+    """Widths of further blocks, each of which doubles the image and adds detail to it: the "additional upsampling
+    block" of B.2, and with `source_skip` ours. All other parts see and make images at `ModelConfig.coarse_size`."""
 
 
 class DiscriminatorConfig(Config):
@@ -178,8 +178,6 @@ class ModelConfig(Config):
                 f"image_size {self.image_size} cannot be halved {len(self.generator_2d.fine)} times, once for each of "
                 "generator_2d.fine"
             )
-        if self.generator_2d.fine and not self.source_skip:
-            raise ValueError("generator_2d.fine adds to the detail of source_skip: switch that on, too")
         if self.volume_size * up != self.coarse_size:
             raise ValueError(
                 f"generator_2d doubles a {self.volume_size} px volume {len(self.generator_2d.widths)} times, to "

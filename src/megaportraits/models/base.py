@@ -10,6 +10,7 @@ x_s->d = G_2D(P(v_s->d))                (eq. 2)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -26,7 +27,14 @@ from megaportraits.models.warp_generator import WarpGenerator
 from megaportraits.nn.blocks import BlockStyle
 from megaportraits.ops.resample import shrink
 from megaportraits.ops.shapes import check_shape
-from megaportraits.ops.warping import canonical_to_driver, canonical_to_image, sample, sample_field, source_to_canonical
+from megaportraits.ops.warping import (
+    Pose,
+    canonical_to_driver,
+    canonical_to_image,
+    sample,
+    sample_field,
+    source_to_canonical,
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,19 @@ class Identity:
     displacement: Tensor
     source: Tensor | None = None
     surface: Tensor | None = None
+
+    @staticmethod
+    def cat(people: Sequence[Identity]) -> Identity:
+        """Several people of one model in one batch."""
+
+        def joined(name: str) -> Tensor | None:
+            values = [getattr(person, name) for person in people]
+            return None if values[0] is None else torch.cat(values)
+
+        motions = [person.motion for person in people]
+        motion = Motion(Pose.cat([m.pose for m in motions]), torch.cat([m.z for m in motions]))
+        volume, displacement = (torch.cat([getattr(p, n) for p in people]) for n in ("volume", "displacement"))
+        return Identity(volume, joined("descriptor"), motion, displacement, joined("source"), joined("surface"))
 
     def __getitem__(self, index: slice | Tensor) -> Identity:
         def at(value: Tensor | None) -> Tensor | None:

@@ -124,6 +124,21 @@ class FineBlock(nn.Module):
         return _Painting(x, logits, flow, moved)
 
 
+class UpsamplingBlock(nn.Module):
+    """Doubles the image without a source skip, the "additional upsampling block" of B.2; at first it adds nothing."""
+
+    def __init__(self, inputs: int, width: int, outputs: int, style: BlockStyle) -> None:
+        super().__init__()
+        self.block = ResBlock(2, inputs, width, style)
+        self.output = OutputHead(2, width, outputs, style)
+        self.output.zero()
+
+    def forward(self, x: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and logits of S to those of 2 S pixels."""
+        x = self.block(F.interpolate(x, scale_factor=2, mode="nearest"))
+        return x, grow(logits, x.shape[-1], "bilinear") + self.output(x).float()
+
+
 class Generator2D(nn.Module):
     """G_2D: 8 ResBlock2Ds at the volume's resolution, three upsampling blocks, 3x3 convolution, sigmoid.
 
@@ -132,7 +147,8 @@ class Generator2D(nn.Module):
     an eye that is as it was can be copied. With `source_skip` every upsampling block also sees the source's pixels
     moved to the driver's view, and one more output says where they are copied (`mirror_hidden`: or those of the other
     side of the head). With `refine_flow` the last block sees them moved more finely than the volume can say.
-    `generator_2d.fine` adds blocks that double the image and begin without an effect (`FineBlock`).
+    `generator_2d.fine` adds blocks that double the image and begin without an effect (`FineBlock`, and without a source
+    skip `UpsamplingBlock`).
     """
 
     def __init__(self, config: ModelConfig, style: BlockStyle) -> None:
@@ -156,7 +172,8 @@ class Generator2D(nn.Module):
         logits = self.outputs + (1 if config.source_skip else 0)
         self.output = OutputHead(2, widths[-1], logits, style)
         self.fine = nn.ModuleList(
-            FineBlock(a, b, logits, told, style) for a, b in itertools.pairwise((widths[-1], *g.fine))
+            FineBlock(a, b, logits, told, style) if config.source_skip else UpsamplingBlock(a, b, logits, style)
+            for a, b in itertools.pairwise((widths[-1], *g.fine))
         )
 
     def forward(
@@ -197,6 +214,8 @@ class Generator2D(nn.Module):
             x = block(x)
         logits = self.output(x).float()
         if moved is None:
+            for block in self.fine:
+                x, logits = block(x, logits)
             return logits.sigmoid(), None
         assert source is not None
         picture = _Painting(x, logits, flow, moved)

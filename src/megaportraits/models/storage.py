@@ -119,6 +119,11 @@ def load_base(name_or_path: str | Path, device: torch.device | str = "cpu") -> B
     return _inference(_built(file, lambda: BaseModel(file.config)), device)
 
 
+def read_base_config(name_or_path: str | Path) -> ModelConfig:
+    """The config of a base model's file; raises as `load_base`."""
+    return _read(find_base(name_or_path), "base", ModelConfig)[0]
+
+
 def load_enhancer(name_or_path: str | Path, base: ModelConfig, device: torch.device | str = "cpu") -> Enhancer:
     """An enhancer in float32 and evaluation mode, from `save_enhancer`'s file, for a base model of this config.
 

@@ -24,7 +24,7 @@ from megaportraits.faces.matting import Matting, foreground
 from megaportraits.faces.pose import fit_pose
 from megaportraits.media import DEFAULT_LIMITS, Frame, Limits
 from megaportraits.media.images import UInt8
-from megaportraits.models.base import BaseModel, Output
+from megaportraits.models.base import BaseModel, Identity, Output
 from megaportraits.models.enhancer import Enhancer, premultiplied
 from megaportraits.models.hidden import fill_hidden
 from megaportraits.models.motion import Motion
@@ -245,11 +245,19 @@ class Avatar:
         """The person with a given motion, batch 1."""
         return self.renders(portrait, [motion])[0]
 
-    def renders(self, portrait: Portrait, motions: Sequence[Motion]) -> list[Rendering]:
-        """The person with several motions at once, batch 1 each."""
+    @property
+    def mixes(self) -> bool:
+        """Whether `renders` takes several people: not where each picture copies pixels of its own photograph."""
+        return not self.model.config.source_skip
+
+    def renders(self, portrait: Portrait | Sequence[Portrait], motions: Sequence[Motion]) -> list[Rendering]:
+        """A person with several motions at once, batch 1 each; or as many people (`mixes`), one motion each."""
         joined = Motion(Pose.cat([m.pose for m in motions]), torch.cat([m.z for m in motions]))
         with torch.inference_mode():
-            identity = portrait.identity[torch.zeros(len(motions), dtype=torch.long, device=self.device)]
+            if isinstance(portrait, Portrait):
+                identity = portrait.identity[torch.zeros(len(motions), dtype=torch.long, device=self.device)]
+            else:
+                identity, portrait = Identity.cat([p.identity for p in portrait]), portrait[0]
             output = self.model.render(identity, joined)
             draw = self._pictures if output.alpha is not None else self._cut_out_pictures
             pictures = draw(output, portrait.fine)

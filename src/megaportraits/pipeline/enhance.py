@@ -14,6 +14,8 @@ from megaportraits.models.source_skip import grow, transfer_detail
 
 _PIXELS = 4 * 256 * 256
 """Pixels of the result that go through the enhancer at once: memory does not grow with the batch."""
+_GPU_PIXELS = 8 * 1024 * 1024
+"""The same on a GPU."""
 
 _WORTH = 1.5
 """How many times finer than the enhancer's result a photograph must be for its finest detail to be added on top: what
@@ -38,7 +40,7 @@ def enhance(enhancer: Enhancer, output: Output, source: Tensor) -> Tensor:
     size = 2 * picture.shape[-1]
     source = source[:, : picture.shape[1]]
     fine = fine_picture(output, _resized(source, size)) if enhancer.config.source_skip else None
-    step = max(1, _PIXELS // size**2)
+    step = max(1, (_PIXELS if picture.device.type == "cpu" else _GPU_PIXELS) // size**2)
     parts = [slice(start, start + step) for start in range(0, len(picture), step)]
     enhanced = torch.cat([enhancer(picture[part], None if fine is None else fine[part]) for part in parts])
     enhanced = _valid(enhanced)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,8 @@ from megaportraits.pipeline.teacher import P, Teacher
 from megaportraits.reading import is_file, is_folder, list_files, read_record
 
 T = TypeVar("T")
+_COMPLETE = "complete"
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-_BATCH = 4
-"""Frames that a teacher draws together."""
-
 Progress = Callable[[int, int], None]
 """Called with the pictures drawn and the pictures there will be."""
 
@@ -58,6 +57,8 @@ class LessonMaker(Generic[P]):
         picture_size: side at which the teacher's pictures are kept, whatever it draws, pixels.
         per_driver: how many avatars, drawn at random, do what one driver does; 0 takes all.
         seed: of that draw.
+        batch: frames that the teacher draws together: 4 suit a CPU, a GPU wants more.
+        part: (i, n): make every n-th shard from i on, for one of n makers that fill a folder together.
     """
 
     teacher: Teacher[P]
@@ -67,9 +68,13 @@ class LessonMaker(Generic[P]):
     picture_size: int
     per_driver: int = 0
     seed: int = 0
+    batch: int = 4
+    part: tuple[int, int] = (0, 1)
 
     def make(self, parts: dict[str, Drivers], folder: Path, progress: Progress | None = None) -> None:
         """Write the lessons of every part into `folder/PART`; shards that are there already are not made again.
+
+        Of several makers each writes its own shards; `lessons_complete` says when all are there.
 
         Raises:
             DataError: the folder holds lessons that were made otherwise.
@@ -81,6 +86,7 @@ class LessonMaker(Generic[P]):
             for part, drivers in parts.items()
             for number, start in enumerate(range(0, len(drivers), LESSONS_PER_SHARD))
         ]
+        todo = todo[self.part[0] :: self.part[1]]
         each = min(self.per_driver or len(self.avatars), len(self.avatars))
         total, done = each * sum(len(numbers) for _, _, numbers in todo), 0
         missing = any(not path.exists() for path, _, _ in todo)
@@ -115,25 +121,34 @@ class LessonMaker(Generic[P]):
                 )
             return
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")  # several makers may write the same at once
+        partial.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        partial.replace(path)
 
     def _lessons(self, people: Sequence[P], drivers: Drivers, numbers: range) -> Iterator[Lesson]:
-        """The lessons of a shard, avatar by avatar: a teacher draws several frames of one person at once."""
+        """The lessons of a shard, avatar by avatar, several pictures at once."""
         heads = [drivers.read(number, self.size) for number in numbers]
         motions: list[Motion] = []
-        for batch in _batches(heads):
+        for batch in _batches(heads, self.batch):
             motions += self.teacher.look([head.image for head in batch], [head.pose for head in batch])
         chosen = [self._choose(drivers.seed, number) for number in numbers]
         pictures: list[dict[int, UInt8]] = [{} for _ in heads]
         poses = [head.pose for head in heads]
-        for avatar, person in enumerate(people):
-            for who in _batches([i for i, avatars in enumerate(chosen) if avatar in avatars]):
-                for i, drawn in zip(who, self.teacher.draw(person, [motions[i] for i in who]), strict=True):
-                    pictures[i][avatar] = np.rint(drawn.resized(self.picture_size).clip(0, 1) * 255).astype(np.uint8)
-                    poses[i] = drawn.pose
+        for jobs in self._jobs(len(people), chosen):
+            renderings = self.teacher.draw([people[avatar] for avatar, _ in jobs], [motions[i] for _, i in jobs])
+            for (avatar, i), drawn in zip(jobs, renderings, strict=True):
+                pictures[i][avatar] = np.rint(drawn.resized(self.picture_size).clip(0, 1) * 255).astype(np.uint8)
+                poses[i] = drawn.pose
         for number, head, pose, drawn_by in zip(numbers, heads, poses, pictures, strict=True):
             small = resize(head.image, self.driver_size), resize(head.matte, self.driver_size)
             yield Lesson(f"{number:08d}", head.origin, *small, pose, drawn_by)
+
+    def _jobs(self, count: int, chosen: Sequence[set[int]]) -> Iterator[Sequence[tuple[int, int]]]:
+        """What is drawn together: batches of (avatar, driver), avatar by avatar."""
+        by_avatar = [[(avatar, i) for i, avatars in enumerate(chosen) if avatar in avatars] for avatar in range(count)]
+        groups = [[job for jobs in by_avatar for job in jobs]] if self.teacher.mixes else by_avatar
+        for group in groups:
+            yield from _batches(group, self.batch)
 
     def _choose(self, part: int, driver: int) -> set[int]:
         count = len(self.avatars)
@@ -143,5 +158,15 @@ class LessonMaker(Generic[P]):
         return set(rng.choice(count, self.per_driver, replace=False).tolist())
 
 
-def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (items[start : start + _BATCH] for start in range(0, len(items), _BATCH))
+def mark_complete(folder: Path) -> None:
+    """Note that all lessons of a folder are there; once, when every maker has finished."""
+    (folder / _COMPLETE).touch()
+
+
+def lessons_complete(folder: Path) -> bool:
+    """Whether `mark_complete` was called for this folder."""
+    return (folder / _COMPLETE).is_file()
+
+
+def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

@@ -22,10 +22,18 @@ P = TypeVar("P")
 
 
 class Teacher(Protocol[P]):
-    """G_HR of the paper, or G_base alone. `name` and `sha256` say which weights made a lesson."""
+    """G_HR of the paper, or G_base alone.
+
+    Attributes:
+        name, sha256: which weights made a lesson.
+        mixes: whether `draw` takes several people at once; else all of one call are the same person.
+    """
 
     name: str
     sha256: str
+
+    @property
+    def mixes(self) -> bool: ...
 
     def encode(self, photo: Path, /) -> P:
         """Remember a person; raises FaceError where there is none."""
@@ -33,8 +41,8 @@ class Teacher(Protocol[P]):
     def look(self, drivers: Sequence[UInt8], poses: Sequence[HeadPose], /) -> list[Motion]:
         """The motions of head crops, uint8 (N, N, 3), whose poses are known; once per driver."""
 
-    def draw(self, person: P, motions: Sequence[Motion], /) -> list[Rendering]:
-        """The person with each of these motions, all pictures of one size; once per driver and avatar."""
+    def draw(self, people: Sequence[P], motions: Sequence[Motion], /) -> list[Rendering]:
+        """Each person with the motion of the same index, all pictures of one size; once per driver and avatar."""
 
 
 class AvatarTeacher:
@@ -63,6 +71,12 @@ class AvatarTeacher:
         measured = [unknown if face is None else face.blendshapes for face in faces]
         return self.avatar.motions(drivers, poses, measured)
 
-    def draw(self, person: Portrait, motions: Sequence[Motion]) -> list[Rendering]:
+    @property
+    def mixes(self) -> bool:
         """As `Teacher`."""
-        return self.avatar.renders(person, [edit_motion(person.motion, motion) for motion in motions])
+        return self.avatar.mixes
+
+    def draw(self, people: Sequence[Portrait], motions: Sequence[Motion]) -> list[Rendering]:
+        """As `Teacher`."""
+        edited = [edit_motion(person.motion, motion) for person, motion in zip(people, motions, strict=True)]
+        return self.avatar.renders(people if self.mixes else people[0], edited)

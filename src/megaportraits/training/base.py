@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from megaportraits.config import TrainBaseConfig, differences
+from megaportraits.config import TrainBaseConfig
 from megaportraits.data.augment import flip
-from megaportraits.errors import TrainingError, WeightsError
+from megaportraits.errors import TrainingError
 from megaportraits.losses.adversarial import generator_terms, judge
 from megaportraits.losses.contrastive import contrastive_loss
 from megaportraits.losses.correspondence import flow_loss, landmark_loss, surface_loss, warp_loss
@@ -31,6 +32,7 @@ from megaportraits.training.pairs import run_pairs
 from megaportraits.training.perceptual import PerceptualTerms
 from megaportraits.training.readout import measured_scores, pose_loss, readout_loss, readout_weights
 from megaportraits.training.ring import previous_sample, ranks, share_of, with_previous
+from megaportraits.training.start import require_head_pose, start_from
 from megaportraits.training.views import Views, label_pose, make_views
 
 Batch = dict[str, Tensor]
@@ -38,19 +40,6 @@ Losses = dict[str, Tensor]
 
 SPECTRAL_PARTS = ("appearance", "embed_z", "warp_source", "generator_3d", "warp_driver", "projection", "generator_2d")
 """What counts as generators (B.1): all of G_base but E_mtn, which is an encoder of motion and partly pre-trained."""
-
-
-FRESH_PARTS = {
-    "expression_in_generator": "generator_2d.modulations.",
-    "expression_change": "generator_2d.changes.",
-    "refine_flow": "generator_2d.refinement.",
-    "generator_2d.fine": "generator_2d.fine.",
-}
-"""Options whose layers change nothing at the start, and those layers: weights without them may go on with them."""
-
-
-CORRECTION = "motion.correction."
-"""Where the correction of z lies; training leaves it as it is, and makes it stale where E_mtn goes on learning."""
 
 
 LABEL_LOSSES = ("pose", "expression", "warp_source", "warp_driver")
@@ -133,7 +122,7 @@ class BaseStage(nn.Module):
             return {phase: self._judge(phase)}
         if self.config.data.flip:
             batch = flip(batch, torch.rand(len(batch["identity"]), generator=generator) < 0.5, self.expression_names)
-        views = make_views(batch, self.config, generator)
+        views = self._views(batch, generator)
         source_pose, driver_pose, pose_error = self._poses(batch, views)
         z = self._expressions(batch, views, source_pose, driver_pose)
         z_source, z_driver = z.chunk(2)
@@ -156,7 +145,7 @@ class BaseStage(nn.Module):
 
     def sample(self, model: BaseModel, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Rows of source, driver, prediction and target, driven as at inference; PSNR (dB) and pose error (degrees)."""
-        views = make_views(batch, self.config, torch.Generator().manual_seed(0))
+        views = self._views(batch, torch.Generator().manual_seed(0))
         scores = measured_scores(batch, model.config.motion.blendshapes)
         motion = model.motion(torch.cat([views.source_full, views.driver]), scores)
         count = len(views.source)
@@ -168,13 +157,21 @@ class BaseStage(nn.Module):
             "psnr": float(-10 * torch.log10(F.mse_loss(prediction, views.target))),
             "pose_degrees": float(torch.rad2deg(angle).mean()),
         }
-        pictures = (views.source, shrink(views.driver, prediction.shape[-1]), prediction, views.target)
+        pictures = (
+            shrink(views.source, prediction.shape[-1]),
+            shrink(views.driver, prediction.shape[-1]),
+            prediction,
+            views.target,
+        )
         rows = [torch.cat(list(x), 2) for x in pictures]
         return torch.cat(rows, 1), numbers
 
     def save(self, path: Path, model: BaseModel, *, step: int) -> None:
         """The averaged model, float16."""
         save_base(path, model, notes={"steps": str(step), "recipe": self.config.model.name})
+
+    def _views(self, batch: Batch, generator: torch.Generator) -> Views:
+        return make_views(batch, self.config, generator)
 
     def _poses(self, batch: Batch, views: Views) -> tuple[Pose, Pose, Tensor]:
         """Source and driver pose, and the head-pose network's error against the labels (zero if it is not trained)."""
@@ -321,56 +318,11 @@ def shown(output: Output, views: Views) -> Tensor:
     Without an alpha the target's matte cuts it out, also of the cross-reenacted images, which have the same motion:
     what such a model draws elsewhere is never supervised and may not reach any loss (3.1).
     """
-    image = output.over(views.target_color)
+    image = shrink(output.over(views.target_color), views.target.shape[-1])
     return image if output.alpha is not None else composite(image, views.target_matte, views.target_color)
 
 
-def start_from(model: BaseModel, init: BaseModel) -> None:
-    """Take over all weights, the correction of z only where the config names the same scores.
-
-    What an option of `FRESH_PARTS` adds keeps its own, which give the same pictures.
-
-    Raises:
-        WeightsError: the weights are of another model; it names the values that differ.
-    """
-    kept = init.config.motion.blendshapes == model.config.motion.blendshapes
-    weights = {k: v for k, v in init.state_dict().items() if kept or not k.startswith(CORRECTION)}
-    own = model.state_dict()
-    fresh = {k: v for k, v in own.items() if k not in weights and k.startswith((CORRECTION, *FRESH_PARTS.values()))}
-    wanted = {k: v.shape for k, v in own.items() if k not in fresh}
-    if wanted != {k: v.shape for k, v in weights.items()}:
-        free = () if model.config.motion.append_blendshapes else ("motion.blendshapes",)
-        ignored = ("name", *free, *(FRESH_PARTS if fresh else ()))
-        differing = differences(init.config, model.config, ignore=ignored)
-        raise WeightsError(
-            f"the weights to start from are of another model than the config (theirs -> its): {'; '.join(differing)}",
-            fix="Set these values of the model section as the weights have them, or start without --init.",
-        )
-    model.load_state_dict({**weights, **fresh})
-
-
-def require_head_pose(config: TrainBaseConfig, model: BaseModel | None) -> None:
-    """Refuse a run whose warps would use an untrained head-pose network that the run does not train either.
-
-    An untrained network gives the identity rotation for every picture, and with `loss.pose` 0 no gradient reaches it.
-
-    Args:
-        config: of the run.
-        model: as it starts; None: with fresh weights.
-
-    Raises:
-        TrainingError: see above.
-    """
-    parts = config.optim.parts
-    learns = config.loss.pose > 0 and (not parts or "motion" in parts)
-    if config.run.teacher_pose or learns or (model is not None and model.motion.head_pose.is_trained):
-        return
-    raise TrainingError(
-        "the head-pose network is untrained and this config does not train it (loss.pose is 0 or optim.parts leaves "
-        "it out): every head would keep the identity rotation",
-        fix="Train one with `megaportraits train head-pose --config head-pose` and give it as --head-pose FILE, or use "
-        "the labelled poses: --set run.teacher_pose=true --set loss.pose=1.",
-    )
+S = TypeVar("S", bound=BaseStage)
 
 
 def train_base(
@@ -396,16 +348,33 @@ def train_base(
     Raises:
         TrainingError: nothing gives or trains a head-pose network; otherwise as the data, the weights and `fit` say.
     """
+    training, validation = run_pairs(config, BaseStage.validation_count)
+    names = training.expression_names
+    stage = begin(BaseStage, config, names, resume=resume, init=init, head_pose=head_pose, motion=motion)
+    return fit(stage, training, validation, config, out, resume=resume)
+
+
+def begin(
+    kind: type[S],
+    config: TrainBaseConfig,
+    expression_names: tuple[str, ...],
+    *,
+    resume: bool,
+    init: Path | None,
+    head_pose: Path | None,
+    motion: Path | None,
+) -> S:
+    """A stage as its run begins; arguments and errors as for `train_base`."""
     if not resume and init is head_pose is motion is None:
         require_head_pose(config, None)
-    training, validation = run_pairs(config, BaseStage.validation_count)
     torch.manual_seed(config.run.seed)  # the initial weights are part of the recipe
     start = load_base(init) if init is not None and not resume else None
-    stage = BaseStage(config, training.expression_names, start)
-    if motion is not None and not resume:
+    stage = kind(config, expression_names, start)
+    if resume:
+        return stage
+    if motion is not None:
         load_motion(motion, stage.model)
-    if head_pose is not None and not resume:
+    if head_pose is not None:
         load_head_pose(head_pose, stage.model)
-    if not resume:
-        require_head_pose(config, stage.model)
-    return fit(stage, training, validation, config, out, resume=resume)
+    require_head_pose(config, stage.model)
+    return stage

@@ -105,6 +105,38 @@ def train_enhancer(
     _leave(train(settled, out, resume=resume), settled.optim.steps)
 
 
+@train_app.command("one-stage")
+def train_one_stage(
+    out: Out,
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder of photographs' shards; a resumed run knows its own.")
+    ] = None,
+    data: Data = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            help="one-stage-512-frozen, one-stage-512-joint or a YAML file.", show_default="one-stage-512-frozen"
+        ),
+    ] = None,
+    resume: Resume = False,
+    init: Annotated[Path | None, typer.Option(help="Start from these weights of a base model (.safetensors).")] = None,
+    head_pose: Annotated[
+        Path | None, typer.Option(help="Start the head-pose network from these weights (train head-pose).")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Train one model on videos and photographs at once, which the paper compares with two stages (B.2)."""
+    from megaportraits.config import TrainOneStageConfig
+    from megaportraits.training.one_stage import train_one_stage as train
+
+    if photos is None and not resume:
+        raise ConfigError("--photos is missing: no photographs to train on", fix="Name a folder that `prepare` made.")
+    named: list[Override] = [] if photos is None else [("photos.data.path", training_part(photos))]
+    chosen = [*data_paths(data, resume=resume), *named, *(overrides or [])]
+    settled = settle(TrainOneStageConfig, config, "one-stage-512-frozen", chosen, out, resume=resume)
+    train(settled, out, resume=resume, init=init, head_pose=head_pose)
+
+
 @train_app.command("gaze")
 def train_gaze(
     out: Out,

@@ -89,15 +89,30 @@ def drive_base(base: BaseModel, batch: Batch, views: PhotoViews, *, cross: bool)
     """
     small = {role: F.avg_pool2d(image, 2) for role, image in views.image.items()}
     seen = composite(small["source"], F.avg_pool2d(views.matte["source"], 2), views.source_color)
+    with torch.no_grad():
+        return drive_views(base, batch, seen, small, cross=cross)
+
+
+def drive_views(model: BaseModel, batch: Batch, seen: Tensor, images: dict[str, Tensor], *, cross: bool) -> Output:
+    """A model on photographs: every source by its own second view, then (`cross`) by a stranger.
+
+    Args:
+        model: see above.
+        batch: of `data.photos`, for the poses.
+        seen: (B, 3, S, S), the sources as the model shall see them.
+        images: (B, 3, S, S) of every role.
+
+    Returns:
+        Images of B or 2 B drivers.
+    """
     drivers = ("target", "driver") if cross else ("target",)
     pose = Pose.cat([label_pose(batch, role) for role in ("source", *drivers)])
-    images = torch.cat([seen, *(small[role] for role in drivers)])
+    views = torch.cat([seen, *(images[role] for role in drivers)])
     count = len(seen)
-    with torch.no_grad():
-        motion = Motion(pose, base.motion.encode_expression(images, pose).float())
-        identity = base.encode(seen, motion[slice(0, count)])
-        repeated = identity[torch.arange(len(images) - count) % count]
-        return base.render(repeated, motion[slice(count, None)])
+    motion = Motion(pose, model.motion.encode_expression(views, pose).float())
+    identity = model.encode(seen, motion[slice(0, count)])
+    repeated = identity[torch.arange(len(views) - count) % count]
+    return model.render(repeated, motion[slice(count, None)])
 
 
 def driven_pictures(

@@ -1,0 +1,46 @@
+"""Configs of the one-stage variants of B.2: both objectives train one model that makes the large image."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from megaportraits.config.base import Config
+from megaportraits.config.enhancer import EnhancerDataConfig
+from megaportraits.config.training import TrainBaseConfig
+
+
+class PhotoObjectiveConfig(Config):
+    """L_enh (eq. 10) on photographs at the image size, as a term beside L_base on videos.
+
+    Without the cycle (eq. 9): it compares with the image of a separate base model, which one stage does not have.
+    """
+
+    weight: float = Field(default=1.0, gt=0)
+    """Of the whole; B.2 tried "some weighting coefficient", three values, and names none."""
+    data: EnhancerDataConfig = EnhancerDataConfig()
+    reconstruction: float = 100.0
+    adversarial: float = 1.0
+    feature_matching: float = 100.0
+    cross_adversarial: float = 1.0
+    """Driven by a stranger, where no truth is known."""
+
+    @property
+    def adversarials(self) -> bool:
+        """Whether a discriminator of photographs is needed."""
+        return bool(self.adversarial or self.feature_matching or self.cross_adversarial)
+
+
+class TrainOneStageConfig(TrainBaseConfig):
+    """`megaportraits train one-stage`."""
+
+    photos: PhotoObjectiveConfig = PhotoObjectiveConfig()
+
+    @model_validator(mode="after")
+    def _draws_as_the_paper(self) -> Self:
+        if self.model.predict_matte or self.model.source_skip:
+            raise ValueError("one-stage training is the paper's: model.predict_matte and model.source_skip are off")
+        if not self.model.generator_2d.fine:
+            raise ValueError('give generator_2d.fine, the "additional upsampling block" of B.2, for example [32]')
+        return self

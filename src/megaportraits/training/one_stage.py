@@ -1,0 +1,143 @@
+"""The one-stage variants of B.2: one model makes the large image, and both objectives train it.
+
+"We [...] tried freezing a pre-trained encoder and fine-tuning a decoder with an additional upsampling block, combining
+both of the objectives and with some weighting coefficient." L_base compares at the size of the videos, L_enh at that of
+the photographs, twice as large.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from megaportraits.config import TrainOneStageConfig
+from megaportraits.data.augment import flip
+from megaportraits.data.joint import JointDataset, split
+from megaportraits.data.photos import PhotoDataset
+from megaportraits.errors import TrainingError
+from megaportraits.losses.adversarial import feature_matching, generator_hinge, judge
+from megaportraits.losses.foreground import composite, masked_l1
+from megaportraits.models.base import BaseModel
+from megaportraits.models.discriminator import Discriminator
+from megaportraits.ops.resample import shrink
+from megaportraits.training.base import BaseStage, Batch, Losses, begin
+from megaportraits.training.loop import fit
+from megaportraits.training.pairs import run_pairs
+from megaportraits.training.photos import drive_views, photo_views
+from megaportraits.training.views import Views
+
+JUDGE = "photo_discriminator"
+
+
+class OneStage(BaseStage):
+    """`BaseStage` on pairs of frames, and the enhancer's objective on photographs, whose discriminator is its own."""
+
+    def __init__(
+        self, config: TrainOneStageConfig, expression_names: tuple[str, ...], init: BaseModel | None = None
+    ) -> None:
+        self.photos = config.photos  # before the weights are asked for
+        super().__init__(config, expression_names, init)
+        self.photo_discriminator = Discriminator(config.discriminator) if config.photos.adversarials else None
+        if self.photo_discriminator is not None:
+            self.phases = (*self.phases, JUDGE)
+        self._photographs: tuple[Tensor, Tensor] | None = None
+
+    def weights(self) -> dict[str, float]:
+        """Those of L_base, and those of L_enh times `photos.weight`."""
+        photos = self.photos
+        names = ("reconstruction", "adversarial", "feature_matching", "cross_adversarial")
+        weights = {f"photo_{name}": photos.weight * getattr(photos, name) for name in names}
+        weights[JUDGE] = 1.0 if photos.adversarials else 0.0
+        return super().weights() | {name: weight for name, weight in weights.items() if weight}
+
+    def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> Losses:
+        """As `BaseStage`, for batches of `data.joint`."""
+        if phase == JUDGE:
+            return {JUDGE: self._judge_photographs()}
+        pairs, photos = split(batch)
+        losses = super().forward(phase, pairs, step, generator)
+        return losses | self._photo_losses(photos, generator) if phase == "generator" else losses
+
+    def _views(self, batch: Batch, generator: torch.Generator) -> Views:
+        """Videos are no larger than the coarse image: truth is compared at its size."""
+        views, size = super()._views(batch, generator), self.config.model.coarse_size
+        return replace(views, target=shrink(views.target, size), target_matte=shrink(views.target_matte, size))
+
+    def _photo_losses(self, batch: Batch, generator: torch.Generator) -> Losses:
+        """Eq. 10 without the cycle: driven by their own second view, and by strangers."""
+        if self.config.data.flip:
+            batch = flip(batch, torch.rand(len(batch["identity"]), generator=generator) < 0.5)
+        background = self.config.model.predict_background
+        views = photo_views(batch, self.photos.data, False, generator, background=background)
+        seen = composite(views.image["source"], views.matte["source"], views.source_color)
+        cross = self.photos.cross_adversarial > 0
+        output = drive_views(self.model, batch, seen, views.image, cross=cross)
+        roles = ("target", "driver") if cross else ("target",)
+        drawn = output.image * torch.cat([views.matte[role] for role in roles])  # the foreground only (3.1)
+        own, crossed = drawn[: len(seen)], drawn[len(seen) :]
+        losses = {"photo_reconstruction": masked_l1(own, views.target)}
+        if self.photo_discriminator is not None:
+            losses |= self._photo_adversarial(own, crossed, views.target)
+        return {name: loss for name, loss in losses.items() if name in self.weights()}
+
+    def _photo_adversarial(self, own: Tensor, crossed: Tensor, truth: Tensor) -> Losses:
+        assert self.photo_discriminator is not None
+        everything, count = torch.cat([own, crossed]), len(own)
+        self._photographs = everything.detach(), truth
+        with torch.no_grad():
+            real = self.photo_discriminator(truth)
+        fake = self.photo_discriminator(everything)
+        mine = [(score[:count], [f[:count] for f in features]) for score, features in fake]
+        losses = {
+            "photo_adversarial": generator_hinge(mine),
+            "photo_feature_matching": feature_matching(real, mine),
+        }
+        if len(crossed):
+            losses["photo_cross_adversarial"] = generator_hinge([(score[count:], []) for score, _ in fake])
+        return losses
+
+    def _judge_photographs(self) -> Tensor:
+        assert self.photo_discriminator is not None and self._photographs is not None, "the generator's phase is first"
+        fake, real = self._photographs
+        self._photographs = None
+        return judge(self.photo_discriminator, real, fake)
+
+
+def train_one_stage(
+    config: TrainOneStageConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    init: Path | None = None,
+    head_pose: Path | None = None,
+) -> int:
+    """Train one model on videos and photographs; returns the step reached. Arguments as for `train_base`.
+
+    `config.photos.data.path` holds the photographs' shards. `out/base.safetensors` is a base model of the large size.
+
+    Raises:
+        TrainingError: parts are frozen, and there are no weights to start from; otherwise as `train_base`.
+    """
+    if config.optim.parts and init is None and not resume:
+        raise TrainingError(
+            f"optim.parts lets only {', '.join(config.optim.parts)} learn, and the rest would stay random",
+            fix="Give trained weights with --init, or train all with --set 'optim.parts=[]'.",
+        )
+    pairs, validation = run_pairs(config, OneStage.validation_count)
+    data, size = config.photos.data, config.model.image_size
+    photos = PhotoDataset(
+        data.path,
+        length=len(pairs),
+        size=size,
+        min_size=data.min_size or round(0.75 * size),
+        rotation=data.rotation,
+        shift=data.shift,
+        zoom=data.zoom,
+        seed=config.run.seed,
+    )
+    names = pairs.expression_names
+    stage = begin(OneStage, config, names, resume=resume, init=init, head_pose=head_pose, motion=None)
+    return fit(stage, JointDataset(pairs, photos), validation, config, out, resume=resume)
