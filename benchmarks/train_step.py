@@ -58,7 +58,7 @@ def stand_ins(folder: Path) -> dict[str, Path]:
 
 def random_batch(size: int, count: int) -> dict[str, Tensor]:
     """What `data.pairs` gives, of noise."""
-    batch: dict[str, Tensor] = {"identity": torch.arange(count)}
+    batch: dict[str, Tensor] = {"identity": torch.arange(count), "person": torch.arange(count)}
     for role in ("source", "target", "driver"):
         batch[f"{role}_image"] = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8)
         batch[f"{role}_matte"] = torch.full((count, 1, size, size), 255, dtype=torch.uint8)

@@ -46,6 +46,7 @@ def test_the_base_is_trained_as_in_4_1_and_b_1(name: str, steps: int, batch: int
     assert picture_weights(loss) == (20, 4, 5, 1, 40) and loss.perceptual_network == "vgg19"  # 4.1
     assert (loss.contrastive, loss.contrastive_scale, loss.contrastive_margin) == (2, 5, 0.2)  # 4.1
     assert loss.contrastive_every == 1
+    assert config.data.across_clips  # 3.1: two frames "from a random training video"
     assert config.data.flip and config.data.driver_augmentation and config.data.driver_warp == "thin-plate"  # B.1
     assert config.model.weight_standardization == "paper"  # A.1
     ours = (loss.reconstruction, loss.matte, loss.pose, loss.expression, loss.warp, float(config.model.predict_matte))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from megaportraits.data.pairs import feature_landmarks, other_expression, score_labels
-from megaportraits.data.records import ClipRecord, FrameLabels
+from megaportraits.data.clips import ShardWriter
+from megaportraits.data.pairs import PairDataset, feature_landmarks, other_expression, score_labels
+from megaportraits.data.records import ClipRecord, Frame, FrameLabels
 from megaportraits.faces.landmarks import BLENDSHAPE_NAMES
 from megaportraits.faces.outlines import FEATURES
 
@@ -57,3 +60,52 @@ def test_real_coefficients_are_measured_and_synthetic_ones_are_not() -> None:
     stored = FrameLabels.from_json(replace(clip.frames[0], scores=scores).to_json(), clip.expression_names)
     np.testing.assert_allclose(score_labels(stored, clip), scores, atol=1e-5)
     assert "scores" not in clip.frames[0].to_json()
+
+
+def write_videos(folder: Path) -> None:
+    """Videos of Ann in two clips and in one, Carl in the first of them, Bob and others; greys tell the clips."""
+    clips = [
+        ("v1-000", "ann", "real"),
+        ("v1-001", "ann", "real"),
+        ("v1-002", "carl", "real"),
+        ("v2-000", "ann", "real"),
+        ("v3-000", "bob", "real"),
+        ("v3-001", "", "real"),
+        ("s-000", "dora", "lifted"),
+        ("s-001", "dora", "lifted"),
+    ]
+    for shard in range(2):  # clips of a video lie in any shard
+        with ShardWriter(folder, shard) as writer:
+            for number, (key, person, kind) in enumerate(clips):
+                if number % 2 == shard:
+                    labels = tuple(FrameLabels(np.eye(3), np.zeros(2), 1.0) for _ in range(3))
+                    image, matte = np.full((16, 16, 3), 20 * number, np.uint8), np.full((16, 16), 255, np.uint8)
+                    record = ClipRecord(key, kind, person, None, 16, 25.0, (), labels)
+                    writer.write(record, [Frame(image, matte, label) for label in labels])
+
+
+def clips_of(item: dict[str, torch.Tensor]) -> tuple[int, int, int]:
+    """Which clips source, target and driver come from, by their greys."""
+    source, target, driver = (
+        round(float(item[f"{r}_image"].float().mean()) / 20) for r in ("source", "target", "driver")
+    )
+    return source, target, driver
+
+
+def test_source_and_target_come_from_all_clips_of_one_video_and_person(tmp_path: Path) -> None:
+    """3.1: "two frames from a random training video", which `prepare` has cut into clips of seconds."""
+    write_videos(tmp_path)
+    alone = PairDataset(tmp_path, length=60, size=16)
+    assert {clips_of(alone[k])[:2] for k in range(60)} == {(n, n) for n in range(8)}
+    dataset = PairDataset(tmp_path, length=200, size=16, across_clips=True)
+    pairs = [clips_of(dataset[k]) for k in range(200)]
+    assert {(a, b) for a, b, _ in pairs} == {(n, n) for n in range(8)} | {(0, 1), (1, 0)}
+    assert all(target == driver for _, target, driver in pairs)
+
+
+def test_an_item_knows_its_person_and_strangers_are_those_with_another(tmp_path: Path) -> None:
+    write_videos(tmp_path)
+    dataset = PairDataset(tmp_path, length=100, size=16)
+    persons = {clips_of(item)[0]: int(item["person"]) for item in (dataset[k] for k in range(100))}
+    assert persons[0] == persons[1] == persons[3] and persons[6] == persons[7]  # Ann's two videos; Dora
+    assert len({persons[n] for n in (0, 2, 4, 5, 6)}) == 5  # who is unknown is a stranger to all

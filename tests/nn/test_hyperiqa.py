@@ -69,3 +69,21 @@ def test_small_pictures_are_judged_and_other_tensors_refused(network: HyperIQA) 
     assert np.isfinite(network.score(np.zeros((40, 60, 3), np.uint8)))
     with pytest.raises(ShapeError, match="224"):
         network(torch.zeros(1, 3, 64, 64))
+
+
+def test_a_picture_is_judged_as_published_by_ten_crops_of_the_whole(
+    network: HyperIQA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five crops of 224 px saw a quarter of a 1024 px picture."""
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(network, "forward", lambda views: seen.append(views) or views.mean((1, 2, 3)))
+    where = np.zeros((1024, 1024, 3), np.uint8)
+    rows, columns = np.mgrid[:1024, :1024]
+    where[..., 0], where[..., 1] = rows // 4, columns // 4
+    scores = [network.score(where) for _ in range(2)]
+    assert scores[0] == scores[1] and seen[0].shape == (10, 3, 224, 224)
+    across = seen[0][:, :2].flatten(2)
+    spans = (across.max(2).values - across.min(2).values).mean(0)
+    assert spans[0] == pytest.approx(224 / 512, abs=0.01) and spans[1] == pytest.approx(224 / 384, abs=0.01)
+    covered = {(int(y * 10), int(x * 10)) for y, x in across.transpose(0, 1).flatten(1).T.tolist()}
+    assert len(covered) > 85  # of 100 tenths by tenths of the picture

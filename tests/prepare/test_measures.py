@@ -1,11 +1,27 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 
 from megaportraits.faces.crop import Crop
-from megaportraits.prepare.measures import SceneCuts, inside, iris_ratio, sharpness, stand_in_quality, thumbnail, unit
+from megaportraits.prepare.command import _settings
+from megaportraits.prepare.measures import (
+    STAND_IN,
+    SceneCuts,
+    inside,
+    iris_ratio,
+    sharpness,
+    stand_in_quality,
+    thumbnail,
+    unit,
+)
+from megaportraits.prepare.quality import HYPERIQA
+from megaportraits.prepare.settings import ExtractSettings
+from megaportraits.prepare.store import NOTE
 from tests.prepare.damage import moving, portrait
 
 FACE = np.zeros((192, 192), bool)
@@ -56,3 +72,14 @@ def test_the_iris_ratio_knows_neither_size_nor_turn() -> None:
     angle = 0.4
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     assert iris_ratio(points @ turn.T * 7 + 3) == pytest.approx(iris_ratio(points))
+
+
+def test_a_folder_that_stays_on_the_stand_in_though_the_weights_have_come_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ExtractSettings(iqa=STAND_IN)
+    (tmp_path / NOTE).write_text(json.dumps(settings.identity()))
+    for best, warned in ((STAND_IN, False), (HYPERIQA, True)):
+        monkeypatch.setattr("megaportraits.prepare.quality.best_quality", lambda name=best: name)
+        assert _settings(tmp_path, {}) == settings
+        assert ("goes on with" in capsys.readouterr().err) is warned

@@ -87,7 +87,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Any:
     model = config.model.model_copy(update=off)
     config = config.model_copy(update={"data": config.data.model_copy(update={"flip": False}), "model": model})
     _, batch = stage_and_batch(clips)
-    batch["identity"] = torch.arange(4)
+    batch["person"] = torch.arange(4)
     uneven = batch | {"identity": torch.tensor([0, 1, 1, 1])}  # the second half sees one other person, the first two
     single = {k: v[:2] for k, v in batch.items()}  # one sample a process: another one only across processes
     batches = {"mixed": batch, "uneven": uneven, "single": single}

@@ -142,7 +142,7 @@ def test_eyes_and_mouths_count_more_in_real_clips_too(clips: Path) -> None:
 
 def test_a_batch_of_one_person_contrasts_nothing(clips: Path) -> None:
     stage, batch = stage_and_batch(clips)
-    batch["identity"] = torch.zeros_like(batch["identity"])
+    batch["person"] = torch.zeros_like(batch["person"])
     loss = stage("generator", batch, 2, torch.Generator().manual_seed(0))["contrastive"]
     loss.backward()
     assert float(loss.detach()) == 0

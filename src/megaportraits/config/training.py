@@ -38,6 +38,8 @@ class DataConfig(Config):
     """Share of pairs whose driver is another person with the same motion (exact target; synthetic clips only)."""
     expressive: Share = 0.0
     """Share of pairs that prefer targets whose expression is not the source's (synthetic clips only)."""
+    across_clips: bool = False
+    """Source and target of real clips come from all clips of one video and person, not from one clip of seconds."""
     flip: bool = True
     """Mirror half of the pairs, source, target and driver together (B.1)."""
     driver_augmentation: bool = True

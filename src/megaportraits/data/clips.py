@@ -10,6 +10,7 @@ import io
 import json
 import os
 import tarfile
+from bisect import bisect_right
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -41,6 +42,11 @@ CLIPS_PER_SHARD = 64
 def shard_name(index: int) -> str:
     """The file name of shard `index`: `clips-000000.tar`."""
     return f"clips-{index:06d}.tar"
+
+
+def video_of(key: str) -> str:
+    """The video that a clip of `prepare` was cut from: its key without the clip's number after the last "-"."""
+    return key.rpartition("-")[0] or key
 
 
 class ShardWriter:
@@ -186,6 +192,18 @@ class ClipIndex:
     def partners(self, index: int) -> list[int]:
         """Clips of the same motion group, itself among them; none where it has no group."""
         return self.groups.get(self.record(index).motion_group or "", [])
+
+    @cached_property
+    def _videos(self) -> dict[tuple[int, str], list[int]]:
+        found: dict[tuple[int, str], list[int]] = defaultdict(list)
+        for clip, members in enumerate(self._clips):
+            found[bisect_right(self._ends, clip), video_of(members.key)].append(clip)
+        return dict(found)
+
+    def siblings(self, index: int) -> list[int]:
+        """Clips whose keys name the same video of the same folder (`video_of`), itself among them; reads no records."""
+        index = range(len(self))[index]
+        return self._videos[bisect_right(self._ends, index), video_of(self._clips[index].key)]
 
     def expression_names(self) -> tuple[str, ...]:
         """The coefficients' names of the first clip that knows any; real clips know fewer than synthetic ones."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,8 @@ class PairDataset(Dataset[dict[str, Tensor]]):
     """Item k is one training pair, drawn by a generator seeded with (seed, k).
 
     - source: a frame of a random clip; target: another frame of the same clip, with probability `expressive` rather one
-      whose expression is another. In a clip of kind "photograph" the target is the photograph, frame 0.
+      whose expression is another. In a clip of kind "photograph" the target is the photograph, frame 0. With
+      `across_clips` the target of a real clip comes from any clip of the same video and person.
     - driver: the target itself, or with probability `cross_identity` another person of the same motion group
       making the target's motion, so that cross-driving has an exact answer.
 
@@ -40,6 +42,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         seed: of all draws.
         cross_identity: see above; clips without a motion group are always driven by themselves.
         expressive: see above; clips without expression labels draw all frames alike.
+        across_clips: see above; `prepare` cuts a video into clips of seconds.
         expression_names: the read-out's coefficients; clips that do not know one give NaN for it. None: the data's.
         stream_shards, stream_draws: see `StreamIndex`.
     """
@@ -53,13 +56,14 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         seed: int = 0,
         cross_identity: float = 0.0,
         expressive: float = 0.0,
+        across_clips: bool = False,
         expression_names: tuple[str, ...] | None = (),
         stream_shards: int = 4,
         stream_draws: int = 256,
     ) -> None:
         self.index = open_clips(folder, seed=seed, shards=stream_shards, draws=stream_draws)
         self.length, self.size, self.seed = length, size, seed
-        self.cross_identity, self.expressive = cross_identity, expressive
+        self.cross_identity, self.expressive, self.across_clips = cross_identity, expressive, across_clips
         self.expression_names = self.index.expression_names() if expression_names is None else expression_names
         if cross_identity > 0 and isinstance(self.index, ClipIndex):
             _ = self.index.groups  # once, for all loading processes
@@ -89,15 +93,24 @@ class PairDataset(Dataset[dict[str, Tensor]]):
             second = other_expression(record, first, second, rng)
         if record.kind == "photograph":
             first, second = max(first, second), 0
-        driver_clip = self._partner(clips, clip, rng)
-        item: dict[str, Tensor] = {"identity": torch.tensor(clip), "cross": torch.tensor(driver_clip != clip)}
-        frames = {"source": (clip, first), "target": (clip, second), "driver": (driver_clip, second)}
+        target_clip = clip
+        if self.across_clips and record.kind == "real":
+            target_clip = _sibling(clips, clip, rng)
+            if target_clip != clip:
+                second = int(rng.integers(len(clips.record(target_clip).frames)))
+        driver_clip = target_clip if target_clip != clip else self._partner(clips, clip, rng)
+        item: dict[str, Tensor] = {
+            "identity": torch.tensor(clip),
+            "person": torch.tensor(person_of(record, clip)),
+            "cross": torch.tensor(driver_clip != target_clip),
+        }
+        frames = {"source": (clip, first), "target": (target_clip, second), "driver": (driver_clip, second)}
         for role, (c, f) in frames.items():
-            if role == "driver" and driver_clip == clip:
+            if role == "driver" and driver_clip == target_clip:
                 item |= {f"driver_{key}": item[f"target_{key}"] for key in ("image", "matte")}
                 continue
             frame = clips.read_frame(c, f, coords=role != "driver")
-            item |= {f"{role}_{key}": value for key, value in self._tensors(frame, record, role).items()}
+            item |= {f"{role}_{key}": value for key, value in self._tensors(frame, clips.record(c), role).items()}
         return item
 
     def _partner(self, clips: Clips, clip: int, rng: np.random.Generator) -> int:
@@ -131,6 +144,19 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         """The clip key of every sample of a batch."""
         name = self.index.name if isinstance(self.index, StreamIndex) else lambda clip: self.index.record(clip).key
         return [name(clip) for clip in batch["identity"].tolist()]
+
+
+def _sibling(clips: Clips, clip: int, rng: np.random.Generator) -> int:
+    """A random clip of the same video, or this one where that shows somebody else."""
+    others = clips.siblings(clip)
+    chosen = others[int(rng.integers(len(others)))]
+    return chosen if clips.record(chosen).identity == clips.record(clip).identity else clip
+
+
+def person_of(record: ClipRecord, clip: int) -> int:
+    """A number for who a clip shows, the same in every process; clips whose person is unknown count as strangers."""
+    name = f"person {record.identity}" if record.identity else f"clip {clip}"
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little", signed=True)
 
 
 def read_or_redraw(

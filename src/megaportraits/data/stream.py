@@ -31,6 +31,9 @@ class Clips(Protocol):
     def partners(self, index: int) -> list[int]:
         """Clips of the same motion group, itself among them; none where it has no group."""
 
+    def siblings(self, index: int) -> list[int]:
+        """Clips of the same video, itself among them."""
+
     def draw(self, rng: np.random.Generator) -> int:
         """A random clip."""
 
@@ -160,6 +163,11 @@ class Window:
         """See `Clips`; the groups of different shares are different ones."""
         share, place = self._where[index]
         return [self._numbers[share][i] for i in self._parts[share].partners(place)]
+
+    def siblings(self, index: int) -> list[int]:
+        """See `Clips`; of a video whose clips lie in several shards, those that are held."""
+        share, place = self._where[index]
+        return [self._numbers[share][i] for i in self._parts[share].siblings(place)]
 
     def draw(self, rng: np.random.Generator) -> int:
         """A share by its part of the mix, then any of its clips alike."""

@@ -11,7 +11,6 @@ import pickle
 from itertools import pairwise
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -22,6 +21,9 @@ from torchvision.models.resnet import Bottleneck, ResNet
 from megaportraits.errors import ShapeError, WeightsError
 
 SIDE = 224
+_JUDGED = (512, 384)
+"""Rows and columns that pictures are brought to before they are cropped."""
+_CROPS = 10
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _WIDTHS = (224, 112, 56, 28, 14, 1)
 """Of the target network: input, four hidden layers, score."""
@@ -120,16 +122,13 @@ class HyperIQA(nn.Module):
 
     @torch.inference_mode()
     def score(self, image: npt.NDArray[np.uint8]) -> float:
-        """The score of a picture (H, W, 3) uint8 RGB: the mean over its corners and middle, 224 px each.
+        """The score of a picture (H, W, 3) uint8 RGB as the authors' code judges: the mean over ten random crops.
 
-        Pictures smaller than that are enlarged, which they have to be judged by, too.
+        The whole picture is first brought to 512 rows and 384 columns, whatever its shape. The crops are random, but
+        the same for every picture, so that a score can be had again.
         """
-        height, width = image.shape[:2]
-        grow = max(SIDE / min(height, width), 1.0)
-        if grow > 1:
-            height, width = max(round(height * grow), SIDE), max(round(width * grow), SIDE)
-            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
-        bottom, right = height - SIDE, width - SIDE
-        corners = {(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)}
-        views = np.stack([image[y : y + SIDE, x : x + SIDE] for y, x in sorted(corners)])
-        return float(self(torch.from_numpy(views.transpose(0, 3, 1, 2)).float() / 255).mean())
+        resized = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+        resized = F.interpolate(resized, _JUDGED, mode="bilinear", antialias=True, align_corners=False)
+        corners = np.random.default_rng(0).integers(0, [n - SIDE + 1 for n in _JUDGED], (_CROPS, 2))
+        views = torch.cat([resized[..., y : y + SIDE, x : x + SIDE] for y, x in corners.tolist()])
+        return float(self(views).mean())

@@ -114,10 +114,18 @@ def _settings(out: Path, chosen: dict[str, Any]) -> ExtractSettings:
     """The folder's own settings where there are some, so that only what differs need be said."""
     from dataclasses import asdict
 
-    from megaportraits.prepare.quality import best_quality
+    from megaportraits.prepare.quality import HYPERIQA, best_quality
     from megaportraits.prepare.settings import ExtractSettings
     from megaportraits.prepare.store import NOTE, stored_settings
 
     if (out / NOTE).is_file():
-        return ExtractSettings(**{**asdict(stored_settings(out)), **chosen})
+        stored = stored_settings(out)
+        if stored.iqa != best_quality() == HYPERIQA:
+            typer.secho(
+                f"Warning: {out} was begun without HyperIQA's weights and goes on with {stored.iqa!r}, though they are "
+                "here now: scores of two measures cannot be compared. For HyperIQA prepare into another --out.",
+                fg="yellow",
+                err=True,
+            )
+        return ExtractSettings(**{**asdict(stored), **chosen})
     return ExtractSettings(**{"iqa": best_quality(), **chosen})

@@ -297,7 +297,7 @@ class BaseStage(nn.Module):
         z = self.model.motion.encode_expression(images, Pose.cat([pose, pose])).float()
         z, z_driver = self._of_z(z), self._of_z(z_driver)
         z_other = previous_sample(z_driver)
-        other = previous_sample(batch["identity"]) != batch["identity"]
+        other = previous_sample(batch["person"]) != batch["person"]  # eq. 7 pushes apart what differs in appearance
         share = share_of(other.sum())
         if not other.any():  # one person only, as small parts of a batch may be: nothing to tell apart
             return (z.sum() + z_other.sum()) * 0

@@ -21,6 +21,7 @@ def _pairs(config: TrainBaseConfig, path: str, length: int, seed: int) -> PairDa
         seed=seed,
         cross_identity=config.data.cross_identity,
         expressive=config.data.expressive,
+        across_clips=config.data.across_clips,
         expression_names=None,
         stream_shards=config.data.stream_shards,
         stream_draws=config.data.stream_draws,
