@@ -64,17 +64,21 @@ def train_trials(
 def _budgeted(config: str, data: Path, samples: int, overrides: Sequence[str], base: str | None) -> Plan:
     from megaportraits.training.command import data_paths
 
-    schema = TrainBaseConfig if base is None else TrainEnhancerConfig
     chosen = [*data_paths(data), *([] if base is None else [("base", base)]), *overrides]
+
+    def load(*more: str) -> Plan:
+        if base is None:
+            return load_config(TrainBaseConfig, config, [*chosen, *more])
+        return load_config(TrainEnhancerConfig, config, [*chosen, *more])
+
     try:
-        batch = load_config(schema, config, chosen).optim.batch_size
+        batch = load().optim.batch_size
     except ConfigError as error:
         if base is None and "-hr" in Path(config).stem:
-            raise ConfigError(
-                error.message, fix="Configs of enhancers need --base, the model that they enhance."
-            ) from error
+            fix = "Configs of enhancers need --base, the model that they enhance."
+            raise ConfigError(error.message, fix=fix) from error
         raise
-    return load_config(schema, config, [*chosen, f"optim.steps={-(-samples // batch)}"])
+    return load(f"optim.steps={-(-samples // batch)}")
 
 
 def _check_same(folder: Path, plan: Plan) -> None:
