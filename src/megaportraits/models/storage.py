@@ -121,7 +121,7 @@ def load_base(name_or_path: str | Path, device: torch.device | str = "cpu") -> B
 
 def read_base_config(name_or_path: str | Path) -> ModelConfig:
     """The config of a base model's file; raises as `load_base`."""
-    return _read(find_base(name_or_path), "base", ModelConfig)[0]
+    return _open(find_base(name_or_path), "base", ModelConfig).config
 
 
 def load_enhancer(name_or_path: str | Path, base: ModelConfig, device: torch.device | str = "cpu") -> Enhancer:
