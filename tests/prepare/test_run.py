@@ -76,6 +76,18 @@ def test_a_second_run_changes_nothing(finished: tuple[Path, Summary]) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
+def test_links_that_lead_nowhere_are_lines_in_the_report(tmp_path: Path, networks: None) -> None:
+    folder = tmp_path / "videos"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "a.mp4").symlink_to(folder / "b.mp4")
+    (folder / "b.mp4").symlink_to(folder / "a.mp4")
+    (folder / "gone.mp4").symlink_to(folder / "nothing.mp4")
+    (folder / "inner/up").symlink_to(folder)
+    summary = prepare(find_items([str(folder)]), tmp_path / "out", SMALL, LIMITS, dry_run=True)
+    assert {Path(name).name for name, _ in summary.failed} == {"a.mp4", "b.mp4", "nothing.mp4"}
+    assert "a symbolic link that leads to no file" in {Path(n).name: why for n, why in summary.failed}["a.mp4"]
+
+
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(
     videos: Path, finished: tuple[Path, Summary], tmp_path: Path
 ) -> None:
@@ -83,14 +95,16 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(
     line = [sys.executable, "-c", "from megaportraits.cli import main; main()", "prepare", str(videos)]
     line += ["--out", str(out), "--size", "64", "--min-frames", "3", "--min-crop", "0", "--workers", "2"]
     line += ["--drop-iqa", "0", "--max-duplicate", "2", "--val-percent", "0"]
-    process = subprocess.Popen(line, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 200
-    while not list((out / "store").glob("??/*.json")) and time.monotonic() < deadline:
-        assert process.poll() is None
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert len(list((out / "store").glob("??/*.json"))) < 7, "killed too late to mean anything"
+    done = 7
+    while done == 7:  # on a busy machine this process may sleep until all are done
+        shutil.rmtree(out, ignore_errors=True)
+        process = subprocess.Popen(line, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not list((out / "store").glob("??/*.json")):
+            assert process.poll() is None
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        done = len(list((out / "store").glob("??/*.json")))
     settings = store.stored_settings(out)
     assert settings == SMALL
     summary = prepare(find_items([str(videos)]), out, settings, LIMITS)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import multiprocessing
+import os
+import resource
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +18,7 @@ import pytest
 
 from megaportraits.data.clips import ClipIndex
 from megaportraits.data.pairs import PairDataset
-from megaportraits.errors import ConfigError, DataError, FaceError
+from megaportraits.errors import ConfigError, DataError, FaceError, MegaPortraitsError
 from megaportraits.synth.generate import Progress, ShardMaker, generate, sort_portraits
 from megaportraits.synth.head import MorphableHead
 from megaportraits.synth.measure import Scorer
@@ -231,3 +235,59 @@ def test_without_photographs_all_heads_are_procedural(toy_path: Path, tmp_path: 
     report = generate(settings, tmp_path / "set", reader=partial(NoReader))
     assert report["clips cg"] == 8 and "clips lifted" not in report
     assert ClipIndex(tmp_path / "set/train").read_frame(0, 0).coords is not None
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_disk_that_fills_is_told_and_the_same_line_goes_on(
+    toy_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))  # workers find this module's reader
+    settings, out = SynthSettings(None, toy_path, clips=72, size=32, frames=1, lifted_share=0), tmp_path / "set"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for most in (20, 100_000):  # not even the settings can be noted; no shard can be finished
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+        try:
+            with pytest.raises(DataError, match=r"set cannot be written: File too large"):
+                generate(settings, out, workers=workers, reader=partial(NoReader))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert not list(out.rglob("*.partial")) and not list(out.rglob("*.tar"))
+    assert generate(settings, out, reader=NoReader)["clips"] == 76
+
+
+def test_leaving_ends_the_workers_at_once_and_leaves_nothing_unfinished(
+    toy_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while two workers are at their second shards: neither is awaited."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
+    settings, out = SynthSettings(None, toy_path, clips=256, size=16, frames=1, lifted_share=0), tmp_path / "set"
+
+    def leave(progress: Progress) -> None:
+        if progress.done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(settings, out, workers=2, on_progress=leave, reader=partial(NoReader))
+    assert multiprocessing.active_children() == []
+    assert not list(out.rglob("*.partial")) and len(list(out.rglob("*.tar"))) < 5
+
+
+def test_a_worker_that_dies_is_told(toy_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
+    settings = SynthSettings(None, toy_path, clips=72, size=16, frames=1, lifted_share=0)
+    with pytest.raises(MegaPortraitsError, match="worker process died"):
+        generate(settings, tmp_path / "set", workers=2, reader=Deadly)
+
+
+class Deadly:
+    """A reader that ends its process, as the system does where memory is short."""
+
+    def __init__(self) -> None:
+        os._exit(9)
+
+
+def test_a_folder_in_which_another_process_works_is_refused(settings: SynthSettings, made: Path) -> None:
+    with (made / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(DataError, match="Another process fills"):
+            generate(settings, made, reader=NoReader)

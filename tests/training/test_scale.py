@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -181,13 +182,15 @@ def test_kill_9_and_resume_end_where_an_undisturbed_run_ends(clips: Path, tmp_pa
     assert [line["step"] for line in lines if "lr" in line] == list(range(1, steps + 1))
 
 
-def test_sigterm_checkpoints_and_leaves(clips: Path, tmp_path: Path) -> None:
+def test_a_run_that_a_signal_stops_checkpoints_and_exits_130_so_that_no_command_follows(
+    clips: Path, tmp_path: Path
+) -> None:
     path = written(tiny_run(clips, steps=100_000), tmp_path / "run.yaml", checkpoint_minutes=60)
     process = start(path, clips, tmp_path / "run")
     wait_for_step(process, tmp_path / "run", 3)
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate()
-    assert process.returncode == 0 and "go on with --resume" in told
+    assert process.returncode == 130 and "go on with --resume" in told
     state = checkpoint.latest(tmp_path / "run/checkpoints")
     assert state is not None and 3 <= state["step"] < 100_000
     assert (tmp_path / "run/base.safetensors").is_file()
@@ -230,6 +233,29 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(TrainingError, match="No space left"):
         checkpoint.save(tmp_path, {"step": 2}, keep=2)
     assert checkpoint.latest(tmp_path) == {"step": 1} and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_run_that_another_process_trains_is_refused(clips: Path, tmp_path: Path) -> None:
+    train_base(tiny_run(clips, steps=1), tmp_path / "run")
+    for folder, resume in (("run", True), ("new", False)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        with (tmp_path / folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with pytest.raises(TrainingError, match=f"another process trains in .*{folder}"):
+                train_base(tiny_run(clips, steps=2), tmp_path / folder, resume=resume)
+    assert train_base(tiny_run(clips, steps=2), tmp_path / "run", resume=True) == 2
+
+
+def test_a_disk_that_fills_under_the_statistics_is_told(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(TrainingError, match="run cannot be written: No space left"):
+        patch.setattr("megaportraits.training.run.Run.log", full)
+        train_base(tiny_run(clips, steps=2), tmp_path / "run")
+    assert train_base(tiny_run(clips, steps=2), tmp_path / "run", resume=True) == 2
 
 
 def test_unreadable_shards_and_members_are_passed_over_and_counted(clips: Path, tmp_path: Path) -> None:
