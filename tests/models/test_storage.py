@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from megaportraits.config import ModelConfig
-from megaportraits.errors import WeightsError
+from megaportraits.errors import OutputTakenError, WeightsError
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import find_base, load_base, save_base
 
@@ -62,3 +62,13 @@ def test_a_folder_of_the_same_name_does_not_hide_shipped_weights(
     monkeypatch.chdir(tmp_path)
     Path("nano").mkdir()
     assert find_base("nano") == shipped
+
+
+def test_weights_whose_name_was_taken_during_the_work_are_kept(tiny_config: ModelConfig, tmp_path: Path) -> None:
+    path = tmp_path / "base.safetensors"
+    path.write_text("another's")
+    with pytest.raises(OutputTakenError) as caught:
+        save_base(path, BaseModel(tiny_config), overwrite=False)
+    assert path.read_text() == "another's" and load_base(caught.value.taken[0][1]).config == tiny_config
+    save_base(path, BaseModel(tiny_config))
+    assert load_base(path).config == tiny_config

@@ -126,7 +126,7 @@ def test_results_whose_names_are_taken_meanwhile_are_all_kept(
     assert out.stat().st_size == beside.stat().st_size == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"a-2{suffix}", f"a{suffix}", f"b-2{suffix}", f"b{suffix}"]
     for _, kept in caught.value.taken:
-        assert len(list(VideoReader(kept))) == 6 if moving else read_image(kept).any()
+        assert (len(list(VideoReader(kept))) == 6) if moving else read_image(kept).any()
 
 
 def test_a_still_driver_gives_a_still(avatar: Avatar, photo: Path, tmp_path: Path) -> None:

@@ -134,16 +134,18 @@ class Stage:
     Args:
         path: the output.
         overwrite: whether an existing file may be replaced, now and at the end.
+        late: the work is done, and `check_output` was asked before it: a file that is there has appeared since.
 
     Attributes:
         part: the temporary file; a writer may truncate it, but must not replace it by another.
 
     Raises:
-        MediaError: see `check_output`; the folder cannot be written.
+        MediaError: see `check_output`, unless `late`; the folder cannot be written.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool) -> None:
-        check_output(path, overwrite=overwrite)
+    def __init__(self, path: Path, *, overwrite: bool, late: bool = False) -> None:
+        if not late:
+            check_output(path, overwrite=overwrite)
         self._path, self._overwrite = path, overwrite
         self._lock: int | None = None
         try:
@@ -177,7 +179,7 @@ class Stage:
 
 
 @contextlib.contextmanager
-def staged_output(path: Path, *, overwrite: bool) -> Iterator[Path]:
+def staged_output(path: Path, *, overwrite: bool, late: bool = False) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; rename it to `path` when the block ends well.
 
     When the block raises, the temporary file is removed and a file that stood at `path` before is untouched.
@@ -186,7 +188,7 @@ def staged_output(path: Path, *, overwrite: bool) -> Iterator[Path]:
         MediaError: see `Stage`; the disk is full.
         OutputTakenError: see `Stage.commit`.
     """
-    stage = Stage(path, overwrite=overwrite)
+    stage = Stage(path, overwrite=overwrite, late=late)
     try:
         with full_disk_is_said(path):
             yield stage.part

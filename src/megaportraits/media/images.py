@@ -154,14 +154,21 @@ def as_image(value: object, name: str = "a picture") -> UInt8:
     return flattened(as_picture(value, name))
 
 
-def write_image(path: str | Path, image: UInt8, *, overwrite: bool = False) -> Path:
+def write_image(path: str | Path, image: UInt8, *, overwrite: bool = False, late: bool = False) -> Path:
     """Write (H, W, 3) RGB or (H, W, 4) straight RGBA uint8; the format follows the suffix.
 
     The file appears complete or not at all.
 
+    Args:
+        path: the file.
+        image: the picture.
+        overwrite: whether an existing file may be replaced.
+        late: see `files.Stage`.
+
     Raises:
         MediaError: the suffix is unknown or cannot hold transparency, the file exists and `overwrite` is
             false, or the disk is full.
+        OutputTakenError: with `late`, the file exists and `overwrite` is false; the picture has another name.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -174,7 +181,7 @@ def write_image(path: str | Path, image: UInt8, *, overwrite: bool = False) -> P
         raise MediaError(f"expected uint8 (H, W, 3 or 4), got {image.dtype} {image.shape}")
     if image.shape[2] == 4 and suffix in _OPAQUE_FORMATS:
         raise MediaError(f"{path}: {suffix} files hold no transparency", fix="Write a .png or .webp file.")
-    with staged_output(path, overwrite=overwrite) as part:
+    with staged_output(path, overwrite=overwrite, late=late) as part:
         Image.fromarray(image).save(part, **_QUALITY[suffix])
     return path
 

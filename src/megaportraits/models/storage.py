@@ -58,7 +58,8 @@ def save_base(path: Path, model: BaseModel, *, notes: dict[str, str] | None = No
         overwrite: whether an existing file may be replaced.
 
     Raises:
-        MediaError: the file exists and may not be replaced, or it cannot be written.
+        MediaError: the file cannot be written.
+        OutputTakenError: the file exists and may not be replaced; the weights have another name.
     """
     _save(path, "base", model, model.config, notes, overwrite=overwrite)
 
@@ -264,7 +265,7 @@ def _save(
     tensors = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in state.items()}
     _check_finite(tensors, path, "Go on from an earlier checkpoint, with a smaller learning rate.")
     metadata = {"kind": kind, "config": config.model_dump_json(), **(notes or {})}
-    with staged_output(path, overwrite=overwrite) as part:
+    with staged_output(path, overwrite=overwrite, late=True) as part:
         part.write_bytes(save(tensors, metadata))  # `save_file` would replace the temporary file by its own
 
 

@@ -152,7 +152,7 @@ def _write_images(pictures: list[tuple[Path, UInt8]], *, overwrite: bool) -> Non
     taken: list[tuple[Path, Path]] = []
     for path, image in pictures:
         try:
-            write_image(path, image, overwrite=overwrite)
+            write_image(path, image, overwrite=overwrite, late=True)
         except OutputTakenError as error:
             taken += error.taken
     if taken:

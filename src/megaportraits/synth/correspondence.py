@@ -87,7 +87,7 @@ def pack_head(source: Path, out: Path, *, overwrite: bool = False) -> int:
         return faces[0].landmarks if faces else None
 
     vertices, spread = find_correspondence(head, detect)
-    with staged_output(out, overwrite=overwrite) as part, part.open("wb") as file:
+    with staged_output(out, overwrite=overwrite, late=True) as part, part.open("wb") as file:
         np.savez_compressed(
             file,
             neutral=head.neutral,
