@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from megaportraits.errors import MediaError
+from megaportraits.evaluation.plan import find_media
 from megaportraits.media import Limits, is_video, read_image
+from megaportraits.pipeline.lessons import find_avatars
 
 TILE = 64
 
@@ -30,6 +32,7 @@ def coded(tile: np.ndarray, folder: Path) -> tuple[bytes, bytes]:
     path = folder / "tile.heic"
     pillow_heif.from_pillow(Image.fromarray(tile)).save(path, quality=95, chroma=444)
     content = path.read_bytes()
+    path.unlink()
     start = content.index(b"hvcC") - 4
     config = content[start : start + struct.unpack(">I", content[start : start + 4])[0]]
     return config, content[content.index(b"mdat") + 4 :]  # the last box, and nothing else in it
@@ -121,3 +124,11 @@ def test_avif_is_read(tmp_path: Path) -> None:
     Image.fromarray(ramp()).save(tmp_path / "a.avif", quality=95, subsampling="4:4:4")
     assert np.abs(read_image(tmp_path / "a.avif").astype(int) - ramp()).mean() < 3
     assert not is_video(tmp_path / "a.avif")
+
+
+def test_pictures_of_telephones_are_found_in_folders(tmp_path: Path) -> None:
+    telephone(tmp_path / "anna.HEIC", ramp())
+    Image.fromarray(ramp()).save(tmp_path / "ben.avif")
+    (tmp_path / "notes.txt").write_text("not a picture")
+    assert sorted(find_avatars(tmp_path)) == ["anna", "ben"]
+    assert [path.name for path in find_media([tmp_path], videos=False)] == ["anna.HEIC", "ben.avif"]

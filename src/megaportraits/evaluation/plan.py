@@ -10,9 +10,7 @@ from megaportraits.errors import DataError, FaceError, MediaError
 from megaportraits.evaluation.pairs import Pair, ProtocolName, crossed, key_of
 from megaportraits.evaluation.scenes import Scene, best_source_frame
 from megaportraits.faces.detector import FaceAnalyzer
-from megaportraits.media import VideoWriter, is_video, read_image, write_image
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
+from megaportraits.media import PICTURE_SUFFIXES, VideoWriter, is_video, read_image, write_image
 
 
 def find_media(paths: Iterable[Path], *, videos: bool) -> list[Path]:
@@ -127,7 +125,7 @@ def _has_face(still: Path, analyzer: FaceAnalyzer, skipped: Callable[[Path, str]
 
 def _is(path: Path, video: bool) -> bool:
     if not video:
-        return path.suffix.lower() in IMAGE_SUFFIXES
+        return path.suffix.lower() in PICTURE_SUFFIXES
     try:
         return is_video(path)
     except MediaError:

@@ -15,7 +15,7 @@ import numpy as np
 from megaportraits.data.lessons import LESSONS_PER_SHARD, Lesson, shard_path, write_shard
 from megaportraits.data.pairs import resize
 from megaportraits.errors import DataError
-from megaportraits.media.images import UInt8
+from megaportraits.media.images import PICTURE_SUFFIXES, UInt8
 from megaportraits.models.motion import Motion
 from megaportraits.pipeline.driver_clips import Drivers
 from megaportraits.pipeline.teacher import P, Teacher
@@ -23,7 +23,6 @@ from megaportraits.reading import is_file, is_folder, list_files, read_record
 
 T = TypeVar("T")
 _COMPLETE = "complete"
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 Progress = Callable[[int, int], None]
 """Called with the pictures drawn and the pictures there will be."""
 
@@ -36,10 +35,10 @@ def find_avatars(folder: Path) -> dict[str, Path]:
     """
     if not is_folder(folder, DataError):
         raise DataError(f"the folder of avatars {folder} does not exist", fix="Give a folder of photographs.")
-    photos = [path for path in list_files(folder, "*", DataError) if path.suffix.lower() in PHOTO_SUFFIXES]
+    photos = [path for path in list_files(folder, "*", DataError) if path.suffix.lower() in PICTURE_SUFFIXES]
     named = {path.stem: path for path in photos}
     if not named:
-        raise DataError(f"no photographs in {folder}", fix=f"Avatars are files {', '.join(PHOTO_SUFFIXES)}.")
+        raise DataError(f"no photographs in {folder}", fix=f"Avatars are files {', '.join(PICTURE_SUFFIXES)}.")
     if len(named) < len(photos):
         raise DataError(f"two photographs in {folder} share a name", fix="The names of avatars have to differ.")
     return named

@@ -23,6 +23,7 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from megaportraits.errors import DataError, MediaError
+from megaportraits.media import PICTURE_SUFFIXES
 from megaportraits.reading import (
     FAULTS,
     MOST_BYTES,
@@ -37,7 +38,7 @@ from megaportraits.reading import (
 )
 
 VIDEOS = {".mp4", ".mpg", ".mpeg", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".ts", ".gif"}
-STILLS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
+STILLS = frozenset(PICTURE_SUFFIXES)
 Dataset = Literal["plain", "voxceleb2", "celebvhq", "ffhq", "grid"]
 DATASETS: tuple[Dataset, ...] = ("plain", "voxceleb2", "celebvhq", "ffhq", "grid")
 _COLUMNS = "Columns: path; identity, split, start, end, age, left to bottom."
