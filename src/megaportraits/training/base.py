@@ -348,6 +348,8 @@ def train_base(
     Raises:
         TrainingError: nothing gives or trains a head-pose network; otherwise as the data, the weights and `fit` say.
     """
+    if not resume and init is head_pose is motion is None:
+        require_head_pose(config, None)  # before the data are read, which may take long
     training, validation = run_pairs(config, BaseStage.validation_count)
     names = training.expression_names
     stage = begin(BaseStage, config, names, resume=resume, init=init, head_pose=head_pose, motion=motion)
@@ -365,8 +367,6 @@ def begin(
     motion: Path | None,
 ) -> S:
     """A stage as its run begins; arguments and errors as for `train_base`."""
-    if not resume and init is head_pose is motion is None:
-        require_head_pose(config, None)
     torch.manual_seed(config.run.seed)  # the initial weights are part of the recipe
     start = load_base(init) if init is not None and not resume else None
     stage = kind(config, expression_names, start)

@@ -27,6 +27,7 @@ from megaportraits.training.base import BaseStage, Batch, Losses, begin
 from megaportraits.training.loop import fit
 from megaportraits.training.pairs import run_pairs
 from megaportraits.training.photos import drive_views, photo_views
+from megaportraits.training.start import require_head_pose
 from megaportraits.training.views import Views
 
 JUDGE = "photo_discriminator"
@@ -126,6 +127,8 @@ def train_one_stage(
             f"optim.parts lets only {', '.join(config.optim.parts)} learn, and the rest would stay random",
             fix="Give trained weights with --init, or train all with --set 'optim.parts=[]'.",
         )
+    if not resume and init is head_pose is None:
+        require_head_pose(config, None)
     pairs, validation = run_pairs(config, OneStage.validation_count)
     data, size = config.photos.data, config.model.image_size
     photos = PhotoDataset(
