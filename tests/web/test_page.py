@@ -111,7 +111,7 @@ def test_files_that_were_not_uploaded_are_not_given(address: str, client: Any, t
     assert HTTP.get(f"{address}/gradio_api/file={secret}").status_code in (403, 404)
     stolen = {"path": str(secret), "meta": {"_type": "gradio.FileData"}}
     answer = call(address, "preview", [stolen, stolen] + [None] * 17)
-    assert answer.status_code == 400 and "uploaded to this page" in answer.text
+    assert answer.status_code == 400 and "must be uploaded first" in answer.text
     assert not list(Path(os.environ["GRADIO_TEMP_DIR"]).rglob("secret.jpg"))
 
 
@@ -144,7 +144,7 @@ def test_the_page_fetches_no_address_for_a_visitor(address: str) -> None:
         assert HTTP.get(f"{address}/gradio_api/file={target}").status_code == 403
         file = {"path": target, "meta": {"_type": "gradio.FileData"}}
         answer = call(address, "preview", [file, file] + [None] * 17)
-        assert answer.status_code == 400 and "uploaded" in answer.text
+        assert answer.status_code == 400 and "must be uploaded first" in answer.text
 
 
 def call(address: str, name: str, data: Any, **more: Any) -> httpx.Response:
@@ -225,6 +225,33 @@ def test_calls_that_make_no_sense_are_told_and_leave_no_traceback(address: str, 
     assert HTTP.get(f"{address}/gradio_api/upload_progress?upload_id=../a").status_code == 400
     told = capfd.readouterr()
     assert "Traceback" not in told.err + told.out and len((told.err + told.out).splitlines()) < 10
+
+
+def test_every_function_of_the_page_withstands_values_that_no_control_has(address: str, capfd: Any) -> None:
+    """Also the page's private ones, which Gradio answers by number."""
+    (path,) = HTTP.post(f"{address}/gradio_api/upload", files={"files": ("a.jpg", b"no picture")}).json()
+    file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    odd = [None, -1, 10**30, 1e308, True, "x", "\0", [], {}, {"path": path}, file, file | {"orig_name": 5}]
+    events = [None, 5, {}, {"index": 1}, {"index": ["a", 2], "value": None}, {"index": [1, 2], "value": None}]
+    functions = HTTP.get(f"{address}/config").json()["dependencies"]
+    told = []
+    for function in functions:
+        if function["api_name"] not in ("animate", "preview", "leave"):
+            name = "queue/join" if function["queue"] else "run/predict"
+            for number, value in enumerate(odd):
+                data = [value] * len(function["inputs"])
+                body = {"data": data, "fn_index": function["id"], "session_hash": "odd"}
+                body["event_data"] = events[number % len(events)]
+                told.append(HTTP.post(f"{address}/gradio_api/{name}", json=body).status_code)
+    assert set(told) == {200, 400} and told.count(400) > len(told) / 2
+    for number, value in enumerate(odd):
+        data = [file, file] + [None] * 17
+        data[2 + number] = value
+        assert call(address, "preview", data).status_code in (200, 400)
+    with HTTP.stream("GET", f"{address}/gradio_api/queue/data?session_hash=odd") as answers:
+        assert not any("Traceback" in line for line in answers.iter_lines())
+    err, out = capfd.readouterr()
+    assert "Traceback" not in err + out
 
 
 def test_uploads_that_are_none_are_told_and_leave_nothing_behind(address: str, capfd: Any) -> None:

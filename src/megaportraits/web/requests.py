@@ -9,19 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qs
 
+import gradio as gr
 from pydantic import BaseModel, Field, ValidationError
 
 from megaportraits.web.guard import Refused, Rule, paths
 from megaportraits.web.uploads import UploadFolder
 
-if TYPE_CHECKING:
-    import gradio as gr
-
 _CALL_BYTES = 100_000
-_LONGEST_TEXT = 2000
+_LONGEST_TEXT, _LARGEST_NUMBER = 2000, 1e12
 _PAGES, _STREAMS = 100, 32
 """Pages that are open at once, and answers of each kind that are waited for."""
 _POST = frozenset({"POST"})
@@ -42,10 +40,27 @@ class _Call(BaseModel, strict=True):
     simple_format: bool = False
 
 
-class _Point(BaseModel):
-    """Where a picture was clicked, pixels."""
+class _Click(BaseModel):
+    """A click on a picture: where, pixels."""
 
     index: Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=2, max_length=2)]
+    value: Any
+
+
+class _Meta(BaseModel, strict=True):
+    kind: Annotated[Literal["gradio.FileData"], Field(alias="_type")]
+
+
+class _File(BaseModel, strict=True):
+    """A file that was uploaded."""
+
+    path: Annotated[str, Field(max_length=_LONGEST_TEXT)]
+    meta: _Meta
+    url: str | None = None
+    size: int | None = None
+    orig_name: str | None = None
+    mime_type: str | None = None
+    is_stream: Literal[False] = False
 
 
 class _Cancel(BaseModel, strict=True):
@@ -144,36 +159,49 @@ class _Calls:
         return self._page.fns[call.fn_index]
 
     def _check(self, call: _Call, function: Any) -> None:
-        sizes = {len(function.inputs), sum(not block.skip_api for block in function.inputs)}
-        if len(call.data) not in sizes:
+        blocks = function.inputs
+        if len(call.data) != len(blocks):  # programs leave out what is kept between calls
+            blocks = [block for block in blocks if not block.skip_api]
+        if len(call.data) != len(blocks):
             raise Refused(400, f"Expected {len(function.inputs)} values in data, got {len(call.data)}.")
-        for value in call.data:
-            self._check_value(value)
+        for block, value in zip(blocks, call.data, strict=True):
+            self._check_value(block, value, choices=function.preprocess)
         if any(event == "select" for _, event in function.targets):
-            _parse_value(_Point, call.event_data)
+            _parse_value(_Click, call.event_data)
 
-    def _check_value(self, value: Any) -> None:
-        """A number, a text, or a file that was uploaded here."""
-        if isinstance(value, Mapping):
-            self._check_file(value)
-        elif isinstance(value, list):
-            raise Refused(400, "Expected numbers, texts and files in data, got a list.")
-        elif isinstance(value, str) and len(value) > _LONGEST_TEXT:
-            raise Refused(400, f"Expected texts of at most {_LONGEST_TEXT} characters in data.")
+    def _check_value(self, block: Any, value: Any, *, choices: bool) -> None:
+        """A value that a control can have; options that make no sense are told by the job itself."""
+        if isinstance(block, gr.State):
+            fits = value is None
+        elif isinstance(block, gr.Dataset):
+            fits = type(value) is int and 0 <= value < len(block.samples)
+        elif isinstance(block, (gr.Image, gr.Video)):
+            fits = value is None or self._is_upload(value)
+        elif choices and isinstance(block, gr.Radio):
+            fits = any(value == known and type(value) is type(known) for _, known in block.choices)
+        else:
+            fits = _is_plain(value)
+        if not fits:
+            kind = block.get_block_name()
+            raise Refused(
+                400, f"Expected in data for each {kind} a value that it can have; files must be uploaded first."
+            )
 
-    def _check_file(self, value: Mapping[str, Any]) -> None:
-        if isinstance(value.get("video"), Mapping):
+    def _is_upload(self, value: Any) -> bool:
+        if isinstance(value, Mapping) and isinstance(value.get("video"), Mapping):
             value = value["video"]
-        path = value.get("path")
-        if not isinstance(path, str) or "\0" in path or "://" in path or len(path) > _LONGEST_TEXT:
-            raise Refused(400, "Expected an uploaded file with its path in data.")
         try:
-            found = Path(path).resolve()
-            inside = found.is_relative_to(self._folder) and found.is_file()
-        except (OSError, ValueError, RuntimeError):
-            inside = False
-        if not inside:
-            raise Refused(400, "Expected a file that was uploaded to this page, and not more than some hours ago.")
+            path = Path(_File.model_validate(value).path).resolve()
+            return path.is_relative_to(self._folder) and path.is_file()
+        except (ValidationError, OSError, ValueError, RuntimeError):
+            return False
+
+
+def _is_plain(value: Any) -> bool:
+    """A short text or a number, or none."""
+    if isinstance(value, str):
+        return len(value) <= _LONGEST_TEXT
+    return value is None or (isinstance(value, (int, float)) and abs(value) <= _LARGEST_NUMBER)
 
 
 def _local_file(match: re.Match[str], _query: str, _body: bytes) -> None:
