@@ -124,7 +124,9 @@ def _parse(source: str | Path) -> dict[str, Any]:
         text = read_text(path, ConfigError, fix="Give a YAML file.", most=4 * MOST_YAML)
     else:
         if str(source) not in config_names():
-            raise ConfigError(f"no config named {shown(str(source))}", fix=f"Shipped: {', '.join(config_names())}")
+            raise ConfigError(
+                f"no config named {shown(str(source))}", fix=f"Shipped configs: {', '.join(config_names())}"
+            )
         text = (_folder() / f"{source}.yaml").read_text(encoding="utf-8")
     data = parse_yaml(text, str(source), ConfigError, fix="Check indentation and colons there.") or {}
     if not isinstance(data, dict):
