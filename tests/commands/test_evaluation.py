@@ -32,11 +32,11 @@ def student(tmp_path: Path) -> Path:
 
 
 def test_a_manifest_and_a_reports_pairs_are_the_same(tmp_path: Path) -> None:
-    evaluation.pairs(out=tmp_path / "pairs.csv", clips=[DRIVER], protocol=["self"], frames=4)
+    evaluation.pairs(output=f"{tmp_path}/pairs.csv", clips=[DRIVER], protocol=["self"], frames=4)
     (pair,) = read_manifest(tmp_path / "pairs.csv")
     assert (pair.key, pair.protocol, pair.driver.resolve(), pair.frames) == ("driver", "self", DRIVER.resolve(), 4)
     text = (tmp_path / "pairs.csv").read_text()
-    evaluation.pairs(out=tmp_path / "again.csv", clips=[DRIVER], protocol=["self"], frames=4)
+    evaluation.pairs(output=f"{tmp_path}/again.csv", clips=[DRIVER], protocol=["self"], frames=4)
     assert (tmp_path / "again.csv").read_text() == text
 
 
@@ -55,7 +55,7 @@ def test_weights_are_named_after_themselves_or_as_asked(student: Path, matting: 
 
 def test_a_student_is_measured_against_its_teacher(student: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    evaluation.pairs(out=tmp_path / "pairs.csv", clips=[DRIVER], protocol=["self"], frames=2)
+    evaluation.pairs(output=f"{tmp_path}/pairs.csv", clips=[DRIVER], protocol=["self"], frames=2)
     manifest = tmp_path / "pairs.csv"
     manifest.write_text(manifest.read_text().replace(",self,", ",student,"))
     evaluation.evaluate(
@@ -64,7 +64,9 @@ def test_a_student_is_measured_against_its_teacher(student: Path, tmp_path: Path
     assert "Against the teacher's pictures" in (out / "report.md").read_text()
     assert (out / "results" / "s" / "student" / "driver.mp4").is_file()
     with pytest.raises(DataError, match="teacher"):
-        evaluation.evaluate(out=out, manifest=manifest, weights=[f"s={student}"], floors=False, device="cpu")
+        evaluation.evaluate(
+            out=out, manifest=manifest, weights=[f"s={student}"], floors=False, device="cpu", overwrite=True
+        )
 
 
 def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
@@ -73,5 +75,5 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="NAME=FOLDER"):
         evaluation._videos("folder")
     with pytest.raises(ConfigError, match="best"):
-        evaluation.pairs(out=tmp_path / "p.csv", clips=[DRIVER], protocol=["best"])
+        evaluation.pairs(output=f"{tmp_path}/p.csv", clips=[DRIVER], protocol=["best"])
     assert not list(tmp_path.iterdir())

@@ -93,7 +93,7 @@ def test_a_finished_evaluation_is_not_done_again_and_gives_the_same_bytes(
     out, system = finished
     before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
     count = len(system.done)
-    evaluation([system], pairs, out, SIZE).run().write(out)
+    evaluation([system], pairs, out, SIZE).run().write(out, overwrite=True)
     assert len(system.done) == count
     for name, content in before.items():
         assert (out / name).read_bytes() == content, name

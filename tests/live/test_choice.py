@@ -47,7 +47,7 @@ def test_torch_runs_where_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")  # it would take seconds a frame
     assert settings(Wish(device="cpu", threads=2)) == both[:1]
     assert settings(Wish(device="cpu", threads=2, precision="bfloat16")) == both[1:]
-    with pytest.raises(ConfigError, match="got .abacus."):
+    with pytest.raises(ConfigError, match="got 'abacus'"):
         settings(Wish(device="abacus"))
     monkeypatch.setattr(choice, "find_device", torch.device)
     for supported, precisions in ((True, ["float32", "bfloat16"]), (False, ["float32"])):
