@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +28,8 @@ import pytest
 import torch
 from PIL import Image
 
+from megaportraits.batch.jobs import Job, read_list
+from megaportraits.batch.records import Records, stamp
 from megaportraits.config import (
     EnhancerConfig,
     ModelConfig,
@@ -53,6 +55,7 @@ from megaportraits.models.enhancer import Enhancer
 from megaportraits.models.storage import load_base, load_enhancer, load_student, save_base, save_enhancer, save_student
 from megaportraits.models.student import Student
 from megaportraits.ops.geometry import HeadPose
+from megaportraits.pipeline.options import AnimateOptions
 from megaportraits.prepare.measures import THUMBNAIL
 from megaportraits.prepare.run import prepare
 from megaportraits.prepare.settings import ExtractSettings, Thresholds
@@ -168,6 +171,29 @@ def judged(folder: Path) -> tuple[Store, Pair]:
     return Store(folder, judges), Pair("a", "self", folder / "a.mp4", 0, folder / "a.mp4")
 
 
+JOB = Job(Path("a.png"), (Path("a.mp4"),), PurePath("b.mp4"), AnimateOptions())
+
+
+def read_record(out: Path) -> None:
+    records = Records(out)
+    records.owned(JOB)
+    records.state(JOB, {"source": out / "a.png"}, {"yaw": 0.0})
+
+
+def batch_record() -> tuple[str, bytes]:
+    """Place and content of the record of `JOB`, whose result is another kind's file."""
+    with TemporaryDirectory() as name:
+        out = Path(name)
+        for part in ("a.png", "b.mp4"):
+            (out / part).write_bytes(part.encode())
+        Records(out).write(JOB, {"source": stamp(out / "a.png")}, {"yaw": 0.0}, {"output": out / "b.mp4"})
+        (path,) = (path for path in out.rglob("*.json"))
+        return path.relative_to(out).as_posix(), path.read_bytes()
+
+
+RECORD, RECORDED = batch_record()
+
+
 def in_graph(content: bytes, rng: np.random.Generator) -> bytes:
     """An ONNX file whose description of itself is damaged."""
     proto = onnx.load_from_string(content)
@@ -263,6 +289,8 @@ def originals() -> dict[str, bytes]:
         "celebvhq.json": json.dumps({"clips": {"a": {"ytb_id": "a", "duration": {}, "bbox": {}}}}).encode(),
         "stats.jsonl": b'{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.4}\n',
         "study.json": json.dumps({"format": 1, **asdict(study)}).encode(),
+        "list.csv": b"source,driver,output,options,yaw\na.png,a.mp4,x/b.mp4,--motion relative,10\na.png,a.mp4,,,\n",
+        RECORD: RECORDED,
         "tuning.json": json.dumps({"key": setting}).encode(),
         "encode.onnx": _graph(),
         "head.npz": head.getvalue(),
@@ -305,6 +333,14 @@ KINDS: dict[str, Kind] = {
     "manifest of pairs": Kind("pairs.csv", read_manifest, (in_bytes, in_lines), 60),
     "labels csv": Kind("labels.csv", read_labels, (in_bytes, in_lines), 60),
     "labels jsonl": Kind("labels.jsonl", read_labels, (in_bytes, in_values), 60),
+    "list of jobs": Kind("list.csv", read_list, (in_bytes, in_lines), 60),
+    "record of a job": Kind(
+        RECORD,
+        lambda p: read_record(p.parents[len(Path(RECORD).parts) - 1]),
+        (in_bytes, in_values),
+        60,
+        beside={"a.png": b"a.png", "b.mp4": b"b.mp4"},
+    ),
     "items": Kind("items.csv", lambda p: find_items([str(p)]), (in_bytes, in_lines), 60),
     "ages": Kind("ages.csv", lambda p: find_items([str(p.parent / "a.png")], ages=p), (in_bytes, in_lines), 60),
     "celebvhq": Kind(
@@ -333,7 +369,13 @@ KINDS: dict[str, Kind] = {
     "head": Kind("head.npz", MorphableHead.load, count=30, sound=False),
     "package": Kind("package.json", lambda p: find_scripts(str(p.parent)), (in_bytes, in_values), 30, sound=False),
 }
-ALSO = {"pairs.csv": ("a.mp4",), "items.csv": ("a.mp4",), "ages.csv": ("a.png",), "celebvhq.json": ("a.mp4",)}
+ALSO = {
+    "pairs.csv": ("a.mp4",),
+    "list.csv": ("a.mp4", "a.png"),
+    "items.csv": ("a.mp4",),
+    "ages.csv": ("a.png",),
+    "celebvhq.json": ("a.mp4",),
+}
 """Files that a kind names."""
 
 
@@ -370,5 +412,5 @@ def test_damage_is_survived_or_told(name: str, tmp_path: Path) -> None:
             refused += not read(kind, tmp_path, damaged(name, number))
         except BaseException as error:
             raise AssertionError(f"damaged({name!r}, {number}) ended in {type(error).__name__}: {error}") from error
-    if name not in ("statistics", "tuning", "result of evaluate", "synth's counts", "media bmp"):
+    if name not in ("statistics", "tuning", "result of evaluate", "record of a job", "synth's counts", "media bmp"):
         assert refused, "no damage was found at all: the file was not read"
