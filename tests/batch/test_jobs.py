@@ -105,6 +105,12 @@ def test_a_list_says_files_names_and_options(media: Path) -> None:
     assert third.drivers == (media / "smile.mp4", media / "nod.mp4") and third.options.face == "all"
 
 
+def test_names_in_any_language_are_read_with_and_without_a_mark(tmp_path: Path) -> None:
+    for encoding in ("utf-8", "utf-8-sig"):
+        (tmp_path / "jobs.csv").write_text("source,driver\nJürgen 山田.jpg,nod.mp4\n", encoding=encoding)
+        assert outputs(read_list(tmp_path / "jobs.csv")) == ["Jürgen 山田_nod.mp4"]
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

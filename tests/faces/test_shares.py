@@ -47,6 +47,12 @@ def test_somebody_behind_keeps_the_face_above_the_one_in_front() -> None:
     assert b[85, 105] > 0.9 and a[85, 105] < 0.1  # the front one's hair
 
 
+def test_a_face_is_its_owners_also_where_a_neighbour_is_nearer() -> None:
+    """Two faces that overlap from 80 to 120: the middle between them is at 100."""
+    share = share_of(face(90, 90, 60), (face(110, 90, 60),), WHOLE, 200)
+    assert share[90, 112] > 0.99 and share[90, 130] < 0.01
+
+
 def test_crops_may_lie_anywhere() -> None:
     left, right = face(60, 90, 60), face(140, 90, 60)
     part = Crop(60, 90, 100)  # pixels 10 to 110

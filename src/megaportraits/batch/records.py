@@ -97,10 +97,6 @@ class Records:
         content = {"program": __version__, "inputs": dict(inputs), "settings": dict(settings), "outputs": outputs}
         write_json(self._path(job), content)
 
-    def forget(self, job: Job) -> None:
-        """Remove a job's record."""
-        self._path(job).unlink(missing_ok=True)
-
     def owned(self, job: Job) -> set[str]:
         """The roles of those results that are there as a record of this job says."""
         record = self._read(job)

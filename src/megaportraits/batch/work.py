@@ -162,11 +162,11 @@ class Worker:
         if report.interrupted:
             raise KeyboardInterrupt
         records.write(job, inputs, settings_of(job, self.model.settings()), parts)
-        self._publish(records, job, parts, replaceable)
+        self._publish(job, parts, replaceable)
         return report
 
-    def _publish(self, records: Records, job: Job, parts: Mapping[str, Path], replaceable: Collection[str]) -> None:
-        """Give finished results their names; the record goes with a name that has been taken meanwhile."""
+    def _publish(self, job: Job, parts: Mapping[str, Path], replaceable: Collection[str]) -> None:
+        """Give finished results their names, all of them, also when one has been taken meanwhile."""
         taken: list[tuple[Path, Path]] = []
         for role, part in parts.items():
             path = self.out / job.outputs[role]
@@ -174,7 +174,6 @@ class Worker:
             try:
                 publish(part, path, overwrite=role in replaceable)
             except OutputTakenError as error:
-                records.forget(job)
                 taken += error.taken
         if taken:
             raise OutputTakenError(*taken)
