@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from megaportraits.errors import ConfigError, DataError, TrainingError
-from megaportraits.reading import is_file, is_folder
 
 if TYPE_CHECKING:
     from megaportraits.config import Config, Override
@@ -201,6 +200,7 @@ def settle(
         TrainingError: to be resumed, and there is no run.
     """
     from megaportraits.config import differences, load_config
+    from megaportraits.reading import is_file
 
     if not resume:
         return load_config(schema, config or default, chosen)
@@ -227,6 +227,8 @@ def data_paths(data: str | Path | None, *, resume: bool = False) -> list[Overrid
     Raises:
         ConfigError: nothing is named, and there is no run to know it.
     """
+    from megaportraits.reading import is_folder
+
     if data is None:
         if resume:
             return []
@@ -243,5 +245,7 @@ def data_paths(data: str | Path | None, *, resume: bool = False) -> list[Overrid
 
 def training_part(data: str | Path) -> str:
     """A folder's `train` where it has one; else the folder, or the mix, as it is."""
+    from megaportraits.reading import is_folder
+
     nested = Path(data) / "train"
     return str(nested if is_folder(nested, DataError) else data)
