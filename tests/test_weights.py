@@ -217,3 +217,12 @@ def test_list_and_verify_tell_present_damaged_and_by_hand(monkeypatch: pytest.Mo
     assert CliRunner().invoke(app, ["weights", "verify"]).exit_code == 1
     monkeypatch.setattr(weights, "WEIGHTS", (replace(entry(None, sha256=None), file="other.bin"),))
     assert "by hand" in CliRunner().invoke(app, ["weights", "list"]).output
+
+
+def test_verify_looks_at_shipped_files_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(weights.CACHE_VARIABLE, str(tmp_path))
+    found = CliRunner().invoke(app, ["weights", "verify"])
+    assert found.exit_code == 0 and "nano/base: shipped" in found.output
+    monkeypatch.setattr(weights, "shipped_hashes", lambda: {"nano/base.safetensors": "0" * 64})
+    found = CliRunner().invoke(app, ["weights", "verify"])
+    assert found.exit_code == 1 and "nano/base: damaged" in found.output

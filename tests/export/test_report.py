@@ -1,40 +1,26 @@
-"""A folder of exports keeps what its report says of all files in it."""
+"""What is measured of an exported graph."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
-from megaportraits.errors import MediaError
-from megaportraits.export.report import ExportReport, Row, plan_files
+from megaportraits.errors import ExportError
+from megaportraits.export.report import measure
+from megaportraits.runtimes import GraphInfo
 
 
-def row(file: str) -> Row:
-    return Row(file, "float32", 1.0, 0.0, None, {})
-
-
-def files_of(report: Path) -> list[str]:
-    return [entry["file"] for entry in json.loads(report.read_text(encoding="utf-8"))["files"]]
-
-
-def test_two_exports_into_one_folder_are_both_in_its_report(tmp_path: Path) -> None:
-    for file in ("encode.onnx", "drive.onnx", "student.onnx"):
-        (tmp_path / file).touch()
-    ExportReport(tmp_path, [row("encode.onnx"), row("drive.onnx")]).save()
-    assert plan_files(tmp_path, "teacher", ["float32"], overwrite=False)
-    (tmp_path / "encode.onnx").unlink()
-    report = ExportReport(tmp_path, [row("student.onnx"), row("drive.onnx")])
-    report.save()
-    assert files_of(report.path) == ["student.onnx", "drive.onnx"]
-    ExportReport(tmp_path, [row("student.onnx")]).save()
-    assert files_of(report.path) == ["student.onnx", "drive.onnx"]
-
-
-@pytest.mark.parametrize("text", ["", "{}", '{"files": [1]}', '{"files": 3}', "[" * 100_000, "\x00"])
-def test_a_report_of_something_else_is_not_replaced(text: str, tmp_path: Path) -> None:
-    (tmp_path / "report.json").write_text(text)
-    with pytest.raises(MediaError, match=r"report\.json: the file exists already"):
-        plan_files(tmp_path, "student", ["float32"], overwrite=False)
-    assert plan_files(tmp_path, "student", ["float32"], overwrite=True)
+def test_a_graph_whose_outputs_are_not_finite_is_an_error(tmp_path: Path) -> None:
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("x", "image")]
+    node = onnx.helper.make_node("Log", ["x"], ["image"])
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", ends[:1], ends[1:]), ir_version=8)
+    model.opset_import[0].version = 17
+    onnx.helper.set_model_props(model, GraphInfo("student", 1).to_metadata())
+    onnx.save(model, tmp_path / "a.onnx")
+    one, minus = np.ones(1, np.float32), -np.ones(1, np.float32)
+    assert measure(tmp_path / "a.onnx", "float16", [{"x": one}], [[np.zeros(1)]]).difference == 0
+    with pytest.raises(ExportError, match=r"a\.onnx: the output image has NaN or infinite numbers"):
+        measure(tmp_path / "a.onnx", "float16", [{"x": one}, {"x": minus}], [[np.zeros(1)]] * 2)

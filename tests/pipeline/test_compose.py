@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from megaportraits.errors import WeightsError
 from megaportraits.faces.crop import Crop
 from megaportraits.ops.geometry import HeadPose, euler_to_matrix
 from megaportraits.pipeline.compose import (
@@ -246,3 +247,13 @@ def test_squares_stand_in_a_row() -> None:
     a, b, c = (np.full((4, 4, 3), i, np.uint8) for i in range(3))
     assert side_by_side(a, b, c).shape == (4, 12, 3)
     assert side_by_side(a, b, c)[0, ::4, 0].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_picture_or_pose_that_is_not_finite_is_an_error_not_a_black_frame(number: float) -> None:
+    picture = rendering().premultiplied.copy()
+    picture[3, 4, 1] = number
+    with pytest.raises(WeightsError, match="NaN or infinite numbers"):
+        Rendering(picture, REST)
+    with pytest.raises(WeightsError, match="NaN or infinite numbers"):
+        Rendering(rendering().premultiplied, HeadPose(np.eye(3), np.array([0, number]), 1.0))
