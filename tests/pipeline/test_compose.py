@@ -207,6 +207,22 @@ def test_long_hair_is_led_down_to_the_shoulder_in_one_piece() -> None:
     assert not np.isfinite(strands_of(Rendering(picture, REST))).all()  # what the flow is for
 
 
+def test_what_the_network_left_out_of_a_moved_head_is_not_shown_beside_it() -> None:
+    # A wide hat moves to the crop's left border; the network draws only the middle of it.
+    picture, empty = scenery()
+    n = 140
+    e = ((np.arange(n) + 0.5) * 2 / n - 1) * REACH
+    x, y = np.meshgrid(e, e)
+    wide = ((np.abs(x) < 0.6) & (np.abs(y) < 0.3)).astype(np.float32)
+    person = np.dstack([wide * 204] * 3 + [wide * 255]).astype(np.uint8)
+    driven = rendering((-0.45, 0.0))
+    driven.premultiplied[:, :20] = 0
+    placement = Placement(picture.shape, CROP, REACH)
+    result = placement.paste(empty, empty[placement.window], driven, Surroundings(person, REST))
+    assert result[110:120, 90:108].max() < 70  # the crop begins at column 100
+    assert result[110:120, 125:140].min() > 190
+
+
 def test_hair_above_the_crop_goes_on_as_the_flow_at_the_border() -> None:
     picture, empty = scenery()
     picture[40:100, 140:160] = 204

@@ -158,9 +158,12 @@ class Placement:
             x, y = self._carried_from(rendering, around.pose, turn_x, turn_y)
             # What comes from above the crop, hair and hats when the head moves down, the network has not seen.
             seen = self._weight * (1 - _smoothstep(-y, *_FADE))
-            layer = cv2.blendLinear(
-                layer, _remap(around.premultiplied, x / around.reach, y / around.reach), seen, 1 - seen
-            )
+            carried = _remap(around.premultiplied, x / around.reach, y / around.reach)
+            # What comes from inside the crop the network has seen: where it draws nobody, nobody is shown again.
+            known = (1 - _smoothstep(np.maximum(np.abs(x), np.abs(y)), *_FADE)) * (1 - self._anchored)
+            shown = np.rint(255 - known * (255 - layer[..., 3])).astype(np.uint8)
+            carried = cv2.multiply(carried, cv2.merge([shown] * 4), scale=1 / 255)
+            layer = cv2.blendLinear(layer, np.asarray(carried, np.uint8), seen, 1 - seen)
             keep = (1 - self._weight) * self._anchored
         result = picture.copy()
         behind = cv2.multiply(plate, cv2.merge([255 - layer[..., 3]] * 3), scale=1 / 255)
