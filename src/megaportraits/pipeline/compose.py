@@ -26,6 +26,8 @@ _ANCHOR_COLUMNS = (0.5, 0.92)
 """The same for columns: shoulders leave the crop at its sides as well as at its bottom."""
 _HAIR_CM = (0.0, 0.0, 4.0)
 """The head point with which the hair around the crop moves: between the crown and the forehead it hangs on."""
+_BESIDE = (0.3, 0.6)
+"""Distances from the head's axis, crop units, between which chin and neck end and hair begins."""
 _TRUSTED = 0.9
 """Distance from the crop's centre, crop units, up to which a flow is believed: beyond it the source was not seen."""
 _MOST_MOVED = 0.6
@@ -209,7 +211,10 @@ class Placement:
         """Where to look in a rendering whose body and hair have been moved away from their rest."""
         # Models that learned from turned photographs (`synth.lift`), as nano, roll shoulders along with the head.
         x, y = _moved(self._x, self._y, rest, pose)
-        return self._x + self._anchored * (x - turn_x - self._x), self._y + self._anchored * (y - turn_y - self._y)
+        # Hair hangs beside the neck; under the face the same would draw the chin of a turned head down to the trunk.
+        beside = _smoothstep(np.abs(self._x - np.float32(pose.translation[0])), *_BESIDE)
+        x, y = x - beside * turn_x, y - beside * turn_y
+        return self._x + self._anchored * (x - self._x), self._y + self._anchored * (y - self._y)
 
     def _carried_from(
         self, rendering: Rendering, rest: HeadPose, turn_x: Float | float, turn_y: Float | float
