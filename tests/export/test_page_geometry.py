@@ -47,7 +47,7 @@ def run(modules: Path, body: str, given: Any) -> Any:
     before += "const given = JSON.parse(readFileSync(0, 'utf8'));" + HEAD
     (modules / "run.js").write_text(f"{before}\n{body}\nconsole.log(JSON.stringify(result));")
     done = subprocess.run(
-        [str(NODE), "run.js"], cwd=modules, input=json.dumps(given), capture_output=True, text=True, timeout=60
+        [str(NODE), "run.js"], cwd=modules, input=json.dumps(given), capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -51,7 +51,7 @@ class Mirror:
     def draw(self, head: UInt8, pose: HeadPose, blendshapes: Blendshapes) -> Rendering:
         if self.held:
             self.started.release()
-            assert self.allowed.acquire(timeout=20)
+            assert self.allowed.acquire(timeout=600)
         opaque = np.ones((*head.shape[:2], 1), np.float32)
         return Rendering(np.dstack([head.astype(np.float32) / 255, opaque]), pose)
 

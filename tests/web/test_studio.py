@@ -44,7 +44,7 @@ class Slow:
         self.running.set()
         try:
             for frame in (1, 2):
-                assert self.go_on.wait(20)
+                assert self.go_on.wait(600)
                 progress(frame, 2)
         except KeyboardInterrupt:
             return SimpleNamespace(output=output, interrupted=True)
@@ -95,27 +95,27 @@ def test_who_waits_is_told_how_many_come_before_and_can_stop_at_once(
 
     with ThreadPoolExecutor(2) as pool:
         first = ask(studio, pool, "first", files)
-        assert slow.running.wait(20)
+        assert slow.running.wait(600)
         second = ask(studio, pool, "second", files, waiting)
-        assert waits.wait(20)
+        assert waits.wait(600)
         studio.stop("second")
         with pytest.raises(Stopped):
-            second.result(20)
+            second.result(600)
         assert set(told) == {1} and not first.done()
         slow.go_on.set()
-        assert not first.result(20).interrupted
+        assert not first.result(600).interrupted
 
 
 def test_a_line_that_is_too_long_is_told(studio: Studio, slow: Slow, files: tuple[Path, Path]) -> None:
     with ThreadPoolExecutor(LONGEST_LINE) as pool:
         jobs = [ask(studio, pool, "somebody", files) for _ in range(LONGEST_LINE)]
         while len(studio._line) < LONGEST_LINE:
-            assert slow.running.wait(20)
+            assert slow.running.wait(600)
         with pytest.raises(MegaPortraitsError, match=f"fewer than {LONGEST_LINE} jobs"):
             studio.animate("late", *files, AnimateOptions(), NOT_TOLD, NOT_TOLD)
         studio.stop("somebody")
         slow.go_on.set()
-        ended = [job.exception(20) for job in jobs]
+        ended = [job.exception(600) for job in jobs]
     assert sum(isinstance(error, Stopped) for error in ended) == LONGEST_LINE - 1
     assert ended.count(None) == 1  # the running one keeps its frames
 
@@ -125,17 +125,17 @@ def test_closing_ends_every_job_and_waits_for_the_running_one(
 ) -> None:
     with ThreadPoolExecutor(3) as pool:
         first = ask(studio, pool, "a", files)
-        assert slow.running.wait(20)
+        assert slow.running.wait(600)
         second = ask(studio, pool, "b", files)
         while len(studio._line) < 2:
             time.sleep(0.01)
         closed = pool.submit(studio.close)
         with pytest.raises(Stopped):
-            second.result(20)
+            second.result(600)
         assert not closed.done()
         slow.go_on.set()
-        closed.result(20)
-        assert first.result(20).interrupted
+        closed.result(600)
+        assert first.result(600).interrupted
 
 
 def test_nobodys_file_is_looked_into_before_its_turn(
@@ -147,14 +147,14 @@ def test_nobodys_file_is_looked_into_before_its_turn(
     waits = threading.Event()
     with ThreadPoolExecutor(2) as pool:
         first = ask(studio, pool, "first", files)
-        assert slow.running.wait(20)
+        assert slow.running.wait(600)
         second = ask(studio, pool, "second", (files[0], files[0]), lambda ahead: waits.set())
-        assert waits.wait(20) and looked == [files[1]]
+        assert waits.wait(600) and looked == [files[1]]
         assert studio.files_in_use() == set(files)
         slow.go_on.set()
-        first.result(20)
+        first.result(600)
         with pytest.raises(MediaError, match="expected a video, got a picture"):
-            second.result(20)
+            second.result(600)
     assert looked == [files[1], files[0]] and studio.files_in_use() == set()
 
 

@@ -103,7 +103,7 @@ def at_question(page: Any, number: int) -> None:
 
 def until(page: Any, true: str) -> None:
     """The page's own rules forbid `wait_for_function`, which evaluates strings there."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 600
     while not page.evaluate(true):
         assert time.monotonic() < end, true
         time.sleep(0.05)
