@@ -12,14 +12,9 @@ from pathlib import Path, PurePath
 
 from megaportraits.batch.cells import options_of, split_options
 from megaportraits.errors import ConfigError, DataError, MediaError, MegaPortraitsError
-from megaportraits.media import is_video
+from megaportraits.media import FOOTAGE_SUFFIXES, PICTURE_SUFFIXES, is_video
 from megaportraits.pipeline.options import ALL_FACES, AnimateOptions
 
-MEDIA = frozenset(
-    {".avi", ".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"}
-    | {".mpg", ".png", ".tif", ".tiff", ".ts", ".webm", ".webp"}
-)
-"""Suffixes of the files that are taken from a folder."""
 _COLUMNS = ("source", "driver", "output", "side_by_side", "options")
 _LONGEST_NAME = 80
 """Characters of a driver's part in a name that is made from files."""
@@ -183,7 +178,7 @@ def _expand(given: str | Path, out: Path) -> list[tuple[Path, PurePath]]:
         found = [
             (file, file.relative_to(folder))
             for file in sorted(folder.rglob("*"))
-            if file.suffix.lower() in MEDIA
+            if file.suffix.lower() in (*PICTURE_SUFFIXES, *FOOTAGE_SUFFIXES)
             and not any(part.startswith(".") for part in file.relative_to(folder).parts)
             and file.is_file()
             and not file.resolve().is_relative_to(out.resolve())

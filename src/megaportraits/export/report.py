@@ -22,7 +22,6 @@ from megaportraits.media.files import staged_output
 from megaportraits.runtimes import Graph, GraphInfo, available_runtimes, open_graph
 
 Precision = Literal["float32", "float16", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
 Case = Mapping[str, npt.NDArray[Any]]
 """A graph's inputs by name."""
 PARITY = 1e-3

@@ -24,6 +24,8 @@ from megaportraits.reading import FAULTS
 WHITE = (255, 255, 255)
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif", ".tif", ".tiff", ".bmp")
 """Suffixes of the files that are taken from folders of photographs."""
+STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+"""Suffixes of the pictures that an animation may be written to, the usual one first."""
 _BAND = 1 << 22
 """Pixels that are converted at a time."""
 _FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "TIFF", "BMP", "GIF", "JPEG2000", "PPM", "PSD")

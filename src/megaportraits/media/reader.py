@@ -17,6 +17,9 @@ from megaportraits.media.frames import Frame
 from megaportraits.media.images import DAMAGE, open_picture
 from megaportraits.media.limits import DEFAULT_LIMITS, Limits
 
+FOOTAGE_SUFFIXES = (".mp4", ".mpg", ".mpeg", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".ts", ".gif")
+"""Suffixes of the files that are taken from folders of videos."""
+
 
 class VideoReader:
     """Iterate over the frames of a video file, in order, once per `iter()` call.

@@ -7,11 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from megaportraits.errors import ConfigError, MediaError
-from megaportraits.media import ALPHA_SUFFIXES, DEFAULT_LIMITS, VIDEO_SUFFIXES, Limits, check_output, is_video
+from megaportraits.media import (
+    ALPHA_SUFFIXES,
+    DEFAULT_LIMITS,
+    STILL_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Limits,
+    check_output,
+    is_video,
+)
 from megaportraits.media.files import output_file
 from megaportraits.pipeline.options import ALL_FACES, AnimateOptions
 
-STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 STILL_ALPHA_SUFFIXES = (".png", ".webp")
 
 

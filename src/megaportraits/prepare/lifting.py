@@ -14,9 +14,8 @@ from megaportraits.media.folders import write_json
 from megaportraits.prepare.filters import KEPT, Row
 from megaportraits.prepare.sources import local_copy
 from megaportraits.synth.generate import Progress, generate
-from megaportraits.synth.plan import SynthSettings
+from megaportraits.synth.plan import PORTRAIT_SUFFIXES, SynthSettings
 
-_READ_BY_SYNTH = {".jpg", ".jpeg", ".png", ".webp"}
 _CLIPS_PER_STILL = 4
 
 
@@ -73,7 +72,7 @@ def _note(names: list[str]) -> str:
 def _place(address: str, folder: Path, name: str) -> None:
     """A still under its key: a link when it is local and `synth` can read it, a copy otherwise."""
     suffix = PurePosixPath(address).suffix.lower()
-    if "://" not in address and suffix in _READ_BY_SYNTH:
+    if "://" not in address and suffix in PORTRAIT_SUFFIXES:
         (folder / f"{name}{suffix}").symlink_to(address)
         return
     with local_copy(address) as path:

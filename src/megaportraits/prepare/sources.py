@@ -23,7 +23,7 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from megaportraits.errors import DataError, MediaError
-from megaportraits.media import PICTURE_SUFFIXES
+from megaportraits.media import FOOTAGE_SUFFIXES, PICTURE_SUFFIXES
 from megaportraits.reading import (
     FAULTS,
     MOST_BYTES,
@@ -37,10 +37,7 @@ from megaportraits.reading import (
     shown,
 )
 
-VIDEOS = {".mp4", ".mpg", ".mpeg", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".ts", ".gif"}
-STILLS = frozenset(PICTURE_SUFFIXES)
 Dataset = Literal["plain", "voxceleb2", "celebvhq", "ffhq", "grid"]
-DATASETS: tuple[Dataset, ...] = ("plain", "voxceleb2", "celebvhq", "ffhq", "grid")
 _COLUMNS = "Columns: path; identity, split, start, end, age, left to bottom."
 SPLIT_NAMES = {
     "train": "train",
@@ -157,7 +154,7 @@ def _expand(given: str, dataset: Dataset) -> list[Item]:
         found, explicit = [root], True
     else:
         raise DataError(f"Input {given} does not exist.", fix="Check the path, the glob or the address.")
-    wanted = VIDEOS | STILLS
+    wanted = {*FOOTAGE_SUFFIXES, *PICTURE_SUFFIXES}
     media = [
         path
         for path in found

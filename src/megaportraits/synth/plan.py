@@ -17,7 +17,8 @@ from megaportraits.errors import ConfigError, DataError
 SPLITS = ("train", "val")
 VALIDATION_PERCENT = 3
 _SPLIT_SEED = {"train": 1, "val": 2}
-_PICTURES = {".jpg", ".jpeg", ".png", ".webp"}
+PORTRAIT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+"""Suffixes of the files that are taken from a folder of portraits."""
 
 
 @dataclass(frozen=True)
@@ -124,10 +125,10 @@ def is_validation(identity: str) -> bool:
 
 def find_portraits(folder: Path) -> list[str]:
     """All pictures below a folder, as sorted relative paths; DataError when there are none."""
-    found = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in _PICTURES]
+    found = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in PORTRAIT_SUFFIXES]
     if not found:
         raise DataError(
-            f"No portraits ({', '.join(sorted(_PICTURES))}) in {folder}.",
+            f"No portraits ({', '.join(sorted(PORTRAIT_SUFFIXES))}) in {folder}.",
             fix="Give a folder of photographs with --portraits, or make procedural heads only: --lifted-share 0.",
         )
     return sorted(found)

@@ -27,11 +27,20 @@ from megaportraits.evaluation.study.plan import (
     draw_triplets,
     question_id,
 )
-from megaportraits.media import VIDEO_SUFFIXES, Frame, VideoReader, VideoWriter, is_video, read_image, write_image
+from megaportraits.media import (
+    STILL_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Frame,
+    VideoReader,
+    VideoWriter,
+    is_video,
+    read_image,
+    write_image,
+)
 from megaportraits.media.files import check_input, staged_output
 from megaportraits.media.images import UInt8
 
-SUFFIXES = (*VIDEO_SUFFIXES, ".png", ".jpg", ".jpeg", ".webp")
+SUFFIXES = (*VIDEO_SUFFIXES, *STILL_SUFFIXES)
 _TICKS = Fraction(1, 90_000)
 _LONGEST_PADDING = 8192
 
