@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from megaportraits.data.lessons import LESSONS_PER_SHARD, Lesson, shard_path, write_shard
 from megaportraits.data.pairs import resize
 from megaportraits.errors import DataError
+from megaportraits.media.folders import write_json
 from megaportraits.media.images import PICTURE_SUFFIXES, UInt8
 from megaportraits.models.motion import Motion
 from megaportraits.pipeline.driver_clips import Drivers
@@ -119,10 +119,7 @@ class LessonMaker(Generic[P]):
                     fix="Give the same avatars, drivers, teacher and options, or choose another --run folder.",
                 )
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")  # several makers may write the same at once
-        partial.write_text(json.dumps(facts, indent=1), encoding="utf-8")
-        partial.replace(path)
+        write_json(path, facts, indent=1)  # several makers may write the same at once
 
     def _lessons(self, people: Sequence[P], drivers: Drivers, numbers: range) -> Iterator[Lesson]:
         """The lessons of a shard, avatar by avatar, several pictures at once."""

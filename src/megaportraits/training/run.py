@@ -20,7 +20,7 @@ from megaportraits.config import Config
 from megaportraits.errors import TrainingError
 from megaportraits.media import write_image
 from megaportraits.media.files import is_full_disk
-from megaportraits.media.folders import folder_lock
+from megaportraits.media.folders import folder_lock, write_whole
 from megaportraits.reading import FAULTS, is_file
 from megaportraits.training.schedule import learning_rate
 from megaportraits.training.strategy import anywhere
@@ -42,8 +42,9 @@ class Run:
     def start(self, config: Config, step: int) -> None:
         """Make the folder; drop statistics after `step`, which a resumed run will write again."""
         (self.folder / "samples").mkdir(parents=True, exist_ok=True)
+        # Both files are read again when the run is resumed, so a kill must not tear them.
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-        _replace(self.folder / "config.yaml", text)
+        write_whole(self.folder / "config.yaml", text.encode())
         path = self.folder / "stats.jsonl"
         if path.exists():
             kept = [
@@ -51,7 +52,7 @@ class Run:
                 for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
                 if _step_of(line) <= step
             ]
-            _replace(path, "".join(line + "\n" for line in kept))
+            write_whole(path, "".join(line + "\n" for line in kept).encode())
         if self.tensorboard:
             self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1, flush_secs=30)
 
@@ -107,16 +108,6 @@ def full_disk_is_said(folder: Path) -> Iterator[None]:
             f"{folder} cannot be written: {error.strerror or error}",
             fix="Free disk space and resume; the last checkpoint is intact.",
         ) from error
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file at once or not at all: both are read again when the run is resumed."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _step_of(line: str) -> float:
