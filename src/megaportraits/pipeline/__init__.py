@@ -9,10 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from megaportraits.pipeline.avatar import AnimatedFrame, Avatar
+    from megaportraits.pipeline.avatar import Avatar
     from megaportraits.pipeline.compose import Rendering
     from megaportraits.pipeline.driver import FrameSource
     from megaportraits.pipeline.files import AnimateReport, animate_file
+    from megaportraits.pipeline.frames import AnimatedFrame
     from megaportraits.pipeline.options import (
         KEY_GREEN,
         AnimateOptions,
@@ -51,7 +52,7 @@ __all__ = [
 
 _MODULES = {
     "AnimateReport": "files",
-    "AnimatedFrame": "avatar",
+    "AnimatedFrame": "frames",
     "Avatar": "avatar",
     "FrameSource": "driver",
     "Portrait": "portrait",

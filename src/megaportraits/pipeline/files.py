@@ -13,9 +13,10 @@ import numpy as np
 from megaportraits.errors import OutputTakenError
 from megaportraits.media import DEFAULT_LIMITS, Limits, VideoReader, VideoWriter, is_video, write_image
 from megaportraits.media.images import UInt8
-from megaportraits.pipeline.avatar import AnimatedFrame, Avatar
+from megaportraits.pipeline.avatar import Avatar
 from megaportraits.pipeline.compose import side_by_side
 from megaportraits.pipeline.driver import FrameSource
+from megaportraits.pipeline.frames import AnimatedFrame
 from megaportraits.pipeline.group import animate_group, find_group
 from megaportraits.pipeline.options import ALL_FACES, AnimateOptions
 from megaportraits.pipeline.plan import driver_files, plan_output, swap_question

@@ -16,6 +16,7 @@ from megaportraits.media.images import UInt8
 from megaportraits.models.motion import Motion
 from megaportraits.pipeline.compose import Rendering
 from megaportraits.pipeline.driver import Driver, DriverFrame, FrameSource, HeadFollower
+from megaportraits.pipeline.frames import BATCH, AnimatedFrame
 from megaportraits.pipeline.motion import edit_motion
 from megaportraits.pipeline.options import AnimateOptions
 from megaportraits.pipeline.portrait import Portrait, Source, find_source_heads
@@ -24,10 +25,8 @@ from megaportraits.pipeline.scene import Scene
 from megaportraits.pipeline.tensors import head_pose
 
 if TYPE_CHECKING:
-    from megaportraits.pipeline.avatar import AnimatedFrame, Avatar
+    from megaportraits.pipeline.avatar import Avatar
 
-_BATCH = 4
-"""Frames of one face that go through the network together."""
 _SAME_TIME = 1e-4
 """Seconds by which a driver's frame may be late and still count as in time: times are rounded to ticks."""
 
@@ -118,11 +117,9 @@ def animate_group(avatar: Avatar, group: Group, options: AnimateOptions) -> Iter
 def _animate(
     avatar: Avatar, people: list[_Person], tracks: list[_Track], lead: int, options: AnimateOptions
 ) -> Iterator[AnimatedFrame]:
-    from megaportraits.pipeline.avatar import AnimatedFrame
-
     back_to_front = sorted(range(len(people)), key=lambda k: people[k].portrait.head.crop.side)
-    steps = prefetch(_in_step(tracks, lead, options.max_seconds), depth=_BATCH)
-    while batch := list(itertools.islice(steps, _BATCH)):
+    steps = prefetch(_in_step(tracks, lead, options.max_seconds), depth=BATCH)
+    while batch := list(itertools.islice(steps, BATCH)):
         for number, track in enumerate(tracks):
             track.measure(avatar, [views[number] for views in batch])
         rendered = [person.renderings(avatar, options) for person in people]
