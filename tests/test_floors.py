@@ -9,7 +9,8 @@ import megaportraits
 
 ROOT = Path(megaportraits.__file__).parent
 FLOORS = [
-    {"cli", "commands", "web", "batch", "__main__"},
+    {"cli", "commands", "web", "__main__"},
+    {"batch"},
     {"training", "pipeline", "export", "live"},
     {"prepare"},
     {"evaluation"},
