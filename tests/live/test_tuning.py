@@ -86,8 +86,11 @@ def test_answers_are_remembered_per_question_and_damage_is_forgotten(tmp_path: P
     found = remembered(notes, "key", candidates)
     assert found is candidates[1]
     assert remembered(notes, "key", candidates[:1]) is None, "no longer on offer"
-    notes.write_text("{torn")
-    assert remembered(notes, "other", candidates) is None
+    for damage in ("{torn", "[]", "[" * 100_000, '{"key": [1]}'):
+        notes.write_text(damage)
+        assert remembered(notes, "key", candidates) is None
+        remember(notes, "key", candidates[1].setting)
+        assert remembered(notes, "key", candidates) is candidates[1]
 
 
 def test_other_weights_or_other_choices_are_another_question(tmp_path: Path) -> None:

@@ -15,13 +15,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from megaportraits.errors import ConfigError, MegaPortraitsError
+from megaportraits.errors import ConfigError, DataError, MegaPortraitsError
 from megaportraits.live.engines import Engine, Sample, Setting
 from megaportraits.media.files import staged_output
 from megaportraits.pipeline import Rendering
+from megaportraits.reading import read_record
 
 MIN_PSNR = 32.0
 """A faster way to run a network must give the same picture to this many dB."""
@@ -101,22 +103,27 @@ def tune(
 
 def remembered(path: Path, key: str, candidates: Sequence[Candidate]) -> Candidate | None:
     """The candidate that was fastest the last time, if the same question was asked before."""
+    entry = _known(path).get(key)
     try:
-        entry = json.loads(path.read_text(encoding="utf-8")).get(key)
         setting = Setting(**entry) if entry else None
-    except (OSError, ValueError, TypeError, AttributeError):
-        return None  # a cache that is missing or damaged is measured anew
+    except TypeError:
+        return None  # of another version, or damaged
     return next((candidate for candidate in candidates if candidate.setting == setting), None)
 
 
 def remember(path: Path, key: str, setting: Setting) -> None:
     """Note which was fastest, for `remembered`."""
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
+    known = _known(path)
     with staged_output(path, overwrite=True) as part:
         part.write_text(json.dumps({**known, key: asdict(setting)}, indent=1) + "\n", encoding="utf-8")
+
+
+def _known(path: Path) -> dict[str, Any]:
+    """All answers; none where the cache is missing or damaged, so that it is measured anew."""
+    try:
+        return read_record(path, DataError)
+    except DataError:
+        return {}
 
 
 def question(files: Sequence[Path], candidates: Sequence[Candidate]) -> str:
