@@ -6,6 +6,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from megaportraits.batch import Job, find_jobs, read_list
 from megaportraits.errors import ConfigError, DataError, MediaError
@@ -49,6 +50,14 @@ def test_globs_are_expanded_here_so_that_they_work_in_quotes(media: Path) -> Non
     assert outputs(jobs) == ["bob_smile.mp4"]
     with pytest.raises(MediaError, match="found none"):
         find_jobs([media / "people" / "*.tif"], [media / "smile.mp4"], out=media / "out")
+
+
+def test_a_driver_that_was_replaced_is_looked_at_again(media: Path) -> None:
+    person, driver = media / "people/alice.jpg", media / "driver.png"
+    write_image(driver, np.zeros((8, 8, 3), np.uint8))
+    assert outputs(find_jobs([person], [driver], out=media / "out")) == ["alice_driver.png"]
+    Image.new("RGB", (8, 8)).save(driver, save_all=True, append_images=[Image.new("RGB", (8, 8), "red")])
+    assert outputs(find_jobs([person], [driver], out=media / "out")) == ["alice_driver.mp4"]
 
 
 def test_an_unquoted_glob_of_sources_is_noticed(media: Path) -> None:
@@ -152,3 +161,11 @@ def test_what_is_no_list_is_said(tmp_path: Path, content: bytes) -> None:
         read_list(path)
     with pytest.raises(DataError, match=r"jobs\.csv"):
         read_list(tmp_path / "missing" / "jobs.csv")
+
+
+def test_a_list_that_is_missing_or_a_folder_is_said_as_such(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="No such file") as caught:
+        read_list(tmp_path / "jobs.csv")
+    assert "Check the path" in caught.value.fix
+    with pytest.raises(DataError, match="expected a file, got a folder"):
+        read_list(tmp_path)

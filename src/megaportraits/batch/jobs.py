@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import csv
 import glob
+import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path, PurePath
 
 from megaportraits.batch.cells import options_of, split_options
 from megaportraits.errors import ConfigError, DataError, MediaError, MegaPortraitsError
-from megaportraits.media import FOOTAGE_SUFFIXES, PICTURE_SUFFIXES, is_video
+from megaportraits.media import FOOTAGE_SUFFIXES, PICTURE_SUFFIXES, check_input, is_video
 from megaportraits.pipeline.options import ALL_FACES, AnimateOptions
+from megaportraits.reading import read_text
 
 _COLUMNS = ("source", "driver", "output", "side_by_side", "options")
+_SAVE = "Save the table as CSV, UTF-8."
 _LONGEST_NAME = 80
 """Characters of a driver's part in a name that is made from files."""
 
@@ -212,13 +215,19 @@ def _name(files: Sequence[Path]) -> str:
     return whole if len(whole) <= _LONGEST_NAME else f"{files[0].stem[:_LONGEST_NAME]}+{len(files) - 1}"
 
 
-@cache
 def _moves(path: Path) -> bool:
     """Whether a driver is a video; one that cannot be read counts as one until its job says why."""
     try:
-        return is_video(path)
+        status = check_input(path).stat()
+        return _is_video(path, status.st_size, status.st_mtime_ns)
     except MediaError:
         return True
+
+
+@lru_cache(maxsize=1024)
+def _is_video(path: Path, size: int, changed: int) -> bool:
+    """`is_video`, once for all jobs of a driver; size and time are part of the cache's key."""
+    return is_video(path)
 
 
 def _suffix(drivers: Sequence[Path], options: AnimateOptions) -> str:
@@ -229,24 +238,20 @@ def _suffix(drivers: Sequence[Path], options: AnimateOptions) -> str:
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Lines of a list as non-empty cells by column, with their numbers."""
+    text = read_text(path, DataError, fix=_SAVE)
+    reader = csv.reader(io.StringIO(text, newline=""))
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            names = [name.strip().lower().replace("-", "_") for name in next(reader, [])]
-            if "source" not in names or len(set(names)) < len(names):
-                raise DataError(
-                    f"{path}: expected a header with source, got {', '.join(names)[:200]!r}", fix=_explained()
-                )
-            for row in reader:
-                if len(row) > len(names):
-                    raise DataError(f"{path}, line {reader.line_num}: expected {len(names)} cells, got {len(row)}")
-                cells = {name: cell.strip() for name, cell in zip(names, row, strict=False) if cell.strip()}
-                if cells:
-                    yield reader.line_num, cells
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"{path}: expected a CSV file in UTF-8 ({error})", fix="Save the table as CSV, UTF-8."
-        ) from error
+        names = [name.strip().lower().replace("-", "_") for name in next(reader, [])]
+        if "source" not in names or len(set(names)) < len(names):
+            raise DataError(f"{path}: expected a header with source, got {', '.join(names)[:200]!r}", fix=_explained())
+        for row in reader:
+            if len(row) > len(names):
+                raise DataError(f"{path}, line {reader.line_num}: expected {len(names)} cells, got {len(row)}")
+            cells = {name: cell.strip() for name, cell in zip(names, row, strict=False) if cell.strip()}
+            if cells:
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: expected a CSV file ({error})", fix=_SAVE) from error
 
 
 def _job(

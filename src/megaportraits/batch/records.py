@@ -27,6 +27,7 @@ from megaportraits.engines import Attempts
 from megaportraits.errors import DataError
 from megaportraits.media import check_input
 from megaportraits.media.folders import folder_lock, write_json
+from megaportraits.reading import FAULTS
 
 FOLDER = ".megaportraits"
 Stamp = dict[str, Any]
@@ -151,7 +152,7 @@ class Records:
             stamps = [*record["inputs"].values(), *record["outputs"].values()]
             usable = all({"size", "changed", "sha256"} <= set(known) for known in stamps)
             return record if usable and isinstance(record["settings"], dict) else None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except FAULTS:
             return None
 
 

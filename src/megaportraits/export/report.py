@@ -19,6 +19,7 @@ from megaportraits.export.precision import to_float16, to_int8
 from megaportraits.export.write import write_graph
 from megaportraits.media import check_output
 from megaportraits.media.files import staged_output
+from megaportraits.reading import FAULTS
 from megaportraits.runtimes import Graph, GraphInfo, available_runtimes, open_graph
 
 Precision = Literal["float32", "float16", "int8"]
@@ -85,7 +86,7 @@ def _rows_of(path: Path) -> list[dict[str, Any]] | None:
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["files"]
         return rows if all(isinstance(row["file"], str) for row in rows) else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except FAULTS:
         return None
 
 
