@@ -101,7 +101,7 @@ class Clock:
 
 def once_per_source(avatar: Avatar, clock: Clock, repeats: int) -> dict[str, float]:
     """The parts of `Avatar.encode`."""
-    clock.wrap("detect", avatar.analyzer, "require")
+    clock.wrap("detect", pipeline, "find_source_head")
     clock.wrap("matting", avatar.matting, "matte")
     clock.wrap("foreground", pipeline, "foreground")
     clock.wrap("inpaint", pipeline, "background_plate")
@@ -147,7 +147,7 @@ def per_frame(avatar: Avatar, clock: Clock, batches: int, out: Path) -> dict[str
                 with clock.part("look"):
                     views.append(follower.look(frame))
             with clock.part("motion"):
-                driven = list(avatar._view_motions([view.head for view in views if view.head is not None]))
+                driven = list(avatar.view_motions([view.head for view in views if view.head is not None]))
             motions = [edit_motion(portrait.motion, motion) for motion in driven]
             with clock.part("render"):
                 renderings = avatar.renders(portrait, motions)

@@ -49,7 +49,7 @@ def test_weights_are_named_after_themselves_or_as_asked(student: Path, matting: 
     with pytest.raises(WeightsError, match="does not exist"):
         evaluation._model("x=none.safetensors", "landmarks", "cpu", matting)
     student.write_bytes(b"no weights")
-    with pytest.raises(WeightsError, match="not a readable"):
+    with pytest.raises(WeightsError, match="not a file of weights"):
         evaluation._model(str(student), "landmarks", "cpu", matting)
 
 

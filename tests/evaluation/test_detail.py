@@ -33,7 +33,7 @@ def drawn_face(*, gap_cm: float = 1.0, lids_cm: float = 1.0) -> Face:
 
 
 def noise(seed: int = 0) -> np.ndarray:
-    grain = np.random.default_rng(seed).integers(0, 255, (SIZE // 2, SIZE // 2, 3), dtype=np.uint8)
+    grain = np.random.default_rng(seed).integers(0, 255, (SIZE // 6, SIZE // 6, 3), dtype=np.uint8)
     return cv2.resize(grain, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
 
 
@@ -50,7 +50,7 @@ def larger(face: Face, factor: float) -> Face:
 @pytest.mark.parametrize("measure", [eye_detail, mouth_detail])
 def test_blur_takes_detail_away_and_size_does_not(measure) -> None:  # type: ignore[no-untyped-def]
     face, sharp = drawn_face(), noise()
-    soft = cv2.GaussianBlur(sharp, (0, 0), 4)
+    soft = cv2.GaussianBlur(sharp, (0, 0), 6)
     assert measure(soft, face) < 0.2 * measure(sharp, face)
     double = cv2.resize(sharp, (2 * SIZE, 2 * SIZE), interpolation=cv2.INTER_CUBIC)
     assert measure(double, larger(face, 2)) == pytest.approx(measure(sharp, face), rel=0.1)

@@ -116,7 +116,7 @@ def test_graphs_take_measured_blendshapes_as_torch_does(
     avatar = Avatar(model, pose_from=PoseFrom(pose))
     with torch.inference_mode():
         identity = model.encode(torch.from_numpy(image_array(person.image)))
-    portrait = SimpleNamespace(identity=identity, motion=identity.motion, fine=torch.from_numpy(fine))
+    portrait = SimpleNamespace(identity=identity, motion=identity.motion, fine=torch.from_numpy(fine), kept=None)
     setting = Setting("onnxruntime", "float32", 1)
     engine = GraphBase(tmp_path / "drive.onnx", cast(Portrait, portrait), setting)
     pictures = []

@@ -41,7 +41,7 @@ TORCH = Setting("torch", "float32", 1)
 
 def test_graphs_draw_a_photograph_as_torch_does(base: BaseModel, base_export: ExportReport) -> None:
     photo = np.ascontiguousarray(skimage.data.astronaut())
-    avatar = Avatar(base)
+    avatar = Avatar(base, pose_from=PoseFrom.NETWORK)
     portrait = avatar.encode(photo)
     small = torch.nn.functional.interpolate(portrait.fine, (64, 64), mode="area")
     portrait = replace(portrait, fine=small)

@@ -129,7 +129,7 @@ def test_a_flipped_bit_in_shipped_weights_is_refused(tmp_path: Path, monkeypatch
     shutil.copy(find_base("nano"), assets / "nano")
     monkeypatch.setattr(weights, "assets", lambda: assets)
     monkeypatch.setattr("megaportraits.models.storage.assets", lambda: assets)
-    assert load_base("nano").config.name == "nano"
+    assert load_base("nano").config.name == "nano-256"
     path = assets / "nano" / "base.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 0b01000000  # the exponent's highest bit

@@ -27,6 +27,7 @@ OPEN_EYE = 0.18
 TEETH_CM2 = 0.25
 """Visible teeth from which on a driver frame counts as showing them, square centimetres."""
 _RIM_CM = 0.25
+_MASK_SCALE = 4  # outlines are drawn that much larger: lips a few pixels apart would come out too far apart
 _LEAST_TEETH = 0.1  # standard deviation in square centimetres that is motion
 _BRIGHT, _COLOURLESS = 0.6, 0.42  # of the skin's luminance; largest difference of channels over the largest channel
 
@@ -151,8 +152,9 @@ def _at_scale(picture: UInt8, face: Face, scale: float) -> tuple[UInt8, npt.NDAr
 def _mask(
     picture: UInt8, points: npt.NDArray[np.float32], outlines: tuple[tuple[int, ...], ...]
 ) -> npt.NDArray[np.bool_]:
-    mask = np.zeros(picture.shape[:2], np.uint8)
+    height, width = picture.shape[:2]
+    mask = np.zeros((height * _MASK_SCALE, width * _MASK_SCALE), np.uint8)
     for outline in outlines:
-        # Pixel edges are integers, fillPoly counts pixel centres.
-        cv2.fillPoly(mask, [np.round(points[list(outline)] - 0.5).astype(np.int32)], 1)
-    return mask > 0
+        # Pixel edges are integers, fillPoly counts pixel centres and fills its outline, too.
+        cv2.fillPoly(mask, [np.round(points[list(outline)] * _MASK_SCALE - 0.5).astype(np.int32)], 255)
+    return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA) > 127)

@@ -234,10 +234,10 @@ class Avatar:
         """A person with several motions at once, batch 1 each; or as many people (`mixes`), one motion each."""
         joined = Motion(Pose.cat([m.pose for m in motions]), torch.cat([m.z for m in motions]))
         with torch.inference_mode():
-            if isinstance(portrait, Portrait):
-                identity = portrait.identity[torch.zeros(len(motions), dtype=torch.long, device=self.device)]
-            else:
+            if isinstance(portrait, Sequence):
                 identity, portrait = Identity.cat([p.identity for p in portrait]), portrait[0]
+            else:
+                identity = portrait.identity[torch.zeros(len(motions), dtype=torch.long, device=self.device)]
             output = self.model.render(identity, joined)
             draw = self._pictures if output.alpha is not None else self._cut_out_pictures
             pictures = draw(output, portrait.fine)
