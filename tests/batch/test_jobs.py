@@ -169,3 +169,11 @@ def test_a_list_that_is_missing_or_a_folder_is_said_as_such(tmp_path: Path) -> N
     assert "Check the path" in caught.value.fix
     with pytest.raises(DataError, match="expected a file, got a folder"):
         read_list(tmp_path)
+
+
+def test_a_list_with_semicolons_is_told_to_use_commas(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.csv"
+    path.write_text("source;driver\na.jpg;b.mp4\n")
+    with pytest.raises(DataError, match="source;driver") as caught:
+        read_list(path)
+    assert "commas, not semicolons" in str(caught.value.fix)

@@ -72,6 +72,7 @@ def test_numpy_numbers_and_arrays_are_numbers_and_colours() -> None:
         ({"frontal": "maybe"}, "frontal: expected a valid boolean, got 'maybe'"),
         ({"yaw": "left"}, "yaw: expected a valid number, got 'left'"),
         ({"yaw": float("nan")}, "yaw: expected a value from -90 to 90, got nan"),
+        ({"face": "none"}, "face: expected a valid integer or 'all', got 'none'"),
         ({"size": 64.5}, "size: expected a valid integer, got 64.5"),
         ({"color": "red"}, "color: expected #RRGGBB"),
         ({"color": "rgb(1, 2)"}, "color: expected #RRGGBB"),

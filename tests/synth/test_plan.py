@@ -93,3 +93,8 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(DataError, match="No portraits"):
         find_portraits(tmp_path)
+
+
+def test_photographs_without_lifted_heads_are_refused_with_the_values_that_came() -> None:
+    with pytest.raises(ConfigError, match=r"lifted_share 1 and at least 2 frames, got lifted_share 0\.8 and 8 frames"):
+        SynthSettings(Path("p"), Path("h"), photographs=True)

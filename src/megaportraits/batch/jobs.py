@@ -243,7 +243,10 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         names = [name.strip().lower().replace("-", "_") for name in next(reader, [])]
         if "source" not in names or len(set(names)) < len(names):
-            raise DataError(f"{path}: expected a header with source, got {', '.join(names)[:200]!r}", fix=_explained())
+            raise DataError(
+                f"{path}: expected a header with a column source, got {', '.join(names)[:200]!r}",
+                fix=_explained(",".join(names)),
+            )
         for row in reader:
             if len(row) > len(names):
                 raise DataError(f"{path}, line {reader.line_num}: expected {len(names)} cells, got {len(row)}")
@@ -277,5 +280,8 @@ def _job(
     return Job(source, cast, PurePath(output), chosen, beside)
 
 
-def _explained() -> str:
-    return "Columns: source; driver, output, side_by_side, options, and options by name, for example motion."
+def _explained(header: str = "source") -> str:
+    columns = (
+        "Columns are source (required), driver, output, side_by_side, options, and names of options such as motion."
+    )
+    return f"Separate the columns with commas, not semicolons. {columns}" if ";" in header else columns

@@ -31,12 +31,15 @@ _MANY_PANEL = "Many at once"
 
 def animate(
     source: Annotated[
-        Path, typer.Argument(help="Image (or video) of the person; with --out also a folder, a glob or a list (.csv).")
+        Path,
+        typer.Argument(
+            metavar="SOURCE", help="Image (or video) of the person; with --out also a folder, a glob or a list (.csv)."
+        ),
     ],
     drivers: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="DRIVER...",
+            metavar="DRIVER",
             help="Video (or image) of the motion; with --out also folders, globs and several;"
             " with --face all one for each face.",
         ),

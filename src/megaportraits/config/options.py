@@ -37,7 +37,7 @@ def convert_options(options: Any, *, keep: Collection[str] = ()) -> None:
         except ValidationError as error:
             wrong.append(f"{name}: {_expected(error)}, got {_short(value)}")
     if wrong:
-        raise ConfigError("; ".join(wrong), fix=f"See {kind.__name__} for the values that it takes.")
+        raise ConfigError("; ".join(wrong), fix=f"--help and the documentation of {kind.__name__} list the values.")
 
 
 def convert_option(name: str, kind: type[T], value: object) -> T:
@@ -59,9 +59,11 @@ def _adapters(kind: Any, keep: frozenset[str]) -> dict[str, TypeAdapter[Any]]:
 
 
 def _expected(error: ValidationError) -> str:
-    """The first problem in our words: where several types are possible, pydantic tells one problem for each."""
-    said = error.errors()[0]["msg"]
-    return re.sub(", (unable|got) .*", "", said).replace("Input should be", "expected")
+    """The problem in our words. For a union pydantic reports one problem for each member: they are joined by "or"."""
+    problems = error.errors()
+    members = [problem for problem in problems if len(problem["loc"]) == 1 and isinstance(problem["loc"][0], str)]
+    said = [re.sub(", (unable|got) .*", "", problem["msg"]) for problem in members or problems[:1]]
+    return " or ".join(dict.fromkeys(said)).replace("Input should be", "expected", 1).replace("Input should be ", "")
 
 
 def _short(value: object) -> str:

@@ -88,7 +88,7 @@ class OpenMedia:
             name = demuxer_of(self._source.read(_HEAD))
             if name is None:
                 raise MediaError(
-                    f"{path}: expected an image or a video, got a file in no format that is read here", fix=READABLE
+                    f"{path}: expected an image or a video, got a file in no supported format", fix=READABLE
                 )
             if name == "mov":
                 check_tables(path, self._source.file)

@@ -88,7 +88,7 @@ def _check_area(path: Path, kind: str, width: int, height: int, most: int) -> No
     if width * height > most:
         raise MediaError(
             f"{path}: expected a {kind} of at most {most / 1e6:.4g} megapixels, got {width} x {height}",
-            fix=f"Shrink the {kind} first; a head needs some hundred pixels only.",
+            fix=f"Shrink the {kind} first; a head needs only a few hundred pixels.",
         )
 
 

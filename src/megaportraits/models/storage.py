@@ -107,7 +107,7 @@ def find_enhancer(name_or_path: str | Path) -> Path:
     Raises:
         WeightsError: there is no such file.
     """
-    return _find(name_or_path, "enhancer")
+    return _find(name_or_path, "enhancer", otherwise=" with --enhancer")
 
 
 def load_base(name_or_path: str | Path, device: torch.device | str = "cpu") -> BaseModel:

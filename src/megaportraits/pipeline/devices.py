@@ -30,7 +30,7 @@ def find_device(name: str) -> torch.device:
         if name.partition(":")[0] in ("cuda", "xpu"):  # about drivers and builds; about other names a list of all
             reason = f" ({str(error).splitlines()[0].partition('. ')[0]})"
     raise ConfigError(
-        f"--device: expected {' or '.join(['auto', *_present()])}, which are here, got {name!r}{reason}",
+        f"--device: expected {' or '.join(['auto', *_present()])} on this machine, got {name!r}{reason}",
         fix="Leave --device out to take the fastest.",
     )
 

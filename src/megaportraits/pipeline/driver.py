@@ -193,7 +193,7 @@ class HeadFollower:
 
     def missing(self, name: str, where: str = "in any frame") -> FaceError:
         """What to tell about a driver of that name when no frame that was looked at showed the face."""
-        fix = "Take a video in which a face is well visible, not in profile."
+        fix = "Take a driver in which a face is well visible, not in profile."
         return self._finder.missing(name, where, fix)
 
 

@@ -64,7 +64,10 @@ class SynthSettings:
         if self.portraits is None and self.lifted_share:
             wrong.append("portraits are needed when lifted_share is not 0")
         if self.photographs and (self.frames < 2 or self.lifted_share < 1):
-            wrong.append("photographs as targets need lifted_share 1 and at least 2 frames")
+            wrong.append(
+                "photographs need lifted_share 1 and at least 2 frames,"
+                f" got lifted_share {self.lifted_share:g} and {self.frames} frames"
+            )
         for name, low, high in (
             ("clips", 1, 100_000_000),
             ("frames", 1, 1000),
