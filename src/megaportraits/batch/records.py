@@ -24,9 +24,8 @@ from typing import Any, Literal
 from megaportraits import __version__
 from megaportraits.batch.jobs import Job
 from megaportraits.engines import Attempts
-from megaportraits.errors import DataError
 from megaportraits.media import check_input
-from megaportraits.media.folders import folder_lock, write_json
+from megaportraits.media.folders import sole_process, write_json
 from megaportraits.reading import FAULTS
 
 FOLDER = ".megaportraits"
@@ -178,9 +177,7 @@ def claimed(out: Path) -> Iterator[Records]:
         DataError: another process is at work there, or the folder cannot be written.
     """
     folder = out / FOLDER
-    with folder_lock(folder) as free:
-        if not free:
-            raise DataError(f"Another process fills {out} now.", fix="Wait for it, or stop it.")
+    with sole_process(folder, of=out):
         records = Records(out)
         records.attempts.sweep()
         shutil.rmtree(folder / "parts", ignore_errors=True)

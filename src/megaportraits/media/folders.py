@@ -8,12 +8,13 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from megaportraits.errors import DataError
 from megaportraits.media.files import is_full_disk
+from megaportraits.reading import is_file, read_record, shown
 
 LOCK = ".lock"
 _held: dict[Path, int] = {}
@@ -55,6 +56,48 @@ def folder_lock(folder: Path) -> Iterator[bool]:
                     if made:
                         folder.rmdir()
             os.close(handle)
+
+
+@contextlib.contextmanager
+def sole_process(folder: Path, *, of: Path | None = None) -> Iterator[None]:
+    """Hold a folder's lock during the block.
+
+    Args:
+        folder: see `folder_lock`.
+        of: the folder that messages name, where the lock lies in a part of it.
+
+    Raises:
+        DataError: another process holds it, or the folder cannot be made or written.
+    """
+    with folder_lock(folder) as free:
+        if not free:
+            raise DataError(f"Another process fills {of or folder} now.", fix="Wait for it, or stop it.")
+        yield
+
+
+def check_settings(note: Path, wanted: Mapping[str, Any], kind: str) -> None:
+    """Compare the settings of a run with those that the file `note` of its output folder holds from an earlier one.
+
+    Args:
+        note: where the settings are kept; without it the folder has to be empty.
+        wanted: of this run.
+        kind: what the message calls such a folder.
+
+    Raises:
+        DataError: other settings, a damaged note, or a folder that something else filled.
+    """
+    out = note.parent
+    if is_file(note, DataError):
+        there = read_record(note, DataError, fix="Restore the file from a copy, or choose another --out.")
+        names = [name for name in sorted({*there, *wanted}) if there.get(name) != wanted.get(name)]
+        if names:
+            what = ", ".join(f"{name} {shown(there.get(name))} there, {wanted.get(name)} now" for name in names[:20])
+            raise DataError(
+                f"{out} was made with other settings: {what}.",
+                fix="Use the same settings to go on, or another --out.",
+            )
+    elif out.exists() and any(not path.name.startswith(".") for path in out.iterdir()):
+        raise DataError(f"{out} is not empty and not a {kind} folder.", fix="Choose an empty --out.")
 
 
 def _forget() -> None:

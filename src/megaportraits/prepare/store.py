@@ -23,7 +23,7 @@ from typing import Any
 from megaportraits.engines import Attempts
 from megaportraits.errors import DataError
 from megaportraits.faces.recognition import SIZE as EMBEDDING
-from megaportraits.media.folders import folder_lock, write_json
+from megaportraits.media.folders import check_settings, sole_process, write_json
 from megaportraits.prepare.measures import THUMBNAIL
 from megaportraits.prepare.settings import ExtractSettings
 from megaportraits.reading import FAULTS, is_file, read_record, shown
@@ -108,19 +108,8 @@ def claimed(out: Path, settings: ExtractSettings) -> Iterator[Store]:
         DataError: other settings, a foreign folder, or another process at work.
     """
     note, wanted = out / NOTE, settings.identity()
-    if is_file(note, DataError):
-        there = read_record(note, DataError, fix=_OTHER_OUT)
-        names = [name for name in sorted({*there, *wanted}) if there.get(name) != wanted.get(name)]
-        if names:
-            what = ", ".join(f"{name} {shown(there.get(name))} there, {wanted.get(name)} now" for name in names[:20])
-            raise DataError(
-                f"{out} was made with other settings: {what}.", fix="Use the same ones to go on, or another --out."
-            )
-    elif out.exists() and any(not path.name.startswith(".") for path in out.iterdir()):
-        raise DataError(f"{out} is not empty and not a prepare folder.", fix="Choose an empty --out.")
-    with folder_lock(out) as free:
-        if not free:
-            raise DataError(f"Another process fills {out} now.", fix="Wait for it, or stop it.")
+    check_settings(note, wanted, "prepare")
+    with sole_process(out):
         if not note.is_file():
             write_json(note, wanted)
         store = Store(out)

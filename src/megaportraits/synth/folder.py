@@ -7,12 +7,11 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from megaportraits.data.clips import CLIPS_PER_SHARD, shard_name
 from megaportraits.errors import DataError
-from megaportraits.media.folders import folder_lock, write_json
-from megaportraits.reading import is_file, read_record, shown
+from megaportraits.media.folders import check_settings, sole_process, write_json
+from megaportraits.reading import read_record
 from megaportraits.synth.plan import SPLITS, SynthSettings, group_numbers
 
 _BYTES_PER_PIXEL, _BYTES_PER_MAP = 0.5, 17_000  # of a frame; measured
@@ -27,18 +26,8 @@ def claimed(settings: SynthSettings, out: Path) -> Iterator[None]:
         DataError: other settings, a foreign folder, another process at work, or the folder cannot be written.
     """
     note, wanted = out / "synth.json", settings.identity()
-    if is_file(note, DataError):
-        there = read_record(note, DataError, fix="Restore the file from a copy, or choose another --out.")
-        if there != wanted:
-            raise DataError(
-                f"{out} was made with other settings: {_difference(there, wanted)}.",
-                fix="Use the same settings to go on, or another --out.",
-            )
-    elif out.exists() and any(not path.name.startswith(".") for path in out.iterdir()):
-        raise DataError(f"{out} is not empty and not a synth folder.", fix="Choose an empty --out.")
-    with folder_lock(out) as free:
-        if not free:
-            raise DataError(f"Another process fills {out} now.", fix="Wait for it, or stop it.")
+    check_settings(note, wanted, "synth")
+    with sole_process(out):
         _sweep(out)
         try:
             if not note.is_file():
@@ -55,11 +44,6 @@ def _sweep(out: Path) -> None:
     for folder in (out, *(out / name for name in (*SPLITS, "counts"))):
         for stale in folder.glob(".*.partial"):
             stale.unlink(missing_ok=True)
-
-
-def _difference(there: dict[str, Any], wanted: dict[str, Any]) -> str:
-    names = [name for name in sorted({*there, *wanted}) if there.get(name) != wanted.get(name)]
-    return ", ".join(f"{name} {shown(there.get(name))} there, {wanted.get(name)} now" for name in names[:20])
 
 
 def note_of(out: Path, split: str, shard: int) -> Path:
