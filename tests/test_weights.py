@@ -226,3 +226,9 @@ def test_verify_looks_at_shipped_files_too(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(weights, "shipped_hashes", lambda: {"nano/base.safetensors": "0" * 64})
     found = CliRunner().invoke(app, ["weights", "verify"])
     assert found.exit_code == 1 and "nano/base: damaged" in found.output
+
+
+def test_a_narrow_list_shortens_no_name_and_no_address() -> None:
+    output = CliRunner().invoke(app, ["weights", "list"], env={"COLUMNS": "80"}).output
+    for weight in weights.WEIGHTS:
+        assert f"{weight.name}: " in output and f"  {weight.url or weight.page}\n" in output

@@ -129,25 +129,20 @@ def _advance(bar: Progress, task: TaskID, source: str, received: int) -> None:
 @weights_app.command("list")
 def weights_list() -> None:
     """Show every registered file: present or not, obtainable or not, licence."""
-    from rich.console import Console
-    from rich.table import Table
-
     from megaportraits import weights
 
-    table = Table("name", "state", "size", "licence", "purpose", "from", title=f"Weights in {weights.cache_dir()}")
+    typer.echo(f"Weights in {weights.cache_dir()}")
     for path in weights.shipped():
         size = f"{path.stat().st_size / 1e6:.1f} MB"
-        table.add_row(
-            f"{path.parent.name}/{path.stem}", "[green]shipped", size, "Apache-2.0", "this project", "package"
-        )
+        typer.echo(f"{path.parent.name}/{path.stem}: shipped, {size}, Apache-2.0; trained by this project")
     for weight in weights.WEIGHTS:
-        state = weights.state(weight)
-        shown = {"present": "[green]present", "damaged": "[red]damaged", "absent": "absent"}[state]
+        state: str = weights.state(weight)
         if state == "absent" and not weight.obtainable:
-            shown = "[yellow]by hand"
-        size = f"{weight.size / 1e6:.1f} MB" if weight.size else "?"
-        table.add_row(weight.name, shown, size, weight.licence, weight.purpose, weight.url or weight.page)
-    Console().print(table)
+            state = "by hand"
+        size = f"{weight.size / 1e6:.1f} MB" if weight.size else "size unknown"
+        # Lines, not a table: a terminal of 80 columns would shorten names and addresses.
+        typer.echo(f"{weight.name}: {state}, {size}, {weight.licence}; {weight.purpose}")
+        typer.echo(f"  {weight.url or weight.page}")
 
 
 @weights_app.command("verify")
