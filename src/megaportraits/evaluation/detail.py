@@ -138,7 +138,7 @@ def _detail(picture: UInt8, face: Face, outlines: tuple[tuple[int, ...], ...]) -
 def _at_scale(picture: UInt8, face: Face, scale: float) -> tuple[UInt8, npt.NDArray[np.float32]]:
     """The part of a picture around the face at another scale, and the landmarks (478, 2) in it."""
     points = face.landmarks[:, :2]
-    margin = 0.15 * np.ptp(points, axis=0).max()
+    margin = 0.15 * float(np.max(np.ptp(points, axis=0)))
     low = np.maximum(np.floor(points.min(0) - margin), 0).astype(int)
     high = np.minimum(np.ceil(points.max(0) + margin).astype(int), (picture.shape[1], picture.shape[0]))
     high = np.maximum(high, low + 2)

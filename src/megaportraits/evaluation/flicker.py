@@ -59,7 +59,7 @@ class FlowError:
             numbers: the frames' numbers; where some between two are missing, the error is NaN.
         """
         gaps = np.diff(np.asarray(numbers, np.int64))
-        usual = int(gaps.min()) if len(gaps) else 0
+        usual = int(np.min(gaps)) if len(gaps) else 0
         errors = [
             self.between(frames[i], frames[i + 1], masks[i] & masks[i + 1]) if gap == usual else math.nan
             for i, gap in enumerate(gaps)

@@ -96,7 +96,7 @@ class BlazeFace:
             Detection(
                 score=score,
                 center=region.to_image(box[None, :2])[0],
-                side=float(box[2:].max() * region.side),
+                side=float(np.max(box[2:]) * region.side),
                 keypoints=region.to_image(points),
             )
             for score, box, points in found

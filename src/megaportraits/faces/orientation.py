@@ -78,6 +78,6 @@ def _better(before: float, after: float) -> bool:
 def _certainty(image: Image, face: Face, analyzer: FaceAnalyzer, turns: int = 0) -> float:
     """How sure the detectors are of a face that is upright once the picture is turned, 0 to 2."""
     center = (face.box[:2] + face.box[2:]) / 2
-    side = float((face.box[2:] - face.box[:2]).max())
+    side = float(np.max(face.box[2:] - face.box[:2]))
     # A region turned clockwise sees the picture turned counter-clockwise.
     return analyzer.certainty(image, Region(float(center[0]), float(center[1]), _AROUND * side, turns * pi / 2))

@@ -43,7 +43,7 @@ class FaceEmbedder:
         aligned = align(image, landmarks).astype(np.float32)
         self._network.setInput(np.ascontiguousarray(aligned.transpose(2, 0, 1)[None]), "data")
         vector = np.asarray(self._network.forward(), np.float32).reshape(SIZE)
-        return vector / max(float(np.linalg.norm(vector)), 1e-9)
+        return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-9), np.float32)
 
 
 def align(image: Image, landmarks: npt.NDArray[np.floating]) -> Image:

@@ -212,13 +212,13 @@ def to_picture(image: Image.Image) -> Picture:
     if color_map is not None:
         deep = rgb.astype(np.uint16) * 257
         rgb = color_map.fitted([deep])(deep)
-    return Picture(rgb, None if alpha is None or alpha.min() == 255 else alpha)
+    return Picture(rgb, None if alpha is None or np.min(alpha) == 255 else alpha)
 
 
 def _to_8_bit(values: npt.NDArray[Any], mode: str) -> UInt8:
     """16-bit, 32-bit and float greys to 8 bits; full scale by the mode, or by the values where it is open."""
     bands = _bands(values.shape)
-    top = max(float(np.nan_to_num(values[rows].astype(np.float64)).max(initial=0.0)) for rows in bands)
+    top = max(float(np.max(np.nan_to_num(values[rows].astype(np.float64)), initial=0.0)) for rows in bands)
     scales = (65535.0,) if mode.startswith("I") else (1.0, 255.0, 65535.0)
     full = next((scale for scale in scales if top <= scale), top)
     bits = np.empty(values.shape, np.uint8)

@@ -193,7 +193,7 @@ class MorphableHead:
 def eyeball_center(base: Floats, eye: str) -> Floats:
     """Centre (3,) of `eye_L` or `eye_R` of an identity mesh: the middle of its bounding box."""
     ball = base[REGIONS[eye]]
-    return (ball.max(0) + ball.min(0)) / 2
+    return np.asarray((np.max(ball, axis=0) + np.min(ball, axis=0)) / 2, np.float32)
 
 
 def optical_angle(base: Floats) -> Floats:

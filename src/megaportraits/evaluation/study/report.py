@@ -194,7 +194,7 @@ def _resampled(
     for draw in range(RESAMPLES if len(table) else 0):
         weights = np.ones(len(table))
         for index in groups:
-            count = int(index.max()) + 1
+            count = int(np.max(index)) + 1
             weights *= np.bincount(rng.integers(count, size=count), minlength=count)[index]
         sums[draw] = weights @ table
     return sums
