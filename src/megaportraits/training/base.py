@@ -80,7 +80,7 @@ class BaseStage(nn.Module):
                 if (module := getattr(self.model, part)) is not None:
                     add_spectral_norm(module, standardized=config.optim.spectral_norm_standardized)
         self.readout = nn.Linear(config.model.motion.z, len(expression_names) + 2) if config.loss.expression else None
-        self.perceptual = PerceptualTerms(config.loss)
+        self.perceptual = PerceptualTerms(config.loss, components=bool(config.loss.component_perceptual))
         adversarial = bool(config.loss.adversarial or config.loss.feature_matching)
         self.discriminator = Discriminator(config.discriminator) if adversarial else None
         components = bool(config.loss.component_adversarial or config.loss.component_matching)

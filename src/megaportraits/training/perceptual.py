@@ -28,19 +28,23 @@ FACE_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 class PerceptualTerms:
     """The perceptual losses that a config switches on, and their weights.
 
+    Args:
+        config: the weights.
+        components: whether `components` is called, too, which needs the general network.
+
     The networks are frozen: they stay out of the stage's state dict and move to wherever the images are.
 
     Raises:
         WeightsError: a network that is switched on cannot be had.
     """
 
-    def __init__(self, config: PictureLossConfig) -> None:
+    def __init__(self, config: PictureLossConfig, *, components: bool = False) -> None:
         self.config = config
         self.general = f"perceptual_{config.perceptual_network.replace('-', '_')}"
         every = {self.general: config.perceptual, "face": config.face, "gaze": config.gaze}
         self.weights = {name: weight for name, weight in every.items() if weight}
         lite = config.perceptual_network == "effnet-lite0"
-        if config.perceptual or getattr(config, "component_perceptual", 0):
+        if config.perceptual or components:
             self._features = (
                 EfficientNetLite0.from_file(weights.fetch("efficientnet_lite0"))
                 if lite
