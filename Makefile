@@ -1,10 +1,19 @@
-# The whole project in two commands: `make demo` and `make test`. Both can be run again at any time.
+# `make demo` and `make test` set the project up and run it; both can be repeated at any time.
+ifeq ($(OS),Windows_NT)
+PYTHON ?= python
+BIN := .venv/Scripts
+else
 PYTHON ?= python3
+BIN := .venv/bin
+endif
 VENV := .venv
-BIN := $(VENV)/bin
+# What pip installs first. For the CPU build on Linux: "torch torchvision --index-url https://download.pytorch.org/whl/cpu"
+TORCH ?= torch torchvision
+# A file of exact versions, as constraints.txt; empty: the newest versions that pyproject.toml allows.
+CONSTRAINTS ?=
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint hashes setup clean
+.PHONY: demo test lint site dist hashes constraints setup clean
 
 setup: $(READY)
 
@@ -12,9 +21,9 @@ $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; found $$($(PYTHON) --version). Try: make PYTHON=python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet torch torchvision
-	$(BIN)/python -m pip install --quiet -e '.[dev]'
-	@touch $@
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet -e '.[dev]' $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+	@$(BIN)/python -c 'import pathlib; pathlib.Path("$@").touch()'
 
 demo: setup
 	$(BIN)/megaportraits weights pull
@@ -31,7 +40,19 @@ lint: setup
 
 # After a file of weights was replaced: programs refuse shipped weights whose hash is not in this list.
 hashes:
-	cd src/megaportraits/assets && sha256sum */*.safetensors > SHA256SUMS
+	$(BIN)/python tools/write_hashes.py
+
+# The reference and the guides as a web site in out/site; a broken link or a missing page ends it.
+site: setup
+	$(BIN)/mkdocs build --strict
+
+# Source distribution and wheel in dist.
+dist: setup
+	$(BIN)/python -m build
+
+# After pyproject.toml changed, in a fresh .venv (`make clean setup`): the versions that CI installs.
+constraints: setup
+	$(BIN)/python tools/write_constraints.py
 
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV) out dist

@@ -24,6 +24,7 @@ from typing import Any, Generic, Literal, TypeVar, cast
 
 from megaportraits.config.options import convert_options
 from megaportraits.errors import ConfigError, DataError, MegaPortraitsError
+from megaportraits.extras import optional_dependency
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -259,14 +260,13 @@ def run_ray(
         gpu: whether actors need a GPU; they share the cluster's evenly.
 
     Raises:
-        ConfigError: Ray is not installed, the cluster cannot be reached, or has no GPU where one is needed.
+        MissingPackageError: Ray is not installed.
+        ConfigError: the cluster cannot be reached, or has no GPU where one is needed.
         DataError: `work` raised an error of ours or an OSError.
     """
-    try:
+    with optional_dependency("ray", "The Ray engine"):
         import ray
         from ray.data import ActorPoolStrategy, DataContext
-    except ImportError as error:
-        raise ConfigError("Ray is not installed.", fix='Run: pip install "megaportraits[ray]"') from error
     settings: dict[str, Any] = {"address": address} if address else {"address": "local", "num_cpus": workers}
     try:
         if not ray.is_initialized():

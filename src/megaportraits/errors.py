@@ -35,6 +35,22 @@ class ConfigError(MegaPortraitsError):
     """A configuration file or override is not valid."""
 
 
+class MissingPackageError(ConfigError):
+    """A package of an optional dependency group is not installed.
+
+    Args:
+        package: the package that could not be imported.
+        extra: the extra of this package that installs it.
+        purpose: what needs it, the subject of the sentence.
+    """
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package}, which is not installed.",
+            fix=f'Install it with: pip install "megaportraits[{extra}]"',
+        )
+
+
 class MediaError(MegaPortraitsError):
     """An image, video or audio file cannot be read or written."""
 

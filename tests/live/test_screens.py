@@ -92,7 +92,7 @@ def test_a_window_that_cannot_tell_whether_it_is_visible_stays(monkeypatch: pyte
 def test_a_virtual_camera_shows_nobody_rather_than_the_person_before_the_real_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(screens, "require", lambda name: None)
+    monkeypatch.setattr(screens, "require", lambda *names: None)
     monkeypatch.setattr(screens, "_open_virtual_camera", lambda *arguments: pytest.fail("a picture was sent"))
     with screens.virtual_camera(25) as screen:
         assert screen.wait(PICTURE, 0.0) is Reply.MORE
@@ -137,6 +137,9 @@ def test_a_machine_without_windows_is_told_why(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_virtual_camera_that_cannot_be_had_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="pyvirtualcam is not installed"), screens.virtual_camera(25):
+    monkeypatch.setattr("megaportraits.extras.find_spec", lambda name: None)
+    with (
+        pytest.raises(ConfigError, match=r"pyvirtualcam, which is not installed(.|\n)*megaportraits\[camera\]"),
+        screens.virtual_camera(25),
+    ):
         pass

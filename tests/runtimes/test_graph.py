@@ -29,7 +29,7 @@ def test_files_that_are_missing_broken_or_not_ours_are_refused_by_name(tmp_path:
 
 
 def test_a_runtime_that_is_not_installed_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="onnx is not installed") as caught:
+    monkeypatch.setattr("megaportraits.extras.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="onnx, which is not installed") as caught:
         open_graph("x.onnx")
     assert "megaportraits[export]" in str(caught.value)

@@ -16,6 +16,7 @@ from megaportraits.config import TrainStudentConfig
 from megaportraits.config.options import convert_options
 from megaportraits.engines import run_apart, run_local
 from megaportraits.errors import TrainingError, WeightsError
+from megaportraits.extras import require
 from megaportraits.media import check_output
 from megaportraits.media.folders import folder_lock
 from megaportraits.models.storage import (
@@ -102,7 +103,9 @@ class Distillation:
         Raises:
             MediaError: the student's file exists, and is not that of a run to go on with.
             TrainingError: the run folder is in use, and this is not to go on with it.
+            MissingPackageError: a package that training needs is not installed.
         """
+        require("train", "Distillation", "lightning_fabric", "tensorboard")
         if self.output.suffix != ".safetensors":
             raise WeightsError(
                 f"{self.output}: expected a file *.safetensors", fix="For example -o student.safetensors."

@@ -100,11 +100,13 @@ def evaluate(
     overwrite: ReplaceReport = False,
 ) -> None:
     """Measure systems on the same pairs, beside floors to beat: the paper's tables, and motion, identity, flicker."""
+    from megaportraits.evaluation.judges import require_packages
     from megaportraits.evaluation.report import REPORT_FILES
     from megaportraits.evaluation.run import Evaluation
     from megaportraits.faces.matting import Matting
     from megaportraits.media import check_outputs
 
+    require_packages()
     check_outputs(out, REPORT_FILES, overwrite=overwrite)
     found = _make_pairs(manifest, clips, stills, protocol, frames, limit)
     matting = Matting()
@@ -154,6 +156,7 @@ def ablate(
 ) -> None:
     """Train each config on the same budget, evaluate all on the same pairs, print the ablation table."""
     from megaportraits.commands.ablation import train_trials
+    from megaportraits.evaluation.judges import require_packages
     from megaportraits.evaluation.pairs import read_manifest, write_manifest
     from megaportraits.evaluation.report import REPORT_FILES
     from megaportraits.evaluation.run import Evaluation
@@ -162,6 +165,7 @@ def ablate(
     from megaportraits.media import check_outputs
     from megaportraits.media.files import staged_output
 
+    require_packages()
     check_outputs(out, (*REPORT_FILES, "ablation.md"), overwrite=overwrite)
     kept = out / "pairs.csv"
     if kept.is_file() and manifest is None:

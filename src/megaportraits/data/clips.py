@@ -6,10 +6,7 @@ A shard is an ordinary uncompressed (USTAR) tar file, so WebDataset streams it f
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import tarfile
 from bisect import bisect_right
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,6 +30,7 @@ from megaportraits.data.codec import (
 from megaportraits.data.mix import parse_mix
 from megaportraits.data.records import ClipRecord, Frame
 from megaportraits.data.tar import ClipMembers, read_member, scan_shard
+from megaportraits.data.tar_writer import write_tar
 from megaportraits.errors import DataError
 from megaportraits.reading import FAULTS, list_files
 
@@ -67,10 +65,7 @@ class ShardWriter:
             raise DataError(
                 f"Shard {self.path} exists already.", fix="Choose another folder, or remove the shard first."
             )
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
-        self._file = self._partial.open("wb")
-        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+        self._file = write_tar(self.path)
         self._keys: set[str] = set()
 
     def write(self, record: ClipRecord, frames: Sequence[Frame]) -> None:
@@ -97,26 +92,14 @@ class ShardWriter:
             raise DataError(f"Clip key {key!r} is used twice in {self.path}, or holds a '.' or '/'.")
         self._keys.add(key)
 
-    def _add(self, name: str, content: bytes) -> None:
-        member = tarfile.TarInfo(name)
-        member.size = len(content)
-        self._tar.addfile(member, io.BytesIO(content))
-
     def __enter__(self) -> ShardWriter:
+        self._add = self._file.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                self._tar.close()
-                self._file.flush()
-                os.fsync(self._file.fileno())
-                self._partial.replace(self.path)
-        finally:
-            self._file.close()
-            self._partial.unlink(missing_ok=True)
+        self._file.__exit__(kind, error, trace)
 
 
 class ClipIndex:

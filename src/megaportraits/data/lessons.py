@@ -16,7 +16,6 @@ The pose is the head's in the teacher's pictures, crop coordinates (`docs/conven
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,10 +24,10 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import webdataset
 
 from megaportraits.data.codec import decode_image, decode_matte, encode_image, encode_matte
 from megaportraits.data.tar import read_member, scan_shard
+from megaportraits.data.tar_writer import write_tar
 from megaportraits.errors import DataError
 from megaportraits.ops.geometry import HeadPose
 from megaportraits.reading import FAULTS, list_files, shown
@@ -66,22 +65,14 @@ def shard_path(folder: Path, index: int) -> Path:
 
 
 def write_shard(path: Path, lessons: Iterable[Lesson]) -> None:
-    """Write a shard; it appears under its name only when it is complete, and its bytes depend on the lessons alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            with webdataset.TarWriter(file, encoder=False, user="", group="", mtime=0) as writer:
-                for lesson in lessons:
-                    writer.write(_members(lesson))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Write a shard by `write_tar`."""
+    with write_tar(path) as add:
+        for lesson in lessons:
+            for name, content in _members(lesson).items():
+                add(f"{lesson.key}.{name}", content)
 
 
-def _members(lesson: Lesson) -> dict[str, Any]:
+def _members(lesson: Lesson) -> dict[str, bytes]:
     record = {
         "format": FORMAT,
         "origin": lesson.origin,
@@ -90,8 +81,7 @@ def _members(lesson: Lesson) -> dict[str, Any]:
         "scale": float(lesson.pose.scale),
         "avatars": sorted(lesson.pictures),
     }
-    members: dict[str, Any] = {
-        "__key__": lesson.key,
+    members = {
         "json": json.dumps(record).encode(),
         "driver.jpg": encode_image(lesson.driver),
         "driver.matte.png": encode_matte(lesson.matte),

@@ -19,6 +19,7 @@ from megaportraits.errors import ShapeError
 from megaportraits.evaluation.flicker import FlowError
 from megaportraits.evaluation.regions import Mask
 from megaportraits.evaluation.systems import resized
+from megaportraits.extras import optional_dependency, require
 from megaportraits.faces.recognition import FaceEmbedder
 from megaportraits.media.images import UInt8
 from megaportraits.nn.efficientnet import EfficientNetLite0
@@ -36,6 +37,15 @@ _WINDOW = 11
 _LITE_SIDE, _INCEPTION_SIDE = 224, 299
 
 
+def require_packages() -> None:
+    """Check the packages of metrics and reports before hours of measuring.
+
+    Raises:
+        MissingPackageError: one is not installed.
+    """
+    require("train", "Evaluation", "torchmetrics", "matplotlib")
+
+
 class Judges:
     """The judging networks that this machine has the weights of. Not for two threads at once.
 
@@ -43,9 +53,13 @@ class Judges:
         perceptual: name of the perceptual distance: `lpips_alex`, or the stand-in `perceptual_effnetlite0`.
         frechet: name of the Frechet distance: `fid`, or the stand-in `fd_effnetlite0`.
         quality: name of the image quality, `iqa_hyperiqa`, or None where HyperIQA's weights are not.
+
+    Raises:
+        MissingPackageError: a package that metrics and reports need is not installed.
     """
 
     def __init__(self) -> None:
+        require_packages()
         self.perceptual = LPIPS if _present("alexnet") else PERCEPTUAL_STAND_IN
         inception = _present("fid_inception") and find_spec("torch_fidelity") is not None
         self.frechet = FID if inception else FRECHET_STAND_IN
@@ -105,7 +119,8 @@ class Judges:
     def _extractor(self) -> tuple[Callable[[Tensor], Tensor], int]:
         if self.frechet == FRECHET_STAND_IN:
             return lambda batch: self._lite.pooled(batch / 255), _LITE_SIDE
-        from torchmetrics.image.fid import NoTrainInceptionV3
+        with optional_dependency("train", "The Frechet inception distance"):
+            from torchmetrics.image.fid import NoTrainInceptionV3
 
         path = str(weights.fetch("fid_inception"))
         return NoTrainInceptionV3("inception-v3-compat", ["2048"], path), _INCEPTION_SIDE
@@ -119,7 +134,8 @@ def ssim(image: UInt8, truth: UInt8) -> float:
     Raises:
         ShapeError: the shapes differ, or are smaller than the window.
     """
-    from torchmetrics.functional.image import structural_similarity_index_measure
+    with optional_dependency("train", "Structural similarity"):
+        from torchmetrics.functional.image import structural_similarity_index_measure
 
     if image.shape != truth.shape or image.ndim != 3 or min(image.shape[:2]) < _WINDOW:
         raise ShapeError(f"Expected two pictures (H, W, 3) of at least 11 pixels, got {image.shape}, {truth.shape}.")
@@ -157,7 +173,8 @@ def lpips(alexnet: Path) -> Distance:
 
     torchmetrics asks torch's hub for them; for the moment of loading, the hub is a folder that holds this file.
     """
-    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+    with optional_dependency("train", "LPIPS"):
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
     before = torch.hub.get_dir()
     with tempfile.TemporaryDirectory() as folder:

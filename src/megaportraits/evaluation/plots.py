@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from megaportraits.evaluation.flicker import FLOW
 from megaportraits.evaluation.judges import IDENTITY, SSIM
 from megaportraits.evaluation.report import Report, Row
 from megaportraits.evaluation.signals import NETWORK, SIGNALS
 from megaportraits.evaluation.systems import TRUE
+from megaportraits.extras import optional_dependency
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _STYLE: Any = {
     "svg.hashsalt": "megaportraits",
@@ -41,8 +44,7 @@ def summary_plot(report: Report, protocol: str) -> str:
     metrics = (picture if protocol in ("self", "student") else []) + [report.frechet, IDENTITY, f"flicker_{FLOW}"]
     systems = [name for name in report.systems if name != TRUE]
     shown = [m for m in metrics if any(math.isfinite(report.estimate(protocol, s, m).value) for s in systems)]
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(2.4 * len(shown), 0.7 + 0.32 * len(systems)), layout="constrained")
+    with _figure(figsize=(2.4 * len(shown), 0.7 + 0.32 * len(systems))) as figure:
         axes = figure.subplots(1, len(shown), squeeze=False)[0]
         for axis, metric in zip(axes, shown, strict=True):
             for index, system in enumerate(systems):
@@ -58,8 +60,7 @@ def summary_plot(report: Report, protocol: str) -> str:
 def motion_plot(report: Report, protocol: str) -> str:
     """Correlation with the driver by signal, every system beside the others, with intervals."""
     systems = list(report.systems)
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(9, 3), layout="constrained")
+    with _figure(figsize=(9, 3)) as figure:
         axis = figure.subplots()
         for index, system in enumerate(systems):
             shift = (index - (len(systems) - 1) / 2) * 0.7 / len(systems)
@@ -80,8 +81,7 @@ def motion_plot(report: Report, protocol: str) -> str:
 def curves_plot(report: Report, rows: Sequence[Row]) -> str:
     """Lips, eyes and yaw over time for some pairs: the driver and every system but the true crops."""
     chosen = [rows[i] for i in sorted({round(x) for x in np.linspace(0, len(rows) - 1, _SHOWN_PAIRS)})]
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(9, 1.7 * len(chosen) + 0.3), layout="constrained")
+    with _figure(figsize=(9, 1.7 * len(chosen) + 0.3)) as figure:
         grid = figure.subplots(len(chosen), len(_CURVES), squeeze=False)
         for row, axes in zip(chosen, grid, strict=True):
             for axis, signal in zip(axes, _CURVES, strict=True):
@@ -94,6 +94,16 @@ def curves_plot(report: Report, rows: Sequence[Row]) -> str:
         handles, labels = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, frameon=False, ncols=len(labels), loc="outside upper center")
         return _svg(figure)
+
+
+@contextmanager
+def _figure(*, figsize: tuple[float, float]) -> Iterator[Figure]:
+    """An empty figure in the report's style, inches wide and high."""
+    with optional_dependency("train", "An evaluation report"):
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    with rc_context(_STYLE):
+        yield Figure(figsize=figsize, layout="constrained")
 
 
 def _curves(axis: Axes, report: Report, row: Row, signal: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from megaportraits.runtimes.graph import require
+from megaportraits.extras import require
 
 Feed = Mapping[str, npt.NDArray[Any]]
 _HEAVY = ("Conv", "Gemm", "MatMul")
@@ -59,7 +59,7 @@ def to_int8(proto: Any, feeds: Sequence[Feed], keep: Sequence[str] = ()) -> Any:
         feeds: inputs of real frames, on which the ranges of activations are found.
         keep: prefixes of nodes that stay in float32.
     """
-    require("onnxruntime")
+    require("export", "Quantisation", "onnxruntime")
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from megaportraits.errors import ExportError
 from megaportraits.export.write import OPSET
-from megaportraits.runtimes.graph import require
+from megaportraits.extras import require
 
 Array = npt.NDArray[Any]
 
@@ -29,10 +29,10 @@ def face_graph(model: bytes, outputs: Sequence[str], *, low: float = 0.0, high: 
         high: what it wants white to be.
 
     Raises:
-        ConfigError: onnx is not installed.
+        MissingPackageError: onnx is not installed.
         ExportError: another kind of network.
     """
-    require("onnx")
+    require("export", "Conversion to ONNX", "onnx")
     return _Conversion(model).convert(outputs, low, high)
 
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from megaportraits import __version__
 from megaportraits.errors import ExportError
+from megaportraits.extras import require
 from megaportraits.media import check_output
 from megaportraits.media.files import staged_output
 from megaportraits.ops.warping import volumes_by_gathers
 from megaportraits.runtimes import GraphInfo
-from megaportraits.runtimes.graph import require
 
 OPSET = 20
 """The first with a 5-D GridSample."""
@@ -39,8 +39,7 @@ def trace(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str
         ConfigError: onnx or onnxscript is not installed.
         ExportError: torch cannot express the module in ONNX.
     """
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        require(package)
+    require("export", "Export to ONNX", "onnx", "onnxscript", "onnxruntime")
     module = module.eval().requires_grad_(False)
     try:
         with _quiet(), volumes_by_gathers() if volumes == "gathers" else nullcontext():

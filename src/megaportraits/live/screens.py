@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 
 from megaportraits.errors import ConfigError
+from megaportraits.extras import require
 from megaportraits.media import VideoWriter
 from megaportraits.media.images import UInt8
-from megaportraits.runtimes.graph import require
 
 _TITLE = "megaportraits"
 _CLOCK = Fraction(1, 1000)
@@ -186,9 +186,10 @@ def virtual_camera(fps: float) -> Iterator[Screen]:
     """A camera that other programs can choose.
 
     Raises:
-        ConfigError: pyvirtualcam is not installed, or the system has no virtual camera.
+        MissingPackageError: pyvirtualcam is not installed.
+        ConfigError: the system has no virtual camera.
     """
-    require("pyvirtualcam")
+    require("camera", "A virtual camera", "pyvirtualcam")
     camera = _VirtualCamera(fps)
     try:
         yield camera

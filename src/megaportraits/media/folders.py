@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from megaportraits.errors import DataError
 from megaportraits.media.files import is_full_disk
@@ -141,21 +141,29 @@ def full_folder_is_said(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def write_whole(path: Path, content: bytes) -> None:
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """Write a file that is either whole or not there, also when the machine stops; it replaces an earlier one.
 
-    A killed process leaves `.NAME.*.partial`, which whoever holds the folder's lock may remove.
+    The file appears under `path` when the block ends; when the block raises, nothing is left behind. A killed process
+    leaves `.NAME.*.partial`, which whoever holds the folder's lock may remove.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file by `whole_file`."""
+    with whole_file(path) as file:
+        file.write(content)
 
 
 def write_json(path: Path, content: Any, *, indent: int | None = None) -> None:

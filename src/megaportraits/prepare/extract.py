@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
-import socket
-import tarfile
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from megaportraits.data.tar_writer import write_tar
 from megaportraits.engines import MAX_ATTEMPTS
 from megaportraits.errors import MediaError, MegaPortraitsError, WeightsError
 from megaportraits.media import VideoReader, is_video, read_image
@@ -27,6 +24,10 @@ from megaportraits.prepare.sources import Item, local_copy
 from megaportraits.prepare.store import Store
 
 _BOX_MARGIN = 0.1
+
+
+class _NoClipsError(Exception):
+    """Ends the writing of a shard that would be empty."""
 
 
 class Extractor:
@@ -75,23 +76,19 @@ class Extractor:
 
     def _extract(self, store: Store, item: Item) -> None:
         analyzer, instruments = self._networks
-        tar = store.clips(item.key)
-        tar.parent.mkdir(parents=True, exist_ok=True)
-        partial = tar.with_name(f".{tar.name}.{socket.gethostname()}.{os.getpid()}.partial")
         rows: list[dict[str, Any]] = []
         about: dict[str, Any] = {"error": None}
         try:
-            with (
-                partial.open("wb") as file,
-                tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive,
-            ):
+            with write_tar(store.clips(item.key)) as add:
                 for clip in self._clips(item, analyzer, instruments, about):
                     key = f"{item.key}-{len(rows):03d}"
                     for name, content in clip.members:
-                        member = tarfile.TarInfo(f"{key}.{name}")
-                        member.size = len(content)
-                        archive.addfile(member, io.BytesIO(content))
+                        add(f"{key}.{name}", content)
                     rows.append({"key": key, **clip.row})
+                if not rows:
+                    raise _NoClipsError
+        except _NoClipsError:
+            pass  # an item without clips has a note and no shard
         except WeightsError:
             raise
         except MegaPortraitsError as error:
@@ -99,15 +96,9 @@ class Extractor:
         except Exception as error:
             # The border of one video: whatever a decoder or a picture can do must not end the others.
             if is_full_disk(error):
-                partial.unlink(missing_ok=True)
                 raise
             about["error"] = _neutral(f"{type(error).__name__}: {error}", item)
-        if rows and about["error"] is None:
-            partial.replace(tar)
-        else:
-            partial.unlink(missing_ok=True)
-            rows = []
-        self._note(store, item, rows, about)
+        self._note(store, item, rows if about["error"] is None else [], about)
 
     def _note(self, store: Store, item: Item, rows: list[dict[str, Any]], about: dict[str, Any]) -> None:
         write_json(store.note(item.key), {"key": item.key, "name": item.name, **about, "clips": rows})

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from megaportraits.errors import ConfigError, DataError
+from megaportraits.errors import DataError
+from megaportraits.extras import optional_dependency
 from megaportraits.media.folders import write_whole
 from megaportraits.prepare.filters import Row
 from megaportraits.reading import FAULTS
@@ -51,14 +52,12 @@ def read_parquet(file: IO[bytes], where: str) -> list[dict[str, Any]]:
     """The rows of a Parquet table; `where` names it in messages.
 
     Raises:
-        ConfigError: pyarrow is not installed.
+        MissingPackageError: pyarrow is not installed.
         DataError: it is no Parquet table, or has more than `MOST_ROWS`.
     """
-    try:
+    with optional_dependency("prepare", "Reading Parquet"):
         import pyarrow as pa
         import pyarrow.parquet as pq
-    except ImportError as error:
-        raise ConfigError("Parquet needs pyarrow.", fix='Run: pip install "megaportraits[prepare]"') from error
     try:
         table = pq.ParquetFile(file)
         if table.metadata.num_rows > MOST_ROWS:

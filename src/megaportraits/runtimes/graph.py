@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from megaportraits.errors import ConfigError, WeightsError
+from megaportraits.extras import require
 from megaportraits.reading import FAULTS, is_file
 
 Arrays = dict[str, npt.NDArray[np.generic]]
@@ -122,7 +123,7 @@ def open_graph(
         WeightsError: no such file, or not one that it can run.
     """
     info = read_info(path)
-    require(runtime)
+    require("openvino" if runtime == "openvino" else "export", "Running an exported graph", runtime)
     if runtime == "openvino":
         from megaportraits.runtimes.vino import OpenVinoGraph
 
@@ -135,19 +136,6 @@ def open_graph(
     from megaportraits.runtimes.ort import OrtGraph
 
     return OrtGraph(Path(path), info, threads=threads)
-
-
-def require(module: str) -> None:
-    """Check that an optional package is installed.
-
-    Raises:
-        ConfigError: it is not.
-    """
-    if importlib.util.find_spec(module) is None:
-        extra = "openvino" if module == "openvino" else "export"
-        raise ConfigError(
-            f"the package {module} is not installed", fix=f"Install it: pip install 'megaportraits[{extra}]'."
-        )
 
 
 def read_info(path: str | Path) -> GraphInfo:
@@ -168,7 +156,7 @@ def value_names(path: Path) -> tuple[list[str], list[str]]:
 
 
 def _load(path: Path) -> Any:
-    require("onnx")
+    require("export", "Reading an exported graph", "onnx")
     import onnx
     from google.protobuf.message import DecodeError
 

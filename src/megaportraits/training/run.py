@@ -8,22 +8,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from lightning_fabric import Fabric
 from rich.console import Console
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from megaportraits.config import Config
 from megaportraits.errors import TrainingError
+from megaportraits.extras import optional_dependency, require
 from megaportraits.media import write_image
 from megaportraits.media.files import is_full_disk
 from megaportraits.media.folders import folder_lock, write_whole
 from megaportraits.reading import FAULTS, is_file
 from megaportraits.training.schedule import learning_rate
 from megaportraits.training.strategy import anywhere
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from torch.utils.tensorboard import SummaryWriter
+
+_TENSORBOARD = "TensorBoard output (run.tensorboard)"
 
 
 @dataclass
@@ -33,11 +38,18 @@ class Run:
     Attributes:
         folder: where all of it lives.
         tensorboard: write TensorBoard events beside `stats.jsonl`.
+
+    Raises:
+        MissingPackageError: tensorboard is wanted and not installed.
     """
 
     folder: Path
     tensorboard: bool = False
     _events: SummaryWriter | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.tensorboard:
+            require("train", _TENSORBOARD, "tensorboard")
 
     def start(self, config: Config, step: int) -> None:
         """Make the folder; drop statistics after `step`, which a resumed run will write again."""
@@ -54,6 +66,8 @@ class Run:
             ]
             write_whole(path, "".join(line + "\n" for line in kept).encode())
         if self.tensorboard:
+            with optional_dependency("train", _TENSORBOARD):
+                from torch.utils.tensorboard import SummaryWriter
             self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1, flush_secs=30)
 
     def log(self, entry: dict[str, Any]) -> None:

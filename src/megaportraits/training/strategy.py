@@ -14,9 +14,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment
-from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
@@ -24,12 +21,18 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from megaportraits.config import RunConfig
 from megaportraits.errors import TrainingError
+from megaportraits.extras import optional_dependency
 from megaportraits.models.appearance import DescriptorEncoder, VolumeEncoder
 from megaportraits.models.discriminator import Discriminator
 from megaportraits.models.generators import Generator2D, Generator3D
 from megaportraits.models.warp_generator import WarpGenerator
 from megaportraits.nn.backbones import ResNet
 from megaportraits.ops.precision import fast_in_bfloat16
+
+with optional_dependency("train", "Training"):
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import LightningEnvironment
+    from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
 
 BLOCKS = (VolumeEncoder, DescriptorEncoder, WarpGenerator, Generator3D, Generator2D, ResNet, Discriminator)
 """Parts that are gathered, and compiled, one by one; the rest of a stage is one part. All are called as modules..."""

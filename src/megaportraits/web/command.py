@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from megaportraits.errors import ConfigError
+from megaportraits.extras import optional_dependency
 
 HOST_HELP = (
     "Where to listen. 127.0.0.1: this machine only. 0.0.0.0: everybody who reaches it. Give the option again for every "
@@ -41,16 +41,9 @@ def web(
     from megaportraits.web.serving import serve
 
     hosts = Hosts.of(host)
-    try:
+    with optional_dependency("web", "The page"):
         from megaportraits.web.page import page_app
         from megaportraits.web.uploads import UploadLimits
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("megaportraits"):
-            raise
-        raise ConfigError(
-            f"the page needs a package that is not here: {error.name}",
-            fix='Install it with: pip install "megaportraits[web]"',
-        ) from error
 
     def ready(address: str) -> None:
         typer.echo(f"MegaPortraits at {address} (Ctrl-C ends it)")

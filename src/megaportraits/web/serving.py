@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from megaportraits.errors import DataError
+from megaportraits.extras import require
 from megaportraits.web.hosts import Hosts
 
 if TYPE_CHECKING:
@@ -30,14 +31,10 @@ def serve(app: Any, *, hosts: Hosts, port: int, ready: Callable[[str], None], ne
         needs: the extra of this package that brings the server, for the message where it is not installed.
 
     Raises:
-        DataError: the extra is not installed, or the port is taken.
+        MissingPackageError: the extra is not installed.
+        DataError: the port is taken.
     """
-    try:
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise DataError(
-            "the page needs uvicorn", fix=f'Install it with: pip install "megaportraits[{needs}]"'
-        ) from error
+    require(needs, "The page", "uvicorn")
     listening = _listen(hosts.listen, port)
     ready(f"http://{_shown(hosts.listen)}:{listening.getsockname()[1]}")
     with listening:

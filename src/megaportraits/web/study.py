@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 from megaportraits.errors import DataError
 from megaportraits.evaluation.study.plan import FILE, ROLES, Question, Role, Study
 from megaportraits.evaluation.study.votes import Ballot, Choice, State
+from megaportraits.extras import optional_dependency
 from megaportraits.web.hosts import Hosts
 from megaportraits.web.serving import serve
 
@@ -58,18 +59,14 @@ def study_app(folder: Path, hosts: Hosts | None = None) -> Guard:
         hosts: names that the application answers to; None for this machine only.
 
     Raises:
-        DataError: the folder holds no study, or the `study` extra is not installed.
+        DataError: the folder holds no study.
+        MissingPackageError: the `study` extra is not installed.
     """
-    try:
+    with optional_dependency("study", "The study's page"):
         from starlette.applications import Starlette
         from starlette.routing import Route
 
         from megaportraits.web.guard import Guard, Rule, paths
-    except ImportError as error:
-        raise DataError(
-            f"the study's page needs a package that is not here: {error.name}",
-            fix='Install it with: pip install "megaportraits[study]"',
-        ) from error
     study = Study.read(folder)
     server = StudyServer(folder, study, Ballot(folder, study))
     app = Starlette(
