@@ -167,7 +167,7 @@ def read_synthesized(folder: Path) -> None:
 
 @cache
 def judged(folder: Path) -> tuple[Store, Pair]:
-    judges: Any = SimpleNamespace(perceptual="p", frechet="f", quality="q")
+    judges: Any = SimpleNamespace(settings={"frechet": "f"})
     return Store(folder, judges), Pair("a", "self", folder / "a.mp4", 0, folder / "a.mp4")
 
 
@@ -270,7 +270,8 @@ def originals() -> dict[str, bytes]:
         clip = folder / "a.mp4"
         write_manifest(folder / "pairs.csv", [Pair("a", "self", clip, 3, clip), Pair("b", "cross", clip, 0, clip)])
         _, pair = judged(folder)
-        note = SceneNote(3, 0, 25.0, np.zeros((3, 10)), square, np.zeros((1, 4), np.float32))
+        boxes, eyes = np.zeros((3, 2, 3), np.float32), (square, square)
+        note = SceneNote(3, 0, 25.0, np.zeros((3, 10)), square, np.zeros((1, 4), np.float32), boxes, eyes)
         judged(folder)[0].save_note(pair, 32, note)
         made["scenes/self/a.npz"] = (folder / "scenes/self/a.npz").read_bytes()
         made |= {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}

@@ -17,6 +17,7 @@ from megaportraits.commands.calibrate import calibrate
 from megaportraits.commands.enhancement import evaluate_hr
 from megaportraits.commands.evaluation import ablate, evaluate, pairs
 from megaportraits.commands.progress import frame_progress
+from megaportraits.commands.reference import reference
 from megaportraits.commands.student import distill, student_app
 from megaportraits.errors import MegaPortraitsError
 from megaportraits.export.command import export_app
@@ -46,6 +47,7 @@ app.command()(live)
 app.command()(web)
 app.command()(pairs)
 app.command()(evaluate)
+app.command()(reference)
 app.command()(ablate)
 app.command("evaluate-hr")(evaluate_hr)
 app.command()(distill)

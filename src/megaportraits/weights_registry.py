@@ -142,6 +142,13 @@ WEIGHTS: tuple[Weight, ...] = (
         default=True,
     ),
     Weight(
+        name="arcface",
+        file="w600k_r50.onnx",
+        purpose="CSIM by ArcFace, in place of SFace: ResNet-50 of InsightFace's pack buffalo_l",
+        licence=NON_COMMERCIAL,
+        page="https://github.com/deepinsight/insightface/tree/master/model_zoo",
+    ),
+    Weight(
         name="vgg19",
         file="vgg19-dcbb9e9d.pth",
         purpose="perceptual loss of the paper (ImageNet features)",

@@ -73,15 +73,19 @@ def test_a_clip_that_equals_its_driver_has_all_its_detail() -> None:
     faces = [drawn_face(gap_cm=0.2 + 0.1 * k) for k in range(10)]
     frames = [with_teeth(face, (225, 220, 210)) for face in faces]
     drivers = list(zip(frames, faces, strict=True))
-    same, reasons = detail_metrics(frames, faces, drivers, (frames[0], faces[0]))
+    same, reasons, _ = detail_metrics(frames, faces, drivers, (frames[0], faces[0]))
     assert same["detail_mouth"] == 1 and same["corr_teeth"] == pytest.approx(1) and same["gain_teeth"] == 1
     assert "corr_teeth" not in reasons
     blurred = [cv2.GaussianBlur(frame, (0, 0), 6) for frame in frames]
-    soft, _ = detail_metrics(blurred, faces, drivers, (frames[0], faces[0]))
+    soft, _, worst = detail_metrics(blurred, faces, drivers, (frames[0], faces[0]))
     assert soft["detail_mouth"] < 0.5
+    one = [*frames[:7], blurred[7], *frames[8:]]
+    assert detail_metrics(one, faces, drivers, (frames[0], faces[0]))[2]["detail_mouth"] == 7
+    assert worst.keys() == {"detail_mouth", "corr_teeth", "gain_teeth"}  # these eyes are flat
     dark = [with_teeth(face, (60, 20, 20)) for face in faces]
-    without, reasons = detail_metrics(frames, faces, list(zip(dark, faces, strict=True)), (frames[0], faces[0]))
+    without, reasons, none = detail_metrics(frames, faces, list(zip(dark, faces, strict=True)), (frames[0], faces[0]))
     assert math.isnan(without["detail_mouth"]) and "teeth" in reasons["detail_mouth"]
+    assert "detail_mouth" not in none and "corr_teeth" not in none
 
 
 def test_a_drivers_face_lies_in_its_square(scene: Scene) -> None:

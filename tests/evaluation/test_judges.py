@@ -11,7 +11,10 @@ from torch import nn
 
 from megaportraits import weights
 from megaportraits.errors import ShapeError
+from megaportraits.evaluation import tables
 from megaportraits.evaluation.judges import Judges, feature_distance, lpips, sharpness, ssim
+from megaportraits.nn.hyperiqa import HyperIQA
+from tests.faces.arcface_files import write_graph
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,29 @@ def test_names_say_which_network_judged(judges: Judges) -> None:
     assert ("LPIPS" in judges.absent()) == (judges.perceptual != "lpips_alex")
     assert ("FID" in judges.absent()) == (judges.frechet != "fid")
     assert ("IQA" in judges.absent()) == (judges.quality is None)
+    assert judges.identity in ("csim_arcface", "csim_sface")
+    assert ("CSIM (ArcFace)" in judges.absent()) == (judges.identity != "csim_arcface")
+    assert tables.IDENTITY_TITLES.keys() == {"csim_arcface", "csim_sface"}
+
+
+def test_a_users_arcface_takes_the_place_of_sface_and_results_depend_on_its_bytes(tmp_path: Path) -> None:
+    paths = [write_graph(tmp_path / f"{seed}.onnx", seed)[0] for seed in (1, 2)]
+    one, two = (Judges(arcface=path) for path in paths)
+    assert one.identity == "csim_arcface" and "CSIM (ArcFace)" not in one.absent()
+    assert one.settings["arcface"] == weights.sha256_of(paths[0]) != two.settings["arcface"]
+
+
+def test_networks_under_torch_run_on_the_chosen_device(pictures: tuple[np.ndarray, np.ndarray]) -> None:
+    """On the meta device all of a network can run but nothing comes back: the error is that of copying out."""
+    judges = Judges("meta")
+    with pytest.raises(NotImplementedError, match="copy out of meta"):
+        judges.features(pictures)
+    with pytest.raises(RuntimeError, match=r"item\(\) cannot be called on meta"):
+        judges.distance(*pictures)
+    with torch.device("meta"):
+        quality = HyperIQA().eval()
+    with pytest.raises(RuntimeError, match=r"item\(\) cannot be called on meta"):
+        quality.score(pictures[0])
 
 
 def test_lpips_is_the_papers_formula_with_the_given_alexnet(
@@ -70,6 +96,8 @@ def test_lpips_is_the_papers_formula_with_the_given_alexnet(
     path = tmp_path / weights.lookup("alexnet").file
     torch.save(alexnet.state_dict(), path)
     before = torch.hub.get_dir()
+    with pytest.raises(RuntimeError, match="meta"):
+        lpips(path, "meta")(*pictures)
     found = lpips(path)(*pictures)
     assert torch.hub.get_dir() == before
     assert found == pytest.approx(_lpips(alexnet, *pictures), rel=1e-4)

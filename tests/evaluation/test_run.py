@@ -77,6 +77,8 @@ def test_a_report_names_every_number_and_every_pair_that_failed(finished: tuple[
     text = (out / "report.md").read_text(encoding="utf-8")
     assert "self/wall" in text and "| talking, counting |" in text and "(raw / masked)" in text
     assert read_image(out / "contact-self.png").shape[2] == 3
+    told = [name for name in ("self", "cross") if (out / f"worst-{name}-counting.png").exists()]
+    assert told and all(f"(worst-{name}-counting.png)" in text for name in told)
 
 
 def test_the_page_needs_nothing_beside_it(finished: tuple[Path, Counting]) -> None:

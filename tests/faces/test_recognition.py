@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
 import skimage.data
+import torch
 
-from megaportraits.errors import ShapeError
+from megaportraits.errors import ShapeError, WeightsError
 from megaportraits.faces.detector import Face, FaceAnalyzer
 from megaportraits.faces.recognition import SAME_PERSON, SIZE, FaceEmbedder, align
+from megaportraits.nn.iresnet import IResNet
+from tests.faces.arcface_files import write_graph
 
 Image = npt.NDArray[np.uint8]
 
@@ -57,3 +62,36 @@ def test_alignment_puts_eyes_nose_and_mouth_where_arcface_has_them(portrait: Ima
 def test_other_landmarks_are_refused(embedder: FaceEmbedder) -> None:
     with pytest.raises(ShapeError, match="478"):
         embedder.embed(skimage.data.astronaut(), np.zeros((68, 2)))
+
+
+def test_arcface_as_a_graph_sees_aligned_colours_between_minus_one_and_one(
+    tmp_path: Path, portrait: Image, face: Face
+) -> None:
+    path, weight = write_graph(tmp_path / "arcface.onnx")
+    mean = align(portrait, face.landmarks).reshape(-1, 3).mean(0) / 127.5 - 1
+    expected = weight @ mean
+    found = FaceEmbedder.arcface(path).embed(portrait, face.landmarks)
+    np.testing.assert_allclose(found, expected / np.linalg.norm(expected), atol=1e-4)
+
+
+def test_arcface_as_a_checkpoint_runs_on_the_chosen_device(tmp_path: Path, portrait: Image, face: Face) -> None:
+    torch.manual_seed(0)
+    path = tmp_path / "backbone.pth"
+    torch.save(IResNet((1, 1, 1, 1)).state_dict(), path)
+    vector = FaceEmbedder.arcface(path).embed(portrait, face.landmarks)
+    aligned = torch.from_numpy(align(portrait, face.landmarks)).permute(2, 0, 1)[None] / 127.5 - 1
+    with torch.inference_mode():
+        expected = torch.nn.functional.normalize(IResNet.from_file(path)(aligned))[0]
+    np.testing.assert_allclose(vector, expected, atol=1e-5)
+    with pytest.raises(NotImplementedError, match="copy out of meta"):
+        FaceEmbedder.arcface(path, "meta").embed(portrait, face.landmarks)
+
+
+def test_files_that_are_no_arcface_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="do not exist"):
+        FaceEmbedder.arcface(tmp_path / "none.onnx")
+    (tmp_path / "text.onnx").write_text("no graph")
+    with pytest.raises(WeightsError, match="not a readable"):
+        FaceEmbedder.arcface(tmp_path / "text.onnx")
+    with pytest.raises(WeightsError, match="gives 5 numbers"):
+        FaceEmbedder.arcface(write_graph(tmp_path / "few.onnx", outputs=5)[0])

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from megaportraits.commands.evaluation import ArcFace, Device
 from megaportraits.commands.progress import frame_progress
 from megaportraits.pipeline.options import PoseFrom
 
@@ -22,18 +23,22 @@ def evaluate_hr(
     frames: Annotated[int, typer.Option(min=0, help="Its frames, from the first; 0 leaves cross-driving out.")] = 24,
     limit: Annotated[int, typer.Option(min=1, help="Photographs, at most.")] = 16,
     pose: Annotated[PoseFrom, typer.Option(help="As for `animate`.")] = PoseFrom.LANDMARKS,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
+    arcface: ArcFace = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,
 ) -> None:
     """Compare enhanced images with bicubically enlarged ones: sharpness, likeness to the truth, identity, flicker."""
     from megaportraits.evaluation.comparison import HR_FILES
     from megaportraits.evaluation.enhancement import as_it_is, bicubic_from, compare, find_photos, read_drivers
+    from megaportraits.evaluation.judges import Judges
     from megaportraits.faces import FaceAnalyzer
     from megaportraits.media import check_outputs
     from megaportraits.pipeline import Avatar
     from megaportraits.pipeline.demo import demo_driver
+    from megaportraits.pipeline.devices import find_device
 
     check_outputs(out, HR_FILES, overwrite=overwrite)
+    judges = Judges(find_device(device), arcface)
     plain = Avatar.from_pretrained(weights, device=device, pose_from=pose)
     finer = Avatar.from_pretrained(weights, device=device, pose_from=pose, enhancer=enhancer or weights)
     size, analyzer = finer.output_size, FaceAnalyzer(reject_animals=False)
@@ -47,7 +52,7 @@ def evaluate_hr(
             "enhanced": animators["enhanced"],
         }
     with frame_progress("Measuring") as advance:
-        report = compare(animators, found, drivers, size=size, analyzer=analyzer, progress=advance)
+        report = compare(animators, found, drivers, size=size, analyzer=analyzer, judges=judges, progress=advance)
     report.skipped |= skipped
     for path in report.write(out, overwrite=overwrite):
         typer.echo(str(path))

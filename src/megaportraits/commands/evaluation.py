@@ -31,7 +31,15 @@ Head = Annotated[
     Path | None, typer.Option(help="ICT-FaceKit for the floor `lifted`; without it that floor is left out.")
 ]
 Pose = Annotated[PoseFrom, typer.Option(help="As for `animate`.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[str, typer.Option(help="Of models and judging networks: auto, cpu or cuda.")]
+ArcFace = Annotated[
+    Path | None,
+    typer.Option(help="ArcFace weights for CSIM: backbone.pth or .onnx. [those in the weights cache, else SFace]"),
+]
+References = Annotated[
+    list[Path] | None,
+    typer.Option(help="Real pictures for FID, from `megaportraits reference`; one of each size. [each protocol's own]"),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 ReplaceReport = Annotated[
     bool, typer.Option("--overwrite", help="Replace a finished report; what was measured for it is used again.")
@@ -97,17 +105,23 @@ def evaluate(
     pose: Pose = PoseFrom.LANDMARKS,
     blendshapes: Annotated[bool, typer.Option(help="Let measured blendshapes correct jaw, lids and gaze.")] = True,
     device: Device = "auto",
+    arcface: ArcFace = None,
+    reference: References = None,
     overwrite: ReplaceReport = False,
 ) -> None:
     """Measure systems on the same pairs, beside floors to beat: the paper's tables, and motion, identity, flicker."""
-    from megaportraits.evaluation.judges import require_packages
+    from megaportraits.evaluation.judges import Judges, require_packages
+    from megaportraits.evaluation.reference import load_reference
     from megaportraits.evaluation.report import REPORT_FILES
     from megaportraits.evaluation.run import Evaluation
     from megaportraits.faces.matting import Matting
     from megaportraits.media import check_outputs
+    from megaportraits.pipeline.devices import find_device
 
     require_packages()
     check_outputs(out, REPORT_FILES, overwrite=overwrite)
+    references = [load_reference(path) for path in reference or []]
+    judges = Judges(find_device(device), arcface)
     found = _make_pairs(manifest, clips, stills, protocol, frames, limit)
     matting = Matting()
     named = (weights if weights or videos else ["nano"]) or []
@@ -121,6 +135,8 @@ def evaluate(
         size=size or (models[0][1] if models else 256),
         teacher=_model(teacher, pose, device, matting)[0] if teacher else None,
         settings={"pairs": len(found), "pose": pose, **({} if head or not floors else {"lifted": "no --head"})},
+        judges=judges,
+        references=references,
     )
     report = _run(job)
     for path in report.write(out, overwrite=overwrite):
@@ -152,20 +168,26 @@ def ablate(
         str | None, typer.Option(help="Ablate enhancers of this frozen base: configs such as paper-hr, nano-hr.")
     ] = None,
     device: Device = "auto",
+    arcface: ArcFace = None,
+    reference: References = None,
     overwrite: ReplaceReport = False,
 ) -> None:
     """Train each config on the same budget, evaluate all on the same pairs, print the ablation table."""
     from megaportraits.commands.ablation import train_trials
-    from megaportraits.evaluation.judges import require_packages
+    from megaportraits.evaluation.judges import Judges, require_packages
     from megaportraits.evaluation.pairs import read_manifest, write_manifest
+    from megaportraits.evaluation.reference import load_reference
     from megaportraits.evaluation.report import REPORT_FILES
     from megaportraits.evaluation.run import Evaluation
     from megaportraits.evaluation.tables import ablation_markdown
     from megaportraits.faces.matting import Matting
     from megaportraits.media import check_outputs
     from megaportraits.media.files import staged_output
+    from megaportraits.pipeline.devices import find_device
 
     require_packages()
+    references = [load_reference(path) for path in reference or []]
+    judges = Judges(find_device(device), arcface)
     check_outputs(out, (*REPORT_FILES, "ablation.md"), overwrite=overwrite)
     kept = out / "pairs.csv"
     if kept.is_file() and manifest is None:
@@ -182,6 +204,8 @@ def ablate(
         out=out,
         size=models[0][1],
         settings={"pairs": len(found), "samples": samples},
+        judges=judges,
+        references=references,
     )
     report = _run(job)
     report.write(out, overwrite=overwrite)
@@ -239,6 +263,7 @@ def _model(text: str, pose: PoseFrom, device: str, matting: Matting, *, blendsha
     from megaportraits.evaluation.systems import Animated
     from megaportraits.models.storage import find_base, find_enhancer, load_student
     from megaportraits.pipeline import Avatar
+    from megaportraits.pipeline.devices import find_device
     from megaportraits.weights import sha256_of
 
     given, separator, value = text.partition("=")
@@ -247,7 +272,7 @@ def _model(text: str, pose: PoseFrom, device: str, matting: Matting, *, blendsha
     settings = {"weights": path.name, "sha256": sha256_of(path)}
     name = given if separator else _name(path) + ("+hr" if enhancer else "")
     if _kind(path) == "student":
-        student = load_student(path)
+        student = load_student(path, find_device(device))
         return StudentSystem(name, student, settings, matting), student.config.image_size
     avatar = Avatar.from_pretrained(
         base, device=device, pose_from=pose, blendshapes=blendshapes, enhancer=enhancer or None

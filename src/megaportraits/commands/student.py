@@ -129,6 +129,7 @@ def student_report(
     out: Annotated[Path, typer.Option(help="Folder for report.json, report.md and pictures.png.")],
     teacher: Teacher = "nano",
     pictures: Annotated[int, typer.Option(min=1, help="Pictures to compare for each avatar, at most.")] = 50,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overwrite: Overwrite = False,
 ) -> None:
     """Measure a student against its teacher: PSNR and perceptual distance by avatar, speed, size."""
@@ -136,9 +137,11 @@ def student_report(
     from megaportraits.evaluation.student import REPORT_FILES, measure_student
     from megaportraits.media import check_outputs
     from megaportraits.models.storage import find_student, load_base
+    from megaportraits.pipeline.devices import find_device
 
     check_outputs(out, REPORT_FILES, overwrite=overwrite)
-    judges = Judges()
+    where = find_device(device)
+    judges = Judges(where)
     report = measure_student(
         find_student(student),
         lessons / "lessons",
@@ -146,6 +149,7 @@ def student_report(
         judges.perceptual,
         load_base(teacher),
         pictures=pictures,
+        device=where,
     )
     for path in report.write(out, overwrite=overwrite):
         typer.echo(str(path))

@@ -19,7 +19,7 @@ class StudentSystem:
 
     Args:
         name: as tables show it.
-        student: in evaluation mode, on the CPU.
+        student: in evaluation mode, on any device.
         settings: what its results depend on.
         matting: for the background of students that predict mattes.
     """
@@ -38,12 +38,13 @@ class StudentSystem:
         """
         index = self._student.find(scene.pair.source.stem)
         plate = scene.plate(self._matting)
+        device = next(self._student.parameters()).device
         with torch.inference_mode():
-            identity = self._student.identity(torch.tensor([index]))
+            identity = self._student.identity(torch.tensor([index], device=device))
         for true in scene.frames:
-            driver = torch.from_numpy(true.square).permute(2, 0, 1)[None] / 255
+            driver = torch.from_numpy(true.square).permute(2, 0, 1)[None].to(device) / 255
             with torch.inference_mode():
                 made = self._student.render(driver, identity)
-            image = made.image[0].permute(1, 2, 0).numpy()
-            alpha = np.ones_like(image[..., :1]) if made.alpha is None else made.alpha[0].permute(1, 2, 0).numpy()
+            image = made.image[0].permute(1, 2, 0).cpu().numpy()
+            alpha = np.ones_like(image[..., :1]) if made.alpha is None else made.alpha[0].permute(1, 2, 0).cpu().numpy()
             yield over_plate(np.concatenate([image * alpha, alpha], axis=2), plate)

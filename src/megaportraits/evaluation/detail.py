@@ -26,6 +26,8 @@ OPEN_EYE = 0.18
 """Height to width of an opening between lids, from which on an eye counts as open."""
 TEETH_CM2 = 0.25
 """Visible teeth from which on a driver frame counts as showing them, square centimetres."""
+REGION_OF = {"detail_eyes": "eyes", "detail_mouth": "mouth", "corr_teeth": "mouth", "gain_teeth": "mouth"}
+"""The measures of `detail_metrics`, and where in a face they look."""
 _RIM_CM = 0.25
 _MASK_SCALE = 4  # outlines are drawn that much larger: lips a few pixels apart would come out too far apart
 _LEAST_TEETH = 0.1  # standard deviation in square centimetres that is motion
@@ -72,8 +74,8 @@ def detail_metrics(
     faces: Sequence[Face | None],
     drivers: Sequence[tuple[UInt8, Face | None]],
     source: tuple[UInt8, Face],
-) -> tuple[dict[str, float], dict[str, str]]:
-    """The detail of a clip's outputs, and reasons for NaN.
+) -> tuple[dict[str, float], dict[str, str], dict[str, int]]:
+    """The detail of a clip's outputs, reasons for NaN, and for each measure the frame that lowers it most.
 
     `detail_eyes` is the mean detail of open eyes over that of the source photograph's, `detail_mouth` the mean detail
     of mouths in frames whose driver shows teeth over that of the driver's; 1 is as detailed. `corr_teeth` and
@@ -91,9 +93,9 @@ def detail_metrics(
     made = [math.nan if f is None else teeth_area(p, f) for p, f in zip(pictures, faces, strict=True)]
     mouths, wanted = [], []
     for picture, face, driver, area in zip(pictures, faces, drivers, shown, strict=True):
-        if face is not None and driver[1] is not None and area > TEETH_CM2:
-            mouths.append(mouth_detail(picture, face))
-            wanted.append(mouth_detail(driver[0], driver[1]))
+        counts = face is not None and driver[1] is not None and area > TEETH_CM2
+        mouths.append(mouth_detail(picture, face) if counts and face is not None else math.nan)
+        wanted.append(mouth_detail(driver[0], driver[1]) if counts and driver[1] is not None else math.nan)
     follows = agreement(np.array(shown), np.array(made), least=_LEAST_TEETH, unit="cm2")
     metrics = {
         "detail_eyes": _ratio(eyes, [reference]),
@@ -106,7 +108,19 @@ def detail_metrics(
         reasons["detail_eyes"] = "the source's eyes or all of the outputs' are closed or hidden"
     if math.isnan(metrics["detail_mouth"]):
         reasons["detail_mouth"] = "no driver frame shows teeth"
-    return metrics, reasons
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lacks = {
+            "detail_eyes": -np.array(eyes),
+            "detail_mouth": -np.array(mouths) / np.array(wanted),
+            "corr_teeth": np.abs(np.array(made) - np.array(shown)),
+            "gain_teeth": np.abs(np.array(made) - np.array(shown)),
+        }
+    worst = {
+        name: int(np.nanargmax(values))
+        for name, values in lacks.items()
+        if math.isfinite(metrics[name]) and np.isfinite(values).any()
+    }
+    return metrics, reasons, worst
 
 
 def _ratio(values: Sequence[float], reference: Sequence[float]) -> float:

@@ -21,7 +21,7 @@ from megaportraits.data.records import FrameLabels
 from megaportraits.errors import DataError, FaceError, MediaError
 from megaportraits.evaluation.comparison import Comparison
 from megaportraits.evaluation.flicker import FLOW
-from megaportraits.evaluation.judges import IDENTITY, SHARPNESS, Judges, sharpness, ssim
+from megaportraits.evaluation.judges import SHARPNESS, Judges, sharpness, ssim
 from megaportraits.evaluation.metrics import psnr
 from megaportraits.evaluation.pairs import Pair
 from megaportraits.evaluation.plan import find_media
@@ -94,6 +94,7 @@ def compare(
     *,
     size: int,
     analyzer: FaceAnalyzer,
+    judges: Judges | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Comparison:
     """Drive every photograph by itself and by a clip, with every method.
@@ -104,11 +105,12 @@ def compare(
         drivers: neighbouring frames of a clip, of `read_drivers`; none leaves `cross` out.
         size: side of the result, pixels.
         analyzer: finds faces in results.
+        judges: the judging networks; None: on the CPU.
         progress: called with photographs done and in all.
     """
     report = Comparison(size, tuple(animators))
     report.columns = ("photograph", *(f"{m}, own" for m in animators), "truth", *(f"{m}, cross" for m in animators))
-    bench = _Bench(report, animators, drivers, analyzer)
+    bench = _Bench(report, animators, drivers, analyzer, judges or Judges())
     for number, photo in enumerate(photos):
         if progress is not None:
             progress(number, len(photos))
@@ -162,9 +164,10 @@ class _Bench(Generic[P]):
         animators: Mapping[str, tuple[Animator[P], Method]],
         drivers: Sequence[TrueFrame],
         analyzer: FaceAnalyzer,
+        judges: Judges,
     ) -> None:
         self.report, self.animators, self.drivers, self.analyzer = report, animators, drivers, analyzer
-        self.judges, self.matting, self.size = Judges(), Matting(), report.size
+        self.judges, self.matting, self.size = judges, Matting(), report.size
 
     def measure(self, photo: Photo) -> UInt8:
         """All numbers of a photograph; a row of pictures."""
@@ -194,7 +197,7 @@ class _Bench(Generic[P]):
                     "ssim": ssim(image, truth),
                     judges.perceptual: judges.distance(image, truth),
                     f"{SHARPNESS}_of_truth": sharpness(image, mask) / sharpness(truth, mask),
-                    IDENTITY: float(judges.embedder.embed(image, face.landmarks) @ wanted),
+                    judges.identity: float(judges.embedder.embed(image, face.landmarks) @ wanted),
                 }.items():
                     self.report.add(name, f"own/{metric}", value)
             shown = [*pictures.values(), truth]
@@ -214,7 +217,7 @@ class _Bench(Generic[P]):
                 found = next(iter(self.analyzer.detect(images[i])), None)
                 if found is not None:
                     likeness = float(judges.embedder.embed(images[i], found.landmarks) @ wanted)
-                    self.report.add(name, f"cross/{IDENTITY}", likeness)
+                    self.report.add(name, f"cross/{judges.identity}", likeness)
                 self.report.add(name, f"cross/{SHARPNESS}", sharpness(images[i], masks[i]))
             errors = judges.flow.of(images, masks, numbers)
             if np.isfinite(errors).any():

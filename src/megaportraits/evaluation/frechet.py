@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +12,51 @@ import numpy.typing as npt
 from megaportraits.errors import ShapeError
 
 Features = npt.NDArray[np.floating]
+Doubles = npt.NDArray[np.float64]
 
 
-def frechet_distance(a: Features, b: Features) -> float:
+@dataclass(frozen=True)
+class Moments:
+    """What the distance needs of a set of features.
+
+    Attributes:
+        count: how many rows the set has.
+        mean: (d,).
+        root: (r, d) with `root' root` the covariance, r at most d.
+    """
+
+    count: int
+    mean: Doubles
+    root: Doubles
+
+
+def moments(blocks: Iterable[Features]) -> Moments:
+    """Mean and covariance of features that come in blocks, in memory for one block and a (d + 1, d + 1) matrix.
+
+    With a column of ones before the features, their triangular factor R (QR) holds sqrt(n) and sqrt(n) times the mean
+    in its first row and a root of the scatter around the mean in the others; R of all rows so far stands for them.
+
+    Args:
+        blocks: (n, d) each, at least one row in all.
+
+    Raises:
+        ShapeError: no rows, or blocks of different widths.
+    """
+    factor: Doubles | None = None
+    count = 0
+    for block in blocks:
+        if block.ndim != 2 or (factor is not None and block.shape[1] + 1 != factor.shape[1]):
+            width = "d" if factor is None else factor.shape[1] - 1
+            raise ShapeError(f"Expected features (n, {width}), got {block.shape}.")
+        rows = np.column_stack([np.ones(len(block)), block.astype(np.float64)])
+        factor = np.asarray(np.linalg.qr(rows if factor is None else np.vstack([factor, rows]), mode="r"))
+        count += len(block)
+    if factor is None or count == 0:
+        raise ShapeError("Expected features of at least one picture, got none.")
+    return Moments(count, factor[0, 1:] / factor[0, 0], factor[1:, 1:] / math.sqrt(max(count - 1, 1)))
+
+
+def frechet_distance(a: Features | Moments, b: Features | Moments) -> float:
     """`|mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2))` of the normal distributions fitted to two sets.
 
     With `A = Xa' Xa`, `B = Xb' Xb` the non-zero eigenvalues of `A B` are the squared singular values of `Xa Xb'`, so
@@ -20,8 +64,8 @@ def frechet_distance(a: Features, b: Features) -> float:
     thousand pictures cost a matrix of a thousand rows whatever the width of the features.
 
     Args:
-        a: (n, d) features, one row a picture.
-        b: (m, d).
+        a: (n, d) features, one row a picture; or their moments.
+        b: (m, d), or moments.
 
     Returns:
         The distance, not negative; NaN for fewer than two pictures on a side.
@@ -29,18 +73,14 @@ def frechet_distance(a: Features, b: Features) -> float:
     Raises:
         ShapeError: these are no two sets of features of one width.
     """
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-        raise ShapeError(f"Expected features (n, d) and (m, d), got {a.shape} and {b.shape}.")
-    if len(a) < 2 or len(b) < 2:
-        return math.nan
-    mean_a, mean_b = (x.mean(0, dtype=np.float64) for x in (a, b))
-    root_a, root_b = (_root(x - mean) for x, mean in ((a, mean_a), (b, mean_b)))
-    trace = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
-    spread = np.square(root_a).sum() + np.square(root_b).sum() - 2 * trace
-    return max(float(np.square(mean_a - mean_b).sum() + spread), 0.0)
-
-
-def _root(centered: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """A matrix X of at most d rows with X' X the covariance."""
-    root = centered / math.sqrt(len(centered) - 1)
-    return np.asarray(np.linalg.qr(root, mode="r")) if len(root) > root.shape[1] else root
+    for x in (a, b):
+        if not isinstance(x, Moments) and x.ndim != 2:
+            raise ShapeError(f"Expected features (n, d), got {x.shape}.")
+        if (x.count if isinstance(x, Moments) else len(x)) < 2:
+            return math.nan
+    one, two = (x if isinstance(x, Moments) else moments([x]) for x in (a, b))
+    if one.mean.shape != two.mean.shape:
+        raise ShapeError(f"Expected features of one width, got {len(one.mean)} and {len(two.mean)}.")
+    trace = np.linalg.svd(one.root @ two.root.T, compute_uv=False).sum()
+    spread = np.square(one.root).sum() + np.square(two.root).sum() - 2 * trace
+    return max(float(np.square(one.mean - two.mean).sum() + spread), 0.0)

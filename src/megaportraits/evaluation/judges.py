@@ -27,7 +27,9 @@ from megaportraits.nn.efficientnet import EfficientNetLite0
 Distance = Callable[[UInt8, UInt8], float]
 
 SSIM = "ssim"
-IDENTITY = "csim_sface"
+ARCFACE, IDENTITY_STAND_IN = "csim_arcface", "csim_sface"
+IDENTITY_TITLES = {ARCFACE: "CSIM (ArcFace)", IDENTITY_STAND_IN: "CSIM (SFace)"}
+"""How tables call the metrics of identity."""
 LPIPS, PERCEPTUAL_STAND_IN = "lpips_alex", "perceptual_effnetlite0"
 FID, FRECHET_STAND_IN = "fid", "fd_effnetlite0"
 HYPERIQA, SHARPNESS = "iqa_hyperiqa", "sharpness_laplacian"
@@ -49,27 +51,45 @@ def require_packages() -> None:
 class Judges:
     """The judging networks that this machine has the weights of. Not for two threads at once.
 
+    Args:
+        device: where networks under torch run. SFace, .onnx files and the landmark network run on the CPU.
+        arcface: weights of ArcFace; None: those in the cache, and SFace where there are none.
+
     Attributes:
+        identity: name of the likeness with the source: `csim_arcface`, or `csim_sface`.
         perceptual: name of the perceptual distance: `lpips_alex`, or the stand-in `perceptual_effnetlite0`.
         frechet: name of the Frechet distance: `fid`, or the stand-in `fd_effnetlite0`.
         quality: name of the image quality, `iqa_hyperiqa`, or None where HyperIQA's weights are not.
+        settings: the networks by what they measure, and hashes of the user's own files; results depend on them.
 
     Raises:
         MissingPackageError: a package that metrics and reports need is not installed.
+        WeightsError: `arcface` is no such file.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device | str = "cpu", arcface: Path | None = None) -> None:
         require_packages()
+        self.device = torch.device(device)
+        if arcface is None and _present("arcface"):
+            arcface = weights.fetch("arcface")
+        self.identity = IDENTITY_STAND_IN if arcface is None else ARCFACE
         self.perceptual = LPIPS if _present("alexnet") else PERCEPTUAL_STAND_IN
         inception = _present("fid_inception") and find_spec("torch_fidelity") is not None
         self.frechet = FID if inception else FRECHET_STAND_IN
         self.quality = HYPERIQA if _present("hyperiqa") else None
-        self.embedder = FaceEmbedder()
+        self.embedder = FaceEmbedder() if arcface is None else FaceEmbedder.arcface(arcface, self.device)
         self.flow = FlowError()
+        files = {} if arcface is None else {"arcface": weights.sha256_of(arcface)}
+        self.settings = {"identity": self.identity, "perceptual": self.perceptual, "frechet": self.frechet, **files}
+        if self.quality is not None:
+            self.settings["quality"] = self.quality
 
     def absent(self) -> dict[str, str]:
         """What the paper measures and this machine cannot, and why."""
         missing = {}
+        if self.identity != ARCFACE:
+            why = "no --arcface, and the weights `arcface` are not in the cache"
+            missing["CSIM (ArcFace)"] = f"{why}; `{IDENTITY_STAND_IN}` stands in"
         if self.perceptual != LPIPS:
             missing["LPIPS"] = f"the weights `alexnet` are not in the cache; `{PERCEPTUAL_STAND_IN}` stands in"
         if self.frechet != FID:
@@ -96,24 +116,25 @@ class Judges:
         with torch.inference_mode():
             for start in range(0, len(images), _BATCH):
                 batch = np.stack([resized(image, side) for image in images[start : start + _BATCH]])
-                rows.append(extract(torch.from_numpy(batch).permute(0, 3, 1, 2)).float().numpy())
+                pixels = torch.from_numpy(batch).permute(0, 3, 1, 2).to(self.device)
+                rows.append(extract(pixels).float().cpu().numpy())
         return np.concatenate(rows)
 
     @cached_property
     def _lite(self) -> EfficientNetLite0:
-        return EfficientNetLite0.from_file(weights.fetch("efficientnet_lite0"))
+        return EfficientNetLite0.from_file(weights.fetch("efficientnet_lite0")).to(self.device)
 
     @cached_property
     def _distance(self) -> Distance:
         if self.perceptual == LPIPS:
-            return lpips(weights.fetch("alexnet"))
-        return lambda image, truth: feature_distance(self._lite, image, truth)
+            return lpips(weights.fetch("alexnet"), self.device)
+        return lambda image, truth: feature_distance(self._lite, image, truth, self.device)
 
     @cached_property
     def _hyperiqa(self) -> Callable[[UInt8], float]:
         from megaportraits.nn.hyperiqa import HyperIQA
 
-        return HyperIQA.from_file(weights.fetch("hyperiqa")).score
+        return HyperIQA.from_file(weights.fetch("hyperiqa")).to(self.device).score
 
     @cached_property
     def _extractor(self) -> tuple[Callable[[Tensor], Tensor], int]:
@@ -123,7 +144,7 @@ class Judges:
             from torchmetrics.image.fid import NoTrainInceptionV3
 
         path = str(weights.fetch("fid_inception"))
-        return NoTrainInceptionV3("inception-v3-compat", ["2048"], path), _INCEPTION_SIDE
+        return NoTrainInceptionV3("inception-v3-compat", ["2048"], path).to(self.device), _INCEPTION_SIDE
 
 
 def ssim(image: UInt8, truth: UInt8) -> float:
@@ -154,13 +175,15 @@ def sharpness(image: UInt8, mask: Mask) -> float:
 
 
 @torch.inference_mode()
-def feature_distance(network: Callable[[Tensor], list[Tensor]], image: UInt8, truth: UInt8) -> float:
+def feature_distance(
+    network: Callable[[Tensor], list[Tensor]], image: UInt8, truth: UInt8, device: torch.device | str = "cpu"
+) -> float:
     """LPIPS without learned weights (Zhang et al., 2018, eq. 1 with w = 1) under a network's feature maps.
 
     Features are scaled to unit length at every place; their squared distances are averaged over places and maps.
     0 for equal pictures, 4 at most.
     """
-    pair = torch.from_numpy(np.stack([image, truth])).permute(0, 3, 1, 2).float() / 255
+    pair = torch.from_numpy(np.stack([image, truth])).to(device).permute(0, 3, 1, 2).float() / 255
     distances = []
     for features in network(pair):
         unit = features / features.square().sum(1, keepdim=True).sqrt().clamp_min(1e-8)
@@ -168,7 +191,7 @@ def feature_distance(network: Callable[[Tensor], list[Tensor]], image: UInt8, tr
     return float(torch.stack(distances).mean())
 
 
-def lpips(alexnet: Path) -> Distance:
+def lpips(alexnet: Path, device: torch.device | str = "cpu") -> Distance:
     """LPIPS (AlexNet, version 0.1) by torchmetrics, with AlexNet's weights from a file.
 
     torchmetrics asks torch's hub for them; for the moment of loading, the hub is a folder that holds this file.
@@ -183,13 +206,13 @@ def lpips(alexnet: Path) -> Distance:
         (checkpoints / weights.lookup("alexnet").file).symlink_to(alexnet.resolve())
         torch.hub.set_dir(folder)
         try:
-            metric = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).eval()
+            metric = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).eval().to(device)
         finally:
             torch.hub.set_dir(before)
 
     @torch.inference_mode()
     def distance(image: UInt8, truth: UInt8) -> float:
-        pair = [torch.from_numpy(x).permute(2, 0, 1)[None].float() / 255 for x in (image, truth)]
+        pair = [torch.from_numpy(x).to(device).permute(2, 0, 1)[None].float() / 255 for x in (image, truth)]
         value = float(metric(*pair))
         metric.reset()
         return value

@@ -50,6 +50,7 @@ class PairResult:
         features: (n, d) of the outputs, for the Frechet distance.
         curves: (n, 10) motion signals of the outputs.
         thumbnails: pictures at some times, for contact sheets.
+        worst_frames: the frame that lowers a measure of `evaluation.detail` most, by the measure's name.
         pictures: all outputs; empty when the result was read from disk, where they are a video.
     """
 
@@ -58,6 +59,7 @@ class PairResult:
     features: npt.NDArray[np.float32]
     curves: Doubles
     thumbnails: list[UInt8]
+    worst_frames: dict[str, int] = field(default_factory=dict)
     pictures: list[UInt8] = field(default_factory=list, repr=False)
 
 
@@ -95,7 +97,7 @@ def measure(
     found, reasons = _motion(scene, faces)
     metrics |= found
     drivers = [(true.square, true.face_in_square) for true in scene.frames]
-    found, missing = detail_metrics(pictures, faces, drivers, (scene.photo, scene.face))
+    found, missing, worst = detail_metrics(pictures, faces, drivers, (scene.photo, scene.face))
     metrics, reasons = metrics | found, reasons | missing
     metrics |= _identity(pictures, faces, scene, judges)
     metrics |= _steadiness(pictures, scene, judges)
@@ -106,7 +108,8 @@ def measure(
         metrics[judges.quality] = float(np.mean([judges.score(picture) for picture in pictures]))
     shown = np.linspace(0, len(pictures) - 1, SHOWN).round().astype(int).tolist()
     thumbnails = [resized(pictures[i], min(scene.size, THUMBNAIL)) for i in shown]
-    return PairResult(metrics, reasons, judges.features(pictures), signals_of(faces), thumbnails, pictures)
+    features = judges.features(pictures)
+    return PairResult(metrics, reasons, features, signals_of(faces), thumbnails, worst, pictures)
 
 
 def redetect(pictures: Sequence[UInt8], analyzer: FaceAnalyzer) -> list[Face | None]:
@@ -180,9 +183,9 @@ def _identity(
     steps = [float(a @ b) for a, b in pairwise(seen) if a is not None and b is not None]
     known = like[np.isfinite(like)]
     return {
-        names.IDENTITY: _mean(like),
-        f"{names.IDENTITY}_worst": float(np.quantile(known, _IDENTITY_TAIL)) if len(known) else math.nan,
-        f"{names.IDENTITY}_neighbours": _mean(np.array(steps)),
+        judges.identity: _mean(like),
+        f"{judges.identity}_worst": float(np.quantile(known, _IDENTITY_TAIL)) if len(known) else math.nan,
+        f"{judges.identity}_neighbours": _mean(np.array(steps)),
     }
 
 

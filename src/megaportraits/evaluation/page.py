@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from megaportraits.evaluation.plots import curves_plot, motion_plot, summary_plo
 from megaportraits.evaluation.report import Report, Row
 from megaportraits.evaluation.sheets import pair_block
 from megaportraits.evaluation.systems import TRUE
-from megaportraits.evaluation.tables import TITLES, Cell, Table, counts, reading, tables_of
+from megaportraits.evaluation.tables import DETAILS, TITLES, Cell, Table, counts, reading, tables_of
+from megaportraits.evaluation.worst import COUNT, file_name, judged_systems, worst_pairs
 from megaportraits.media.images import UInt8
 
 MAX_SHOWN = 24
@@ -40,12 +41,13 @@ details { margin: 12px 0; } summary { cursor: pointer; }
 """
 
 
-def to_html(report: Report, videos: Path) -> str:
+def to_html(report: Report, videos: Path, worst: Mapping[str, UInt8]) -> str:
     """The page.
 
     Args:
         report: what was found.
         videos: folder with `PROTOCOL/PAIR.mp4`; those that are missing are left out.
+        worst: pictures of the worst pairs, by `worst.file_name`.
     """
     parts = [
         "<!doctype html>",
@@ -56,7 +58,7 @@ def to_html(report: Report, videos: Path) -> str:
         *_facts(report),
     ]
     for protocol in report.protocols:
-        parts += _section(report, protocol, videos)
+        parts += _section(report, protocol, videos, worst)
     parts += ["<h2>Reading</h2>", *(f"<p>{escape(line)}</p>" for line in reading() if line), "</body></html>"]
     return "\n".join(parts) + "\n"
 
@@ -75,7 +77,7 @@ def _facts(report: Report) -> Iterator[str]:
     yield "</ul></details>"
 
 
-def _section(report: Report, protocol: str, videos: Path) -> Iterator[str]:
+def _section(report: Report, protocol: str, videos: Path, worst: Mapping[str, UInt8]) -> Iterator[str]:
     rows = [row for row in report.of(protocol) if row.results]
     first, *others, pairs = tables_of(report, protocol)
     yield f"<h2>{TITLES[protocol]} <small>{protocol}, {counts(report, protocol)}</small></h2>"
@@ -86,9 +88,26 @@ def _section(report: Report, protocol: str, videos: Path) -> Iterator[str]:
         yield f"<figure>{motion_plot(report, protocol)}</figure>"
         yield f"<figure>{curves_plot(report, rows)}</figure>"
     yield f"<details><summary>Every pair</summary>{_table(pairs)}</details>"
+    yield from _worst(report, protocol, worst)
     yield from _pictures(report, rows[:MAX_SHOWN], videos / protocol)
     if len(rows) > MAX_SHOWN:
         yield f'<p class="note">{len(rows) - MAX_SHOWN} more pairs are in the folder only.</p>'
+
+
+def _worst(report: Report, protocol: str, pictures: Mapping[str, UInt8]) -> Iterator[str]:
+    systems = judged_systems(report, protocol)
+    if systems:
+        yield f"<h3>Worst {COUNT} pairs in each measure of detail</h3>"
+        yield '<p class="note">The driver frame that lowers the measure most; report.json has every value.</p>'
+    for number, system in enumerate(systems):
+        values: dict[str, list[str]] = {}
+        for example in worst_pairs(report, protocol, system):
+            values.setdefault(example.metric, []).append(f"{example.row.pair.key} {example.value:.2f}")
+        told = "; ".join(f"{DETAILS[metric]}: {', '.join(each)}" for metric, each in values.items())
+        yield f"<details{' open' if number == 0 else ''}><summary>{escape(system)}</summary>"
+        yield f"<figure><figcaption>{escape(told)}</figcaption>"
+        picture = _jpeg(pictures[file_name(protocol, system)])
+        yield f'<img loading="lazy" alt="Worst pairs of {escape(system)}" src="{picture}"></figure></details>'
 
 
 def _pictures(report: Report, rows: Sequence[Row], videos: Path) -> Iterator[str]:

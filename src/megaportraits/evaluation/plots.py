@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from megaportraits.evaluation.flicker import FLOW
-from megaportraits.evaluation.judges import IDENTITY, SSIM
+from megaportraits.evaluation.judges import SSIM
 from megaportraits.evaluation.report import Report, Row
 from megaportraits.evaluation.signals import NETWORK, SIGNALS
 from megaportraits.evaluation.systems import TRUE
@@ -41,7 +41,11 @@ def summary_plot(report: Report, protocol: str) -> str:
     """Main metrics, one panel each: every system's mean with its interval."""
     masked = "_masked" if protocol == "self" else ""
     picture = [f"{name}{masked}" for name in ("psnr", SSIM, report.perceptual)]
-    metrics = (picture if protocol in ("self", "student") else []) + [report.frechet, IDENTITY, f"flicker_{FLOW}"]
+    metrics = (picture if protocol in ("self", "student") else []) + [
+        report.frechet,
+        report.identity,
+        f"flicker_{FLOW}",
+    ]
     systems = [name for name in report.systems if name != TRUE]
     shown = [m for m in metrics if any(math.isfinite(report.estimate(protocol, s, m).value) for s in systems)]
     with _figure(figsize=(2.4 * len(shown), 0.7 + 0.32 * len(systems))) as figure:

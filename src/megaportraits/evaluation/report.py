@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from megaportraits.evaluation.frechet import frechet_distance
+from megaportraits.evaluation.frechet import Moments, frechet_distance
 from megaportraits.evaluation.measure import PairResult
 from megaportraits.evaluation.pairs import PROTOCOLS, Pair
+from megaportraits.evaluation.reference import Reference
 from megaportraits.evaluation.statistics import LEVEL, Estimate, bootstrap_mean, jackknife
 from megaportraits.evaluation.store import SceneNote
 from megaportraits.evaluation.systems import TRUE
@@ -52,17 +53,21 @@ class Report:
         settings: what the numbers depend on.
         systems: each system's own settings, in the order of the tables; the true crops come first.
         rows: one for each pair.
-        perceptual, frechet, quality: names of the metrics whose network may be a stand-in; `quality` None for none.
+        identity, perceptual, frechet, quality: names of the metrics whose network may be a stand-in; `quality` None
+            for none.
         absent: what the paper measures and this run did not, and why.
+        references: by protocol, the real pictures of the Frechet distance; where there are none, the protocol's own.
     """
 
     settings: Mapping[str, Any]
     systems: Mapping[str, Mapping[str, str]]
     rows: Sequence[Row]
+    identity: str
     perceptual: str
     frechet: str
     quality: str | None
     absent: Mapping[str, str]
+    references: Mapping[str, Reference] = field(default_factory=dict)
 
     @property
     def protocols(self) -> list[str]:
@@ -93,13 +98,15 @@ class Report:
                     values = [result.metrics.get(name, math.nan) for result in results]
                     found[protocol, system, name] = bootstrap_mean(values)
                 if results and system != TRUE:
-                    reference = self._reference(rows)
+                    reference = self._reference(protocol, rows)
                     groups = [result.features for result in results]
                     found[protocol, system, self.frechet] = jackknife(groups, _distance_to(reference))
         return found
 
-    def _reference(self, rows: Sequence[Row]) -> npt.NDArray[np.floating]:
-        """Features of the real pictures of a protocol: drivers' and sources' head crops, each file once."""
+    def _reference(self, protocol: str, rows: Sequence[Row]) -> Moments | npt.NDArray[np.floating]:
+        """The given set's statistics, or features of a protocol's real pictures: drivers' and sources' head crops."""
+        if protocol in self.references:
+            return self.references[protocol].moments
         features: dict[tuple[str, int | None], npt.NDArray[np.floating]] = {}
         for row in rows:
             if TRUE in row.results:
@@ -130,7 +137,7 @@ class Report:
         return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
     def write(self, out: Path, *, overwrite: bool = False) -> list[Path]:
-        """Write `REPORT_FILES` and a contact sheet for each protocol into a folder.
+        """Write `REPORT_FILES`, a contact sheet for each protocol, and pictures of the worst pairs into a folder.
 
         Raises:
             MediaError: a file exists and `overwrite` is false, or the folder cannot be written.
@@ -138,20 +145,29 @@ class Report:
         from megaportraits.evaluation.page import to_html
         from megaportraits.evaluation.sheets import contact_sheet
         from megaportraits.evaluation.tables import to_markdown
+        from megaportraits.evaluation.worst import file_name, judged_systems, worst_sheet
         from megaportraits.media import check_outputs, write_image
 
+        worst = {
+            file_name(protocol, system): worst_sheet(self, protocol, system, out / "results")
+            for protocol in self.protocols
+            for system in judged_systems(self, protocol)
+        }
         names = [*REPORT_FILES, *(f"contact-{protocol}.png" for protocol in self.protocols)]
+        check_outputs(out, worst, overwrite=overwrite)
         paths = check_outputs(out, names, overwrite=overwrite)
-        texts = (self.to_json(), to_markdown(self), to_html(self, out / "videos"))
+        texts = (self.to_json(), to_markdown(self), to_html(self, out / "videos", worst))
         for path, text in zip(paths, texts, strict=False):
             with staged_output(path, overwrite=overwrite) as part:
                 part.write_text(text, encoding="utf-8")
         for path, protocol in zip(paths[len(texts) :], self.protocols, strict=True):
             write_image(path, contact_sheet(self.of(protocol), list(self.systems)), overwrite=overwrite)
-        return paths
+        for name, picture in worst.items():
+            write_image(out / name, picture, overwrite=overwrite)
+        return [*paths, *(out / name for name in worst)]
 
 
-def _distance_to(reference: npt.NDArray[np.floating]) -> Any:
+def _distance_to(reference: Moments | npt.NDArray[np.floating]) -> Any:
     return lambda groups: frechet_distance(np.concatenate(groups), reference)
 
 

@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from megaportraits import __version__
 from megaportraits.errors import DataError, FaceError, MediaError, WeightsError
+from megaportraits.evaluation.closeups import boxes_of, closeup
 from megaportraits.evaluation.judges import Judges
 from megaportraits.evaluation.measure import THUMBNAIL, PairResult, measure
 from megaportraits.evaluation.pairs import Pair
+from megaportraits.evaluation.reference import Reference
 from megaportraits.evaluation.report import Report, Row
 from megaportraits.evaluation.scenes import Scene, read_scene
 from megaportraits.evaluation.signals import signals_of
@@ -39,6 +43,8 @@ class Evaluation:
         settings: what else the numbers depend on, for the report.
         make_analyzer: `FaceAnalyzer`.
         judges: the judging networks, where they are loaded already.
+        references: sets of real pictures for the Frechet distance, one of each size that a protocol has; none: each
+            protocol's own pictures.
     """
 
     systems: Sequence[System]
@@ -49,6 +55,7 @@ class Evaluation:
     settings: Mapping[str, Any] = field(default_factory=dict)
     make_analyzer: Callable[..., FaceAnalyzer] = FaceAnalyzer
     judges: Judges | None = None
+    references: Sequence[Reference] = ()
 
     def run(self, progress: Progress = lambda done, expected: None) -> Report:
         """Measure what is not measured yet; a pair that cannot be used is named in the report.
@@ -57,10 +64,12 @@ class Evaluation:
             progress: called with the frames done and the frames expected.
 
         Raises:
-            DataError: two systems of one name, or the protocol `student` without a teacher.
+            DataError: two systems of one name, the protocol `student` without a teacher, or references of other
+                sizes or networks.
         """
         self._check()
         judges, matting = self.judges or Judges(), Matting()
+        references = self._references(judges)
         videos, outputs = self.make_analyzer(), self.make_analyzer(reject_animals=False)
         store = Store(self.out / "results", judges)
         systems: list[System] = [TrueCrops(), *self.systems]
@@ -90,8 +99,19 @@ class Evaluation:
             store.save_note(pair, size, row.note)
             self._measure(scene, missing, row, store, judges, outputs, count)
         settings = {"version": __version__, "size": self.size, **self.settings}
+        settings |= {f"real pictures of {name}": reference.describe() for name, reference in references.items()}
         described = {system.name: dict(system.settings) for system in systems}
-        return Report(settings, described, rows, judges.perceptual, judges.frechet, judges.quality, judges.absent())
+        return Report(
+            settings,
+            described,
+            rows,
+            identity=judges.identity,
+            perceptual=judges.perceptual,
+            frechet=judges.frechet,
+            quality=judges.quality,
+            absent=judges.absent(),
+            references=references,
+        )
 
     def _measure(
         self,
@@ -134,6 +154,28 @@ class Evaluation:
             return [resized(picture, scene.size) for picture in self.teacher.perform(scene)]
         return None
 
+    def _references(self, judges: Judges) -> dict[str, Reference]:
+        """The reference of each protocol, by its size; `self` has one if it is there, since no table shows it."""
+        others = {reference.network for reference in self.references} - {judges.frechet}
+        if others:
+            raise DataError(
+                f"The reference is of {', '.join(sorted(others))}, and this machine measures {judges.frechet}.",
+                fix="Make it anew with `megaportraits reference`, on this machine.",
+            )
+        by_size = {reference.size: reference for reference in self.references}
+        found: dict[str, Reference] = {}
+        for protocol in dict.fromkeys(pair.protocol for pair in self.pairs):
+            size = HR_SIZE if protocol == "hr" else self.size
+            if size in by_size:
+                found[protocol] = by_size[size]
+            elif by_size and protocol != "self":
+                raise DataError(
+                    f"Expected a reference of {size} px for the protocol {protocol!r}, got "
+                    f"{', '.join(map(str, sorted(by_size)))} px.",
+                    fix=f"Add one: megaportraits reference --images FOLDER --size {size} -o reference-{size}.npz",
+                )
+        return found
+
     def _check(self) -> None:
         names = [system.name for system in self.systems]
         if TRUE in names or len(set(names)) < len(names):
@@ -165,6 +207,7 @@ class _Count:
 
 
 def _note(scene: Scene, judges: Judges) -> SceneNote:
+    around = boxes_of(scene.face.landmarks, scene.photo.shape[1])
     return SceneNote(
         frames=len(scene.frames),
         lost=scene.lost,
@@ -172,4 +215,6 @@ def _note(scene: Scene, judges: Judges) -> SceneNote:
         curves=signals_of([true.face for true in scene.frames]),
         source=resized(scene.source, min(scene.size, THUMBNAIL)),
         source_features=judges.features([scene.source]),
+        boxes=np.stack([boxes_of(true.face_in_square.landmarks, scene.size) for true in scene.frames]),
+        closeups=(closeup(scene.photo, around[0], "eyes"), closeup(scene.photo, around[1], "mouth")),
     )

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from megaportraits import __version__
+from megaportraits.evaluation.closeups import Boxes
 from megaportraits.evaluation.judges import Judges
 from megaportraits.evaluation.measure import Doubles, PairResult
 from megaportraits.evaluation.pairs import Pair
@@ -25,7 +26,7 @@ from megaportraits.media.images import UInt8
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-_FORMAT = 2
+_FORMAT = 3
 _SIZE_OF_UNKNOWN = -1
 
 
@@ -40,6 +41,8 @@ class SceneNote:
         curves: (n, 10) the drivers' motion signals.
         source: (s, s, 3) the source's head crop.
         source_features: (1, d) of it, for the Frechet distance.
+        boxes: (n, 2, 3) where eyes and mouth are in the drivers' head crops, see `evaluation.closeups`.
+        closeups: the source's eyes and mouth.
     """
 
     frames: int
@@ -48,6 +51,8 @@ class SceneNote:
     curves: Doubles
     source: UInt8
     source_features: npt.NDArray[np.float32]
+    boxes: Boxes
+    closeups: tuple[UInt8, UInt8]
 
 
 class Store:
@@ -58,11 +63,11 @@ class Store:
 
     def __init__(self, folder: Path, judges: Judges) -> None:
         self.folder = folder
-        self._judges = [judges.perceptual, judges.frechet, judges.quality]
+        self._judges = judges.settings
 
     def video(self, system: System, pair: Pair) -> Path:
         """Where the outputs of a system lie."""
-        return self._path(system.name, pair).with_suffix(".mp4")
+        return result_video(self.folder, system.name, pair)
 
     def load(self, system: System, pair: Pair, size: int) -> PairResult | None:
         """A result of earlier; None when there is none that counts."""
@@ -76,6 +81,7 @@ class Store:
             arrays["features"],
             arrays["curves"],
             list(arrays["thumbnails"]),
+            meta["worst_frames"],
         )
 
     def save(self, system: System, pair: Pair, size: int, result: PairResult, fps: float) -> None:
@@ -85,7 +91,7 @@ class Store:
         with VideoWriter(path.with_suffix(".mp4"), fps=rate, overwrite=True) as writer:
             for picture in result.pictures:
                 writer.write(picture)
-        meta = {"metrics": result.metrics, "reasons": result.reasons}
+        meta = {"metrics": result.metrics, "reasons": result.reasons, "worst_frames": result.worst_frames}
         arrays: Arrays = {
             "features": result.features,
             "curves": result.curves,
@@ -100,13 +106,27 @@ class Store:
             return None
         meta, arrays = found
         return SceneNote(
-            meta["frames"], meta["lost"], meta["fps"], arrays["curves"], arrays["source"], arrays["source_features"]
+            meta["frames"],
+            meta["lost"],
+            meta["fps"],
+            arrays["curves"],
+            arrays["source"],
+            arrays["source_features"],
+            arrays["boxes"],
+            (arrays["source_eyes"], arrays["source_mouth"]),
         )
 
     def save_note(self, pair: Pair, size: int, note: SceneNote) -> None:
         """Keep what is known of a pair."""
         meta = {"frames": note.frames, "lost": note.lost, "fps": note.fps}
-        arrays: Arrays = {"curves": note.curves, "source": note.source, "source_features": note.source_features}
+        arrays: Arrays = {
+            "curves": note.curves,
+            "source": note.source,
+            "source_features": note.source_features,
+            "boxes": note.boxes,
+            "source_eyes": note.closeups[0],
+            "source_mouth": note.closeups[1],
+        }
         _write(self._path("scenes", pair), self._digest(pair, size, {}), meta, arrays)
 
     def pictures(self, system: System, pair: Pair) -> list[UInt8]:
@@ -114,13 +134,22 @@ class Store:
         return [frame.image for frame in VideoReader(self.video(system, pair))]
 
     def _path(self, name: str, pair: Pair) -> Path:
-        return self.folder / slug(name) / pair.protocol / f"{pair.key}.npz"
+        return _result(self.folder, name, pair)
 
     def _digest(self, pair: Pair, size: int, settings: Mapping[str, str]) -> str:
         files = [(file.name, _size(file)) for file in (pair.source, pair.driver)]
         asked = [pair.name, pair.source_frame, pair.first, pair.step, pair.frames, files]
         content = [_FORMAT, __version__, asked, size, self._judges, settings]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def result_video(folder: Path, system: str, pair: Pair) -> Path:
+    """Where the folder `results` keeps a system's outputs of a pair."""
+    return _result(folder, system, pair).with_suffix(".mp4")
+
+
+def _result(folder: Path, system: str, pair: Pair) -> Path:
+    return folder / slug(system) / pair.protocol / f"{pair.key}.npz"
 
 
 def slug(name: str) -> str:

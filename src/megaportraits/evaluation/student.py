@@ -142,7 +142,14 @@ class StudentReport:
 
 
 def measure_student(
-    path: Path, lessons: Path, distance: Distance, perceptual: str, teacher: BaseModel, *, pictures: int = 50
+    path: Path,
+    lessons: Path,
+    distance: Distance,
+    perceptual: str,
+    teacher: BaseModel,
+    *,
+    pictures: int = 50,
+    device: torch.device | str = "cpu",
 ) -> StudentReport:
     """Compare a student with the lessons that it did not learn from.
 
@@ -153,12 +160,13 @@ def measure_student(
         perceptual: its name.
         teacher: for the speed.
         pictures: for each avatar, at most.
+        device: where both run.
 
     Raises:
         DataError: no lessons, or none of the student's avatars.
         WeightsError: no student.
     """
-    student = load_student(path)
+    student = load_student(path, device)
     fold_weight_standardization(student)
     index, names = LessonIndex(lessons / "val"), _names(lessons)
     known = {number: student.find(name) for number, name in enumerate(names) if name in student.avatars}
@@ -171,7 +179,7 @@ def measure_student(
         if avatar in known:
             found[names[avatar]].append(_compare(student, index, lesson, avatar, known[avatar]))
     found = {name: rows for name, rows in found.items() if rows}
-    teacher_ms, student_ms = _speed(teacher, student)
+    teacher_ms, student_ms = _speed(teacher, student, torch.device(device))
     return StudentReport(
         path.name,
         student.config.image_size,
@@ -200,12 +208,12 @@ def _names(lessons: Path) -> list[str]:
 
 
 def _compare(student: Student, index: LessonIndex, lesson: int, avatar: int, own: int) -> tuple[UInt8, UInt8, UInt8]:
-    config = student.config
+    config, device = student.config, next(student.parameters()).device
     item = lesson_item(index, lesson, avatar, driver_size=config.input_size, size=config.image_size)
     background = GREY / 255
     with torch.inference_mode():
-        output = student(item["driver"][None].float() / 255, torch.tensor([own]))
-    drawn = output.over(torch.full((1, 3, 1, 1), background))[0]
+        output = student(item["driver"][None].to(device).float() / 255, torch.tensor([own], device=device))
+    drawn = output.over(torch.full((1, 3, 1, 1), background, device=device))[0].cpu()
     wanted = item["image"] / 255 + background * (1 - item["matte"] / 255)
     return _pixels(item["driver"] / 255), _pixels(wanted), _pixels(drawn)
 
@@ -232,14 +240,14 @@ def _mean(values: Iterable[float]) -> float:
     return statistics.fmean(min(value, 99.0) for value in values)  # equal pictures are infinitely alike
 
 
-def _speed(teacher: BaseModel, student: Student) -> tuple[float, float]:
+def _speed(teacher: BaseModel, student: Student, device: torch.device) -> tuple[float, float]:
     """Milliseconds a frame of both, each frame by itself; in turn, so that neighbours' work disturbs both alike."""
-    teacher, student = deepcopy(teacher), deepcopy(student)
+    teacher, student = deepcopy(teacher).to(device), deepcopy(student)
     fold_weight_standardization(teacher)
     size, small = teacher.config.image_size, student.config.input_size
-    frame, driver = torch.rand(1, 3, size, size), torch.rand(1, 3, small, small)
+    frame, driver = (torch.rand(1, 3, n, n, device=device) for n in (size, small))
     with torch.inference_mode():
-        person, avatar = teacher.encode(frame), student.identity(torch.zeros(1, dtype=torch.long))
+        person, avatar = teacher.encode(frame), student.identity(torch.zeros(1, dtype=torch.long, device=device))
         jobs: Mapping[str, Callable[[], object]] = {
             "teacher": lambda: teacher.drive(person, frame),
             "student": lambda: student.render(driver, avatar),
@@ -249,6 +257,8 @@ def _speed(teacher: BaseModel, student: Student) -> tuple[float, float]:
             for name, job in jobs.items():
                 began = time.perf_counter()
                 job()
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
                 if turn >= 3:
                     times[name].append(1e3 * (time.perf_counter() - began))
     return statistics.median(times["teacher"]), statistics.median(times["student"])

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from megaportraits.evaluation.flicker import FLOW
-from megaportraits.evaluation.judges import IDENTITY, SHARPNESS, SSIM
+from megaportraits.evaluation.judges import IDENTITY_TITLES, SHARPNESS, SSIM
 from megaportraits.evaluation.metrics import MIN_PAIRS
 from megaportraits.evaluation.report import Report
 from megaportraits.evaluation.signals import BLENDSHAPE_NETWORK, NETWORK, SIGNALS
 from megaportraits.evaluation.statistics import Estimate
 from megaportraits.evaluation.systems import TRUE
+from megaportraits.evaluation.worst import file_name, judged_systems
 
 TITLES = {
     "self": "Self-reenactment",
@@ -104,6 +105,8 @@ def to_markdown(report: Report) -> str:
             lines += ["", f"### {table.title}", "", *_markdown(table)]
             lines += ["", table.note] if table.note else []
         lines += ["", f"![contact sheet](contact-{protocol}.png)"]
+        for system in judged_systems(report, protocol):
+            lines += ["", f"![worst pairs of {system} in detail]({file_name(protocol, system)})"]
     lines += ["", "## Reading", "", *reading()]
     return "\n".join(lines) + "\n"
 
@@ -186,16 +189,16 @@ def _distribution(report: Report) -> list[_Column]:
     quality = [_Column(f"{report.quality} ↑", (report.quality,), 1, 1)] if report.quality else []
     return [
         _Column(f"{report.frechet} ↓", (report.frechet,), 1, -1),
-        _Column(f"{IDENTITY} ↑", (IDENTITY,), 3, 1),
+        _Column(f"{IDENTITY_TITLES[report.identity]} ↑", (report.identity,), 3, 1),
         *quality,
     ]
 
 
 def _over_time(report: Report, protocol: str) -> Table:
     columns = [
-        _Column(f"{IDENTITY} ↑", (IDENTITY,), 3, 1),
-        _Column("worst 5 % ↑", (f"{IDENTITY}_worst",), 3, 1),
-        _Column("neighbours ↑", (f"{IDENTITY}_neighbours",), 3, 1),
+        _Column(f"{IDENTITY_TITLES[report.identity]} ↑", (report.identity,), 3, 1),
+        _Column("worst 5 % ↑", (f"{report.identity}_worst",), 3, 1),
+        _Column("neighbours ↑", (f"{report.identity}_neighbours",), 3, 1),
         _Column(f"warp_error_{FLOW}", (f"warp_error_{FLOW}",), 2, 0),
         _Column(f"flicker_{FLOW}", (f"flicker_{FLOW}",), 2, 0),
         _Column("sharpness", (SHARPNESS,), 1, 0),
@@ -248,7 +251,11 @@ def _motion_cells(report: Report, protocol: str, metric: str, kind: str, digits:
 def _by_pair(report: Report, protocol: str) -> Table:
     """The main numbers of every pair, for the systems that are no floor's ceiling."""
     columns = ["psnr_masked" if protocol == "self" else "psnr", "psnr_mouth"] if protocol in ("self", "student") else []
-    columns += [IDENTITY, *(f"corr_{signal}_{NETWORK}" for signal in ("lip_gap", "eye_opening", "yaw")), *DETAILS]
+    columns += [
+        report.identity,
+        *(f"corr_{signal}_{NETWORK}" for signal in ("lip_gap", "eye_opening", "yaw")),
+        *DETAILS,
+    ]
     rows = []
     for row in report.of(protocol):
         for system, result in row.results.items():

@@ -1,18 +1,23 @@
-"""Who it is: SFace's embedding (Zhong et al., 2021; OpenCV Zoo, Apache-2.0) under OpenCV's own network runtime.
+"""Who it is: face recognition by SFace (Zhong et al., 2021; OpenCV Zoo, Apache-2.0) or ArcFace (Deng et al., 2019).
 
 For measuring and for sorting data only. What measures must not be what trains, so no loss uses it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from megaportraits import weights
-from megaportraits.errors import ShapeError
+from megaportraits.errors import ShapeError, WeightsError
 from megaportraits.faces.landmarks import COUNT, LEFT_IRIS, RIGHT_IRIS
 from megaportraits.faces.networks import Image, check_image
+from megaportraits.nn.iresnet import IResNet
 
 SIZE = 128
 """Numbers in an embedding."""
@@ -25,25 +30,86 @@ _TEMPLATE = np.array(
 )
 """ArcFace's five points, pixel centres of a 112 px picture: eyes, nose, mouth corners; image left first."""
 
+_ARCFACE = "Give ArcFace's recognition network, for example w600k_r50.onnx of InsightFace's buffalo_l."
+
 Embedding = npt.NDArray[np.float32]
+Batch = npt.NDArray[np.float32]
 
 
 class FaceEmbedder:
-    """Faces to unit vectors whose scalar product tells one person from another. Not for two threads at once."""
+    """Faces to unit vectors whose scalar product tells one person from another. Not for two threads at once.
 
-    def __init__(self) -> None:
-        self._network = cv2.dnn.readNetFromONNX(str(weights.fetch("sface")))
+    Args:
+        network: aligned face, RGB (1, 3, 112, 112) float32 in [0, 255], to its embedding of any length; None: SFace.
+    """
+
+    def __init__(self, network: Callable[[Batch], npt.NDArray[np.float32]] | None = None) -> None:
+        self._network = network or _onnx(weights.fetch("sface"), "data")
+
+    @classmethod
+    def arcface(cls, path: Path, device: torch.device | str = "cpu") -> FaceEmbedder:
+        """ArcFace from a user's file: 512 numbers.
+
+        Args:
+            path: `backbone.pth` of InsightFace's arcface_torch, or a network as .onnx, which runs on the CPU.
+            device: where a .pth runs.
+
+        Raises:
+            WeightsError: the file is missing, or is no such network.
+        """
+        if not path.is_file():
+            raise WeightsError(f"the ArcFace weights {path} do not exist", fix="Check --arcface.")
+        if path.suffix.lower() != ".onnx":
+            network = IResNet.from_file(path).to(device)
+
+            def embed(batch: Batch) -> npt.NDArray[np.float32]:
+                with torch.inference_mode():
+                    return network(torch.from_numpy(_symmetric(batch)).to(device)).cpu().numpy()
+
+            return cls(embed)
+        graph = _onnx(path)
+        try:  # what is no such network shows on its first face
+            vector = graph(np.zeros((1, 3, _INPUT, _INPUT), np.float32))
+        except cv2.error as error:
+            raise WeightsError(f"{path} does not take faces of 112 px: {error.err}", fix=_ARCFACE) from error
+        if vector.size < SIZE:
+            raise WeightsError(f"{path} gives {vector.size} numbers, expected an embedding", fix=_ARCFACE)
+        return cls(lambda batch: graph(_symmetric(batch)))
 
     def embed(self, image: Image, landmarks: npt.NDArray[np.floating]) -> Embedding:
-        """The embedding (128,) float32, length 1, of the face with landmarks (478, 2 or more) in image pixels.
+        """The embedding (n,) float32, length 1, of the face with landmarks (478, 2 or more) in image pixels.
+
+        SFace's has `SIZE` numbers.
 
         Raises:
             ShapeError: the image is not uint8 (H, W, 3), or these are no landmarks.
         """
         aligned = align(image, landmarks).astype(np.float32)
-        self._network.setInput(np.ascontiguousarray(aligned.transpose(2, 0, 1)[None]), "data")
-        vector = np.asarray(self._network.forward(), np.float32).reshape(SIZE)
+        vector = self._network(np.ascontiguousarray(aligned.transpose(2, 0, 1)[None])).reshape(-1)
         return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-9), np.float32)
+
+
+def _onnx(path: Path, name: str = "") -> Callable[[Batch], npt.NDArray[np.float32]]:
+    """A graph under OpenCV's network runtime; `name` is that of its input, which graphs with one input do not need.
+
+    Raises:
+        WeightsError: the file is no ONNX graph.
+    """
+    try:
+        network = cv2.dnn.readNetFromONNX(str(path))
+    except cv2.error as error:
+        raise WeightsError(f"{path} is not a readable .onnx file: {error.err}", fix=_ARCFACE) from error
+
+    def run(batch: Batch) -> npt.NDArray[np.float32]:
+        network.setInput(batch, name)
+        return np.asarray(network.forward(), np.float32)
+
+    return run
+
+
+def _symmetric(batch: Batch) -> Batch:
+    """ArcFace's input range: [0, 255] to [-1, 1]."""
+    return np.asarray(batch / 127.5 - 1, np.float32)
 
 
 def align(image: Image, landmarks: npt.NDArray[np.floating]) -> Image:

@@ -127,7 +127,9 @@ class HyperIQA(nn.Module):
         The whole picture is first brought to 512 rows and 384 columns, whatever its shape. The crops are random, but
         the same for every picture, so that a score can be had again.
         """
-        resized = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+        resized = (
+            torch.from_numpy(np.ascontiguousarray(image)).to(self.mean.device).permute(2, 0, 1)[None].float() / 255
+        )
         resized = F.interpolate(resized, _JUDGED, mode="bilinear", antialias=True, align_corners=False)
         corners = np.random.default_rng(0).integers(0, [n - SIDE + 1 for n in _JUDGED], (_CROPS, 2))
         views = torch.cat([resized[..., y : y + SIDE, x : x + SIDE] for y, x in corners.tolist()])

@@ -1,0 +1,47 @@
+"""`megaportraits reference`: statistics of real pictures for FID."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from megaportraits.commands.evaluation import Device, Overwrite
+from megaportraits.commands.progress import frame_progress
+from megaportraits.errors import ConfigError
+
+
+def reference(
+    images: Annotated[
+        list[Path], typer.Option(help="Folder of pictures and videos, for example FFHQ; may be given several times.")
+    ],
+    output: Annotated[str, typer.Option("--output", "-o", help="The statistics to write, a .npz file.")],
+    size: Annotated[int, typer.Option(min=32, help="Side of head crops, pixels: that of `evaluate`; hr has 1024.")],
+    name: Annotated[str, typer.Option(help="How reports call the set; empty: the folders' names.")] = "",
+    per_video: Annotated[int, typer.Option(min=1, help="Frames of each video, one a second, at most.")] = 8,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Measure a set of real pictures, with which `evaluate --reference` compares outputs (FID)."""
+    from megaportraits.evaluation.judges import FID, Judges
+    from megaportraits.evaluation.reference import find_pictures, measure_reference, save_reference
+    from megaportraits.faces import FaceAnalyzer
+    from megaportraits.media import check_output
+    from megaportraits.media.files import output_file
+    from megaportraits.pipeline.devices import find_device
+
+    file = check_output(output_file(output, "reference.npz"), overwrite=overwrite)
+    if file.suffix != ".npz":
+        raise ConfigError(f"--output: expected a .npz file, got {file}", fix="For example -o reference.npz.")
+    files, judges = find_pictures(images), Judges(find_device(device))
+    if judges.frechet != FID:
+        typer.secho(judges.absent()["FID"], err=True)
+    analyzer = FaceAnalyzer(reject_animals=False)
+    named = name or " + ".join(folder.resolve().name for folder in images)
+    with frame_progress("Measuring") as advance:
+        found = measure_reference(named, files, judges, analyzer, size=size, per_video=per_video, progress=advance)
+    save_reference(file, found, overwrite=overwrite)
+    for why, count in found.left_out.items():
+        typer.secho(f"left out: {count}, {why}", err=True)
+    typer.echo(f"{file}: {found.describe()}, by {found.network}")

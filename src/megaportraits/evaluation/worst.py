@@ -1,0 +1,144 @@
+"""The pairs on which a system does worst in detail, as pictures: numbers alone do not say what went wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from megaportraits.errors import MediaError
+from megaportraits.evaluation.closeups import CELLS, REGIONS, closeup
+from megaportraits.evaluation.detail import REGION_OF
+from megaportraits.evaluation.report import Report, Row
+from megaportraits.evaluation.store import result_video, slug
+from megaportraits.evaluation.systems import COPY, LIFTED, TRUE
+from megaportraits.media import VideoReader
+from megaportraits.media.images import UInt8
+
+COUNT = 3
+"""Pairs that are shown of each measure."""
+_FLOORS = (COPY, LIFTED)
+_LABEL, _HEAD, _GAP = 190, 22, 4
+_PAPER, _INK = 255, (40, 40, 40)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A pair on which a system is among the worst.
+
+    Attributes:
+        metric: in which measure.
+        row: the pair.
+        value: the measure there.
+        frame: the driver frame that is shown, counted among the pair's: the one that lowers the measure most.
+    """
+
+    metric: str
+    row: Row
+    value: float
+    frame: int
+
+
+def judged_systems(report: Report, protocol: str) -> list[str]:
+    """Systems that are no floor and have examples in a protocol."""
+    names = [name for name in report.systems if name not in (TRUE, *_FLOORS)]
+    return [name for name in names if worst_pairs(report, protocol, name)]
+
+
+def worst_pairs(report: Report, protocol: str, system: str) -> list[Example]:
+    """Up to `COUNT` pairs for each measure of `evaluation.detail`, the worst first.
+
+    The worst has the lowest value, of gains the one farthest from 1. Pairs without a value do not count.
+    """
+    found: list[Example] = []
+    if protocol == "hr":
+        return found
+    for metric in REGION_OF:
+        examples = [
+            Example(metric, row, row.results[system].metrics[metric], row.results[system].worst_frames[metric])
+            for row in report.of(protocol)
+            if system in row.results and metric in row.results[system].worst_frames and row.note is not None
+        ]
+        badness: Callable[[Example], float] = (
+            (lambda e: -abs(e.value - 1)) if metric.startswith("gain") else (lambda e: e.value)
+        )
+        found += sorted((e for e in examples if math.isfinite(e.value)), key=badness)[:COUNT]
+    return found
+
+
+def file_name(protocol: str, system: str) -> str:
+    """Of a system's picture in the report's folder."""
+    return f"worst-{protocol}-{slug(system)}.png"
+
+
+def worst_sheet(report: Report, protocol: str, system: str, results: Path) -> UInt8:
+    """A system's worst pairs: for each measure rows of source, driver, result and floors, cut to eyes or mouth.
+
+    Args:
+        report: what was found.
+        protocol: which.
+        system: one of `judged_systems`.
+        results: folder of the outputs as videos, see `evaluation.store`.
+    """
+    columns = [TRUE, system, *(name for name in _FLOORS if name in report.systems)]
+    examples = worst_pairs(report, protocol, system)
+    blocks = []
+    for metric, region in REGION_OF.items():
+        chosen = [example for example in examples if example.metric == metric]
+        if chosen:
+            blocks.append(_header(region, metric, ["source", "driver", system, *columns[2:]]))
+            blocks += [_line(example, region, columns, results) for example in chosen]
+    width = max(block.shape[1] for block in blocks)
+    return np.concatenate(
+        [np.pad(b, ((0, _GAP), (0, width - b.shape[1]), (0, 0)), constant_values=_PAPER) for b in blocks]
+    )
+
+
+def _line(example: Example, region: str, columns: Sequence[str], results: Path) -> UInt8:
+    note, pair = example.row.note, example.row.pair
+    assert note is not None  # `worst_pairs` leaves such rows out
+    index = REGIONS.index(region)
+    box = note.boxes[example.frame, index]
+    cells = [_text([pair.key[i : i + 24] for i in range(0, len(pair.key), 24)][:4], example), note.closeups[index]]
+    for name in columns:
+        picture = _frame(result_video(results, name, pair), example.frame) if name in example.row.results else None
+        cells.append(_blank(region) if picture is None else closeup(picture, box, region))
+    height = CELLS[region][1]
+    spaced = [np.pad(cell[:height], ((0, 0), (0, _GAP), (0, 0)), constant_values=_PAPER) for cell in cells]
+    return np.concatenate(spaced, axis=1)
+
+
+def _frame(path: Path, number: int) -> UInt8 | None:
+    try:
+        return next((frame.image for i, frame in enumerate(VideoReader(path)) if i == number), None)
+    except MediaError:
+        return None  # somebody removed it since
+
+
+def _blank(region: str) -> UInt8:
+    width, height = CELLS[region]
+    return np.full((height, width, 3), _PAPER - 25, np.uint8)
+
+
+def _header(region: str, metric: str, titles: Sequence[str]) -> UInt8:
+    width = CELLS[region][0] + _GAP
+    bar = np.full((_HEAD, _LABEL + _GAP + width * len(titles), 3), _PAPER - 12, np.uint8)
+    _write(bar, metric, 4)
+    for number, title in enumerate(titles):
+        _write(bar, title[: width // 8], _LABEL + _GAP + number * width + 4)
+    return bar
+
+
+def _text(name: Sequence[str], example: Example) -> UInt8:
+    cell = np.full((max(height for _, height in CELLS.values()), _LABEL, 3), _PAPER, np.uint8)
+    for line, text in enumerate([f"{example.value:.2f}  (frame {example.frame})", *name]):
+        _write(cell, text, 4, 16 + 17 * line)
+    return cell
+
+
+def _write(picture: UInt8, text: str, x: int, y: int = 16) -> None:
+    cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.42, _INK, 1, cv2.LINE_AA)
