@@ -201,3 +201,24 @@ def test_many_problems_are_cut_short(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("".join(f"k{i}: 1\n" for i in range(500)))
     with pytest.raises(ConfigError, match=r"500 problem\(s\)[\s\S]*and 480 more"):
         load_config(TrainBaseConfig, tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "meant"),
+    [
+        ("steps=2", "optim.steps"),
+        ("optim.batchsize=8", "optim.batch_size"),
+        ("los.gaze=1", "loss"),
+        ("run.perceptual=1", "loss.perceptual"),
+        ("optm={steps: 1}", "optim"),
+    ],
+)
+def test_an_unknown_key_comes_with_the_key_that_was_meant(override: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=rf"did you mean (\S+ or )*{re.escape(meant)}\b"):
+        load_config(TrainBaseConfig, "nano", [override])
+
+
+def test_a_key_that_is_like_no_other_comes_without_a_suggestion() -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_config(TrainBaseConfig, "nano", ["qqqq.zzzz=1"])
+    assert "did you mean" not in refused.value.message

@@ -19,7 +19,7 @@ from megaportraits.commands.evaluation import ablate, evaluate, pairs
 from megaportraits.commands.progress import frame_progress
 from megaportraits.commands.reference import reference
 from megaportraits.commands.student import distill, student_app
-from megaportraits.errors import MegaPortraitsError
+from megaportraits.errors import ConfigError, MegaPortraitsError
 from megaportraits.export.command import export_app
 from megaportraits.live.command import live
 from megaportraits.pipeline.options import AnimateOptions, MotionMode
@@ -177,14 +177,19 @@ def synth(
     size: Annotated[int, typer.Option(help="Pixels along each side of a frame.")] = 128,
     frames: Annotated[int, typer.Option(help="Frames of a clip.")] = 8,
     group: Annotated[int, typer.Option(help="People who do the same motions.")] = 4,
-    lifted_share: Annotated[float, typer.Option(help="Share of clips from photographs, 0 to 1.")] = 0.8,
+    lifted_share: Annotated[
+        float | None, typer.Option(help="Share of clips from photographs, 0 to 1. [0.8; 1 with --photographs]")
+    ] = None,
     grey_share: Annotated[float, typer.Option(help="Share of black and white photographs among them.")] = 0.25,
     coords: Annotated[bool, typer.Option(help="Store surface maps, which supervise the warps.")] = True,
     measure: Annotated[
         bool, typer.Option("--measure", help="Store measured blendshapes, which correct z and may join it.")
     ] = False,
     photographs: Annotated[
-        bool, typer.Option("--photographs", help="Frame 0 of each clip is the photograph itself, the training target.")
+        bool,
+        typer.Option(
+            "--photographs", help="Frame 0 of each clip is the photograph itself, the training target; no other clips."
+        ),
     ] = False,
 ) -> None:
     """Make labelled training clips from photographs and a morphable head; Ctrl-C leaves, the same line goes on."""
@@ -192,6 +197,9 @@ def synth(
     from megaportraits.synth.plan import SynthSettings
     from megaportraits.synth.show import shard_progress
 
+    if photographs and portraits is None:
+        raise ConfigError("--photographs needs --portraits", fix="Name the folder of photographs.")
+    share = (1.0 if photographs else 0.8) if lifted_share is None else lifted_share
     settings = SynthSettings(
         portraits=portraits,
         head=head,
@@ -200,7 +208,7 @@ def synth(
         size=size,
         frames=frames,
         group=group,
-        lifted_share=lifted_share if portraits else 0.0,
+        lifted_share=share if portraits else 0.0,
         grey_share=grey_share,
         coords=coords,
         measure=measure,

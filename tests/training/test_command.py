@@ -12,6 +12,7 @@ from megaportraits.cli import app
 from megaportraits.config import TrainBaseConfig, TrainEnhancerConfig, TrainGazeConfig, load_config
 from megaportraits.errors import ConfigError, TrainingError
 from megaportraits.training.command import data_paths, settle
+from megaportraits.training.run import Meter
 from tests.training.test_scale import written
 from tests.training.test_training import tiny_run
 
@@ -88,3 +89,24 @@ def test_a_laptops_recipe_makes_its_first_step_as_the_readme_calls_it(
     result = train(stage, "--data", clips, "--out", out, *(word for s in (*small, *steps) for word in ("--set", s)))
     assert result.exit_code == 0, result.output
     assert (out / f"{file}.safetensors").is_file()
+
+
+def test_a_short_run_without_a_terminal_says_what_it_did_and_where_its_weights_lie(clips: Path, tmp_path: Path) -> None:
+    recipe, out = written(tiny_run(clips, steps=2), tmp_path / "recipe.yaml"), tmp_path / "run"
+    done = train("base", "--config", recipe, "--data", clips, "--out", out, "--set", "run.log_every=50")
+    weights = out / "base.safetensors"
+    first, losses, *_, last = done.stderr.splitlines()
+    assert first == f"Training from step 0 to 2, 3 samples a step; weights: {weights}"
+    assert losses.startswith("step 2  samples 6 ") and "total_generator" in losses
+    assert last == f"Weights of step 2: {weights}" and weights.is_file()
+
+
+def test_a_run_whose_losses_are_logged_rarely_still_prints_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    config = load_config(TrainBaseConfig, "nano")
+    for quiet_seconds, lines in ((0.0, 2), (1e9, 0)):
+        meter = Meter(config, quiet_seconds)
+        for step in (1, 2):
+            meter.add({"total": 1.0})
+            meter.report_progress(step)
+        told = capsys.readouterr().err.splitlines()
+        assert len(told) == lines and all(f"step {n} of {config.optim.steps}, " in x for n, x in enumerate(told, 1))

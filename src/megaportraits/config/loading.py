@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from megaportraits.config.base import Config
 from megaportraits.errors import ConfigError
@@ -19,6 +20,8 @@ Override = str | tuple[str, str]
 """`a.b=c`, whose value is read as YAML, or a dotted key and a text that is taken as it is, as paths must be."""
 _MOST_PROBLEMS = 20
 """Told at once; a config of thousands of unknown keys needs no longer list."""
+_MOST_MEANT = 3
+"""Keys that are suggested in place of an unknown one."""
 
 
 def config_names() -> list[str]:
@@ -49,16 +52,42 @@ def parse_config(schema: type[C], data: dict[str, Any], where: str) -> C:
     try:
         return schema.model_validate(data)
     except ValidationError as error:
-        lines = [
-            f"  {'.'.join(map(str, e['loc'])) or '(root)':.200}: {e['msg']} (got {shown(e['input'])})"
-            for e in error.errors()[:_MOST_PROBLEMS]
-        ]
+        lines = [f"  {_problem(schema, dict(e))}" for e in error.errors()[:_MOST_PROBLEMS]]
         if error.error_count() > _MOST_PROBLEMS:
             lines.append(f"  and {error.error_count() - _MOST_PROBLEMS} more")
         raise ConfigError(
             f"{where}: {error.error_count()} problem(s):\n" + "\n".join(lines),
             fix=f"Keys and defaults are in {schema.__name__} of megaportraits/config/.",
         ) from error
+
+
+def _problem(schema: type[Config], error: dict[str, Any]) -> str:
+    """One of pydantic's errors as a line; unknown keys come with the keys that may have been meant."""
+    key = ".".join(map(str, error["loc"]))
+    line = f"{key or '(root)':.200}: {error['msg']} (got {shown(error['input'])})"
+    if error["type"] != "extra_forbidden":
+        return line
+    meant = _similar_keys(key, _keys(schema))
+    return f"{line}; did you mean {' or '.join(meant)}?" if meant else line
+
+
+def _similar_keys(key: str, known: Sequence[str]) -> list[str]:
+    """Keys of the same last part in other sections; without any, the keys that are spelled most alike."""
+    last = key.rpartition(".")[2]
+    same = [other for other in known if other.rpartition(".")[2] == last]
+    return same[:_MOST_MEANT] or difflib.get_close_matches(key, known, n=_MOST_MEANT)
+
+
+def _keys(schema: type[BaseModel], above: str = "") -> list[str]:
+    """The dotted key of every value and section of a config, those of the outer sections first."""
+    sections: list[str] = []
+    values: list[str] = []
+    for name, field in schema.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            sections += [above + name, *_keys(field.annotation, f"{above}{name}.")]
+        else:
+            values.append(above + name)
+    return [*values, *sections]
 
 
 def differences(before: Config, after: Config, *, ignore: Sequence[str] = ()) -> list[str]:

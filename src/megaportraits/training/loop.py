@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -28,7 +27,7 @@ from megaportraits.config import OptimConfig
 from megaportraits.data.stream import Layout
 from megaportraits.errors import TrainingError
 from megaportraits.training import checkpoint
-from megaportraits.training.run import Meter, Run, full_disk_is_said, only_run
+from megaportraits.training.run import Meter, Run, full_disk_is_said, only_run, print_line
 from megaportraits.training.schedule import learning_rate, warmed_ema
 from megaportraits.training.signals import stop_on_signals
 from megaportraits.training.strategy import (
@@ -149,7 +148,10 @@ def _fit(
     del state
     batches = iter(loader)
     fixed = None if validation is None else fabric.to_device(_fixed_batch(validation, stage.validation_count))
-    meter, last_save = Meter(config), time.monotonic()
+    meter, last_save, weights = Meter(config), time.monotonic(), folder / stage.file_name
+    if fabric.is_global_zero:
+        of = f"step {job.step} to {optim.steps}, {optim.batch_size} samples a step"
+        print_line(f"Training from {of}; weights: {weights}")
     with stop_on_signals() as signalled:
         while job.step < optim.steps:
             losses = job.advance(batches, dataset)
@@ -162,20 +164,23 @@ def _fit(
             state = job.state() if saves else None
             if mine:
                 meter.add(losses)
-                if step % settings.log_every == 0:
+                if step % settings.log_every == 0 or last:
                     run.log(meter.flush(step))
+                meter.report_progress(step)
                 if samples and fixed is not None and model is not None:
                     _sample(fabric, stage, model, fixed, run, step)
                 if state is not None:  # the weights first: a run that was killed in between makes both again
-                    stage.save(folder / stage.file_name, model, step=step)
+                    stage.save(weights, model, step=step)
                     checkpoint.save(folder / "checkpoints", state, keep=settings.keep_checkpoints)
                     last_save = time.monotonic()
             del model, state
             if stopped:
                 if mine:
-                    Console(stderr=True).print(f"Stopped at step {step}; go on with --resume.")
+                    print_line(f"Stopped at step {step}; go on with --resume.")
                 break
     run.close()
+    if fabric.is_global_zero and weights.is_file():
+        print_line(f"Weights of step {job.step}: {weights}")
     fabric.barrier()  # a process that ends first resets connections which others still read
     return job.step
 
@@ -332,7 +337,7 @@ def _tell_unreadable(run: Run, dataset: Any, step: int) -> None:
     if shards:
         run.log({"step": step, "unreadable_shards": len(shards)})
         for message in shards:
-            Console(stderr=True).print(f"Left out: {message}", highlight=False, soft_wrap=True)
+            print_line(f"Left out: {message}")
 
 
 class _Share(Sampler[int]):

@@ -132,19 +132,37 @@ def _step_of(line: str) -> float:
         return float("inf")
 
 
-class Meter:
-    """Means of the losses since the last line, and the speed."""
+def print_line(line: str) -> None:
+    """Print a line for a person, to stderr, whole whatever the width of the terminal."""
+    Console(stderr=True).print(line, highlight=False, soft_wrap=True, markup=False)
 
-    def __init__(self, config: Any) -> None:
-        self.config = config
+
+class Meter:
+    """Means of the losses since the last line, and the speed.
+
+    Args:
+        config: of the run.
+        quiet_seconds: the longest time without a printed line; 0 prints one after every step.
+    """
+
+    def __init__(self, config: Any, quiet_seconds: float = 60.0) -> None:
+        self.config, self.quiet_seconds = config, quiet_seconds
         self.sums: dict[str, list[float]] = {}
         self.began, self.count = time.monotonic(), 0
+        self.printed = self.began
 
     def add(self, losses: dict[str, float]) -> None:
         """Note one step's losses."""
         self.count += 1
         for name, value in losses.items():
             self.sums.setdefault(name, []).append(value)
+
+    def report_progress(self, step: int) -> None:
+        """Print the step and the speed where `quiet_seconds` have passed without a line, as with slow steps."""
+        now = time.monotonic()
+        if now - self.printed >= self.quiet_seconds and self.count:
+            self.printed = now
+            print_line(f"step {step} of {self.config.optim.steps}, {(now - self.began) / self.count:.3g} s a step")
 
     def flush(self, step: int) -> dict[str, Any]:
         """The entry of `stats.jsonl` for the steps since the last one; also printed."""
@@ -159,6 +177,6 @@ class Meter:
         if not entry.get("unreadable", 0):
             entry.pop("unreadable", None)  # members that could not be read, a step: worth a word only when there are
         self.sums, self.began, self.count = {}, time.monotonic(), 0
-        line = "  ".join(f"{k} {v:.4g}" for k, v in entry.items() if isinstance(v, float | int))
-        Console(stderr=True).print(line, highlight=False, soft_wrap=True)
+        print_line("  ".join(f"{k} {v:.4g}" for k, v in entry.items() if isinstance(v, float | int)))
+        self.printed = self.began
         return entry
