@@ -124,7 +124,7 @@ def test_what_changed_is_noticed_and_made_anew_only_when_asked(
     assert (out / "a.mp4").read_text().startswith("A ") and (out / "b.mp4").read_text().endswith("20.0")
     (tmp_path / "weights").write_text("other")
     assert [each.error.splitlines()[0] for each in run_jobs(jobs, out, model).failed] == [
-        "made before, but differently: another weights"
+        "it exists, made differently: another weights"
     ] * 3
 
 
@@ -191,7 +191,7 @@ def test_an_interrupted_job_leaves_nothing_and_is_repeated(
     studio.wrong["b.jpg"] = problem
     report = run_jobs(jobs, out, model)
     assert report.interrupted and states(report) == {"a": "done"}
-    assert "2 left; the same line goes on" in report.lines()[0]
+    assert "2 left; repeat the same command to resume" in report.lines()[0]
     assert not (out / "b.mp4").exists() and not list((out / ".megaportraits").rglob("*.mp4"))
     studio.wrong.clear()
     assert states(run_jobs(jobs, out, model)) == {"a": "finished", "b": "done", "c": "done"}
@@ -212,7 +212,7 @@ def test_two_runs_do_not_fill_one_folder(studio: Studio, jobs: list[Job], model:
     lock.parent.mkdir(parents=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # as another process does
-        with pytest.raises(DataError, match="Another process fills"):
+        with pytest.raises(DataError, match="Another process is writing to"):
             run_jobs(jobs, tmp_path / "out", model)
     assert states(run_jobs(jobs, tmp_path / "out", model)) == dict.fromkeys("abc", "done")
     (tmp_path / "file").write_text("x")

@@ -289,5 +289,5 @@ class Deadly:
 def test_a_folder_in_which_another_process_works_is_refused(settings: SynthSettings, made: Path) -> None:
     with (made / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(DataError, match="Another process fills"):
+        with pytest.raises(DataError, match="Another process is writing to"):
             generate(settings, made, reader=NoReader)

@@ -177,7 +177,7 @@ def test_records_of_one_kind_are_few_and_counted(caplog: pytest.LogCaptureFixtur
     logger.removeFilter(few)
     kept = [record.getMessage() for record in caplog.records]
     assert kept[:3] == [f"request {number} was nonsense" for number in range(3)]
-    assert kept[3:] == ["something else", "request 1000 was nonsense (997 more like this were left out)"]
+    assert kept[3:] == ["something else", "request 1000 was nonsense (997 more like this were dropped)"]
 
 
 def test_the_servers_own_loggers_are_filtered_once() -> None:

@@ -1,4 +1,4 @@
-"""Many animations in one run: what is to be made (jobs, cells), what was made (records), the work, the run."""
+"""Many animations in one run: job lists (jobs, cells), records of finished jobs, one job (work), the run."""
 
 from megaportraits.batch.jobs import Job, find_jobs, read_list
 from megaportraits.batch.run import BatchReport, run_jobs

@@ -1,4 +1,4 @@
-"""Options as text, as they stand in the cells of a list."""
+"""Parse options from the cells of a job list."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def options_of(cells: Mapping[str, str], base: AnimateOptions) -> AnimateOptions
 
     Args:
         cells: names of `AnimateOptions`' fields, and texts.
-        base: for all that `cells` does not name.
+        base: values of all other options.
 
     Raises:
         ConfigError: an unknown name, or a value that does not fit.

@@ -1,4 +1,4 @@
-"""What is to be made: jobs from files, folders, globs and lists. Imports no torch."""
+"""Find jobs from files, folders, globs and lists. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from megaportraits.reading import read_text
 _COLUMNS = ("source", "driver", "output", "side_by_side", "options")
 _SAVE = "Save the table as CSV, UTF-8."
 _LONGEST_NAME = 80
-"""Characters of a driver's part in a name that is made from files."""
+"""Maximum characters of a driver's part in a generated name."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture or video to be made.
+    """One output picture or video.
 
     Attributes:
         source: file that shows the person or the group.
@@ -35,7 +35,7 @@ class Job:
         side_by_side: None, or the file with source, driver and result in a row, relative to the output folder.
 
     Raises:
-        ConfigError: a result lies outside of the output folder, or both results are one file.
+        ConfigError: a result is outside the output folder, or both results have the same name.
     """
 
     source: Path
@@ -75,14 +75,14 @@ def find_jobs(
 ) -> list[Job]:
     """Every source with every driver.
 
-    A result is named SOURCE_DRIVER, in the sub-folder in which its source was found. With `face="all"` drivers that
-    are files move the faces from left to right, so that a source makes one job; drivers from a folder make one each.
+    A result is named SOURCE_DRIVER, in the sub-folder in which its source was found. With `face="all"`, driver files
+    animate the faces from left to right, so that a source makes one job; drivers from a folder make one job each.
 
     Args:
         sources: files, folders (searched at any depth) and globs.
         drivers: the same.
         options: of all jobs.
-        out: where results will be written; nothing is taken from it.
+        out: the output folder; no inputs are taken from it.
 
     Raises:
         MediaError: a folder or glob holds no pictures and no videos.
@@ -114,12 +114,12 @@ def read_list(
 
     Columns: source; driver (several, separated by `;`, for the faces of a group); output; side_by_side; options, as on
     the command line; and one for any field of `AnimateOptions`. Paths are relative to the list, results to the output
-    folder. An empty cell means what the arguments say, an empty output SOURCE_DRIVER.
+    folder. An empty cell has the value of the arguments, an empty output is SOURCE_DRIVER.
 
     Args:
         path: the list.
-        drivers: for rows that name none.
-        options: for what rows do not say.
+        drivers: for rows without a driver.
+        options: for options that a row does not set.
 
     Raises:
         DataError: the list cannot be read, names nothing, or a row is not valid.
@@ -141,7 +141,7 @@ def check_names(jobs: Sequence[Job]) -> None:
     """Refuse two results of one name.
 
     Raises:
-        ConfigError: there are some.
+        ConfigError: two jobs have the same name.
     """
     names = Counter(path for job in jobs for path in job.outputs.values())
     name, count = names.most_common(1)[0]
@@ -152,12 +152,12 @@ def check_names(jobs: Sequence[Job]) -> None:
 
 
 def is_list(path: str | Path) -> bool:
-    """Whether a source that was named is a list of jobs."""
+    """Whether a source argument is a job list."""
     return Path(path).suffix.lower() == ".csv"
 
 
 def is_many(path: str | Path) -> bool:
-    """Whether a source or driver that was named stands for several files."""
+    """Whether a source or driver argument can mean several files."""
     return is_list(path) or Path(path).is_dir() or _is_glob(path)
 
 
@@ -166,7 +166,7 @@ def _is_glob(path: str | Path) -> bool:
 
 
 def _expand(given: str | Path, out: Path) -> list[tuple[Path, PurePath]]:
-    """Files, each with its path relative to what was named."""
+    """Files, each with its path relative to the argument."""
     folder = Path(given)
     if _is_glob(given):
         names = sorted(glob.glob(str(given), recursive=True))  # noqa: PTH207 (Path.glob takes no absolute patterns)
@@ -216,7 +216,7 @@ def _name(files: Sequence[Path]) -> str:
 
 
 def _moves(path: Path) -> bool:
-    """Whether a driver is a video; one that cannot be read counts as one until its job says why."""
+    """Whether a driver is a video; an unreadable one counts as a video until its job reports the error."""
     try:
         status = check_input(path).stat()
         return _is_video(path, status.st_size, status.st_mtime_ns)

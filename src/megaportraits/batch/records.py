@@ -1,12 +1,11 @@
-"""What has been made: one record for each result, so that a second run does only what is missing.
+"""Records of finished jobs, so that a second run does only what is missing.
 
-    OUT/.megaportraits/records/KEY.json   inputs, options and results of a finished job
-    OUT/.megaportraits/attempts/          which jobs are at work, see `engines.Attempts`
-    OUT/.megaportraits/parts/KEY/         results that are not finished
-    OUT/.megaportraits/.lock              held by the run that fills the folder
+    OUT/.megaportraits/records/KEY.json   inputs, options and results of a finished job OUT/.megaportraits/attempts/
+    jobs that are being worked on, see `engines.Attempts` OUT/.megaportraits/parts/KEY/         results that are not
+    finished OUT/.megaportraits/.lock              held by the run that writes to the folder
 
-A record is written before its results get their names, and says how large and how old they are: a record alone means
-nothing, and a result that is there with its record is finished.
+A record is written before its results are renamed, and contains their sizes and times. A record alone means nothing; a
+result that exists together with its record is finished.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ State = Literal["missing", "finished", "changed", "foreign"]
 
 
 def stamp(path: Path) -> Stamp:
-    """What a file is recognised by.
+    """The stamp of a file.
 
     Raises:
         MediaError: it cannot be read.
@@ -46,7 +45,7 @@ def stamp(path: Path) -> Stamp:
 
 
 def is_same(path: Path, known: Mapping[str, Any]) -> bool:
-    """Whether a file still is what a stamp says; the content is compared where only its time differs.
+    """Whether a file still has its stamp; if only its time differs, the content is compared.
 
     Raises:
         MediaError: it cannot be read.
@@ -67,7 +66,7 @@ def _digest(path: Path, size: int, changed: int) -> str:
 
 
 class Records:
-    """The records of an output folder; made anew in every process, holds nothing but paths.
+    """The records of an output folder; holds only paths and can be created in every process.
 
     Args:
         out: the output folder.
@@ -79,13 +78,13 @@ class Records:
         self.attempts = Attempts(self._folder / "attempts")
 
     def parts(self, job: Job) -> Path:
-        """Where a job's unfinished results are."""
+        """The folder of a job's unfinished results."""
         return self._folder / "parts" / key_of(job)
 
     def write(
         self, job: Job, inputs: Mapping[str, Stamp], settings: Mapping[str, Any], parts: Mapping[str, Path]
     ) -> None:
-        """Note what a job has made, before the results get their names.
+        """Record the results of a job before they are renamed.
 
         Args:
             job: the job.
@@ -98,7 +97,7 @@ class Records:
         write_json(self._path(job), content)
 
     def owned(self, job: Job) -> set[str]:
-        """The roles of those results that are there as a record of this job says."""
+        """The roles of the results that exist as recorded."""
         record = self._read(job)
         return (
             set()
@@ -113,7 +112,7 @@ class Records:
         )
 
     def state(self, job: Job, inputs: Mapping[str, Path], settings: Mapping[str, Any]) -> tuple[State, str]:
-        """What is there of a job, and for "changed" what differs.
+        """The state of a job's results, and for "changed" the differences.
 
         Args:
             job: the job.
@@ -145,7 +144,7 @@ class Records:
         return self._folder / "records" / f"{key_of(job)}.json"
 
     def _read(self, job: Job) -> dict[str, Any] | None:
-        """A job's record; None when there is none, or none that can be read."""
+        """A job's record; None if there is none or it cannot be read."""
         try:
             record = json.loads(self._path(job).read_text(encoding="utf-8"))
             stamps = [*record["inputs"].values(), *record["outputs"].values()]
@@ -156,12 +155,12 @@ class Records:
 
 
 def key_of(job: Job) -> str:
-    """A job's name in the hidden folder: it depends on the name of its result alone."""
+    """A job's key in the hidden folder, derived from the name of its result."""
     return hashlib.sha256(job.output.as_posix().encode()).hexdigest()[:20]
 
 
 def settings_of(job: Job, model: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides on a job's result besides its files."""
+    """The settings that determine a job's result besides its files."""
     return {
         **asdict(job.options),
         **model,
@@ -171,10 +170,10 @@ def settings_of(job: Job, model: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def claimed(out: Path) -> Iterator[Records]:
-    """Make sure that no other run fills the folder now, and remove what a killed one left.
+    """Lock the folder against other runs, and remove unfinished files of a killed run.
 
     Raises:
-        DataError: another process is at work there, or the folder cannot be written.
+        DataError: another process is writing to the folder, or it cannot be written.
     """
     folder = out / FOLDER
     with sole_process(folder, of=out):

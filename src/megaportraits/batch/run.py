@@ -1,4 +1,4 @@
-"""A run over jobs: what is finished is kept, what is missing is made, what fails is told at the end."""
+"""Run jobs: keep finished results, make missing ones, report failures at the end."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from megaportraits.engines import Engine
 from megaportraits.errors import DataError, MegaPortraitsError
 
 OnOutcome = Callable[[int, int, Outcome], None]
-"""Told after every job: the jobs that have ended, all jobs, and how this one ended."""
+"""Called after every job with the number of ended jobs, the number of all jobs, and the outcome."""
 
 
 @dataclass
 class BatchReport:
-    """How a run ended.
+    """Result of a run.
 
     Attributes:
-        outcomes: of the jobs that ended, in the order in which they did.
+        outcomes: of the jobs that ended, in order of completion.
         total: all jobs.
         interrupted: whether Ctrl-C ended the run early.
     """
@@ -32,7 +32,7 @@ class BatchReport:
     interrupted: bool = False
 
     def count(self, state: str) -> int:
-        """How many jobs ended in a state."""
+        """The number of jobs that ended in a state."""
         return sum(outcome.state == state for outcome in self.outcomes)
 
     @property
@@ -44,7 +44,7 @@ class BatchReport:
         """Counts, and why jobs failed."""
         said = [f"{self.count('done')} made", f"{self.count('finished')} finished before", f"{len(self.failed)} failed"]
         if self.interrupted:
-            said.append(f"{self.total - len(self.outcomes)} left; the same line goes on")
+            said.append(f"{self.total - len(self.outcomes)} left; repeat the same command to resume")
         return [", ".join(said), *(f"{each.job.output}: {each.error}" for each in self.failed)]
 
 
@@ -57,23 +57,23 @@ def run_jobs(
     overwrite: bool = False,
     on_outcome: OnOutcome = lambda done, total, outcome: None,
 ) -> BatchReport:
-    """Make the results of all jobs that are not there yet.
+    """Make all missing results.
 
-    A job is finished when its results are there, made from the same files with the same options. Results that are
-    there and differ in that, and files that no run made, are replaced with `overwrite` only, otherwise the job fails.
-    Ctrl-C ends the run; the job at work is made anew by the next.
+    A job is finished if its results exist and were made from the same files with the same options. Other results, and
+    files that no run made, are replaced only with `overwrite`; otherwise the job fails. Ctrl-C ends the run; the next
+    run starts the interrupted job again.
 
     Args:
-        jobs: from `find_jobs`, `read_list` or made by hand.
-        out: the output folder; made when it is missing. A hidden folder in it remembers what was made.
+        jobs: from `find_jobs`, `read_list` or created directly.
+        out: the output folder; created if missing. A hidden folder in it contains the records.
         model: by default the shipped one.
-        engine: where the work is done; by default in this process.
+        engine: how the jobs are executed; by default in this process.
         overwrite: see above.
         on_outcome: see `OnOutcome`.
 
     Raises:
         WeightsError, ConfigError: the model or the engine cannot be started, or two jobs have one result.
-        DataError: the folder cannot be written, or another run fills it.
+        DataError: the folder cannot be written, or another run is writing to it.
     """
     model, engine = model or Model(), engine or Engine()
     if not jobs:
@@ -97,7 +97,7 @@ def run_jobs(
                 else:
                     note(outcome)
             if todo:
-                # Workers have ended before the folder is free again.
+                # Wait for the workers before the folder is unlocked.
                 with closing(engine.run(Worker(out, model, overwrite=overwrite), todo)) as outcomes:
                     for outcome in outcomes:
                         note(outcome)
@@ -107,7 +107,7 @@ def run_jobs(
 
 
 def _settled(job: Job, records: Records, model: Model, weights: dict[str, Path], *, overwrite: bool) -> Outcome | None:
-    """How a job ends without work; None when it has to be done."""
+    """The outcome of a job that needs no work; None if it has to be done."""
     try:
         state, what = records.state(job, {**job.inputs, **weights}, settings_of(job, model.settings()))
     except MegaPortraitsError as error:
@@ -117,10 +117,14 @@ def _settled(job: Job, records: Records, model: Model, weights: dict[str, Path],
     if overwrite or state == "missing":
         return None
     if state == "changed":
-        return Outcome(job, "failed", error=f"made before, but differently: {what}\n--overwrite makes it anew.")
-    return Outcome(job, "failed", error="a file of this name is there already, not made by this job\nPass --overwrite.")
+        return Outcome(job, "failed", error=f"it exists, made differently: {what}\nPass --overwrite to make it again.")
+    return Outcome(
+        job,
+        "failed",
+        error="a file that no run made has this name\nPass --overwrite to replace it.",
+    )
 
 
 def _absolute(job: Job) -> Job:
-    """The job for processes that may work in another folder."""
+    """The job with absolute paths, for processes with another working directory."""
     return replace(job, source=job.source.absolute(), drivers=tuple(driver.absolute() for driver in job.drivers))

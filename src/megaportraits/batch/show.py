@@ -1,4 +1,4 @@
-"""What a person sees of a run: a line for every job, and below them how far the run is."""
+"""Terminal output of a run: a line for every job, and a progress bar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One job, done in any process: the model is loaded with the first and kept for the others."""
+"""Execute one job in any process; the first job loads the model, later jobs reuse it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Model:
         weights: shipped weights by name, or a file.
         enhancer: the same for the second stage; None: none.
         pose_from: see `PoseFrom`.
-        blendshapes: whether measured blendshapes correct z.
+        blendshapes: whether blendshapes correct z.
         device: a torch device, or "auto".
     """
 
@@ -68,20 +68,20 @@ class Model:
         return {"weights": find_base(self.weights), **second}
 
     def settings(self) -> dict[str, Any]:
-        """What decides on a result besides the files of weights."""
+        """The settings that determine a result besides the weights files."""
         return {"pose": str(self.pose_from), "blendshapes": self.blendshapes}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended.
+    """Outcome of a job.
 
     Attributes:
         job: the job.
         state: "done" in this run, "finished" in an earlier one, or "failed".
         frames: of the result, when it was made in this run.
-        seconds: that the work took.
-        remarks: what should be known about the result, one sentence each.
+        seconds: duration of the work.
+        remarks: notes on the result, one sentence each.
         error: why it failed.
     """
 
@@ -94,7 +94,7 @@ class Outcome:
 
 
 class Worker:
-    """Does jobs. Making one is cheap and it can be pickled; the networks come with the first job.
+    """Executes jobs. It is cheap to create and can be pickled; networks are loaded with the first job.
 
     Args:
         out: the output folder.
@@ -116,15 +116,15 @@ class Worker:
         """Make the results of one job.
 
         Returns:
-            "done" or "failed"; a job in which other processes died before is given up.
+            "done" or "failed"; a job that has crashed several processes is abandoned.
 
         Raises:
             WeightsError, ConfigError: the model cannot be loaded.
-            KeyboardInterrupt: Ctrl-C; nothing of the job is kept.
+            KeyboardInterrupt: Ctrl-C; the unfinished result is discarded.
         """
         records, begun = Records(self.out), time.monotonic()
         if records.attempts.begin(key_of(job)) >= MAX_ATTEMPTS:
-            error = f"its process died {MAX_ATTEMPTS} times, perhaps for want of memory"
+            error = f"its process died {MAX_ATTEMPTS} times, possibly because memory ran out"
             outcome = Outcome(job, "failed", error=error)
         else:
             avatar = self._avatar
@@ -134,7 +134,7 @@ class Worker:
             except MegaPortraitsError as error:
                 outcome = Outcome(job, "failed", error=str(error))
             except Exception as error:
-                # The border of one job: whatever a decoder or a network can do must not end the others.
+                # Isolate jobs from each other: no exception of one job may end the others.
                 outcome = Outcome(job, "failed", error=f"{type(error).__name__}: {error}")
             finally:
                 shutil.rmtree(records.parts(job), ignore_errors=True)
@@ -144,7 +144,7 @@ class Worker:
     def _make(self, avatar: Avatar, records: Records, job: Job) -> AnimateReport:
         from megaportraits.pipeline import animate_file
 
-        # What a run left that was killed between two results may be replaced.
+        # Results of a run that was killed between two renames may be replaced.
         replaceable = set(job.outputs) if self.overwrite else records.owned(job)
         for role, path in job.outputs.items():
             check_output(self.out / path, overwrite=role in replaceable, inputs=tuple(job.inputs.values()))
@@ -166,7 +166,7 @@ class Worker:
         return report
 
     def _publish(self, job: Job, parts: Mapping[str, Path], replaceable: Collection[str]) -> None:
-        """Give finished results their names, all of them, also when one has been taken meanwhile."""
+        """Rename all finished results, even if one of the names has been taken in the meantime."""
         taken: list[tuple[Path, Path]] = []
         for role, part in parts.items():
             path = self.out / job.outputs[role]

@@ -1,4 +1,4 @@
-"""Faces in pictures: where they are, how the head is posed, its crop, its matte and what lies behind."""
+"""Faces in pictures: detection, head pose, head crop, matte and background plate."""
 
 from megaportraits.faces.crop import Crop, crop_of_pose, extract, head_crop, paste
 from megaportraits.faces.detector import Face, FaceAnalyzer

@@ -1,4 +1,4 @@
-"""Telling animals from people: the landmark network trusts a dog's muzzle, an image classifier does not."""
+"""Distinguish animals from people by an image classifier: the landmark network also accepts a dog's muzzle."""
 
 from __future__ import annotations
 
@@ -9,28 +9,27 @@ from megaportraits.faces.networks import Image, Region
 from megaportraits.nn.efficientnet import EfficientNetLite0
 
 _ANIMAL_CLASSES = 398
-"""ImageNet's first 398 classes are the animals, and no person ever."""
+"""ImageNet's first 398 classes are animals."""
 _THRESHOLD = 0.5
 _SIZE = 224
 _VIEWS = (1.5, 2.0)
-"""Sides of the two views of a head, in sides of the landmarks' square."""
+"""Sides of the two views of a head, relative to the landmarks' square."""
 
 
 class AnimalCheck:
     """The probability that EfficientNet-Lite0 gives to ImageNet's animals, over two views of the head.
 
-    Measured on 911 portraits: 0.03 in the median, 0.20 at the 99th percentile and 0.41 at most; the
-    paintings, drawings and statues at hand at most 0.17; a dog under 40 turns, zooms, flips and exposures at
-    least 0.74; a cat 0.90.
+    Measured on 911 portraits: median 0.03, 99th percentile 0.20, maximum 0.41. Available paintings, drawings and
+        statues: at most 0.17. A dog under 40 rotations, zooms, flips and exposures: at least 0.74. A cat: 0.90.
     """
 
     def __init__(self) -> None:
         self._network: EfficientNetLite0 | None = None
 
     def probability(self, image: Image, face: Region) -> float:
-        """How likely the face in a square (`landmarks.region_of(..., 1.0)`) is an animal's, [0, 1]."""
+        """Probability in [0, 1] that the face in a square (`landmarks.region_of(..., 1.0)`) is an animal's."""
         if self._network is None:
-            # Built on the first candidate: most frames of a video are tracked and never come here.
+            # Built on first use: most frames of a video are tracked and do not need it.
             self._network = EfficientNetLite0.from_file(weights.fetch("efficientnet_lite0"))
         views = [self._view(image, face, factor) for factor in _VIEWS]
         with torch.inference_mode():

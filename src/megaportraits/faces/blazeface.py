@@ -13,7 +13,7 @@ import numpy as np
 from megaportraits.faces.networks import Floats, Image, Network, Region
 
 _OVERLAP = 0.3
-"""Boxes of one face overlap at least this much (intersection over union)."""
+"""Boxes with at least this intersection over union belong to one face."""
 SHORT_SIZE = 128
 """Input side of the short-range network, pixels."""
 SHORT_GRIDS = ((16, 2), (8, 6))
@@ -78,7 +78,7 @@ class BlazeFace:
 
         Args:
             image: uint8 (H, W, 3).
-            region: where to look; by default the smallest square around the whole image.
+            region: the region to search; by default the smallest square around the whole image.
             threshold: least score.
         """
         height, width = image.shape[:2]

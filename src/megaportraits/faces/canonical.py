@@ -1,4 +1,4 @@
-"""MediaPipe's canonical face mesh, carried into the head axes of `docs/conventions.md`.
+"""MediaPipe's canonical face mesh, transformed into the head axes of `docs/conventions.md`.
 
 The mesh and the weights of its rigid points come with `face_landmarker.task`; the similarity into the axes of
 ICT-FaceKit's neutral head is four numbers, derived once (below).
@@ -53,10 +53,10 @@ class CanonicalMesh:
 
 @lru_cache(maxsize=1)
 def canonical_mesh() -> CanonicalMesh:
-    """The canonical mesh of `face_landmarker.task` (fetched when absent) in head axes.
+    """The canonical mesh of `face_landmarker.task` (downloaded if missing) in head axes.
 
     Raises:
-        WeightsError: the bundle cannot be had or its geometry cannot be read.
+        WeightsError: the bundle cannot be downloaded or its geometry cannot be read.
     """
     path = weights.fetch("face_landmarker")
     vertices, triangles, basis = _parse(task_member(path, _METADATA))

@@ -1,9 +1,9 @@
-"""Faces in images: detection, landmarks, blendshapes, and following one face from frame to frame.
+"""Faces in images: detection, landmarks, blendshapes, and tracking of one face from frame to frame.
 
-Detection is a cascade that stops at the first stage which finds a face: both detectors on the whole image;
-the image with a wide border (close-ups) and turned by quarters; overlapping tiles at two zooms (distant
-faces). A candidate counts as a face only when the landmark network agrees and, since that network accepts
-muzzles, when `AnimalCheck` does not object.
+Detection is a cascade that stops at the first stage which finds a face: both detectors on the whole image; the image
+with a wide border (close-ups) and turned by quarters; overlapping tiles at two zooms (distant faces). A candidate is
+accepted as a face only if the landmark network accepts it and `AnimalCheck` does not classify it as an animal (the
+landmark network also accepts muzzles).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from megaportraits.faces.networks import Image, Network, Region, check_image, ta
 
 MIN_PRESENCE = 0.5
 _SMALLEST_FACE = 12.0
-"""Side of the smallest region worth a look, pixels."""
+"""Side of the smallest region that is searched, pixels."""
 _SAME_FACE = 0.4
-"""Intersection over union of the boxes from which two candidates are one face."""
+"""Two candidates whose boxes have at least this intersection over union are one face."""
 _MOVED = 0.12
-"""Part of its side by which a region may be off before the landmarks are looked for once more."""
+"""Offset of a region, relative to its side, from which the landmarks are computed again."""
 Box = npt.NDArray[np.float32]
 Blendshapes = npt.NDArray[np.float32]
 """(52,) in [0, 1], in the order of `landmarks.BLENDSHAPE_NAMES`."""
@@ -62,7 +62,7 @@ class Face:
 
 
 class FaceAnalyzer:
-    """Finds and follows human faces. Not for two threads at once; make one analyzer per thread.
+    """Detects and tracks human faces. Not thread-safe; make one analyzer per thread.
 
     Args:
         threads: threads the networks may use.
@@ -85,8 +85,8 @@ class FaceAnalyzer:
 
         Args:
             image: uint8 RGB (H, W, 3), any size.
-            thorough: whether to go on to turned pictures and tiles when there is no plain upright face; that
-                costs some 0.2 s, too much for every empty frame of a video.
+            thorough: whether to also search rotated pictures and tiles if no upright face is found; that takes about
+                0.2 s, too much for every video frame without a face.
 
         Raises:
             ShapeError: another kind of array.
@@ -94,10 +94,10 @@ class FaceAnalyzer:
         return self._search(image, self._stages(image, thorough))[0]
 
     def require(self, image: Image, name: str = "the image") -> list[Face]:
-        """`detect`, but without a human face it raises.
+        """Like `detect`, but raises if there is no human face.
 
         Raises:
-            FaceError: no face, or only animals' faces; `name` says in the message which image it was.
+            FaceError: no face, or only animals' faces; the message contains `name`.
         """
         faces, animal_seen = self._search(image, self._stages(image, True))
         if faces:
@@ -114,15 +114,15 @@ class FaceAnalyzer:
         )
 
     def track(self, image: Image, previous: Face) -> Face | None:
-        """The face of the previous frame in this one: from its landmarks, or when it is lost there by a quick
-        detection, around its place and then in the whole image.
+        """Track the face of the previous frame: from its landmarks, or, if that fails, by a quick detection around its
+        position and then in the whole image.
 
         Args:
             image: uint8 RGB (H, W, 3), the next frame.
             previous: the face in the frame before.
 
         Returns:
-            The face; after a new detection the one nearest to the previous place. None when there is no face.
+            The face; after a new detection the one nearest to the previous position. None if there is no face.
         """
         check_image(image)
         face = self._refine(image, region_of(previous.landmarks))
@@ -135,8 +135,8 @@ class FaceAnalyzer:
         return min(found, key=lambda f: float(np.linalg.norm((f.box[:2] + f.box[2:]) / 2 - center)), default=None)
 
     def certainty(self, image: Image, region: Region) -> float:
-        """How sure the two detectors are that a region, as it is turned, shows an upright face: the sum of their best
-        scores, 0 to 2.
+        """Confidence of the two detectors that a rotated region shows an upright face: the sum of their best scores, 0
+        to 2.
 
         Args:
             image: uint8 RGB (H, W, 3).
@@ -149,13 +149,13 @@ class FaceAnalyzer:
         return float(sum(best))
 
     def _search(self, image: Image, stages: Iterable[list[Detection]]) -> tuple[list[Face], bool]:
-        """Human faces, largest first, and whether only an animal's face was seen."""
+        """Human faces, largest first, and whether only an animal's face was found."""
         faces: list[Face] = []
         animals: list[Box] = []
         for candidates in stages:
             for detection in candidates:
                 if any(_contains(box, detection.center) for box in [*animals, *(face.box for face in faces)]):
-                    continue  # the other detector's or a later stage's view of a face already judged
+                    continue  # a face that another detector or an earlier stage has found already
                 face = self._refine(image, detection.region(), fresh=True)
                 if face is None or any(_overlap(face.box, other.box) > _SAME_FACE for other in faces):
                     continue
@@ -172,7 +172,7 @@ class FaceAnalyzer:
         return self._short.detect(image, region, 0.5) + self._full.detect(image, region, 0.5)
 
     def _stages(self, image: Image, thorough: bool) -> Iterator[list[Detection]]:
-        """Candidates of each stage of the cascade, best first, computed when asked for."""
+        """Candidates of each stage of the cascade, best first, computed lazily."""
         check_image(image)
         height, width = image.shape[:2]
         side = float(max(height, width))
@@ -191,7 +191,7 @@ class FaceAnalyzer:
                 yield sorted(found, key=lambda detection: -detection.score)
 
     def _refine(self, image: Image, region: Region, *, fresh: bool = False) -> Face | None:
-        """Landmarks in a region, looked for again where they turn out to be off its centre."""
+        """Landmarks in a region, computed again if they are off its centre."""
         for attempt in range(2):
             if region.side < _SMALLEST_FACE:
                 return None
@@ -209,14 +209,14 @@ class FaceAnalyzer:
 
 
 def pick_face(faces: Sequence[Face], number: int | None) -> Face | None:
-    """The one that is meant of the faces `FaceAnalyzer.detect` gives, largest first.
+    """Select one of the faces of `FaceAnalyzer.detect`, largest first.
 
     Args:
         faces: of one image.
         number: counted from 1, from left to right; None takes the largest.
 
     Returns:
-        None where there are not so many.
+        None if there are fewer faces.
     """
     if number is None:
         return faces[0] if faces else None
@@ -229,7 +229,7 @@ def from_left(faces: Sequence[Face]) -> list[Face]:
 
 
 def _tiles(width: int, height: int, side: float) -> list[Region]:
-    """Squares that cover the image with half-side overlap, so that a small face lies whole in one of them."""
+    """Squares that cover the image with half-side overlap, so that one of them contains the whole of a small face."""
     return [
         Region(x, y, side)
         for y in np.linspace(side / 2, max(height - side / 2, side / 2), max(round(2 * height / side) - 1, 1))

@@ -1,9 +1,9 @@
-"""What lies behind the person: a background plate without the head, for the head moves and uncovers it.
+"""Inpaint the background behind the person: a background plate for areas that the moving head uncovers.
 
-The paper uses LaMa (`lama.Lama` loads it). By default the plate is made from the photograph alone: colours
-are carried inwards from all sides over a pyramid (push-pull; Gortler et al., SIGGRAPH 1996), then the grain
-of the surroundings is laid over them, since a hole without grain shows as a smear. Only the rim of the hole
-is ever seen, so large structures inside it matter little.
+The paper uses LaMa (`lama.Lama` loads it). By default the plate is made from the photograph alone: colours are
+interpolated inwards from all sides over a pyramid (push-pull; Gortler et al., SIGGRAPH 1996). Then the grain of the
+surroundings is added, because a hole without grain looks smeared. Only the border of the hole becomes visible, so large
+structures inside it matter little.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Fill = Callable[[Image, npt.NDArray[np.uint8]], Floats]
 
 
 def smooth_fill(image: Image, hole: npt.NDArray[np.uint8]) -> Floats:
-    """The default inpainter: colours by push-pull, with the grain of the surroundings."""
+    """The default inpainter: push-pull colours with the grain of the surroundings."""
     known = (1 - hole).astype(np.float32)
     return push_pull(image.astype(np.float32), known) + _grain(image, known)
 
@@ -37,9 +37,9 @@ def background_plate(
 
     Args:
         image: uint8 (H, W, 3).
-        matte: (H, W) in [0, 1], the alpha of what is to go.
-        margin: how far around the matte is replaced too, as a part of the longer side: mixed pixels and
-            shadows.
+        matte: (H, W) in [0, 1], the alpha of what is to be removed.
+        margin: width of the border around the matte that is also replaced (mixed pixels and shadows), relative to the
+            longer side.
         fill: the inpainter.
 
     Returns:
@@ -57,10 +57,10 @@ def background_plate(
     if not hole.any():
         return image.copy()
     if hole.all():
-        # Nothing is known about the background: its best guess is the image's mean colour.
+        # The background is not visible at all: use the image's mean colour.
         return np.broadcast_to(np.rint(image.mean((0, 1))), image.shape).astype(np.uint8)
     filled = fill(image, hole)
-    # Blend over the margin, so that the seam lies in background pixels and is soft.
+    # Blend over the margin, so that the seam is soft and inside the background.
     blend = np.clip(cv2.blur(hole.astype(np.float32), (reach, reach)) * hole * 2, 0, 1)[..., None]
     return np.rint(np.clip(image * (1 - blend) + filled * blend, 0, 255)).astype(np.uint8)
 
@@ -80,12 +80,12 @@ def push_pull(values: Floats, known: Floats) -> Floats:
     if min(height, width) <= 2:
         mean = (values * weight).sum((0, 1)) / max(float(known.sum()), 1e-6)
         return values * weight + mean * (1 - weight)
-    # Push: averages of what is known, at half the size.
+    # Push: averages of known pixels, at half the size.
     half = ((width + 1) // 2, (height + 1) // 2)
     coarse_weight = cv2.resize(_soften(known), half, interpolation=cv2.INTER_AREA)
     coarse = cv2.resize(_soften(values * weight), half, interpolation=cv2.INTER_AREA)
     coarse = coarse / np.maximum(coarse_weight, 1e-6)[..., None]
-    # Pull: what is unknown here comes from the filled coarser level.
+    # Pull: unknown pixels come from the filled coarser level.
     filled = push_pull(coarse, np.minimum(coarse_weight * 4, 1))
     fine = _soften(cv2.resize(filled, (width, height), interpolation=cv2.INTER_LINEAR))
     return values * weight + fine * (1 - weight)
@@ -96,12 +96,12 @@ def _soften(array: Floats) -> Floats:
 
 
 def _grain(image: Image, known: Floats) -> Floats:
-    """Noise (H, W, 3) as strong and fine as that of the known background in its quiet places."""
+    """Noise (H, W, 3) with the strength and scale of the noise in flat parts of the known background."""
     detail = image.astype(np.float32) - cv2.GaussianBlur(image, (0, 0), 1.5)
     away = cv2.erode(known, np.ones((7, 7), np.uint8)) > 0
     if not away.any():
         return np.zeros(image.shape, np.float32)
-    # The median ignores edges and texture of the background, which are no grain.
+    # The median ignores edges and texture of the background, which are not grain.
     strength = np.median(np.abs(detail[away]), axis=0) * 1.48
     noise = np.random.default_rng(0).normal(size=image.shape[:2]).astype(np.float32)
     noise = cv2.GaussianBlur(noise, (0, 0), 0.6)

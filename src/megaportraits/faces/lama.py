@@ -22,8 +22,8 @@ class Lama:
     """An inpainter for `inpainting.background_plate(..., fill=Lama.from_file(weights.fetch("lama")))`.
 
     Args:
-        network: image (1, 3, H, W) in [0, 1] and mask (1, 1, H, W), 1 where to paint, to image in [0, 1].
-        max_side: larger images are painted at this longer side and enlarged; holes are smooth, memory is not.
+        network: image (1, 3, H, W) in [0, 1] and mask (1, 1, H, W), 1 where to inpaint, to image in [0, 1].
+        max_side: larger images are inpainted at this longer side and enlarged, to limit memory; holes are smooth.
         device: where the network runs.
     """
 
@@ -34,8 +34,7 @@ class Lama:
 
     @classmethod
     def from_file(cls, path: Path, *, max_side: int = 1024, device: str = "cpu") -> Lama:
-        """Load `big-lama.pt`. TorchScript can run code: only files verified by `weights.fetch` should come
-        here.
+        """Load `big-lama.pt`. TorchScript can run code: only pass files that `weights.fetch` has verified.
 
         Raises:
             WeightsError: the file is not TorchScript.
@@ -51,7 +50,7 @@ class Lama:
 
     @torch.inference_mode()
     def __call__(self, image: Image, hole: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Image uint8 (H, W, 3) and hole (H, W), 1 inside, to the painted image (H, W, 3) in [0, 255]."""
+        """Image uint8 (H, W, 3) and hole (H, W), 1 inside, to the inpainted image (H, W, 3) in [0, 255]."""
         height, width = hole.shape
         scale = min(self._max_side / max(height, width), 1.0)
         if scale < 1:

@@ -38,16 +38,19 @@ BLENDSHAPE_NAMES: tuple[str, ...] = (
 COEFFICIENT_NAMES = tuple(
     re.sub(r"(?<!jaw)(?<!mouth)(Left|Right)$", lambda m: f"_{m[0][0]}", name) for name in BLENDSHAPE_NAMES
 )
-"""The same as ICT-FaceKit and the labels of clips spell them (`eyeBlink_L`), so that real and synthetic clips train one
-read-out."""
+"""The same names in the spelling of ICT-FaceKit and of clip labels (`eyeBlink_L`), so that real and synthetic clips
+train one expression readout.
+"""
 
 
 MEASURED_SIZE = 256
-"""Side to which small head crops are enlarged before they are measured, pixels: smaller ones are measured less well."""
+"""Side to which small head crops are enlarged before landmarks and blendshapes are estimated, pixels: estimates from
+smaller ones are less accurate.
+"""
 
 
 def scores_of(blendshapes: npt.NDArray[np.float32], names: Sequence[str]) -> npt.NDArray[np.float32]:
-    """The named ones of the scores (..., 52), as (..., n)."""
+    """Select blendshapes by name: (..., 52) to (..., n)."""
     return blendshapes[..., [BLENDSHAPE_NAMES.index(name) for name in names]]
 
 
@@ -97,7 +100,7 @@ class LandmarkNet:
 
 
 def region_of(landmarks: npt.NDArray[np.floating], margin: float = 1.5) -> Region:
-    """The rotated square around landmarks (478, 3) that the landmark network looks at in the next frame."""
+    """The rotated square around landmarks (478, 3) that is the landmark network's input in the next frame."""
     points = np.asarray(landmarks[:MESH_COUNT, :2], np.float64)
     across = points[LEFT_EYE_OUTER] - points[RIGHT_EYE_OUTER]
     angle = float(np.arctan2(across[1], across[0]))

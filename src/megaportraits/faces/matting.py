@@ -1,8 +1,7 @@
-"""The person's matte: MediaPipe's selfie segmenter, cleaned and refined along the edges of the picture.
+"""The person's matte: MediaPipe's selfie segmenter, cleaned and refined along image edges.
 
-The paper cuts its results out with MODNet; that network cannot be had from a package index, this one is
-Apache-2.0 and runs in 4 ms. Its coarse answer is made an alpha by a guided filter (He et al., TPAMI 2013),
-which follows hair and shoulders.
+The paper uses MODNet, which is not available from a package index; this network is Apache-2.0 and runs in 4 ms. A
+guided filter (He et al., TPAMI 2013) turns its coarse output into an alpha that follows hair and shoulders.
 """
 
 from __future__ import annotations
@@ -24,22 +23,21 @@ Matte = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.floating]
 
 _INPUT = 256
-# Views the segmenter looks at: side in crop sides, shift of the centre down in crop sides, weight. The crop
-# itself shows hair in detail; with shoulders and surroundings in view the network tells body from background
-# better.
+# Views for the segmenter: side, downward shift of the centre (both relative to the crop's side), weight. The crop
+# itself shows hair in detail; a larger view with shoulders and surroundings separates body and background better.
 _VIEWS = ((1.0, 0.0, 0.3), (1.5, 0.15, 0.35), (2.2, 0.4, 0.35))
 _DECIDE, _STEEP = 0.5, 3.0
-"""Where the combined probability counts as person, and how sharply."""
+"""Threshold of the combined probability for a person, and steepness of the threshold."""
 _MIDDLE = 0.4
-"""Brightness, [0, 1], to which darker pictures are lifted for the network."""
+"""Brightness in [0, 1] to which darker pictures are raised for the network."""
 _WORK = 256
-"""Least side at which edges are refined; smaller mattes are averaged down from it."""
+"""Minimum side at which edges are refined; smaller mattes are downsampled from it."""
 _HOLE = 0.004
-"""Holes smaller than this part of the crop are filled: gaps in the answer, not views through an arm."""
+"""Holes smaller than this part of the crop are filled: they are errors, not a view through a bent arm."""
 
 
 class Matting:
-    """Mattes of people. Not for two threads at once.
+    """Mattes of people. Not thread-safe.
 
     Args:
         threads: threads the network may use.
@@ -53,10 +51,10 @@ class Matting:
 
         Args:
             image: uint8 (H, W, 3).
-            face: the person's face; parts that do not hang together with it are dropped.
+            face: the person's face; parts that are not connected with it are dropped.
             crop: the window of the image, best a head crop or up to twice as wide.
             size: side of the matte in pixels.
-            others: the picture's other faces; what is theirs is left out.
+            others: the picture's other faces; their pixels are excluded.
 
         Returns:
             (size, size) float32 in [0, 1].
@@ -73,7 +71,7 @@ class Matting:
         return cv2.resize(alpha, (size, size), interpolation=cv2.INTER_AREA) if work > size else alpha
 
     def _segment(self, image: Image, crop: Crop, size: int) -> Matte:
-        """The network's probability over several views, brought together at the crop's resolution."""
+        """The network's probability over several views, combined at the crop's resolution."""
         total = np.zeros((size, size), np.float32)
         gamma = _lift(extract(image, crop, _INPUT))
         for scale, down, weight in _VIEWS:
@@ -86,13 +84,12 @@ class Matting:
             matrix = np.array([[step, 0, left + step / 2 - 0.5], [0, step, top + step / 2 - 0.5]])
             flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
             total += weight * cv2.warpAffine(answer, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-        # Broad half-certain regions are doubt, not hair: decide them, and leave the fine edges to the
-        # picture.
+        # Large regions of medium probability are not hair: threshold them, and refine fine edges with the picture.
         return np.clip((total - _DECIDE) * _STEEP + 0.5, 0, 1)
 
 
 def clean(likely: Matte, face: npt.NDArray[np.floating]) -> Matte:
-    """Keep what hangs together with the face: drop islands, fill small holes.
+    """Keep the region that is connected with the face: drop islands, fill small holes.
 
     Args:
         likely: (n, n) probability of person.
@@ -101,7 +98,7 @@ def clean(likely: Matte, face: npt.NDArray[np.floating]) -> Matte:
     size = likely.shape[0]
     hull = cv2.convexHull(np.rint(face).astype(np.int32))
     solid = (likely > 0.5).astype(np.uint8)
-    # The face is person whatever the network says: it has missed faces of dolls and statues.
+    # The face always counts as person: the network misses faces of dolls and statues.
     cv2.fillConvexPoly(solid, hull, 1)
     _, labels = cv2.connectedComponents(solid, connectivity=4)
     center = np.clip(np.rint(hull.reshape(-1, 2).mean(0)).astype(int), 0, size - 1)
@@ -112,7 +109,7 @@ def clean(likely: Matte, face: npt.NDArray[np.floating]) -> Matte:
         enclosed = left > 0 and top > 0 and left + width < size and top + height < size
         if enclosed and area < _HOLE * size * size:
             body |= labels == index
-    # Soft edges stay soft: the answer counts in full within a band around the body and as certain inside it.
+    # Keep soft edges: use the network's probability in a band around the body, and 1 inside it.
     reach = cv2.dilate(body.astype(np.uint8), _disc(size // 20))
     cleaned = likely * reach
     cleaned[(likely <= 0.5) & body] = 1
@@ -136,9 +133,9 @@ def refine(guide: Image, coarse: Matte) -> Matte:
     possible = cv2.dilate(solid, _disc(band + band // 2))
     picture, smooth = (guide / 255).astype(np.float32), coarse
     for _ in range(2):
-        # Twice: the coarse edge may lie a few pixels off, further than one pass brings it back.
+        # Twice: the coarse edge can be a few pixels off, more than one pass corrects.
         smooth = np.clip(guided_filter(picture, smooth, radius=max(size // 32, 2), epsilon=2e-4), 0, 1)
-    # The filter leaves a haze of a few per cent; levels bring flat regions to 0 and 1 and leave hair soft.
+    # The filter leaves alpha of a few per cent in flat regions; levels set them to 0 and 1 and keep hair soft.
     alpha = np.clip((smooth - 0.12) / 0.76, 0, 1)
     alpha = np.where(sure > 0, 1, np.where(possible > 0, alpha, 0))
     return alpha.astype(np.float32)
@@ -179,11 +176,11 @@ def guided_filter(guide: Floats, values: Floats, *, radius: int, epsilon: float)
 
 
 def foreground(image: Image, alpha: Matte, *, passes: tuple[int, ...] = (90, 6)) -> Image:
-    """Straight foreground colours: what the picture would show were every mixed pixel all person.
+    """Straight foreground colours: the person's colour in every mixed pixel.
 
-    Blur fusion (Forte, ICIP 2021): colours are carried outwards from where the matte is sure, then corrected
-    so that the picture is explained exactly. Beyond the matte the colours run on, so that compositing shows
-    no fringe.
+    Blur fusion (Forte, ICIP 2021): colours are extended outwards from where alpha is 1, then corrected so that
+    compositing reproduces the picture exactly. Beyond the matte the colours continue, so that compositing has no
+    fringe.
 
     Args:
         image: uint8 (n, n, 3).
@@ -207,7 +204,7 @@ def foreground(image: Image, alpha: Matte, *, passes: tuple[int, ...] = (90, 6))
 
 
 def _weighted_blur(values: Floats, weight: Floats, side: int) -> Floats:
-    """Box mean of values (H, W, 3) under weights (H, W, 1); where they vanish, over a wider box."""
+    """Box mean of values (H, W, 3) with weights (H, W, 1); over a wider box where the weights are zero."""
     small = 1e-4
     total = cv2.blur(weight, (side, side))[..., None]
     blurred = cv2.blur(values * weight, (side, side))
@@ -221,7 +218,7 @@ def _weighted_blur(values: Floats, weight: Floats, side: int) -> Floats:
 def _lift(picture: Image) -> float:
     """The gamma that brings a dark picture to a middle brightness; 1 for others.
 
-    The segmenter was trained on selfies: dark hair and clothes before a dark ground are one to it otherwise.
+    The segmenter was trained on selfies and otherwise does not separate dark hair and clothes from a dark background.
     """
     middle = float(np.median(picture)) / 255
     return float(np.clip(np.log(_MIDDLE) / np.log(np.clip(middle, 1e-3, 0.999)), 0.45, 1))

@@ -1,4 +1,4 @@
-"""MediaPipe's networks under LiteRT, and the crops they look at.
+"""MediaPipe's networks under LiteRT, and their input crops.
 
 All coordinates here follow `docs/conventions.md`: pixel edges are integers. A region of interest is a square
 that may be rotated; `Region.to_image` is the only map from its crop to the image.
@@ -36,7 +36,7 @@ def check_image(image: npt.NDArray[Any]) -> Image:
 
 
 class Network:
-    """One tflite file. Not safe to call from two threads at once: the interpreter owns its buffers.
+    """One tflite file. Not thread-safe: the interpreter owns its buffers.
 
     Args:
         model: the bytes of the file.
@@ -106,7 +106,7 @@ class Region:
         if right <= left or bottom <= top:
             return np.zeros((size, size, 3), np.uint8)
         patch = image[top:bottom, left:right]
-        # Average down to about the crop's resolution first: bilinear alone aliases beyond 2.
+        # Downsample to about the crop's resolution first: bilinear sampling alone aliases beyond a factor of 2.
         shrink = max(self.side / size / 1.5, 1.0)
         if shrink > 1.2:
             small = (max(round(patch.shape[1] / shrink), 1), max(round(patch.shape[0] / shrink), 1))
@@ -117,7 +117,7 @@ class Region:
         corners = self.to_image(np.array([[0, 0], [1, 0], [0, 1]])) - (left, top)
         x_axis, y_axis = (corners[1:] - corners[0]) / size
         matrix = np.stack([x_axis, y_axis, corners[0]], axis=1) * scale[:, None]
-        # From edges to the pixel centres that OpenCV counts in.
+        # From pixel edges to OpenCV's pixel centres.
         matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         return cv2.warpAffine(patch, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_CONSTANT)

@@ -1,9 +1,9 @@
-"""Which way up a picture lies, judged by the faces that it shows.
+"""Find the upright orientation of a picture from its faces.
 
-Cameras write the orientation into the file, but editors and messengers drop it. Landmarks do not tell: the landmark
-network reads every second face that is upside down as an upright one, as certain as ever. The two face detectors, asked
-for an upright face in the same region in four orientations, were the surest of the right one in 299 of 300 tries
-(75 portraits in four orientations).
+Cameras write the orientation into the file, but editors and messengers drop it. The landmark network cannot decide: it
+interprets half of the upside-down faces as upright, with high confidence. The two face detectors, applied to the same
+region in four orientations, were most confident in the correct one in 299 of 300 trials (75 portraits in four
+orientations).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from megaportraits.faces.pose import fit_pose
 from megaportraits.ops.geometry import matrix_to_euler
 
 ROLLED = 60.0
-"""Roll, degrees, beyond which a face is taken for one in a picture that lies on its side."""
+"""Roll in degrees beyond which the picture, not the head, is assumed to be rotated."""
 _CLEAR = 1.2
-"""The least certainty of an upright face that is believed without comparison; portraits had 1.6 to 2."""
+"""Minimum confidence of an upright face that is accepted without comparison; portraits had 1.6 to 2."""
 _AROUND = 3.0
-"""Side of the region that the detectors judge, in sides of the face."""
+"""Side of the detectors' input region, relative to the face."""
 
 
 def roll_of(face: Face) -> float:
@@ -34,7 +34,7 @@ def roll_of(face: Face) -> float:
 def find_upright(
     image: Image, faces: Sequence[Face], analyzer: FaceAnalyzer, *, thorough: bool = True
 ) -> tuple[int, list[Face]]:
-    """How a picture has to be turned for its largest face to be upright.
+    """Find the rotation that makes the largest face of a picture upright.
 
     Args:
         image: (H, W, 3) uint8.
@@ -43,12 +43,12 @@ def find_upright(
         thorough: see `FaceAnalyzer.detect`.
 
     Returns:
-        turns: quarter turns counter-clockwise as `numpy.rot90` counts them, 0 to 3; 0 where the picture is upright or
-            no orientation is better.
+        turns: quarter turns counter-clockwise as in `numpy.rot90`, 0 to 3; 0 if the picture is upright or no
+            orientation is better.
         faces: those of the turned picture.
     """
     if not faces:
-        # Nothing to compare with: a face that only a turned picture shows has to be a clear one.
+        # There is no face to compare with, so a face in a rotated picture needs a high confidence.
         found = {turns: analyzer.detect(turned(image, turns), thorough=thorough) for turns in (1, 3, 2)}
         certain = {turns: _certainty(turned(image, turns), seen[0], analyzer) for turns, seen in found.items() if seen}
         best = max(certain, key=certain.__getitem__, default=0)
@@ -67,17 +67,17 @@ def turned(image: Image, turns: int) -> Image:
 
 
 def _better(before: float, after: float) -> bool:
-    """Whether a turn that changes the face's roll (degrees) from one value to another is worth it.
+    """Whether to apply a rotation that changes the face's roll (degrees) from one value to another.
 
-    A head that is tilted by up to 60 degrees stays as the photographer took it, and any turn leaves it tilted by 30 or
-    more. Where less is found after the turn, the face that was seen before it was a misreading of another one.
+    A head that is tilted by up to 60 degrees is not rotated: any rotation would leave it tilted by 30 or more. If less
+    is found after the rotation, the first face was a misinterpretation of another one.
     """
     return abs(after) < (ROLLED if abs(before) > ROLLED else 90 - ROLLED)
 
 
 def _certainty(image: Image, face: Face, analyzer: FaceAnalyzer, turns: int = 0) -> float:
-    """How sure the detectors are of a face that is upright once the picture is turned, 0 to 2."""
+    """Confidence of the detectors in an upright face after a rotation of the picture, 0 to 2."""
     center = (face.box[:2] + face.box[2:]) / 2
     side = float(np.max(face.box[2:] - face.box[:2]))
-    # A region turned clockwise sees the picture turned counter-clockwise.
+    # Rotating the region clockwise is equal to rotating the picture counter-clockwise.
     return analyzer.certainty(image, Region(float(center[0]), float(center[1]), _AROUND * side, turns * pi / 2))

@@ -33,14 +33,14 @@ FEATURES = (
     *RIGHT_EYE, *LEFT_EYE, *RIGHT_BROW, *LEFT_BROW, *LIPS, *INNER_LIPS, *MIDLINE, *RIGHT_SIDE, *LEFT_SIDE,
     RIGHT_IRIS, LEFT_IRIS,
 )  # fmt: skip
-"""What stays in sight of a camera in front: most of it moves with expression, the nose tells how far a head is turned.
+"""Features that a frontal camera sees: most move with expression; the nose indicates head rotation.
 
-The irises' middles are the last two.
+The iris centres are the last two.
 """
 
 
 def _across(loop: tuple[int, ...]) -> dict[int, int]:
-    """The mirror image of a loop that begins in its right corner and has the left one opposite."""
+    """The mirror image of a closed outline that starts at its right corner and has the left corner halfway."""
     half = len(loop) // 2
     return {point: loop[(half - i) % len(loop)] for i, point in enumerate(loop)}
 
@@ -51,4 +51,4 @@ _SIDES = zip(
 _MIRROR = {a: b for right, left in _SIDES for a, b in ((right, left), (left, right))}
 _MIRROR |= _across(LIPS) | _across(INNER_LIPS) | {point: point for point in MIDLINE}
 MIRRORED = tuple(FEATURES.index(_MIRROR[point]) for point in FEATURES)
-"""For each of `FEATURES` the place in it of its mirror image."""
+"""For each of `FEATURES` the index of its mirror image."""

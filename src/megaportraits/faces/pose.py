@@ -1,7 +1,6 @@
 """Head pose from landmarks: a weighted similarity fit of the canonical mesh (Procrustes; Umeyama, 1991).
 
-Only points that move little with expression carry weight, so talking does not rock the head or change its
-size.
+Only points that move little with expression have a weight, so that talking does not change the head's pose or size.
 """
 
 from __future__ import annotations

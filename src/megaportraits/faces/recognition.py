@@ -1,6 +1,6 @@
-"""Who it is: face recognition by SFace (Zhong et al., 2021; OpenCV Zoo, Apache-2.0) or ArcFace (Deng et al., 2019).
+"""Face recognition by SFace (Zhong et al., 2021; OpenCV Zoo, Apache-2.0) or ArcFace (Deng et al., 2019).
 
-For measuring and for sorting data only. What measures must not be what trains, so no loss uses it.
+For evaluation and for sorting data only. A metric network must not be a training loss, so no loss uses it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from megaportraits.faces.networks import Image, check_image
 from megaportraits.nn.iresnet import IResNet
 
 SIZE = 128
-"""Numbers in an embedding."""
+"""Length of an embedding."""
 SAME_PERSON = 0.363
-"""Cosine from which two pictures show one person, OpenCV Zoo's threshold (its LFW protocol)."""
+"""Two pictures with at least this cosine show one person; OpenCV Zoo's threshold (its LFW protocol)."""
 _INPUT = 112
 _NOSE, _MOUTH_RIGHT, _MOUTH_LEFT = 1, 61, 291
 _TEMPLATE = np.array(
@@ -37,7 +37,11 @@ Batch = npt.NDArray[np.float32]
 
 
 class FaceEmbedder:
+<<<<<<< HEAD
     """Faces to unit vectors whose scalar product tells one person from another. Not for two threads at once.
+=======
+    """Maps faces to unit vectors whose scalar product measures the similarity of two people. Not thread-safe."""
+>>>>>>> 6349b50 (docs(code): media, faces and batch in plain English)
 
     Args:
         network: aligned face, RGB (1, 3, 112, 112) float32 in [0, 255], to its embedding of any length; None: SFace.
@@ -82,7 +86,7 @@ class FaceEmbedder:
         SFace's has `SIZE` numbers.
 
         Raises:
-            ShapeError: the image is not uint8 (H, W, 3), or these are no landmarks.
+            ShapeError: the image is not uint8 (H, W, 3), or the landmarks have another shape.
         """
         aligned = align(image, landmarks).astype(np.float32)
         vector = self._network(np.ascontiguousarray(aligned.transpose(2, 0, 1)[None])).reshape(-1)
@@ -113,7 +117,7 @@ def _symmetric(batch: Batch) -> Batch:
 
 
 def align(image: Image, landmarks: npt.NDArray[np.floating]) -> Image:
-    """The face in ArcFace's template, uint8 (112, 112, 3): eyes level, nose and mouth where the network expects them.
+    """The face aligned to ArcFace's template, uint8 (112, 112, 3).
 
     Raises:
         ShapeError: as `FaceEmbedder.embed`.
@@ -125,7 +129,7 @@ def align(image: Image, landmarks: npt.NDArray[np.floating]) -> Image:
     matrix = _similarity(points - 0.5, _TEMPLATE)  # from pixel edges to OpenCV's centres
     shrink = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if shrink < 0.5:
-        # Large faces are averaged down first: bilinear sampling of every tenth pixel is noise, not a face.
+        # Large faces are downsampled first: bilinear sampling of every tenth pixel would alias.
         image, matrix = _smaller(image, points, 1 / shrink)
     return cv2.warpAffine(image, matrix, (_INPUT, _INPUT), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
@@ -139,7 +143,7 @@ def _smaller(image: Image, points: npt.NDArray[np.float64], factor: float) -> tu
 
 
 def _similarity(source: npt.NDArray[np.float64], target: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The (2, 3) turn, zoom and shift that brings points (n, 2) closest to others, least squares."""
+    """The (2, 3) rotation, scale and translation that maps points (n, 2) to others, least squares."""
     a, b = source - source.mean(0), target - target.mean(0)
     power = max(float((a * a).sum()), 1e-9)
     cosine, sine = float((a * b).sum()) / power, float((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()) / power

@@ -1,4 +1,4 @@
-"""Group photographs: which pixels of a person's matte belong to which of several people who touch or overlap."""
+"""Group photographs: assign pixels of a matte to people who touch or overlap."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from megaportraits.faces.landmarks import MESH_COUNT
 Share = npt.NDArray[np.float32]
 
 _HAIR, _TRUNK = 0.35, 3.0
-"""How far a person reaches above the face and below it, in heights of the face."""
+"""Extent of a person above and below the face, in face heights."""
 _SOFT = 0.08
-"""Width of the border between two people, in heights of the face."""
+"""Width of the transition between two people, in face heights."""
 
 
 def share_of(face: Face, others: Sequence[Face], crop: Crop, size: int) -> Share:
-    """How far each pixel of a crop is this person's and not a neighbour's.
+    """The share of each pixel of a crop that belongs to this person and not to a neighbour.
 
-    A person is taken as an upright line from the hair to the trunk, which ends above a face that stands before it;
-    a pixel belongs to the nearest line, measured in heights of that person's face. Faces belong to their owners.
+    A person is modelled as a vertical line from the hair to the trunk, which ends above a face in front of it. A pixel
+    belongs to the nearest line, measured in heights of that person's face. Pixels of a face always belong to its own
+    person.
 
     Args:
         face: the person's.
@@ -53,14 +54,14 @@ def share_of(face: Face, others: Sequence[Face], crop: Crop, size: int) -> Share
 def _distance(
     face: Face, others: Sequence[Face], x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Distance of pixels from a person's line, in heights of the face."""
+    """Distance of pixels from a person's line, in face heights."""
     left, top, right, bottom = _sides(face.box)
     height = bottom - top
     low = bottom + _TRUNK * height
     for other in others:
         other_left, other_top, other_right, other_bottom = _sides(other.box)
         overlaps = other_left < right and left < other_right
-        if overlaps and other_top + other_bottom > top + bottom:  # lower in the picture: it stands before this one
+        if overlaps and other_top + other_bottom > top + bottom:  # lower in the picture: it is in front
             low = min(low, other_top - _HAIR * (other_bottom - other_top))
     low = max(low, bottom)
     down = np.maximum(np.maximum(top - _HAIR * height - y, y - low), 0)

@@ -1,7 +1,7 @@
-"""Crops and head poses that are calm through a clip, causal, so that streams work as files do.
+"""Stable head crops and head poses through a clip; causal, so that streams work like files.
 
-The driver's head has to move *inside* its crop: a crop that followed every landmark would cancel the motion
-that is to be transferred, and one that jittered would add motion that never was.
+The driver's head has to move *inside* its crop: a crop that followed every landmark would cancel the motion to be
+transferred, and a jittering crop would add false motion.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from megaportraits.ops.geometry import HEAD_HALF_CM, euler_to_matrix, matrix_to_
 Array = npt.NDArray[np.float64]
 
 _GAP = 0.25
-"""Seconds without a head after which what was before says nothing about it."""
+"""Seconds without a head after which the filters are reset."""
 _JUMP_DEGREES, _JUMP_CM = 25.0, 5.0
-"""No head turns or moves so far from one frame to the next: another one, or a cut."""
+"""Larger changes between two frames mean another head or a cut."""
 
 
 class OneEuroFilter:
     """The 1-euro filter (Casiez et al., CHI 2012): a low-pass whose cutoff rises with speed.
 
     Args:
-        min_cutoff: Hz, the cutoff at rest; lower is calmer.
+        min_cutoff: Hz, the cutoff at rest; lower is smoother.
         beta: Hz per (unit / second), how fast the cutoff rises with speed; higher lags less.
         derivative_cutoff: Hz, the cutoff of the speed estimate.
     """
@@ -59,13 +59,13 @@ class OneEuroFilter:
 
 
 class PoseSmoother:
-    """Calms the head poses that landmarks give in the frames of a video: 1-euro filters of its angles, place and size.
+    """Smooths head poses from landmarks of video frames: 1-euro filters of angles, position and size.
 
-    The noise of a camera makes the landmarks of a still head tremble by a pixel of 512. At rest the filters take away
-    more than half of that. Behind a head that moves steadily they stay by less than `1 / (2 pi beta)` at any speed:
-    0.3 degrees and 1.6 mm; where a fast motion begins, by about a degree for some frames.
+    Camera noise makes the landmarks of a still head jitter by a pixel of 512. At rest the filters remove more than half
+    of that. For a head that moves at constant speed they lag by less than `1 / (2 pi beta)`: 0.3 degrees and 1.6 mm;
+    where a fast motion begins, by about a degree for some frames.
 
-    A pose comes back as it is when it is the first, or the first after a gap or a jump.
+    The first pose, and the first after a gap or a jump, is returned unchanged.
     """
 
     def __init__(self) -> None:
@@ -91,15 +91,14 @@ class PoseSmoother:
         )
 
     def _start(self, unit: float) -> None:
-        """Forget everything; from here on a centimetre is `unit` pixels."""
+        """Reset the filters; from here on a centimetre is `unit` pixels."""
         self._unit = unit
         self._turn, self._shift = OneEuroFilter(1.0, 0.5), OneEuroFilter(1.0, 1.0)
         self._angles, self._place = np.zeros(3), np.zeros(3)
 
     def _measure(self, pose: FacePose) -> tuple[Array, Array]:
-        """Yaw, pitch and roll in degrees, within half a turn of the last ones; place and size in centimetres.
-
-        The size is how far it takes the border of the head's crop.
+        """Yaw, pitch and roll in degrees, within half a turn of the last ones; position and size in centimetres. The
+        size is the distance of the crop's border from its centre.
         """
         angles = np.array(matrix_to_euler(pose.rotation))
         angles -= 360 * np.round((angles - self._angles) / 360)
@@ -109,11 +108,10 @@ class PoseSmoother:
 class CropTracker:
     """The head crop through a clip.
 
-    `fixed` keeps the first crop, or the one given. `follow` stays where it is while the head's place and size
-    remain in a dead zone, moves softly when they leave it, and never lets the head get further from the
-    centre than `reach`. `leash` is the first crop, or the one given, moved and zoomed no more than it takes to keep
-    the head within `reach` and `reach_zoom`: it depends on nothing but the head, so that a head at the place it had
-    in the first crop has that crop, whatever happened in between.
+    `fixed` keeps the first crop, or the given one. `follow` does not move while the head's position and size remain in
+    a dead zone, moves smoothly when they leave it, and keeps the head within `reach` of its centre. `leash` is the
+    first crop, or the given one, moved and zoomed only as far as needed to keep the head within `reach` and
+    `reach_zoom`. It has no memory: a head at its first position has the first crop again.
 
     Args:
         mode: "fixed", "follow" or "leash".
@@ -122,7 +120,7 @@ class CropTracker:
         dead_zoom: ratio by which the head may grow or shrink without changing the crop's side.
         reach: the largest offset of the head from the crop's centre, as a part of the side.
         reach_zoom: the largest ratio of the head's size to the crop's, and its inverse the smallest.
-        settle: seconds in which the crop makes up for 63 % of what lies outside the dead zone.
+        settle: time constant in seconds: the crop corrects 63 % of the distance outside the dead zone.
     """
 
     def __init__(

@@ -15,13 +15,13 @@ from megaportraits.media.limits import Limits
 
 _MILLISECOND = Fraction(1, 1000)
 _SHORTEST, _USUAL = 20, 100
-"""Milliseconds: frames that say they are shown for less than the first are shown for the second, as browsers do."""
+"""Milliseconds: frames with a shorter duration than the first value are shown for the second, as in browsers."""
 _TIMED_FRAMES = 16
-"""Frames whose durations tell the average rate."""
+"""Number of frames from which the average frame rate is computed."""
 
 
 def is_animated(image: Image.Image) -> bool:
-    """Whether an open picture file is an animation; bursts of photographs and thumbnails in a file are none."""
+    """Whether an open picture file is an animation; bursts of photographs and embedded thumbnails do not count."""
     return image.format in ("GIF", "PNG", "WEBP", "AVIF") and bool(getattr(image, "is_animated", False))
 
 
@@ -60,7 +60,9 @@ class Animation:
         limits.check_length(path, seconds=duration)
 
     def frames(self, start: float, problems: list[str]) -> Iterator[Frame]:
-        """All frames, whatever `start` is; what cannot be decoded is noted in `problems` and ends them."""
+        """All frames; `start` is ignored. The first frame that cannot be decoded is added to `problems` and ends the
+        iteration.
+        """
         pts = 0
         with open_picture(self.path, self._limits) as image:
             for picture, shown in self._pictures(image, self.info.frames or 1, problems):

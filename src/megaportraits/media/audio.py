@@ -1,4 +1,4 @@
-"""The driver's sound, taken over into the result: copied packet by packet where the container allows."""
+"""Copy the driver's sound into the result: packet by packet where the container allows it, otherwise re-encoded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ENCODER = {"mp4": "aac", "mov": "aac", "matroska": "aac", "webm": "libopus"}
 
 
 class AudioTrack:
-    """The first sound track of a media file on its way into an output container.
+    """Copies the first sound track of a media file into an output container.
 
     Opened by `open`, tied to an output by `attach`; `mux_until` then writes the sound up to a time, so that
     sound and pictures interleave and memory stays constant.
@@ -108,7 +108,7 @@ class AudioTrack:
             try:
                 packet = next(self._packets, None)
             except av.FFmpegError:
-                return None  # a damaged tail ends the sound; the pictures say so already
+                return None  # a damaged end of the file ends the sound; the video reader reports it
             if packet is None or (packet.dts is not None and packet.pts is not None and packet.size > 0):
                 return packet
 
@@ -123,7 +123,7 @@ class AudioTrack:
         try:
             frames = packet.decode()
         except av.FFmpegError:
-            return  # one damaged packet is a click, not the end
+            return  # skip one damaged packet
         for frame in frames:
             if frame.pts is not None:
                 frame.pts -= round(self._shift / frame.time_base)

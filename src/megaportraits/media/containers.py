@@ -1,9 +1,9 @@
-"""Which demuxer reads a file is decided here, from its first bytes; FFmpeg neither guesses nor opens files itself.
+"""Choose the demuxer of a file by its first bytes; FFmpeg neither guesses the format nor opens files itself.
 
-Playlists and manifests (HLS, DASH, ffconcat, SDP, image patterns) name other files, which FFmpeg would open. None of
-their demuxers is in the list, whatever suffix a file has. Against references in the formats that are in the list
-(QuickTime data references, subtitles in AVI) FFmpeg gets the bytes from Python, its list of demuxers is one long, its
-list of protocols is empty, and every request to open something else is refused.
+Playlists and manifests (HLS, DASH, ffconcat, SDP, image patterns) refer to other files, which FFmpeg would open. Their
+demuxers are not in the list, whatever suffix a file has. Formats in the list can also contain references (QuickTime
+data references, subtitles in AVI). FFmpeg therefore gets the bytes from Python, may use one demuxer and no protocol,
+and every request to open something else is refused.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _QUICKTIME_BOXES = frozenset({b"ftyp", b"styp", b"moov", b"mdat", b"free", b"ski
 _PICTURE_BRANDS = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"mif2", b"avif", b"avis"}
 )
-"""Files of these major brands are pictures, which FFmpeg reads wrongly (one tile of many, not turned upright)."""
+"""Files of these major brands are pictures, which FFmpeg reads incorrectly (one tile of many, wrong orientation)."""
 _PACKET_LENGTHS = (188, 192, 204)
 READABLE = "Give a JPEG, PNG, WebP or HEIC picture, or an MP4, MOV, MKV, WebM, AVI or MPEG video."
 
@@ -118,7 +118,7 @@ class OpenMedia:
         self._source.close()
 
     def found(self) -> None:
-        """End the limit `probe_bytes`: what was looked for is there."""
+        """Lift the limit `probe_bytes`: the first frame was found."""
         self._source.left = None
 
 
@@ -147,7 +147,7 @@ class _Source:
         if self.left is not None:
             if self.left <= 0:
                 self.left = None
-                self.file.seek(0, io.SEEK_END)  # whatever FFmpeg does with the error, it gets nothing more
+                self.file.seek(0, io.SEEK_END)  # FFmpeg gets no more data, even if it ignores the error
                 raise MediaError(
                     f"{self._path}: no video frame was found in {self._most / 1e6:.4g} MB",
                     fix="Convert the file to MP4 (H.264) first.",
@@ -176,7 +176,7 @@ def _refuse(address: str, flags: int, options: dict[str, str]) -> NoReturn:
 
 
 def _is_transport_stream(head: bytes, length: int) -> bool:
-    """Whether sync bytes stand `length` apart, from somewhere in the first packet on."""
+    """Whether sync bytes repeat every `length` bytes, starting somewhere in the first packet."""
     packets = 5
     return any(
         all(head[start + length * n : start + length * n + 1] == b"\x47" for n in range(packets))

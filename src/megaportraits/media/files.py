@@ -1,4 +1,4 @@
-"""What readers and writers of files share: refusals before work begins, outputs that appear whole or not at all."""
+"""Checks before reading and writing files, and atomic outputs, which appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _swept: set[Path] = set()
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
-"""A scheme of two letters or more, so that drives of Windows are none. `Path` makes one slash of two."""
+"""A scheme of two letters or more, which excludes Windows drive letters. `Path` merges the two slashes into one."""
 
 
 def as_address(name: str | Path) -> str | None:
-    """The address that a name is, as `https://host/file`; None for names of files."""
+    """The URL if a name is one, for example `https://host/file`; None for file names."""
     found = _ADDRESS.fullmatch(str(name))
     if found is None:
         return None
@@ -44,8 +44,7 @@ def check_input(path: str | Path) -> Path:
     """A path that can be read as a file.
 
     Raises:
-        MediaError: nothing is there, a folder is there, the file is empty or may not be read; the name is an address
-            or "-".
+        MediaError: the file does not exist, is a folder, is empty or is not readable; the name is a URL or "-".
     """
     path = Path(path)
     with access(path, MediaError):
@@ -107,13 +106,13 @@ def check_outputs(folder: str | Path, names: Iterable[str], *, overwrite: bool) 
 
 
 def output_file(output: str | Path, name: str) -> Path:
-    """`output`, or the file `name` in it where it is a folder: one that exists, or a text that ends with a slash."""
+    """`output`, or the file `name` inside it if it is an existing folder or ends with a slash."""
     separators = ("/", os.sep)
     return Path(output) / name if str(output).endswith(separators) or Path(output).is_dir() else Path(output)
 
 
 def _refuse_streams(path: Path, *, reading: bool) -> None:
-    """Say so where a name means no file: "-" is standard input or output to many programs."""
+    """Refuse names that are not files: URLs, and "-", which means standard input or output to many programs."""
     if str(path) == "-":
         if reading:
             raise MediaError("-: standard input is not read", fix="Save it as a file, and name the file.")
@@ -126,15 +125,15 @@ def _refuse_streams(path: Path, *, reading: bool) -> None:
 
 
 class Stage:
-    """A temporary file beside an output, which `commit` renames to it.
+    """A temporary file in the folder of an output; `commit` renames it to the output.
 
-    Missing parent folders are made. The file is locked while its process lives: what a killed process left is not,
-    and the next one that writes to the folder removes it.
+    Missing parent folders are created. The file is locked while its process runs. The file of a killed process is not
+    locked, and the next process that writes to the folder removes it.
 
     Args:
         path: the output.
         overwrite: whether an existing file may be replaced, now and at the end.
-        late: the work is done, and `check_output` was asked before it: a file that is there has appeared since.
+        late: `check_output` was called before the work, so a file that exists now has appeared since.
 
     Attributes:
         part: the temporary file; a writer may truncate it, but must not replace it by another.
@@ -162,8 +161,8 @@ class Stage:
         """Give the finished file its final name, with the permissions of an ordinary new file.
 
         Raises:
-            OutputTakenError: meanwhile another file appeared there, which may not be replaced; the result is kept
-                beside it under the first free name of path-2, path-3, and so on.
+            OutputTakenError: another file has appeared at the path and may not be replaced; the result is kept under
+                the first free name of path-2, path-3, and so on.
         """
         mask = os.umask(0)
         os.umask(mask)
@@ -171,7 +170,7 @@ class Stage:
         publish(self.part, self._path, overwrite=self._overwrite)
 
     def close(self) -> None:
-        """End the lock; remove the temporary file where it was not committed. May be called again."""
+        """Release the lock and remove the temporary file unless it was committed. Can be called again."""
         if self._lock is not None:
             self.part.unlink(missing_ok=True)
             os.close(self._lock)
@@ -180,9 +179,9 @@ class Stage:
 
 @contextlib.contextmanager
 def staged_output(path: Path, *, overwrite: bool, late: bool = False) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path`; rename it to `path` when the block ends well.
+    """Yield a temporary path in the folder of `path`; rename it to `path` when the block ends without an exception.
 
-    When the block raises, the temporary file is removed and a file that stood at `path` before is untouched.
+    If the block raises, the temporary file is removed and an existing file at `path` is unchanged.
 
     Raises:
         MediaError: see `Stage`; the disk is full.
@@ -200,7 +199,7 @@ def staged_output(path: Path, *, overwrite: bool, late: bool = False) -> Iterato
 def sweep(folder: Path) -> None:
     """Remove temporary files that killed processes left in a folder; once per process and folder.
 
-    A network's file system may keep locks on one machine: what another machine left goes after a day only.
+    A network file system may not share locks between machines: files of other machines are removed after a day only.
     """
     folder = folder.absolute()
     if folder in _swept:
@@ -209,7 +208,7 @@ def sweep(folder: Path) -> None:
     for entry in os.scandir(folder):
         found = _STAGE.fullmatch(entry.name)
         if found and entry.is_file(follow_symlinks=False):
-            with contextlib.suppress(OSError):  # locked by a living process, or not ours to remove
+            with contextlib.suppress(OSError):  # locked by a running process, or no permission to remove it
                 if found[1] != _HOST and time.time() - entry.stat().st_mtime < _DAY:
                     continue
                 handle = os.open(entry.path, os.O_RDWR | os.O_NOFOLLOW)
@@ -226,15 +225,15 @@ def _locked_part(path: Path) -> tuple[int, Path]:
         handle, name = tempfile.mkstemp(
             prefix=f".{path.stem[:_STEM]}.{_HOST}.", suffix=f".part{path.suffix}", dir=path.parent
         )
-        with contextlib.suppress(OSError):  # a file system without locks: then nobody sweeps there either
+        with contextlib.suppress(OSError):  # a file system without locks, where no process removes leftovers either
             fcntl.flock(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:
             return handle, Path(name)
-        os.close(handle)  # another process swept it before it was locked
+        os.close(handle)  # another process removed it before it was locked
 
 
 def publish(part: Path, path: Path, *, overwrite: bool) -> None:
-    """Give a finished file of the same folder's file system its name.
+    """Rename a finished file, on the same file system, to its final name.
 
     Raises:
         OutputTakenError: not `overwrite`, and the name is taken; see `Stage.commit`.
@@ -249,7 +248,7 @@ def publish(part: Path, path: Path, *, overwrite: bool) -> None:
 
 
 def _rename_to_free(part: Path, path: Path) -> bool:
-    """Rename a file unless the new name is taken, without a moment in between; whether it was free."""
+    """Rename a file unless the new name is taken, atomically. Returns whether the name was free."""
     try:
         os.link(part, path)
     except FileExistsError:
@@ -269,7 +268,7 @@ def _rename_to_free(part: Path, path: Path) -> bool:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back while a file is finished: a second, impatient one must not cost the work."""
+    """Defer Ctrl-C and SIGTERM while a file is being finished, so that a second signal does not lose the work."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals reach the main thread only
         return
@@ -282,7 +281,7 @@ def uninterrupted() -> Iterator[None]:
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Whether an error of any library says that nothing more can be written."""
+    """Whether an error of any library means that the disk is full."""
     return isinstance(error, OSError) and error.errno in _FULL
 
 

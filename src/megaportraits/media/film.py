@@ -25,9 +25,9 @@ _UNSPECIFIED_COLORSPACE = 2
 _HD_HEIGHT = 720
 _USUAL_FPS = Fraction(25)
 _FASTEST_FPS = 480
-"""No file of people runs faster; times that say so are not times."""
+"""Frame rates above this are treated as invalid times."""
 _TIMED_PACKETS = 48
-"""Packets whose times tell whether a file's times can be used."""
+"""Number of packets whose times are examined to decide whether a file's times are usable."""
 
 
 class Film:
@@ -36,7 +36,7 @@ class Film:
     Args:
         path: the file.
         limits: see `Limits`.
-        threads: of the decoder, 0 as many as it likes.
+        threads: of the decoder; 0: the decoder decides.
 
     Attributes:
         info: see `VideoInfo`.
@@ -67,7 +67,9 @@ class Film:
             self._colors = self._colors.fitted(self._samples())
 
     def frames(self, start: float, problems: list[str]) -> Iterator[Frame]:
-        """The frames from the key frame before `start`, in seconds; what cannot be decoded is noted in `problems`."""
+        """The frames from the key frame before `start`, in seconds; frames that cannot be decoded are added to
+        `problems`.
+        """
         step = max(1, round(1 / (self.info.fps * self.info.time_base)))
         last: int | None = None
         with self._open() as media:
@@ -80,7 +82,7 @@ class Film:
                 if not self._timed and last is None and pts is not None:
                     pts = round(pts * stream.time_base / self.info.time_base)
                 if pts is None or (last is not None and (pts <= last or not self._timed)):
-                    # Broken muxers repeat or omit times; a writer needs strictly increasing ones.
+                    # Faulty muxers repeat or omit times; a writer needs strictly increasing ones.
                     pts = 0 if last is None else last + step
                 last = pts
                 yield Frame(self._upright(frame, aspect), pts, self.info.time_base)
@@ -115,7 +117,7 @@ class Film:
     def _describe(self, container: Any, stream: Any, width: int, height: int) -> VideoInfo:
         rates = [stream.average_rate, stream.guessed_rate, stream.codec_context.framerate]
         plausible = [Fraction(rate) for rate in rates if rate and 0 < rate <= _FASTEST_FPS]
-        # What the codec says counts where the average of the times is none.
+        # Use the codec's rate if no average rate can be computed from the times.
         fps = next(iter(plausible if self._timed else plausible[::-1]), _USUAL_FPS)
         duration: float | None = None
         if not self._timed:
@@ -153,7 +155,7 @@ def video_stream(media: OpenMedia, path: Path, limits: Limits, threads: int = 0)
 
 
 def _begin(media: OpenMedia, stream: Any) -> tuple[Any, list[int | None]]:
-    """The first frame, None where nothing can be decoded, and the times of the first packets."""
+    """The first frame (None if nothing can be decoded) and the times of the first packets."""
     times: list[int | None] = []
 
     def noted() -> Iterator[Any]:
@@ -171,7 +173,7 @@ def _begin(media: OpenMedia, stream: Any) -> tuple[Any, list[int | None]]:
 
 
 def _advance(times: Sequence[int | None], time_base: Fraction) -> bool:
-    """Whether times of packets, in any order, are those of a video and not all the same, missing or nonsense."""
+    """Whether packet times, in any order, are usable: not all equal, missing or implausible."""
     known = [time for time in times if time is not None]
     if len(times) < 2:
         return True
@@ -180,7 +182,7 @@ def _advance(times: Sequence[int | None], time_base: Fraction) -> bool:
 
 
 def _decode(media: OpenMedia, packets: Iterator[Any], problems: list[str]) -> Iterator[Any]:
-    """Frames of packets; what cannot be decoded is noted in `problems` and skipped."""
+    """Frames of packets; frames that cannot be decoded are added to `problems` and skipped."""
     while True:
         try:
             packet = next(packets)
@@ -201,21 +203,21 @@ def _decode(media: OpenMedia, packets: Iterator[Any], problems: list[str]) -> It
 
 
 def _seek(container: Any, stream: Any, start: float) -> None:
-    """Go to the last key frame before `start`; files that cannot be searched are decoded from their beginning."""
+    """Seek to the last key frame before `start`; files without seeking are decoded from their beginning."""
     with suppress(av.FFmpegError):
         container.seek(int(start / stream.time_base), stream=stream, backward=True)
 
 
 def _pixel_aspect(stream: Any) -> float:
-    """Width of a pixel over its height; 1 when the file does not say or says nonsense."""
+    """Width of a pixel over its height; 1 if the file has no or an implausible value."""
     aspect = float(stream.sample_aspect_ratio or 1)
     return aspect if 0.1 < aspect < 10 else 1.0
 
 
 def _matrix(frame: Any) -> Any:
-    """The YUV matrix where the file does not name one; None: as the frame says."""
+    """The YUV matrix to assume if the file does not name one; None: use the frame's."""
     if frame.colorspace == _UNSPECIFIED_COLORSPACE and frame.height >= _HD_HEIGHT:
-        return av.video.reformatter.Colorspace.ITU709  # what players assume for unmarked HD
+        return av.video.reformatter.Colorspace.ITU709  # what players assume for HD without a colour tag
     return None
 
 

@@ -1,4 +1,4 @@
-"""Folders that one process at a time fills, and small files in them that are whole or not there."""
+"""Output folders with one writer at a time, and small files that are written atomically."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ _held: dict[Path, int] = {}
 
 @contextlib.contextmanager
 def folder_lock(folder: Path) -> Iterator[bool]:
-    """Make a folder and hold its lock (`flock` on a file `.lock`) during the block; yields False where another has it.
+    """Create a folder and hold its lock (`flock` on a file `.lock`) during the block; yields False if another process
+    holds it.
 
-    A process that holds it may take it again. It ends with the process, however that ends; forked children do not
-    keep it. A folder that was made for it and stays empty is removed.
+    A process that holds the lock can acquire it again. The lock is released when the process ends, even after a crash;
+    forked children do not hold it. A folder that was created for the lock and stays empty is removed.
 
     Raises:
         DataError: the folder cannot be made or written.
@@ -64,27 +65,27 @@ def sole_process(folder: Path, *, of: Path | None = None) -> Iterator[None]:
 
     Args:
         folder: see `folder_lock`.
-        of: the folder that messages name, where the lock lies in a part of it.
+        of: the folder to name in messages, if the lock is in a sub-folder of it.
 
     Raises:
         DataError: another process holds it, or the folder cannot be made or written.
     """
     with folder_lock(folder) as free:
         if not free:
-            raise DataError(f"Another process fills {of or folder} now.", fix="Wait for it, or stop it.")
+            raise DataError(f"Another process is writing to {of or folder}.", fix="Wait for it, or stop it.")
         yield
 
 
 def check_settings(note: Path, wanted: Mapping[str, Any], kind: str) -> None:
-    """Compare the settings of a run with those that the file `note` of its output folder holds from an earlier one.
+    """Compare the settings of a run with those of an earlier run, which the file `note` in its output folder contains.
 
     Args:
-        note: where the settings are kept; without it the folder has to be empty.
+        note: file of the settings; if it does not exist, the folder has to be empty.
         wanted: of this run.
         kind: what the message calls such a folder.
 
     Raises:
-        DataError: other settings, a damaged note, or a folder that something else filled.
+        DataError: different settings, a damaged note, or a folder with other content.
     """
     out = note.parent
     if is_file(note, DataError):
@@ -94,14 +95,14 @@ def check_settings(note: Path, wanted: Mapping[str, Any], kind: str) -> None:
             what = ", ".join(f"{name} {shown(there.get(name))} there, {wanted.get(name)} now" for name in names[:20])
             raise DataError(
                 f"{out} was made with other settings: {what}.",
-                fix="Use the same settings to go on, or another --out.",
+                fix="Use the same settings to resume, or another --out.",
             )
     elif out.exists() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise DataError(f"{out} is not empty and not a {kind} folder.", fix="Choose an empty --out.")
 
 
 def _forget() -> None:
-    """In a forked child, which would keep the lock after its parent was killed."""
+    """Close the lock's descriptor in a forked child, which would hold the lock after its parent was killed."""
     for handle in _held.values():
         os.close(handle)
     _held.clear()
@@ -111,7 +112,7 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def _take(path: Path) -> int | None:
-    """A descriptor that holds the lock; None where another process does."""
+    """A descriptor that holds the lock; None if another process holds it."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -123,13 +124,13 @@ def _take(path: Path) -> int | None:
             return handle  # a file system without locks
         if os.fstat(handle).st_nlink:
             return handle
-        os.close(handle)  # the process before removed it with its empty folder
+        os.close(handle)  # the previous process removed it with its empty folder
         path.parent.mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager
 def full_folder_is_said(folder: Path) -> Iterator[None]:
-    """Turn "no space left" from anywhere in the block, or a read-only disk, into a DataError that names the folder."""
+    """Turn errors of a full or read-only disk in the block into a DataError that names the folder."""
     try:
         yield
     except OSError as error:
@@ -137,16 +138,23 @@ def full_folder_is_said(folder: Path) -> Iterator[None]:
             raise
         raise DataError(
             f"{folder} cannot be written: {error.strerror or error}.",
-            fix="Free some space; what is done is kept and the same line goes on.",
+            fix="Free some space, then repeat the same command to resume.",
         ) from error
 
 
+<<<<<<< HEAD
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """Write a file that is either whole or not there, also when the machine stops; it replaces an earlier one.
 
     The file appears under `path` when the block ends; when the block raises, nothing is left behind. A killed process
     leaves `.NAME.*.partial`, which whoever holds the folder's lock may remove.
+=======
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file atomically, even if the machine crashes; it replaces an existing one.
+
+    A killed process leaves `.NAME.*.partial`, which the holder of the folder's lock may remove.
+>>>>>>> 6349b50 (docs(code): media, faces and batch in plain English)
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
@@ -167,5 +175,5 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Any, *, indent: int | None = None) -> None:
-    """Write JSON whole; what is not a number is refused rather than written as NaN."""
+    """Write JSON atomically; NaN and infinity are refused."""
     write_whole(path, (json.dumps(content, allow_nan=False, indent=indent) + "\n").encode())

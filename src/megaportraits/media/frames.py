@@ -1,4 +1,4 @@
-"""What a video is to its readers: facts about the file, and frames with their times."""
+"""Metadata of a video file, and its frames with their times."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from megaportraits.media.images import UInt8
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file says about itself.
+    """Metadata of a video file.
 
     Attributes:
-        width, height: of the frames as they are given: upright, with square pixels.
+        width, height: of the decoded frames: upright, with square pixels.
         fps: average frames a second.
         duration: seconds, None when the container does not say.
         frames: estimated number of frames, None when the container does not say.
         has_audio: whether a sound track is there.
         time_base: seconds per tick of `Frame.pts`.
-        hdr: "PQ" or "HLG" where the file is HDR video, whose frames are given tone-mapped to BT.709.
+        hdr: "PQ" or "HLG" for HDR video, whose frames are tone-mapped to BT.709.
     """
 
     width: int

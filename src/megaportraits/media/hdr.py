@@ -1,7 +1,8 @@
-"""HDR and wide-gamut video in BT.709: transfer functions of BT.2100, reference white of BT.2408.
+"""Convert HDR and wide-gamut video to BT.709: transfer functions of BT.2100, reference white of BT.2408.
 
-Light up to `_KNEE` of white is converted exactly, so that a face has the contrast it has in an SDR recording. Above,
-highlights up to `ColorMap.peak` are compressed into the range that is left, by the Mobius curve of FFmpeg's `tonemap`.
+Light up to `_KNEE` of white is converted exactly, so that a face has the same contrast as in an SDR recording.
+Highlights above it, up to `ColorMap.peak`, are compressed into the remaining range by the Mobius curve of FFmpeg's
+`tonemap`.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ _BT709 = 1
 _WHITE = 203.0
 """Diffuse white in HDR, cd/m2 (BT.2408)."""
 _HLG_PEAK = 1000.0
-"""Of the display that HLG is shown on, cd/m2; its system gamma is then 1.2 (BT.2100)."""
+"""Peak luminance of the assumed HLG display, cd/m2; its system gamma is then 1.2 (BT.2100)."""
 _GAMMA = 2.4
-"""BT.1886, the display of BT.709."""
+"""Display gamma of BT.709 (BT.1886)."""
 _KNEE = 0.6
-"""Linear light, a part of white, above which highlights are compressed."""
+"""Linear light, relative to white, above which highlights are compressed."""
 _LEVELS = 1 << 12
 
 
@@ -47,7 +48,7 @@ class ColorMap:
     Attributes:
         hdr: the transfer function; None: BT.709's.
         primaries: of the file, a number of ITU-T H.273.
-        peak: the brightest light of HDR, as a multiple of white; what is brighter is clipped.
+        peak: maximum HDR light as a multiple of white; brighter light is clipped.
     """
 
     hdr: Hdr | None
@@ -56,7 +57,7 @@ class ColorMap:
 
     @classmethod
     def of(cls, transfer: int, primaries: int) -> Self | None:
-        """The map for a transfer function and primaries by their numbers in H.273; None where nothing is to be done."""
+        """The map for a transfer function and primaries by their numbers in H.273; None if no conversion is needed."""
         hdr = _TRANSFERS.get(int(transfer))
         if hdr is not None and int(primaries) not in _XY:
             primaries = 9  # BT.2100 has no others
@@ -68,7 +69,7 @@ class ColorMap:
         """The same map with the peak of some of the frames, (H, W, 3) in the file's colours."""
         if self.hdr is None or not frames:
             return self
-        # The brightest thousandth may be noise.
+        # Ignore the brightest thousandth, which can be noise.
         peak = max(float(np.quantile(self._light(frame).max(axis=2), 0.999)) for frame in frames)
         return replace(self, peak=max(peak, 1.0))
 
@@ -111,7 +112,7 @@ def _code_values() -> UInt8:
 
 
 def _shoulder(light: Floats, peak: float) -> Floats:
-    """By what to multiply light so that it stays up to the knee and `peak` becomes 1, with a smooth slope between."""
+    """The factor for each light value: 1 up to the knee, then a smooth compression that maps `peak` to 1."""
     k = _KNEE
     a = -(k**2) * (peak - 1) / (k**2 - 2 * k + peak)
     b = (k**2 - 2 * k * peak + peak) / max(peak - 1, 1e-6)

@@ -1,4 +1,4 @@
-"""HEIC pictures by libheif: what Pillow must know of them, and what libheif passes over in silence."""
+"""HEIC pictures by libheif: registration with Pillow, and checks for missing parts, which libheif does not report."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def register() -> None:
 
 
 def check_whole(image: Image.Image, file: BinaryIO) -> None:
-    """Refuse a HEIC of which a part is missing.
+    """Refuse a HEIC file with missing parts.
 
-    Of such a file libheif gives what is left: a tile in place of the picture, or grey in place of a tile.
+    libheif decodes what is left of such a file: a tile instead of the picture, or grey instead of a tile.
 
     Args:
         image: open, not decoded yet.
         file: its bytes; the position is kept.
 
     Raises:
-        ValueError: the picture proper cannot be read, or a box ends after the file.
+        ValueError: the main picture cannot be read, or a box extends beyond the end of the file.
     """
     if image.format != "HEIF":
         return
@@ -45,7 +45,7 @@ def check_whole(image: Image.Image, file: BinaryIO) -> None:
 
 
 def marked_colors(image: Image.Image) -> ColorMap | None:
-    """The conversion of a picture that names its colours by numbers (ITU-T H.273); None where there is none."""
+    """The conversion of a picture with a colour tag (ITU-T H.273); None without a tag."""
     marked = image.info.get("nclx_profile")
     if not marked:
         return None

@@ -1,4 +1,4 @@
-"""Still images in and out: whatever a camera, a phone or a web page wrote becomes an upright RGB array."""
+"""Read and write still images; images of cameras, phones and web pages become upright RGB arrays."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from megaportraits.reading import FAULTS
 
 WHITE = (255, 255, 255)
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif", ".tif", ".tiff", ".bmp")
-"""Suffixes of the files that are taken from folders of photographs."""
+"""Suffixes of photographs when a folder is searched."""
 STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-"""Suffixes of the pictures that an animation may be written to, the usual one first."""
+"""Suffixes of still outputs of `animate`, the default first."""
 _BAND = 1 << 22
-"""Pixels that are converted at a time."""
+"""Number of pixels that are converted in one block."""
 _FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "TIFF", "BMP", "GIF", "JPEG2000", "PPM", "PSD")
-"""Pillow's names of the formats that are read. Others start programs (EPS) or are guessed without a signature (TGA)."""
+"""Pillow's names of the supported formats. Some others start programs (EPS) or have no signature (TGA)."""
 _QUALITY: dict[str, dict[str, Any]] = {
     ".jpg": {"quality": 95, "subsampling": 0},
     ".jpeg": {"quality": 95, "subsampling": 0},
@@ -41,11 +41,11 @@ _QUALITY: dict[str, dict[str, Any]] = {
 }
 _OPAQUE_FORMATS = frozenset({".jpg", ".jpeg", ".bmp"})
 
-Image.MAX_IMAGE_PIXELS = None  # our own limit gives a MediaError in place of a warning
+Image.MAX_IMAGE_PIXELS = None  # our own limit raises a MediaError instead of a warning
 heif.register()
 
 DAMAGE: tuple[type[Exception], ...] = (*FAULTS, SyntaxError, EOFError, RuntimeError, MemoryError, struct.error)
-"""What Pillow's plugins raise over damaged files."""
+"""Exceptions of Pillow's plugins for damaged files."""
 
 
 @dataclass(frozen=True)
@@ -124,16 +124,16 @@ def flattened(picture: Picture, background: tuple[int, int, int] = WHITE) -> UIn
 
 
 def as_picture(value: object, name: str = "a picture") -> Picture:
-    """A picture that a caller has in memory: a (H, W, 3) uint8 RGB array, or a PIL image of any mode.
+    """Convert a picture in memory: a (H, W, 3) uint8 RGB array, or a PIL image of any mode.
 
     PIL images are turned upright and converted to sRGB, as `read_picture` does with files.
 
     Args:
-        value: what came.
-        name: what the message calls it.
+        value: the object.
+        name: its name in messages.
 
     Raises:
-        ShapeError: it is something else, or an array of another shape or type.
+        ShapeError: another type of object, or an array of another shape or type.
     """
     if isinstance(value, Image.Image):
         return to_picture(ImageOps.exif_transpose(value))
@@ -172,7 +172,7 @@ def write_image(path: str | Path, image: UInt8, *, overwrite: bool = False, late
     Raises:
         MediaError: the suffix is unknown or cannot hold transparency, the file exists and `overwrite` is
             false, or the disk is full.
-        OutputTakenError: with `late`, the file exists and `overwrite` is false; the picture has another name.
+        OutputTakenError: with `late`, the file exists and `overwrite` is false; the picture is kept under another name.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -191,7 +191,7 @@ def write_image(path: str | Path, image: UInt8, *, overwrite: bool = False, late
 
 
 def to_picture(image: Image.Image) -> Picture:
-    """Upright 8-bit sRGB colours and alpha of a loaded image, which may be changed on the way."""
+    """Upright 8-bit sRGB colours and alpha of a loaded image; the image object may be modified."""
     profile = image.info.get("icc_profile")
     color_map = None if profile else heif.marked_colors(image)
     has_alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
@@ -216,7 +216,7 @@ def to_picture(image: Image.Image) -> Picture:
 
 
 def _to_8_bit(values: npt.NDArray[Any], mode: str) -> UInt8:
-    """16-bit, 32-bit and float greys to 8 bits; full scale by the mode, or by the values where it is open."""
+    """16-bit, 32-bit and float greys to 8 bits; full scale is that of the mode, or of the values if it has none."""
     bands = _bands(values.shape)
     top = max(float(np.max(np.nan_to_num(values[rows].astype(np.float64)), initial=0.0)) for rows in bands)
     scales = (65535.0,) if mode.startswith("I") else (1.0, 255.0, 65535.0)
@@ -228,7 +228,7 @@ def _to_8_bit(values: npt.NDArray[Any], mode: str) -> UInt8:
 
 
 def _bands(shape: tuple[int, ...]) -> list[slice]:
-    """Rows of a picture, some millions of pixels at a time: floating-point copies of large pictures cost gigabytes."""
+    """Blocks of rows of a picture: floating-point copies of whole large pictures would take gigabytes."""
     height = max(1, _BAND // shape[1])
     return [slice(start, start + height) for start in range(0, shape[0], height)]
 
@@ -242,5 +242,5 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
             outputMode="RGB",
         )
     except (ImageCms.PyCMSError, OSError):
-        return image  # a broken profile leaves the plain values, as browsers do
+        return image  # a damaged profile is ignored, as in browsers
     return converted if converted is not None else image

@@ -1,4 +1,4 @@
-"""What reading one file may cost: bounds that are checked before the cost arises."""
+"""Limits on the cost of reading one file, checked before the cost arises."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Limits:
         bytes: size of the file.
         pixels: width times height of a still picture or an animated one, checked before its pixels are decoded.
         frame_pixels: width times height of a video frame, checked before frames are decoded.
-        seconds: playing time of a video, by what the file says and again by the times of its frames.
-        frames: number of frames of a video, by what the file says and again while they are read.
+        seconds: playing time of a video, checked by its metadata and again by its frame times.
+        frames: number of frames of a video, checked by its metadata and again while reading.
         probe_bytes: bytes that may be read until the first frame is decoded; a file that needs more is refused.
     """
 
@@ -35,7 +35,7 @@ class Limits:
         convert_options(self)
 
     def check_file(self, path: Path) -> None:
-        """Compare the size of a file.
+        """Check the size of a file.
 
         Raises:
             MediaError: it is larger than `bytes`.
@@ -48,7 +48,7 @@ class Limits:
             )
 
     def check_picture(self, path: Path, width: int, height: int) -> None:
-        """Compare the size of a picture.
+        """Check the size of a picture.
 
         Raises:
             MediaError: it has more than `pixels`.
@@ -56,7 +56,7 @@ class Limits:
         _check_area(path, "picture", width, height, self.pixels)
 
     def check_frame(self, path: Path, width: int, height: int) -> None:
-        """Compare the size of a video's frames.
+        """Check the size of a video's frames.
 
         Raises:
             MediaError: they have more than `frame_pixels`.
@@ -64,7 +64,7 @@ class Limits:
         _check_area(path, "video", width, height, self.frame_pixels)
 
     def check_length(self, path: Path, *, seconds: float | None = None, frames: int | None = None) -> None:
-        """Compare a video's playing time and number of frames; None where they are not known.
+        """Check a video's playing time and number of frames; None where unknown.
 
         Raises:
             MediaError: it is longer than `seconds` or has more than `frames`.

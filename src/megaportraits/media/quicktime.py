@@ -1,7 +1,7 @@
-"""Tables of MP4 and MOV files that promise far more than the file holds, found before FFmpeg allocates them.
+"""Find MP4 and MOV tables that declare far more than the file contains, before FFmpeg allocates memory for them.
 
-A table may give one size for all of its samples, so that a file of some kilobytes can declare thousands of millions of
-them; FFmpeg keeps some 70 bytes for each. Edit lists repeat samples without storing them.
+A table can give one size for all of its samples, so that a file of some kilobytes can declare billions of them; FFmpeg
+allocates about 70 bytes for each. Edit lists repeat samples without storing them.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import BinaryIO
 from megaportraits.errors import MediaError
 
 _MOST_SAMPLES = 5_000_000
-"""Of all tracks together: 23 hours at 60 frames a second. FFmpeg's index of as many takes 0.4 GB."""
+"""Limit for all tracks together: 23 hours at 60 frames a second. FFmpeg's index of so many samples takes 0.4 GB."""
 _MOST_EDITS = 1000
 _MOST_BOXES = 1_000_000
 _SAMPLES_PER_ENTRY = 1024
-"""Of uncompressed sound, in FFmpeg's index."""
+"""Samples of uncompressed sound that share one entry of FFmpeg's index."""
 _CONTAINERS = frozenset(
     b"moov hoov free trak mdia minf dinf stbl edts mvex traf moof udta mfra tref sinf schi wave gmhd iprp ipco".split()
 )
-"""Boxes of boxes, as FFmpeg sees them; `free` and `hoov` are what editors turn a header into while they work."""
+"""Boxes that FFmpeg reads as containers of boxes; `free` and `hoov` are headers that an editor was rewriting."""
 
 
 @dataclass
 class _Track:
-    """What the tables of one track declare."""
+    """Numbers of entries that the tables of one track declare."""
 
     kinds: set[bytes] = field(default_factory=set)
     durations: list[tuple[int, int]] = field(default_factory=list)

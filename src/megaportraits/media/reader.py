@@ -1,4 +1,4 @@
-"""Video in: a stream of upright RGB frames with their exact times, in constant memory."""
+"""Read video as a stream of upright RGB frames with exact times, in constant memory."""
 
 from __future__ import annotations
 
@@ -18,27 +18,26 @@ from megaportraits.media.images import DAMAGE, open_picture
 from megaportraits.media.limits import DEFAULT_LIMITS, Limits
 
 FOOTAGE_SUFFIXES = (".mp4", ".mpg", ".mpeg", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".ts", ".gif")
-"""Suffixes of the files that are taken from folders of videos."""
+"""Suffixes of videos when a folder is searched."""
 
 
 class VideoReader:
     """Iterate over the frames of a video file, in order, once per `iter()` call.
 
-    Rotation metadata and non-square pixels are applied, HDR is tone-mapped to BT.709, variable frame rates are kept
-    as they are, sound is not needed. A file whose times do not advance plays at its nominal rate. Damage in the middle
-    or at the end of a file costs the damaged frames only: what decodes is given, and `damage` says afterwards what did
-    not.
+    Rotation metadata and non-square pixels are applied, HDR is tone-mapped to BT.709, variable frame rates are
+    preserved, and sound is not required. A file whose times do not advance is read at its nominal rate. Only damaged
+    frames are lost: all other frames are returned, and afterwards `damage` describes the lost ones.
 
     Args:
         path: a video, or an animated WebP, GIF, PNG or AVIF.
-        start: seconds; frames begin at the key frame before it where the file can be searched, else at the first.
-        threads: of the decoder, 0 as many as it likes; what several make of damaged frames differs from time to time.
-        limits: what reading may cost.
+        start: seconds; frames begin at the key frame before it if the file supports seeking, otherwise at the first.
+        threads: of the decoder; 0: the decoder decides. With several threads the result for damaged frames varies.
+        limits: see `Limits`.
 
     Attributes:
         path: the file.
         info: see `VideoInfo`.
-        damage: None, or one sentence about what could not be decoded in the latest pass.
+        damage: None, or one sentence about the frames that could not be decoded in the latest pass.
 
     Raises:
         MediaError: the file is missing, empty, no video, damaged from the start, or exceeds a limit; while iterating,
@@ -63,7 +62,7 @@ class VideoReader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing is held open between passes."""
+        """Do nothing: no file is open between passes."""
 
     def __iter__(self) -> Iterator[Frame]:
         problems: list[str] = []
@@ -78,7 +77,7 @@ class VideoReader:
 
 
 def is_video(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> bool:
-    """Whether the file is a video or an animated picture, not a still one; looks inside, not at the name.
+    """Whether the file is a video or an animated picture, not a still one; decided by content, not by name.
 
     Raises:
         MediaError: the file is missing, empty, neither of the two, or exceeds a limit.
@@ -93,11 +92,11 @@ def is_video(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> bool:
 
 
 def _picture_moves(path: Path, limits: Limits) -> bool | None:
-    """Whether a picture file is an animation; None where it is no picture."""
+    """Whether a picture file is an animation; None if it is not a picture."""
     try:
         with open_picture(path, limits) as image:
             return is_animated(image)
     except UnidentifiedImageError:
         return None
     except DAMAGE:
-        return False  # an image, though a damaged one: read_image will say so
+        return False  # a damaged image, which read_image will report

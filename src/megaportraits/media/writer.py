@@ -1,4 +1,4 @@
-"""Video out: frames at the driver's own times, its sound beside them, a file that is whole or not there."""
+"""Write video: frames at the driver's times, with its sound, atomically."""
 
 from __future__ import annotations
 
@@ -60,16 +60,16 @@ class VideoWriter:
     video and sound of the audio source start late, both are moved by the same amount so that the earlier
     starts at 0.
 
-    As a context manager it writes to a temporary file beside `path`. A block that ends well, or by Ctrl-C
-    (KeyboardInterrupt) after at least one frame, leaves a complete, playable file at `path`; a block that
-    raises leaves what was there before. Where another file appeared at `path` meanwhile and `overwrite` is
-    false, the video is kept under another name and OutputTakenError says which.
+    As a context manager it writes to a temporary file in the same folder. If the block ends without an exception, or by
+    Ctrl-C (KeyboardInterrupt) after at least one frame, `path` is a complete, playable file. If the block raises,
+    `path` is unchanged. If another file appeared at `path` during the block and `overwrite` is false, the video is kept
+    under another name, which OutputTakenError gives.
 
     Args:
         path: output file; the suffix chooses the format.
         fps: nominal frame rate, for players and rate control.
         time_base: seconds per tick of the `pts` given to `write`; default 1 / fps.
-        audio_from: a media file whose first sound track is taken over, or None.
+        audio_from: a media file whose first sound track is copied, or None.
         alpha: whether frames are (H, W, 4) with straight alpha.
         overwrite: whether an existing file may be replaced.
 
@@ -111,7 +111,7 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A video beside this one whose name was taken is no reason to lose this one.
+        # Finish this video even if the name of a side-by-side video was taken.
         keep = self.frames_written > 0 and (kind is None or issubclass(kind, KeyboardInterrupt | OutputTakenError))
         try:
             if keep:
@@ -163,7 +163,7 @@ class VideoWriter:
     def _muxer_options(self) -> dict[str, str]:
         if self._format.container not in ("mp4", "mov"):
             return {}
-        # The movie's own clock, in which late starts are stored, is 1 ms by default: too coarse.
+        # The default tick of the movie header, which stores late starts, is 1 ms: too coarse.
         return {"movflags": "+faststart", "movie_timescale": str(max(1000, self.time_base.denominator))}
 
     def _regular_step(self) -> int:
@@ -218,7 +218,7 @@ class VideoWriter:
         try:
             self._container.close()
         except (av.FFmpegError, OSError):
-            return  # the file is thrown away; closing a container on a full disk fails again
+            return  # the file is discarded; closing a container on a full disk fails again
 
 
 def _choose_format(path: Path, alpha: bool) -> _Format:

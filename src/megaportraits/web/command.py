@@ -10,11 +10,11 @@ import typer
 from megaportraits.extras import optional_dependency
 
 HOST_HELP = (
-    "Where to listen. 127.0.0.1: this machine only. 0.0.0.0: everybody who reaches it. Give the option again for every "
-    "name that visitors use for this machine; requests for other names are refused."
+    "Address to listen on. 127.0.0.1: this machine only. 0.0.0.0: all network interfaces. Repeat the option for every "
+    "host name that visitors use; requests for other names are refused."
 )
 _FRAME_PIXELS = 36_000_000
-"""A little more than 8K video has."""
+"""Slightly more than 8K video."""
 
 
 def web(
@@ -25,7 +25,7 @@ def web(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     host: Annotated[list[str], typer.Option(help=HOST_HELP)] = ["127.0.0.1"],  # noqa: B006
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 7860,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 7860,
     max_upload: Annotated[int, typer.Option(min=1, help="Largest photograph or video, megabytes.")] = 500,
     max_seconds: Annotated[float, typer.Option(min=0.1, help="Longest video, seconds.")] = 600,
     max_frames: Annotated[int, typer.Option(min=1, help="Longest video, frames.")] = 36_000,
@@ -34,7 +34,7 @@ def web(
     ] = 100,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
 ) -> None:
-    """Animate photographs on a web page; nothing leaves this machine."""
+    """Serve a web page that animates photographs; no data leaves this machine."""
     from megaportraits.media import Limits
     from megaportraits.pipeline import Avatar
     from megaportraits.web.hosts import Hosts
@@ -46,7 +46,7 @@ def web(
         from megaportraits.web.uploads import UploadLimits
 
     def ready(address: str) -> None:
-        typer.echo(f"MegaPortraits at {address} (Ctrl-C ends it)")
+        typer.echo(f"MegaPortraits at {address} (Ctrl-C stops it)")
         if browser:
             webbrowser.open(address)
 

@@ -1,6 +1,6 @@
-"""Connections of a web server, limited: uvicorn has no deadline for requests that never arrive, and no last place.
+"""Limit the connections of a web server: uvicorn has no timeout for incomplete requests and no limit on connections.
 
-Source of the attack: Slowloris (R. Hansen, 2009). The protocol class is uvicorn's extension point (`Config.http`).
+Description of the attack: Slowloris (R. Hansen, 2009). The protocol class is uvicorn's extension point (`Config.http`).
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _SPARE_DESCRIPTORS = 128
-"""File descriptors for everything but visitors: weights, libraries, jobs, connections that wait to be accepted."""
+"""File descriptors reserved for everything except visitors: weights, libraries, jobs, connections not yet accepted."""
 _WANTED_DESCRIPTORS = 2048
 
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """What one server keeps open.
+    """Limits on the open connections of one server.
 
     Attributes:
-        most: connections at once. A new one beyond that takes the place of the one that has waited longest for its
-            request, else of the one that has been silent longest with half a request; where all have sent theirs, the
-            new one is refused (503).
-        per_address: connections of one address at once, but for this machine, where a proxy may stand.
-        request_seconds: until the headers of a request are complete, from the connection's or last answer's end on.
-        write_seconds: for which a visitor may take nothing of an answer.
+        most: connections at once. A new one beyond that replaces the one that has been waiting longest for its request,
+            otherwise the one with an incomplete request that has been idle longest. If all requests are complete, the
+            new connection is refused (503).
+        per_address: connections of one network address at once; does not apply to this machine, where a proxy can run.
+        request_seconds: until the headers of a request are complete, from the start of the connection or the end of the
+            last response.
+        write_seconds: for which a response may stall.
     """
 
     most: int
@@ -41,13 +42,13 @@ class ConnectionLimits:
 
     @staticmethod
     def of_this_machine() -> ConnectionLimits:
-        """What the process's file descriptors allow, two for each connection; raises their soft limit first."""
+        """Limits for the process's file descriptors, two for each connection; raises their soft limit first."""
         most = max(16, min(512, (_descriptors() - _SPARE_DESCRIPTORS) // 2))
         return ConnectionLimits(most, max(8, most // 2))
 
 
 class LimitedConnection(H11Protocol):  # type: ignore[misc]
-    """A connection that ends when its request does not come, and gives way to others while it waits for one."""
+    """A connection that times out without a complete request, and can be replaced while it waits for one."""
 
     def __init__(self, *args: Any, limits: ConnectionLimits, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -58,11 +59,11 @@ class LimitedConnection(H11Protocol):  # type: ignore[misc]
 
     @property
     def waiting(self) -> bool:
-        """Whether no request is being answered."""
+        """Whether no request is being processed."""
         return self.cycle is None or bool(self.cycle.response_complete)
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """Take a place; see `ConnectionLimits.most`."""
+        """Register the connection; see `ConnectionLimits.most`."""
         super().connection_made(transport)
         others = [one for one in self.connections if one is not self and isinstance(one, LimitedConnection)]
         crowded = len(others) >= self._limits.most
@@ -85,25 +86,25 @@ class LimitedConnection(H11Protocol):  # type: ignore[misc]
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Read on; headers that are complete stop their deadline."""
+        """Process data; complete headers stop the timeout."""
         self.heard = self.loop.time()
         super().data_received(data)
         self._watch()
 
     def on_response_complete(self) -> None:
-        """The next request has its own deadline."""
+        """Start the timeout of the next request."""
         super().on_response_complete()
         self._stop_watching()
         self._watch()
 
     def shutdown(self) -> None:
-        """The server ends: answers that go on for ever, as those that say whether a page is open, end at once."""
+        """The server shuts down: close endless responses, such as the heartbeat of an open page, at once."""
         super().shutdown()
         if not self.waiting and self.cycle.response_started:
             self.transport.close()
 
     def pause_writing(self) -> None:
-        """The visitor takes nothing at the moment."""
+        """The visitor does not read."""
         super().pause_writing()
         if self._stalled is None:
             self._stalled = self.loop.call_later(self._limits.write_seconds, self.give_up)
@@ -116,7 +117,7 @@ class LimitedConnection(H11Protocol):  # type: ignore[misc]
             self._stalled = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Drop the timers."""
+        """Cancel the timers."""
         self._stop_watching()
         super().connection_lost(exc)
         if self._stalled is not None:
@@ -124,7 +125,7 @@ class LimitedConnection(H11Protocol):  # type: ignore[misc]
             self._stalled = None
 
     def give_up(self) -> None:
-        """Close at once; nothing that is still to be written is waited for."""
+        """Close at once, without waiting for pending writes."""
         self._stop_watching()
         if self.transport is not None:
             self.connections.discard(self)
@@ -144,10 +145,9 @@ class LimitedConnection(H11Protocol):  # type: ignore[misc]
 
 
 class FewOfAKind(logging.Filter):
-    """Lets a few log records of one kind through in a minute, and says later how many it left out.
+    """Rate-limits log records of one kind per minute, and later logs how many were dropped.
 
-    What visitors can cause again and again must not fill a disk. A kind is a logger and a message before its
-    arguments are filled in.
+    Messages that visitors can trigger repeatedly must not fill a disk. A kind is a logger and a message format string.
     """
 
     def __init__(self, most: int = 5, seconds: float = 60.0) -> None:
@@ -161,7 +161,7 @@ class FewOfAKind(logging.Filter):
         began, count = self._seen.get(kind, (now, 0))
         if now - began > self._seconds:
             if count > self._most:
-                record.msg = f"{record.getMessage()} ({count - self._most} more like this were left out)"
+                record.msg = f"{record.getMessage()} ({count - self._most} more like this were dropped)"
                 record.args = None
             began, count = now, 0
         if len(self._seen) > 1000:
@@ -171,7 +171,7 @@ class FewOfAKind(logging.Filter):
 
 
 def _descriptors() -> int:
-    """How many files the process may have open, after asking for enough."""
+    """The number of files that the process may have open, after raising the limit."""
     try:
         import resource
     except ImportError:  # Windows

@@ -1,4 +1,4 @@
-"""The faces of a photograph, boxed and numbered as the options count them, for a visitor to choose from."""
+"""Draw numbered boxes around the faces of a photograph, so that a visitor can choose one."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class NumberedFaces:
-    """What `number_faces` made.
+    """Result of `number_faces`.
 
     Attributes:
         picture: (H, W, 3) uint8, the photograph, at most 1024 pixels wide and high, with a box around every face.
         boxes: left, top, right, bottom of every face in pixels of `picture`, from left to right.
-        largest: the number, from 1, of the face that is taken where none is chosen.
+        largest: the number, from 1, of the default face.
     """
 
     picture: UInt8
@@ -31,7 +31,7 @@ class NumberedFaces:
     largest: int
 
     def at(self, x: float, y: float) -> int | None:
-        """The number of the face at a point of `picture`, pixels; None where there is none."""
+        """The number of the face at a point of `picture`, pixels; None if there is none."""
         for number, (left, top, right, bottom) in enumerate(self.boxes, 1):
             if left <= x < right and top <= y < bottom:
                 return number
@@ -39,7 +39,7 @@ class NumberedFaces:
 
 
 def number_faces(photo: UInt8, faces: Sequence[Face]) -> NumberedFaces:
-    """Box and number the faces of a photograph.
+    """Draw numbered boxes around the faces of a photograph.
 
     Args:
         photo: (H, W, 3).
@@ -62,7 +62,7 @@ def _box(face: Face, factor: float) -> Box:
 
 
 def _draw(picture: UInt8, box: Box, text: str) -> None:
-    """A box with its number on a plate in the upper left corner, sizes by the picture's."""
+    """A box with its number in the upper left corner; sizes depend on the picture's."""
     thick = max(2, max(picture.shape[:2]) // 250)
     scale = max(picture.shape[:2]) / 900
     cv2.rectangle(picture, box[:2], box[2:], _WHITE, 2 * thick)

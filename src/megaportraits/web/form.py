@@ -1,4 +1,4 @@
-"""The choices of the page: one control for every field of `AnimateOptions`, in words for everybody."""
+"""The controls of the page: one for every field of `AnimateOptions`, with everyday labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from megaportraits.pipeline.options import (
 )
 
 HEAD_SIZE = 512
-"""Side of a head crop that the page makes, pixels: as far as the shipped model copies the photograph's own."""
+"""Side of the page's head crop in pixels: the size up to which the shipped model copies the photograph's own pixels."""
 _DEFAULTS = AnimateOptions()
 _OF_VIDEO, _OF_PHOTO = "as in the video", "as in the photograph"
 WORDS: dict[type[StrEnum], dict[StrEnum, str]] = {
@@ -37,16 +37,16 @@ WORDS: dict[type[StrEnum], dict[StrEnum, str]] = {
     TranslationFrom: {TranslationFrom.DRIVER: _OF_VIDEO, TranslationFrom.SOURCE: _OF_PHOTO},
     RestExpression: {RestExpression.SOURCE: "the photograph's", RestExpression.DRIVER: "the video's"},
 }
-"""What the page calls the values of every choice."""
+"""Labels of the values of every choice."""
 _AS_FITS = "as fits the motion"
 _MAY_BE_NONE = ("face", "driver_face", "max_seconds")
 
 
 def main_controls() -> dict[str, gr.Component]:
-    """What most people want to choose, by the names of `AnimateOptions`' fields."""
+    """The basic controls, by field of `AnimateOptions`."""
     motion = _radio(MotionMode, _DEFAULTS.motion, "Motion")
     background = _radio(
-        Background, _DEFAULTS.background, "Background", "A colour and transparency show the head alone."
+        Background, _DEFAULTS.background, "Background", "With a colour or transparency only the head is shown."
     )
     color = gr.ColorPicker(_hex(_DEFAULTS), label="Colour of the background", visible=False)
     crop = gr.Radio([("The whole photograph", False), ("The head alone", True)], value=_DEFAULTS.crop, label="Picture")
@@ -65,14 +65,14 @@ def main_controls() -> dict[str, gr.Component]:
 
 
 def advanced_controls() -> dict[str, gr.Component]:
-    """The others but `face`, which belongs to the photograph."""
+    """The other controls, except `face`, which is next to the photograph."""
     with gr.Row():
         scale_from = _radio(ScaleFrom, _DEFAULTS.scale_from, "Size of the head")
-        translation_from = _radio(TranslationFrom, _DEFAULTS.translation_from, "Place of the head")
+        translation_from = _radio(TranslationFrom, _DEFAULTS.translation_from, "Position of the head")
     frontal = gr.Checkbox(
         _DEFAULTS.frontal,
         label="Always look into the camera",
-        info="The head keeps still whatever the video does; the face still moves.",
+        info="The head does not turn; the face still moves.",
     )
     yaw = _slider("yaw", 1, "Turn", "Degrees, to the right of the picture. Beyond 30 faces begin to distort.")
     pitch = _slider("pitch", 1, "Nod", "Degrees, down.")
@@ -83,7 +83,7 @@ def advanced_controls() -> dict[str, gr.Component]:
     rest = gr.Radio(
         [(_AS_FITS, ""), *((words, value.value) for value, words in WORDS[RestExpression].items())],
         value="",
-        label="Face while the video's is at rest",
+        label="Expression while the video's face is neutral",
         info="The video's: a photographed smile or open mouth does not stay.",
     )
     with gr.Row():
@@ -109,12 +109,11 @@ def advanced_controls() -> dict[str, gr.Component]:
 
 
 def read_options(values: Mapping[str, Any]) -> AnimateOptions:
-    """What the controls say, by the names of the fields; those without a value keep their defaults.
-
-    Where a field may be None, 0 is no value, either.
+    """Options from the controls' values, by field; a control without a value has the default. For fields that may be
+    None, 0 means no value.
 
     Raises:
-        ConfigError: a value is out of its range, or no value of its kind.
+        ConfigError: a value is out of range or has a wrong type.
     """
     none = {name: (None, "", 0) if name in _MAY_BE_NONE else (None, "") for name in values}
     return AnimateOptions(**{name: value for name, value in values.items() if value not in none[name]})
@@ -131,7 +130,7 @@ def _slider(name: str, step: float, label: str, info: str) -> gr.Slider:
 
 
 def _number(name: str, value: float, label: str, info: str, *, whole: bool = True) -> gr.Number:
-    """A number; 0 stands for None, since browsers turn an empty field into it."""
+    """A number; 0 means None, because browsers turn an empty field into 0."""
     low, high = RANGES[name]
     return gr.Number(
         value,

@@ -1,4 +1,4 @@
-"""What stands before both web applications: who may ask, for what, how much and how long; no error gets past it."""
+"""Middleware of both web applications: checks host, path, size and duration of requests, and hides errors."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from megaportraits.web.hosts import Hosts
 
 LOG = logging.getLogger("megaportraits.web")
 SECONDS = 20.0
-"""For which the body of an ordinary request may take to arrive."""
+"""Seconds within which the body of an ordinary request has to arrive."""
 _HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 
 
 class Refused(Exception):
-    """A request that is not answered as asked; raised by the checks of a `Rule`.
+    """A refused request; raised by the checks of a `Rule`.
 
     Args:
         status: of HTTP.
@@ -39,20 +39,20 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Rule:
-    """What requests to some addresses may be.
+    """Limits for requests to some paths.
 
     Attributes:
         path: matches the whole path.
         methods: of HTTP.
         body_bytes: longest body.
-        check: is given the path's match, the query and the body, raises `Refused` where they make no sense.
-        upload: None where the whole body is read before the application sees the request, and an answer of 400 tells
-            what is wrong with it. Else a body goes through as it comes, while the context lasts that this function
-            gives for its length; it raises `Refused` where there is no place.
-        body_seconds: until the whole body is there.
-        idle_seconds: in which at least something of the body must come.
-        bytes_per_second: how fast the body must come on average, after the first `idle_seconds`.
-        at_once: requests that are answered at the same time, for answers that last.
+        check: called with the path's match, the query and the body; raises `Refused` if they are invalid.
+        upload: None: the whole body is read before the application receives the request, and a response of 400 says
+            what is wrong with it. Otherwise the body is streamed within the context that this function returns for its
+            length; the function raises `Refused` if there is no space.
+        body_seconds: until the body is complete.
+        idle_seconds: longest pause between two parts of the body.
+        bytes_per_second: minimum average rate of the body after the first `idle_seconds`.
+        at_once: simultaneous requests, for long responses.
     """
 
     path: re.Pattern[str]
@@ -68,16 +68,17 @@ class Rule:
 
 @dataclass
 class Guard:
-    """ASGI middleware: checks requests by `Hosts` and `Rule`s, sends security headers, and turns errors into answers.
+    """ASGI middleware: checks requests by `Hosts` and `Rule`s, adds security headers, and turns exceptions into
+    responses.
 
-    What no rule matches is not found. An exception of the application is one line in the log, never a traceback, and
-    tells a visitor nothing.
+    A path without a rule is 404. An exception of the application is one line in the log, without a traceback, and is
+    not shown to the visitor.
 
     Args:
         app: the application.
-        hosts: names that it answers to.
-        rules: the first one that matches a path holds.
-        policy: the Content-Security-Policy of every answer.
+        hosts: accepted host names.
+        rules: the first one that matches a path applies.
+        policy: the Content-Security-Policy of every response.
     """
 
     app: ASGIApp
@@ -91,7 +92,7 @@ class Guard:
         self._added = [(b"content-security-policy", self.policy.encode("ascii")), *_HEADERS]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Process a request."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
@@ -102,7 +103,7 @@ class Guard:
         try:
             rule, match = self._rule(scope)
             if rule.at_once is not None and self._open[rule.path] >= rule.at_once:
-                raise Refused(503, "Too many visitors are served at the moment. Try again in a minute.")
+                raise Refused(503, "The server is busy. Try again in a minute.")
             self._open[rule.path] += 1
             try:
                 await self._serve(rule, match, scope, receive, answer)
@@ -116,17 +117,17 @@ class Guard:
             await answer.replace(scope, error.status_code, str(error.detail))
         except Exception as error:
             LOG.error("%s %s failed: %s", scope["method"], _printable(scope["path"]), _printable(repr(error)))
-            await answer.replace(scope, 500, "The server could not answer this request.")
+            await answer.replace(scope, 500, "The server could not process this request.")
 
     def _rule(self, scope: Scope) -> tuple[Rule, re.Match[str]]:
-        """What holds for a request."""
+        """The rule for a request."""
         reason = self.hosts.refusal(scope["method"], Headers(scope=scope))
         if reason is not None:
             raise Refused(403, reason)
         matches = ((rule, rule.path.fullmatch(scope["path"])) for rule in self.rules)
         found = [(rule, match) for rule, match in matches if match is not None]
         if not found:
-            raise Refused(404, "There is nothing at this address.")
+            raise Refused(404, "Not found.")
         for rule, match in found:
             if scope["method"] in rule.methods:
                 return rule, match
@@ -148,20 +149,20 @@ class Guard:
                 raise
             except OSError as error:
                 LOG.error("an upload cannot be stored: %s", error)
-                raise Refused(507, "The upload cannot be stored at the moment.") from error
+                raise Refused(507, "The upload cannot be stored now.") from error
             except Exception as error:
                 if body.late:
                     raise Refused(
                         408,
-                        f"The upload took longer than {rule.body_seconds:g} seconds, or came more slowly than "
+                        f"The upload took longer than {rule.body_seconds:g} seconds, or was slower than "
                         f"{rule.bytes_per_second / 1000:g} kB a second.",
                     ) from error
-                raise Refused(400, "The upload could not be understood: expected multipart/form-data.") from error
+                raise Refused(400, "Invalid upload: expected multipart/form-data.") from error
             await answer.release()
 
 
 class _Body:
-    """A request's body as it may be."""
+    """A request's body within its limits."""
 
     def __init__(self, receive: Receive, rule: Rule, headers: Headers) -> None:
         self._receive, self._rule, self._headers = receive, rule, headers
@@ -169,7 +170,7 @@ class _Body:
         self.late = False
 
     def length(self) -> int:
-        """What the request says; raises `Refused` where it does not, or where that is too much."""
+        """The declared length; raises `Refused` if it is missing or too large."""
         text = self._headers.get("content-length")
         if text is None or not text.isascii() or not text.isdigit():
             raise Refused(411, "Expected the length of the upload, got none.")
@@ -178,7 +179,7 @@ class _Body:
         return int(text)
 
     async def receive(self) -> Message:
-        """The next part; a body that is late looks like a visitor who has left."""
+        """The next part; a timeout is treated as a disconnect."""
         rule = self._rule
         may_take = min(rule.body_seconds, rule.idle_seconds + self._size / rule.bytes_per_second)
         left = self._began + may_take - asyncio.get_running_loop().time()
@@ -191,7 +192,7 @@ class _Body:
         return message
 
     async def read(self) -> bytes:
-        """All of it."""
+        """The whole body."""
         most, parts, size = self._rule.body_bytes, [], 0
         if not most and not ({"content-length", "transfer-encoding"} & set(self._headers.keys())):
             return b""
@@ -209,7 +210,7 @@ class _Body:
                 return b"".join(parts)
 
     def again(self, whole: bytes) -> Receive:
-        """For an application: the body in one part, then whatever comes."""
+        """Messages for the application: the body in one part, then later messages."""
         given = False
 
         async def receive() -> Message:
@@ -223,10 +224,10 @@ class _Body:
 
 
 class _Answer:
-    """An answer on its way, with the headers that every answer has.
+    """A response, with the headers that every response has.
 
     Attributes:
-        held: messages that are kept back, where a list; else they go out at once.
+        held: buffered messages; None: messages are sent at once.
     """
 
     def __init__(self, send: Send, added: list[tuple[bytes, bytes]]) -> None:
@@ -246,13 +247,13 @@ class _Answer:
         await self._send(message)
 
     async def release(self) -> None:
-        """Send what was held."""
+        """Send buffered messages."""
         held, self.held = self.held or [], None
         for message in held:
             await self.send(message)
 
     async def replace(self, scope: Scope, status: int, reason: str) -> None:
-        """Send this in place of what was held; an answer that went out already is left as it is, unfinished or not."""
+        """Send this instead of the buffered messages; a response that has already started is left unfinished."""
         self.held = None
         if not self._started:
             await PlainTextResponse(reason, status)(scope, _nothing, self.send)
@@ -267,5 +268,5 @@ def _printable(text: str) -> str:
 
 
 def paths(*patterns: str) -> re.Pattern[str]:
-    """A pattern that matches where one of these does."""
+    """A pattern that matches if one of these does."""
     return re.compile("|".join(f"(?:{pattern})" for pattern in patterns), re.DOTALL)

@@ -1,8 +1,8 @@
-"""Which names a server answers to: the `Host`, `Origin` and `Sec-Fetch-*` headers of a request, checked.
+"""Check the `Host`, `Origin` and `Sec-Fetch-*` headers of a request against the accepted host names.
 
-A page on localhost is reachable for every website that the visitor has open: by a form or `fetch` (the browser then
-says so in `Origin` and `Sec-Fetch-Site`), and by DNS rebinding, where an attacker's own name suddenly stands for
-127.0.0.1 (the browser then sends that name as `Host`). Sources: RFC 9110 (Host), RFC 6454 (Origin), W3C Fetch Metadata.
+Every website that the visitor has open can send requests to a page on localhost: by a form or `fetch` (the browser then
+sends `Origin` and `Sec-Fetch-Site`), and by DNS rebinding, where an attacker's name resolves to 127.0.0.1 (the browser
+then sends that name as `Host`). Sources: RFC 9110 (Host), RFC 6454 (Origin), W3C Fetch Metadata.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True)
 class Hosts:
-    """The names that a server answers to.
+    """The accepted host names of a server.
 
     Attributes:
         named: host names and addresses, lower case, without ports.
-        any_address: whether every IP address is taken. Rebinding needs a name, never an address.
+        any_address: whether every IP address is accepted. DNS rebinding needs a name, not an address.
         listen: the address to listen on.
     """
 
@@ -39,16 +39,16 @@ class Hosts:
     def of(given: Sequence[str] = (), also: Sequence[str] = ()) -> Hosts:
         """Read the values of `--host`.
 
-        The server listens on the first one that is an IP address or `localhost`, else on the first one, and answers to
-        all of them, and always to `localhost`, 127.0.0.1 and ::1. With 0.0.0.0 or :: it answers to every IP address
-        and to the name of this machine.
+        The server listens on the first value that is an IP address or `localhost`, otherwise on the first value. It
+        accepts all values as host names, and always `localhost`, 127.0.0.1 and ::1. With 0.0.0.0 or :: it also accepts
+        every IP address and the name of this machine.
 
         Args:
-            given: where to listen, and names; none means 127.0.0.1.
-            also: more names that the server answers to.
+            given: addresses to listen on, and names; empty means 127.0.0.1.
+            also: further accepted names.
 
         Raises:
-            ConfigError: a value is no host name and no address.
+            ConfigError: a value is neither a host name nor an IP address.
         """
         hosts = [_plain(one) for one in given] or ["127.0.0.1"]
         listen = next((host for host in hosts if host == "localhost" or _address(host)), hosts[0])
@@ -60,7 +60,7 @@ class Hosts:
         return Hosts(frozenset(named), everywhere, listen)
 
     def refusal(self, method: str, headers: Mapping[str, str]) -> str | None:
-        """Why a request is refused, one sentence; None when it may be answered.
+        """The reason to refuse a request, one sentence; None if it is accepted.
 
         Args:
             method: GET, POST and so on.
@@ -72,15 +72,14 @@ class Hosts:
                 return "Expected a Host header, got none."
             if value is not None and not self._answers_to(value):
                 return (
-                    f"This server does not answer to the host {_short(value)}. "
-                    "Whoever runs it can add a name: --host NAME."
+                    f"This server does not accept the host {_short(value)}. Its operator can add a name: --host NAME."
                 )
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         if origin is not None:
             if not self._own(origin, headers["host"]):
-                return f"Requests from pages of {_short(origin)} are not answered."
+                return f"Requests from pages of {_short(origin)} are refused."
         elif site in ("cross-site", "same-site") and not _is_visit(method, headers):
-            return "Requests from pages of other sites are not answered."
+            return "Requests from pages of other sites are refused."
         return None
 
     def _answers_to(self, host: str) -> bool:
@@ -91,7 +90,7 @@ class Hosts:
         return name in self.named or (self.any_address and _address(name) is not None)
 
     def _own(self, origin: str, host: str) -> bool:
-        """Whether an origin is this server: what the visitor asked for, or a name of `--host` behind a proxy."""
+        """Whether an origin is this server: the requested host, or, behind a proxy, a name of `--host`."""
         try:
             parts = urlsplit(origin.strip().lower())
             port = parts.port
@@ -103,8 +102,8 @@ class Hosts:
         default = _DEFAULT_PORTS[parts.scheme]
         same_port = (port or default) == int(asked["port"] or default)
         same_name = parts.hostname.rstrip(".") == (asked["six"] or asked["name"].rstrip("."))
-        # A proxy that rewrites Host: its public name is one that the user gave. Local names need the same port, since
-        # other ports of this machine belong to other programs.
+        # For a proxy that rewrites Host, the public name has to be one of --host. Local names need the same port,
+        # because other ports of this machine belong to other programs.
         return (same_name and same_port) or (parts.hostname in self.named - {*_LOCAL_NAMES, self.listen})
 
 
@@ -122,7 +121,7 @@ def _plain(host: str) -> str:
     if _address(plain) is None and not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", plain, re.ASCII):
         raise ConfigError(
             f"--host {host!r}: expected a host name or an IP address, without a port.",
-            fix="As --host 0.0.0.0 or --host demo.example.org; the port has an option of its own.",
+            fix="For example --host 0.0.0.0 or --host demo.example.org; use --port for the port.",
         )
     return plain
 

@@ -1,4 +1,4 @@
-"""The page on which a photograph is animated: what stands where, and what happens when."""
+"""The web page that animates photographs: layout and event handlers."""
 
 from __future__ import annotations
 
@@ -27,32 +27,29 @@ from megaportraits.web.studio import Stopped, Studio
 from megaportraits.web.uploads import UploadFolder, UploadLimits
 
 _TITLE = "MegaPortraits"
-_LEAD = "# MegaPortraits\nA photograph and a video in; the person of the photograph comes out, moving as in the video."
+_LEAD = "# MegaPortraits\nChoose a photograph and a video. The result shows the person of the photograph, moving as in the video."
 _FOOT = (
-    "Only animate people who agreed to it, and say that the result is synthetic. "
+    "Only animate people who agreed to it, and state that the result is synthetic.  "
     "Files stay on the computer that runs this page, and are deleted after some hours."
 )
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
-_CSS = """
-.gradio-container { max-width: 1200px !important; margin: 0 auto !important; }
-#lead p, #foot p { opacity: 0.8; }
-#driver video { max-height: 300px; }
-/* Both cut with a program that Gradio fetches from the internet. */
+_CSS = """ .gradio-container { max-width: 1200px !important; margin: 0 auto !important; } #lead p, #foot p { opacity:
+0.8; } #driver video { max-height: 300px; } /* Both buttons need a program that Gradio downloads from the internet. */
 #driver button[aria-label="Trim video to selection"], #driver button[aria-label="Reset video to initial value"] {
   display: none;
 }
 """
 _MOST_WAITING = 32
-"""Calls that wait for a thread in Gradio's queue; jobs wait in the studio, which has a limit of its own."""
+"""Calls that wait for a thread in Gradio's queue; jobs wait in the studio, which has its own limit."""
 _PICTURE_BUTTONS = ["download", "fullscreen"]
 _CLEAN_EVERY, _KEEP_FILES = 600, 6 * 3600
-"""Seconds between looks for old uploads and results, and until one that nobody used again is old."""
+"""Seconds between clean-ups of uploads and results, and age in seconds since the last use at which one is deleted."""
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
     "connect-src 'self' data: blob:; frame-ancestors 'self'"
 )
-"""Tells browsers to load nothing from anywhere else, whatever a library's page asks for."""
+"""Forbids browsers to load anything from other servers, even if a library's page requests it."""
 
 
 @contextmanager
@@ -67,20 +64,20 @@ def page_app(
 
     Args:
         avatar: animates, one job at a time.
-        hosts: names that the page answers to; None for this machine only.
+        hosts: accepted host names; None for this machine only.
         uploads: what visitors may upload.
-        media: what reading one photograph or video may cost; jobs check it, in their turn.
+        media: limits on one photograph or video, which its job checks.
     """
     with tempfile.TemporaryDirectory(prefix="megaportraits-web-", ignore_cleanup_errors=True) as folder:
-        # Gradio takes both from the environment only, the first while components are made.
+        # Gradio reads both from the environment only, the first while components are created.
         os.environ["GRADIO_TEMP_DIR"] = folder
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         studio = Studio(avatar, Path(folder), media)
         page = build_page(studio, _told_limits(uploads, media))
-        # Else Gradio would take any file of this machine that a visitor names for one of the visitor's uploads: it only
-        # looks where pages are launched by itself.
+        # Without this, Gradio would accept any path of this machine as a visitor's upload: it checks paths only on
+        # pages that it launches itself.
         page.has_launched = True
-        # Where the outer application has a CORS policy, Gradio adds none of its own, which lets foreign pages in.
+        # If the outer application has a CORS policy, Gradio does not add its own, which would allow other sites.
         app = FastAPI(openapi_url=None, middleware=[Middleware(CORSMiddleware)])
         gr.mount_gradio_app(
             app,
@@ -110,7 +107,7 @@ def build_page(studio: Studio, limits: str) -> gr.Blocks:
 
     Args:
         studio: does the work.
-        limits: of files, in words.
+        limits: text about limits on files.
     """
     with gr.Blocks(title=_TITLE, analytics_enabled=False, delete_cache=(_CLEAN_EVERY, _KEEP_FILES)) as page:
         gr.Markdown(_LEAD, elem_id="lead")
@@ -129,7 +126,7 @@ def build_page(studio: Studio, limits: str) -> gr.Blocks:
         gr.Markdown(f"{limits}\n\n{_FOOT}", elem_id="foot")
 
         def leave(request: gr.Request) -> None:
-            # Files stay: a telephone that sleeps leaves, too, and comes back for its result.
+            # Keep the files: a phone that goes to sleep also disconnects, and returns for its result.
             studio.stop(_visitor(request))
 
         page.unload(leave)
@@ -138,7 +135,7 @@ def build_page(studio: Studio, limits: str) -> gr.Blocks:
 
 
 def _told_limits(uploads: UploadLimits, media: Limits) -> str:
-    """What files may be, for visitors."""
+    """Text for visitors about limits on files."""
     video = [] if media.seconds is None else [f"{media.seconds:.6g} seconds"]
     video += [] if media.frames is None else [f"{media.frames} frames"]
     video.append(f"{media.frame_pixels / 1e6:.4g} megapixels a frame")
@@ -149,14 +146,18 @@ def _told_limits(uploads: UploadLimits, media: Limits) -> str:
 
 
 def _photo_part(studio: Studio) -> tuple[gr.Image, gr.Radio]:
-    """The photograph, and where it shows several people the choice between them."""
+    """The photograph, and the choice of a face if it shows several."""
     photo = gr.Image(
         label="Photograph", sources=["upload", "webcam", "clipboard"], type="filepath", image_mode=None, height=320
     )
     gr.Examples([[str(path)] for path in example_photos()], photo, label="Or one of these", examples_per_page=8)
     boxes = gr.State()
     numbered = gr.Image(
-        label="Who is to move? Click a face", type="numpy", interactive=False, visible=False, buttons=["fullscreen"]
+        label="Whose face is animated? Click one",
+        type="numpy",
+        interactive=False,
+        visible=False,
+        buttons=["fullscreen"],
     )
     face = gr.Radio(label="Person in the photograph", info="Counted from the left.", visible=False)
 
@@ -197,7 +198,7 @@ def _driver_part() -> gr.Video:
 
 
 def _result_part(studio: Studio, photo: gr.Image, driver: gr.Video, controls: Mapping[str, gr.Component]) -> None:
-    """Buttons, and what they make."""
+    """Buttons and results."""
     with gr.Row():
         animate_button = gr.Button("Animate", variant="primary", scale=2, min_width=120)
         preview_button = gr.Button("Preview", min_width=100)
@@ -213,7 +214,8 @@ def _result_part(studio: Studio, photo: gr.Image, driver: gr.Video, controls: Ma
         buttons=_PICTURE_BUTTONS,
     )
 
-    # `face` stands among the parameters, since it has no value at first and programs may leave out only defaults.
+    # `face` is among the parameters because it has no initial value, and programs may omit only parameters with
+    # defaults.
     def animate(
         photo: Mapping[str, Any] | None,
         driver: Mapping[str, Any] | None,
@@ -262,7 +264,7 @@ def _result_part(studio: Studio, photo: gr.Image, driver: gr.Video, controls: Ma
             [photo, driver],
             outputs,
             inputs_kwargs=dict(controls),
-            preprocess=False,  # files and values are checked by the pipeline, which says what is wrong with them
+            preprocess=False,  # the pipeline checks files and values, with better messages
             concurrency_limit=None,  # jobs wait in the studio
             show_progress_on=result,
             api_name=work.__name__,
@@ -271,19 +273,19 @@ def _result_part(studio: Studio, photo: gr.Image, driver: gr.Video, controls: Ma
 
 
 def example_photos() -> list[Path]:
-    """The pictures that come with the package: a photograph, then rendered people who do not exist."""
+    """Example pictures in the package: a photograph, then rendered people who do not exist."""
     folder = demo_driver().parent / "avatars"
     return sorted(folder.glob("*.jpg"), key=lambda path: (path.stem != "eileen", path.stem))
 
 
 def _visitor(request: gr.Request) -> str:
-    """What tells one open page from another."""
+    """An identifier of one open page."""
     return str(request.session_hash)
 
 
 def _waiting(ahead: int) -> str:
     if not ahead:
-        return "Looking at the photograph and the video"
+        return "Reading the photograph and the video"
     return f"Waiting for {ahead} other job{'s' * (ahead != 1)}"
 
 
@@ -296,9 +298,9 @@ def _path(chosen: Mapping[str, Any] | None, what: str) -> Path:
 def _report(report: AnimateReport) -> str:
     said = [f"{report.frames} frame{'s' * (report.frames != 1)}."]
     if report.interrupted:
-        said.insert(0, "Stopped; this is what was done until then:")
+        said.insert(0, "Stopped; these frames were finished:")
     if report.held:
-        said.append(f"No face was found in {report.held} of them; there the head keeps still.")
+        said.append(f"No face was found in {report.held} of them; the head does not move there.")
     if report.damage:
         said.append(f"The video is damaged: {report.damage}.")
     return " ".join([*said, *report.remarks])
@@ -306,7 +308,7 @@ def _report(report: AnimateReport) -> str:
 
 @contextmanager
 def _said(*, photo: Path, driver: Path | None = None) -> Iterator[None]:
-    """Turn expected errors into messages of the page, which knows a photograph and a video, and no paths."""
+    """Turn expected errors into messages for visitors, without paths."""
     try:
         yield
     except Stopped as error:
@@ -315,5 +317,5 @@ def _said(*, photo: Path, driver: Path | None = None) -> Iterator[None]:
         text = f"{error.message}\n\n{error.fix}".strip()
         for path, kind, name in ((photo, "source", "photograph"), (driver, "driver", "video")):
             text = text.replace(f"the {kind} {path}", f"the {name}").replace(f"{path}: ", f"The {name}: ")
-        title = "This file cannot be used" if isinstance(error, MediaError) else "This does not work"
+        title = "This file cannot be used" if isinstance(error, MediaError) else "Not possible"
         raise gr.Error(text, title=title, duration=None, print_exception=False) from error

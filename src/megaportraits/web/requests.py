@@ -1,7 +1,7 @@
-"""What a request to the animating page may be. Gradio has many more addresses, and looks into calls less closely.
+"""Rules for requests to the animation page. Gradio itself has many more routes and checks calls less strictly.
 
-Not here, on purpose: fetching addresses for a visitor (`/proxy=`, `/file=http...`), OpenAPI, run history, deep links,
-monitoring, the code editor, components' server functions, transcoding with a program from the internet.
+Intentionally not allowed: fetching URLs for a visitor (`/proxy=`, `/file=http...`), OpenAPI, run history, deep links,
+    monitoring, the code editor, components' server functions, transcoding with a program from the internet.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from megaportraits.web.uploads import UploadFolder
 _CALL_BYTES = 100_000
 _LONGEST_TEXT, _LARGEST_NUMBER = 2000, 1e12
 _PAGES, _STREAMS = 100, 32
-"""Pages that are open at once, and answers of each kind that are waited for."""
+"""Maximum number of open pages, and of pending responses of each kind."""
 _POST = frozenset({"POST"})
 _SESSION = r"[A-Za-z0-9_-]{1,64}"
 Session = Annotated[str, Field(pattern=rf"^{_SESSION}$")]
@@ -41,7 +41,7 @@ class _Call(BaseModel, strict=True):
 
 
 class _Click(BaseModel):
-    """A click on a picture: where, pixels."""
+    """A click on a picture; position in pixels."""
 
     index: Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=2, max_length=2)]
     value: Any
@@ -74,7 +74,7 @@ class _Reset(BaseModel, strict=True):
 
 
 def page_rules(page: gr.Blocks, uploads: UploadFolder) -> list[Rule]:
-    """The rules for a page that keeps its files in a folder."""
+    """The rules for a page with its folder of files."""
     limits = uploads.limits
     calls = _Calls(page, uploads.folder)
     api = "/gradio_api/"
@@ -108,20 +108,20 @@ def page_rules(page: gr.Blocks, uploads: UploadFolder) -> list[Rule]:
 
 
 class _Calls:
-    """Checks of calls, before Gradio looks at them."""
+    """Checks of calls before Gradio receives them."""
 
     def __init__(self, page: gr.Blocks, folder: Path) -> None:
         self._page, self._folder = page, folder.resolve()
 
     def by_number(self, _match: re.Match[str], _query: str, body: bytes) -> None:
-        """`queue/join`: a function by its number, for a session."""
+        """`queue/join`: call a function by its number, for a session."""
         call = _parse(_Call, body)
         if call.session_hash is None:
             raise Refused(400, "Expected a session_hash, got none.")
         self._check(call, self._function(call))
 
     def at_once(self, _match: re.Match[str], _query: str, body: bytes) -> None:
-        """`run`: a function by its number, if it may run outside the queue."""
+        """`run`: call a function by its number, if it may run outside the queue."""
         call = _parse(_Call, body)
         function = self._function(call)
         if function.queue:
@@ -129,7 +129,7 @@ class _Calls:
         self._check(call, function)
 
     def by_name(self, match: re.Match[str], _query: str, body: bytes) -> None:
-        """`call/NAME`: a public function."""
+        """`call/NAME`: call a public function."""
         call = _parse(_Call, body)
         found = [
             function
@@ -141,17 +141,17 @@ class _Calls:
         self._check(call, found[0])
 
     def is_known_session(self, _match: re.Match[str], query: str, _body: bytes) -> None:
-        """`queue/data`: the answers of a session that has asked for something."""
+        """`queue/data`: the results for a session with pending calls."""
         session = (parse_qs(query).get("session_hash") or [""])[0]
         if session not in self._page._queue.pending_messages_per_session:
             raise Refused(404, "There is no such session.")
 
     def is_known_event(self, match: re.Match[str], _query: str, _body: bytes) -> None:
-        """`call/NAME/EVENT`: the answer to a call."""
+        """`call/NAME/EVENT`: the result of a call."""
         queue, event = self._page._queue, match["event"]
         sessions = (*queue.pending_messages_per_session.keys(), *queue.event_ids_to_events.keys())
         if event not in sessions and not any(event in events for events in queue.pending_event_ids_session.values()):
-            raise Refused(404, "There is no such call, or its answer was given already.")
+            raise Refused(404, "There is no such call, or its result has been sent already.")
 
     def _function(self, call: _Call) -> Any:
         if call.fn_index is None or call.fn_index not in self._page.fns:
@@ -160,7 +160,7 @@ class _Calls:
 
     def _check(self, call: _Call, function: Any) -> None:
         blocks = function.inputs
-        if len(call.data) != len(blocks):  # programs leave out what is kept between calls
+        if len(call.data) != len(blocks):  # programs omit the state that is kept between calls
             blocks = [block for block in blocks if not block.skip_api]
         if len(call.data) != len(blocks):
             raise Refused(400, f"Expected {len(function.inputs)} values in data, got {len(call.data)}.")
@@ -170,7 +170,7 @@ class _Calls:
             _parse_value(_Click, call.event_data)
 
     def _check_value(self, block: Any, value: Any, *, choices: bool) -> None:
-        """A value that a control can have; options that make no sense are told by the job itself."""
+        """A value that a control can have; the job itself reports invalid combinations."""
         if isinstance(block, gr.State):
             fits = value is None
         elif isinstance(block, gr.Dataset):
@@ -183,9 +183,7 @@ class _Calls:
             fits = _is_plain(value)
         if not fits:
             kind = block.get_block_name()
-            raise Refused(
-                400, f"Expected in data for each {kind} a value that it can have; files must be uploaded first."
-            )
+            raise Refused(400, f"Expected a valid value for each {kind} in data; files must be uploaded first.")
 
     def _is_upload(self, value: Any) -> bool:
         if isinstance(value, Mapping) and isinstance(value.get("video"), Mapping):
@@ -198,16 +196,16 @@ class _Calls:
 
 
 def _is_plain(value: Any) -> bool:
-    """A short text or a number, or none."""
+    """A short text, a number, or None."""
     if isinstance(value, str):
         return len(value) <= _LONGEST_TEXT
     return value is None or (isinstance(value, (int, float)) and abs(value) <= _LARGEST_NUMBER)
 
 
 def _local_file(match: re.Match[str], _query: str, _body: bytes) -> None:
-    """Gradio would fetch an address for the visitor."""
+    """Refuse URLs, which Gradio would fetch for the visitor."""
     if re.match(r"//|[A-Za-z][A-Za-z0-9+.-]+:/", match["path"]):
-        raise Refused(403, "This server gives files of its own only.")
+        raise Refused(403, "This server only serves its own files.")
 
 
 def _upload_id(_match: re.Match[str], query: str, _body: bytes) -> None:
@@ -230,7 +228,7 @@ def _parse_value(model: type[BaseModel], value: Any) -> None:
 
 
 def _told(error: ValidationError) -> str:
-    """The first thing that is wrong, without what was sent."""
+    """The first validation error, without the received value."""
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(map(str, first["loc"]))
-    return f"The request could not be understood: {where + ': ' if where else ''}{first['msg'][:200]}."
+    return f"Invalid request: {where + ': ' if where else ''}{first['msg'][:200]}."

@@ -1,4 +1,4 @@
-"""A web application on an address of this machine, until Ctrl-C."""
+"""Serve a web application until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _BACKLOG = 64
 _LOGGERS = ("uvicorn.error", "asyncio", "megaportraits.web", "python_multipart.multipart")
-"""Those to which a visitor's request can write."""
+"""Loggers that a visitor's request can trigger."""
 
 
 def serve(app: Any, *, hosts: Hosts, port: int, ready: Callable[[str], None], needs: str) -> None:
@@ -25,10 +25,10 @@ def serve(app: Any, *, hosts: Hosts, port: int, ready: Callable[[str], None], ne
 
     Args:
         app: the application.
-        hosts: names where to listen; the application itself checks which ones it answers to.
-        port: 0 takes a free one.
-        ready: told the address as soon as browsers may ask for it.
-        needs: the extra of this package that brings the server, for the message where it is not installed.
+        hosts: where to listen; the application itself checks the host names of requests.
+        port: 0: any free port.
+        ready: called with the address as soon as the server accepts requests.
+        needs: the extra of this package that contains the server, for the error message if it is not installed.
 
     Raises:
         MissingPackageError: the extra is not installed.
@@ -42,12 +42,12 @@ def serve(app: Any, *, hosts: Hosts, port: int, ready: Callable[[str], None], ne
 
 
 def make_server(app: Any, limits: ConnectionLimits | None = None, **settings: Any) -> Any:
-    """A uvicorn server with limits on connections, and a log that visitors cannot fill.
+    """A uvicorn server with limits on connections and a rate-limited log.
 
     Args:
         app: the ASGI application.
-        limits: of connections; None for what this machine allows.
-        settings: of `uvicorn.Config`, beside those that are chosen here.
+        limits: of connections; None for the maximum of this machine.
+        settings: further settings of `uvicorn.Config`.
     """
     import uvicorn
 
@@ -77,23 +77,23 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:
         raise DataError(
             f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}",
-            fix="Choose another --port, or end the program that uses it. A name that only a proxy has is given beside "
+            fix="Choose another --port, or end the program that uses it. Give the name of a proxy in addition to "
             "the address to listen on: --host 127.0.0.1 --host NAME.",
         ) from error
 
 
 def _shown(host: str) -> str:
-    """What a browser on this machine or in its network may ask for."""
+    """The address for a browser on this machine or in its network."""
     if host in ("0.0.0.0", "::"):
         return _own_address()
     return {"127.0.0.1": "localhost", "::1": "localhost"}.get(host, f"[{host}]" if ":" in host else host)
 
 
 def _own_address() -> str:
-    """The address under which other machines of the network reach this one; nothing is sent to find it."""
+    """The network address of this machine; finding it sends no packet."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # an address that documents use; only the route to it is asked for
+            probe.connect(("192.0.2.1", 9))  # an address reserved for documentation; only the route to it is looked up
             return str(probe.getsockname()[0])
         except OSError:
             return "localhost"

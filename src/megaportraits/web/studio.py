@@ -1,4 +1,4 @@
-"""Behind the page: one avatar for everybody who has the page open, one job at a time, everybody's files apart."""
+"""Work behind the page: one avatar shared by all visitors, one job at a time, separate files for each visitor."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from megaportraits.pipeline.portrait import look
 from megaportraits.web.faces import NumberedFaces, number_faces
 
 LONGEST_LINE = 8
-"""Jobs that wait or run at once; every one holds a thread of the server."""
+"""Maximum number of waiting and running jobs; each occupies a thread of the server."""
 _POLL_SECONDS = 0.25
 
 Waiting = Callable[[int], None]
-"""Told again and again how many jobs come before, and once, when the work begins, that none does."""
+"""Called repeatedly with the number of earlier jobs, and once with 0 when the work begins."""
 
 
 class Stopped(MegaPortraitsError):
-    """A visitor stopped a job before there was anything to show."""
+    """A visitor stopped a job before its first frame."""
 
 
 class _Ticket:
-    """A visitor's place in the line."""
+    """A visitor's job in the queue."""
 
     def __init__(self, visitor: str, files: tuple[Path, ...]) -> None:
         self.visitor, self.files = visitor, files
@@ -40,15 +40,15 @@ class _Ticket:
 
 
 class Studio:
-    """Looks for faces, previews and animates; any number of threads may ask at once.
+    """Detects faces, previews and animates; thread-safe.
 
-    Jobs wait here and not in the web server's queue, since that one cannot let a waiting job go while it keeps what a
-    running one has made so far.
+    Jobs wait here and not in the web server's queue, because that queue cannot cancel a waiting job and keep the frames
+    of a running one.
 
     Args:
         avatar: used by one job at a time.
-        folder: where results are kept, each in a folder of its own; whoever gives it deletes it.
-        limits: what reading a visitor's file may cost.
+        folder: folder of results, each in its own sub-folder; the caller deletes it.
+        limits: on a visitor's file.
     """
 
     def __init__(self, avatar: Avatar, folder: Path, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -60,7 +60,7 @@ class Studio:
 
     @cached_property
     def _finder(self) -> FaceAnalyzer:
-        """Beside the avatar's own, so that a new photograph is looked at while a job runs."""
+        """Separate from the avatar's analyzer, so that faces of a new photograph can be found while a job runs."""
         return FaceAnalyzer()
 
     def faces(self, photo: Path) -> NumberedFaces:
@@ -75,7 +75,7 @@ class Studio:
         return number_faces(seen.photo, seen.faces)
 
     def preview(self, visitor: str, photo: Path, driver: Path, options: AnimateOptions, waiting: Waiting) -> UInt8:
-        """One frame of what `animate` would make, (H, W, 3), or (H, W, 4) where it is transparent.
+        """One frame of `animate`, (H, W, 3), or (H, W, 4) if transparent.
 
         Raises:
             MediaError, FaceError: as `animate`.
@@ -95,28 +95,28 @@ class Studio:
         waiting: Waiting,
         progress: Progress,
     ) -> AnimateReport:
-        """Animate a photograph with a video, after the jobs that were asked for before.
+        """Animate a photograph with a video, after all earlier jobs.
 
         Args:
-            visitor: any text that is one visitor's own.
+            visitor: identifier of the visitor.
             photo: shows the person.
             driver: shows the motion.
             options: see `AnimateOptions`.
             waiting: see `Waiting`.
-            progress: told the frames done and the frames expected.
+            progress: called with the frames done and the frames expected.
 
         Returns:
-            What was made; `interrupted` after `stop`, with the frames until then.
+            The result; `interrupted` after `stop`, with the frames made so far.
 
         Raises:
             MediaError: a file cannot be read or written, or the driver is a picture.
             FaceError: no usable face in the photograph, or none in the driver.
             Stopped: stopped before the first frame.
-            MegaPortraitsError: the line is too long.
+            MegaPortraitsError: the queue is full.
         """
         name = f"{photo.stem}_{driver.stem}{'.webm' if options.transparent else '.mp4'}"
         with self._turn(visitor, waiting, photo, driver) as ticket:
-            # Not before: looking into a visitor's file may take long, and takes that job's time only.
+            # Only now: opening a visitor's file can take long, and must delay its own job only.
             if not is_video(driver, self._limits):
                 raise MediaError(f"{driver}: expected a video, got a picture", fix="Choose a video that shows a face.")
 
@@ -125,12 +125,12 @@ class Studio:
                 if ticket.stopped.is_set():
                     raise KeyboardInterrupt
 
-            # A folder whose name nobody can guess, and nothing of it comes from a visitor.
+            # A folder with a random name, without text from a visitor.
             output = Path(tempfile.mkdtemp(dir=self._folder)) / name
             return animate_file(self.avatar, photo, driver, output, options, progress=advance, limits=self._limits)
 
     def stop(self, visitor: str) -> None:
-        """End the jobs of a visitor: a waiting one at once, a running animation with the frames that it has."""
+        """Stop the jobs of a visitor: a waiting one at once, a running animation with the frames made so far."""
         with self._changed:
             for ticket in self._line:
                 if ticket.visitor == visitor:
@@ -138,7 +138,7 @@ class Studio:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """End everybody's jobs, and wait until they have."""
+        """Stop all jobs and wait for their end."""
         with self._changed:
             for ticket in self._line:
                 ticket.stopped.set()
@@ -146,13 +146,13 @@ class Studio:
             self._changed.wait_for(lambda: not self._line)
 
     def files_in_use(self) -> set[Path]:
-        """Photographs and videos of jobs that wait or run."""
+        """Photographs and videos of waiting and running jobs."""
         with self._changed:
             return {path for ticket in self._line for path in ticket.files}
 
     @contextmanager
     def _turn(self, visitor: str, waiting: Waiting, *files: Path) -> Iterator[_Ticket]:
-        """Wait for the avatar; in the block it belongs to the caller."""
+        """Wait for exclusive use of the avatar during the block."""
         ticket = _Ticket(visitor, files)
         with self._changed:
             if len(self._line) >= LONGEST_LINE:
@@ -176,6 +176,6 @@ class Studio:
                 self._changed.notify_all()
 
     def _ahead(self, ticket: _Ticket) -> int:
-        """How many jobs come before one that goes on; none before one that was stopped."""
+        """The number of jobs before this one; 0 if it was stopped."""
         with self._changed:
             return 0 if ticket.stopped.is_set() else self._line.index(ticket)

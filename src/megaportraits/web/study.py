@@ -1,4 +1,4 @@
-"""The user study as a web page: one page, three addresses for it, and the media under names that tell nothing."""
+"""The user study as a web page: one page, an API with three routes, and media under random-looking names."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ class _Answer(BaseModel, strict=True, extra="forbid"):
 def study_app(folder: Path, hosts: Hosts | None = None) -> Guard:
     """The web application of a study folder; an ASGI app, for any server.
 
-    - `GET /` is the page; `/?invite=CODE` where the study has invitations.
-    - `GET /api/state` gives progress, the open question and files to load ahead; it makes a voter on the first call.
-    - `POST /api/vote` with `question`, `choice` ("left", "right", "broken") and `seconds` gives the next state; an
-      answer to another question than the open one is not taken (409), so that double taps and second tabs are harmless.
-    - `GET /media/NAME` gives a picture or a video, in ranges, as phones want it.
+    - `GET /` is the page; `/?invite=CODE` if the study has invitations.
+    - `GET /api/state` returns progress, the open question and files to preload; the first call creates a voter.
+    - `POST /api/vote` with `question`, `choice` ("left", "right", "broken") and `seconds` returns the next state; an
+      answer to a question that is not open is refused (409), so that double taps and second tabs have no effect.
+    - `GET /media/NAME` returns a picture or a video, with range requests, which phones need.
 
     Args:
         folder: made by `make_study`.
-        hosts: names that the application answers to; None for this machine only.
+        hosts: accepted host names; None for this machine only.
 
     Raises:
         DataError: the folder holds no study.
@@ -85,10 +85,10 @@ def study_app(folder: Path, hosts: Hosts | None = None) -> Guard:
 
 
 class StudyServer:
-    """The page's addresses.
+    """The page's routes.
 
-    A question and each of its files have an address of their own, made with the ballot's secret: two files that are
-    equal, as in gold questions, do not have equal addresses, and nobody can compute an address from names and seeds.
+    A question and each of its files have their own URL, derived from the ballot's secret: equal files, as in gold
+    questions, have different URLs, and URLs cannot be computed from names and seeds.
     """
 
     def __init__(self, folder: Path, study: Study, ballot: Ballot) -> None:
@@ -108,13 +108,13 @@ class StudyServer:
         self.html = (resources.files("megaportraits.web") / "static" / "study.html").read_text(encoding="utf-8")
 
     async def page(self, request: Request) -> Response:
-        """The page; it asks for everything else."""
+        """The page, which requests everything else."""
         from starlette.responses import HTMLResponse
 
         return HTMLResponse(self.html, headers=_NEVER_KEPT)
 
     async def state(self, request: Request) -> Response:
-        """Where the voter is; a browser that is nobody yet becomes one."""
+        """The state of the voter; a browser without a cookie becomes a new voter."""
         from starlette.concurrency import run_in_threadpool
 
         token = request.cookies.get(COOKIE)
@@ -132,7 +132,7 @@ class StudyServer:
         return response
 
     async def vote(self, request: Request) -> Response:
-        """An answer in, the next question out."""
+        """Store an answer and return the next question."""
         from starlette.concurrency import run_in_threadpool
 
         token = request.cookies.get(COOKIE)
@@ -153,7 +153,7 @@ class StudyServer:
         return _json(self._describe(state), 200 if taken else 409)
 
     async def medium(self, request: Request) -> Response:
-        """A picture or a video; what tells equal files apart, as times, is the same for all or differs for all."""
+        """A picture or a video; headers such as times do not reveal which files are equal."""
         from starlette.exceptions import HTTPException
         from starlette.responses import FileResponse
 
@@ -177,14 +177,14 @@ class StudyServer:
         }
 
     def _public(self, question: Question) -> dict[str, str]:
-        """What a voter may know of a question: neither methods nor whether it is a gold one."""
+        """The public part of a question: neither its methods nor whether it is a gold question."""
         told = {"id": self._name(question.id), "kind": str(question.triplet.kind)}
         for role in ROLES:
             told[role] = f"media/{self.address(question, role)}"
         return told
 
     def address(self, question: Question, role: Role) -> str:
-        """The name under `media/` by which a question shows a file."""
+        """The name under `media/` of a question's file."""
         return self._name(f"{question.id}/{role}") + Path(getattr(question, role)).suffix
 
     def _name(self, of: str) -> str:
@@ -198,7 +198,7 @@ def _json(content: dict[str, Any], status: int = 200) -> Response:
 
 
 def serve_study(folder: Path, *, hosts: Hosts, port: int, ready: Callable[[str], None]) -> None:
-    """Serve a study until Ctrl-C; `ready` is told the address.
+    """Serve a study until Ctrl-C; `ready` is called with the address.
 
     Raises:
         DataError: no study, no `study` extra, or the port is taken.

@@ -20,22 +20,22 @@ Folder = Annotated[Path, typer.Argument(help="A folder that `study make` wrote."
 
 @study_app.command("make")
 def make(
-    pairs: Annotated[Path, typer.Option(help="The manifest of pairs (`megaportraits pairs` writes one).")],
+    pairs: Annotated[Path, typer.Option(help="The pair manifest (see `megaportraits pairs`).")],
     method: Annotated[
         list[str], typer.Option(help="NAME=FOLDER with PAIR.mp4 or PROTOCOL/PAIR.mp4; two or more times.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for study.json and media/.")],
-    questions: Annotated[int, typer.Option(min=1, help="Questions of each kind, at most.")] = 60,
-    gold: Annotated[int, typer.Option(min=0, help="Gold questions of each kind; 0 makes none.")] = 4,
+    questions: Annotated[int, typer.Option(min=1, help="Maximum number of questions of each kind.")] = 60,
+    gold: Annotated[int, typer.Option(min=0, help="Gold questions of each kind.")] = 4,
     per_voter: Annotated[int, typer.Option(min=1, help="Questions that one voter answers.")] = 30,
     gold_per_voter: Annotated[
-        int | None, typer.Option(min=0, help="Gold questions among them; 4 where --gold.")
+        int | None, typer.Option(min=0, help="Gold questions among them; default 4 if --gold.")
     ] = None,
-    size: Annotated[int, typer.Option(min=64, help="Longest side of what voters see, pixels.")] = 480,
+    size: Annotated[int, typer.Option(min=64, help="Longest side of pictures and videos, pixels.")] = 480,
     seconds: Annotated[float, typer.Option(min=0.2, help="Longest video.")] = 6.0,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
 ) -> None:
-    """Draw random triplets of a reference and two methods' results, and prepare their files for any browser."""
+    """Draw random triplets of a reference and two methods' results, and encode their files for browsers."""
     from rich.progress import Progress
 
     from megaportraits.evaluation.pairs import read_manifest
@@ -59,7 +59,7 @@ def make(
     typer.echo(f"{out}: {counts[0]} questions about motion, {counts[1]} about appearance, {2 * gold} gold")
     for name, count in missing.items():
         if count:
-            typer.secho(f"{name} has no result of {count} pairs", err=True)
+            typer.secho(f"{name} lacks the results of {count} pairs", err=True)
 
 
 @study_app.command("serve")
@@ -68,11 +68,16 @@ def serve(
     host: Annotated[list[str], typer.Option(help=HOST_HELP)] = ["127.0.0.1"],  # noqa: B006
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     invites: Annotated[
-        int, typer.Option(min=0, help="Print this many new links, each for one voter; then only these get in.")
+        int,
+        typer.Option(
+            min=0, help="Print this many new links, each for one voter; only voters with a link can vote then."
+        ),
     ] = 0,
-    address: Annotated[str | None, typer.Option(help="What links begin with, as https://study.example.org.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="First part of the links, for example https://study.example.org.")
+    ] = None,
 ) -> None:
-    """Serve the page that voters see, until Ctrl-C; votes are kept in STUDY/votes.sqlite."""
+    """Serve the study until Ctrl-C; votes are stored in STUDY/votes.sqlite."""
     from megaportraits.evaluation.study.plan import Study
     from megaportraits.evaluation.study.votes import Ballot
     from megaportraits.web.hosts import Hosts
@@ -81,8 +86,8 @@ def serve(
     hosts = Hosts.of(host, also=[_host_of(address)] if address else [])
 
     def ready(found: str) -> None:
-        typer.echo(f"Study at {found} (Ctrl-C ends it)")
-        # Not before the port is open: invitations that nobody was told would shut everybody else out.
+        typer.echo(f"Study at {found} (Ctrl-C stops it)")
+        # Only after the port is open: stored invitations that were never printed would exclude all voters.
         codes = Ballot(study, Study.read(study)).invite(invites) if invites else []
         for code in codes:
             typer.echo(f"{(address or found).rstrip('/')}/?invite={code}")
@@ -110,14 +115,14 @@ def report(
 
 
 def _host_of(address: str) -> str:
-    """The host name in an address of the web."""
+    """The host name in a URL."""
     try:
         parts = urlsplit(address)
         if parts.scheme in ("http", "https") and parts.hostname:
             return parts.hostname
     except ValueError:
         pass
-    raise ConfigError(f"--address {address!r}: expected an address of the web.", fix="As https://study.example.org")
+    raise ConfigError(f"--address {address!r}: expected a URL.", fix="As https://study.example.org")
 
 
 def _methods(given: list[str]) -> dict[str, Path]:

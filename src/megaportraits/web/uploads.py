@@ -1,4 +1,4 @@
-"""Where visitors' files lie: how many may come at once, how much is kept, and what goes first where that is full."""
+"""Storage of visitors' files: limits on simultaneous uploads and on space, and deletion of the oldest files."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from pathlib import Path
 from megaportraits.web.guard import Refused
 
 _MULTIPART_BYTES = 20_000
-"""What a form adds to the bytes of its files, at most."""
+"""Maximum overhead of a multipart form, bytes."""
 
 
 @dataclass(frozen=True)
 class UploadLimits:
-    """What visitors may upload, and what is kept of it.
+    """Limits on visitors' uploads.
 
     Attributes:
         bytes: largest upload: one file, or several in one request.
         at_once: uploads that run at the same time.
         seconds: longest upload.
-        idle_seconds: an upload ends when nothing of it comes within these.
-        kept_bytes: uploads and results together. Beyond this the oldest ones go; where that is not enough, new uploads
-            are refused.
+        idle_seconds: an upload is aborted after a pause of this length.
+        kept_bytes: of uploads and results together. Beyond this the oldest ones are deleted; if that is not enough, new
+            uploads are refused.
         kept: number of uploads and results, in the same way.
-        safe_seconds: what is younger than these is kept in any case.
+        safe_seconds: younger files are never deleted.
     """
 
     bytes: int = 500_000_000
@@ -47,9 +47,9 @@ class UploadLimits:
 
 
 class UploadFolder:
-    """A folder of uploads and results, one folder each. Any number of threads may ask at once.
+    """A folder of uploads and results, one sub-folder each. Thread-safe.
 
-    What lies there at first belongs to the page and is never deleted.
+    Files that exist at the start belong to the page and are never deleted.
 
     Args:
         folder: the folder; Gradio writes uploads that are still running as plain files into it.
@@ -66,10 +66,10 @@ class UploadFolder:
 
     @contextmanager
     def place(self, length: int) -> Iterator[None]:
-        """A place for an upload of so many bytes, while the block lasts.
+        """Reserve space for an upload during the block.
 
         Raises:
-            Refused: all places are taken, or the folder is full of what is still needed.
+            Refused: too many uploads at once, or the folder is full of files that are still needed.
         """
         with self._lock:
             if len(self._running) >= self.limits.at_once:
@@ -103,10 +103,10 @@ class UploadFolder:
                 shutil.rmtree(one.path, ignore_errors=True)
                 size, count = size - one.bytes, count - 1
         if is_full():
-            raise Refused(507, "There is no space for another upload at the moment. Try again in half an hour.")
+            raise Refused(507, "There is no space for another upload now. Try again in half an hour.")
 
     def _sweep(self) -> None:
-        """Delete what uploads left that broke off; called while none is running."""
+        """Delete files of aborted uploads; called while no upload is running."""
         for path in self.folder.iterdir():
             if path.is_file() and path.name not in self._own:
                 path.unlink(missing_ok=True)
