@@ -37,11 +37,7 @@ Batch = npt.NDArray[np.float32]
 
 
 class FaceEmbedder:
-<<<<<<< HEAD
-    """Faces to unit vectors whose scalar product tells one person from another. Not for two threads at once.
-=======
-    """Maps faces to unit vectors whose scalar product measures the similarity of two people. Not thread-safe."""
->>>>>>> 6349b50 (docs(code): media, faces and batch in plain English)
+    """Maps faces to unit vectors whose scalar product measures the similarity of two people. Not thread-safe.
 
     Args:
         network: aligned face, RGB (1, 3, 112, 112) float32 in [0, 255], to its embedding of any length; None: SFace.

@@ -142,19 +142,12 @@ def full_folder_is_said(folder: Path) -> Iterator[None]:
         ) from error
 
 
-<<<<<<< HEAD
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file that is either whole or not there, also when the machine stops; it replaces an earlier one.
-
-    The file appears under `path` when the block ends; when the block raises, nothing is left behind. A killed process
-    leaves `.NAME.*.partial`, which whoever holds the folder's lock may remove.
-=======
-def write_whole(path: Path, content: bytes) -> None:
     """Write a file atomically, even if the machine crashes; it replaces an existing one.
 
-    A killed process leaves `.NAME.*.partial`, which the holder of the folder's lock may remove.
->>>>>>> 6349b50 (docs(code): media, faces and batch in plain English)
+    The file appears under `path` when the block ends; if the block raises, nothing is left. A killed process leaves
+    `.NAME.*.partial`, which the holder of the folder's lock may remove.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
