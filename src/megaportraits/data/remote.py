@@ -87,7 +87,7 @@ def _told(address: str) -> Iterator[Any]:
         raise DataError(f"nothing is found at {address}", fix="Check the address.") from error
     except ImportError as error:
         raise DataError(
-            f"{address} needs a package that is not here: {error}",
+            f"{address} needs a missing package: {error}",
             fix="Install it; for http:// and https:// that is aiohttp, for s3:// s3fs, for gs:// gcsfs.",
         ) from error
     except Exception as error:  # every driver has exceptions of its own (aiohttp, botocore, ...)

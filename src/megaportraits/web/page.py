@@ -27,7 +27,7 @@ from megaportraits.web.studio import Stopped, Studio
 from megaportraits.web.uploads import UploadFolder, UploadLimits
 
 _TITLE = "MegaPortraits"
-_LEAD = "# MegaPortraits\nChoose a photograph and a video. The result shows the person of the photograph, moving as in the video."
+_LEAD = "# MegaPortraits\nChoose a photograph and a video. The person of the photograph then moves as in the video."
 _FOOT = (
     "Only animate people who agreed to it, and state that the result is synthetic.  "
     "Files stay on the computer that runs this page, and are deleted after some hours."
