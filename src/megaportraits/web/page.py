@@ -29,7 +29,7 @@ from megaportraits.web.uploads import UploadFolder, UploadLimits
 _TITLE = "MegaPortraits"
 _LEAD = "# MegaPortraits\nChoose a photograph and a video. The person of the photograph then moves as in the video."
 _FOOT = (
-    "Only animate people who agreed to it, and state that the result is synthetic.  "
+    "Only animate people who agreed to it, and state that the result is synthetic. "
     "Files stay on the computer that runs this page, and are deleted after some hours."
 )
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
