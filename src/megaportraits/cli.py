@@ -17,6 +17,7 @@ from megaportraits.commands.calibrate import calibrate
 from megaportraits.commands.enhancement import evaluate_hr
 from megaportraits.commands.evaluation import ablate, evaluate, pairs
 from megaportraits.commands.progress import frame_progress
+from megaportraits.commands.reenactment import reenact
 from megaportraits.commands.reference import reference
 from megaportraits.commands.student import distill, student_app
 from megaportraits.errors import ConfigError, MegaPortraitsError
@@ -41,6 +42,7 @@ app.add_typer(export_app, name="export")
 app.add_typer(study_app, name="study")
 app.add_typer(student_app, name="student")
 app.add_typer(weights_app, name="weights")
+student_app.command("reenact")(reenact)
 app.command()(animate)
 app.command()(prepare)
 app.command()(live)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ import yaml
 from typer.testing import CliRunner
 
 from megaportraits.commands.distill import Distillation, wait_for_lessons
+from megaportraits.commands.reenactment import reenact
 from megaportraits.commands.student import distill, student_app
 from megaportraits.config import ModelConfig, TrainStudentConfig, parse_config
-from megaportraits.errors import ConfigError, MediaError, TrainingError, WeightsError
-from megaportraits.media import write_image
+from megaportraits.errors import ConfigError, DataError, MediaError, TrainingError, WeightsError
+from megaportraits.media import read_image, write_image
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import load_student, read_notes, save_base
 from megaportraits.models.student import resized
@@ -34,6 +36,7 @@ SETTINGS = {
 
 app = typer.Typer()
 app.command()(distill)
+student_app.command("reenact")(reenact)
 app.add_typer(student_app, name="student")
 
 
@@ -153,3 +156,30 @@ def test_a_resumed_run_keeps_its_own_config_but_for_what_is_set(
     said = CliRunner().invoke(app, list(map(str, [*line, *more, "--resume", "--set", "run.seed=5"])))
     assert said.exit_code == 130, said.output  # stopped, as far as the command knows
     assert seen[0].model_dump(mode="json") == {**record, "run": {**record["run"], "seed": 5}}
+
+
+def test_a_student_and_its_teacher_are_measured_on_test_videos_of_its_own_people(
+    studio: Path, clips: Path, tiny_config: ModelConfig, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    save_base(tmp_path / "teacher.safetensors", BaseModel(tiny_config))
+    (tmp_path / "test").mkdir()
+    driver = Path(__file__).parents[2] / "src/megaportraits/assets/demo/driver.mp4"
+    (tmp_path / "test/ann.mp4").write_bytes(driver.read_bytes())
+    line = ("student", "reenact", "--clips", tmp_path / "test", "--drivers", clips, "--out", tmp_path / "out")
+    line += ("--avatars", 1, "--test-frames", 2, "--teacher", tmp_path / "teacher.safetensors", "--frames", 8)
+    line += ("--config", studio / "tiny.yaml", "--device", "cpu")
+    told = run(*line)
+    assert "| student |" in told and "19.25, 0.682" in told
+    assert load_student(tmp_path / "out/student.safetensors").avatars == ("ann",)
+    report = json.loads((tmp_path / "out/report/report.json").read_text())
+    assert list(report["systems"]) == ["true crops", "teacher", "student"] and report["pairs"][0]["name"] == "self/ann"
+    assert report["metrics"]["student"]["self/psnr"]["mean"] > 0
+    assert read_image(tmp_path / "out/figure17.png").shape[1] == 5 * 192
+    with pytest.raises(MediaError, match="exists already"):
+        run(*line)
+    before = (tmp_path / "out/reenactment.md").read_bytes()
+    run(*line, "--resume")
+    assert (tmp_path / "out/reenactment.md").read_bytes() == before
+    with pytest.raises(DataError, match="is a test clip"):
+        run(*line[:5], tmp_path / "test", *line[6:7], tmp_path / "other", *line[8:])

@@ -41,16 +41,16 @@ def test_a_manifest_and_a_reports_pairs_are_the_same(tmp_path: Path) -> None:
 
 
 def test_weights_are_named_after_themselves_or_as_asked(student: Path, matting: Matting) -> None:
-    named, _ = evaluation._model("nano", "landmarks", "cpu", matting)
+    named, _ = evaluation.model_system("nano", "landmarks", "cpu", matting)
     assert named.name == "nano" and len(named.settings["sha256"]) == 64
-    other, size = evaluation._model(f"mine={student}", "landmarks", "cpu", matting)
+    other, size = evaluation.model_system(f"mine={student}", "landmarks", "cpu", matting)
     assert isinstance(other, StudentSystem) and other.name == "mine" and size == 64
-    assert evaluation._model(str(student), "landmarks", "cpu", matting)[0].name == "ann"
+    assert evaluation.model_system(str(student), "landmarks", "cpu", matting)[0].name == "ann"
     with pytest.raises(WeightsError, match="does not exist"):
-        evaluation._model("x=none.safetensors", "landmarks", "cpu", matting)
+        evaluation.model_system("x=none.safetensors", "landmarks", "cpu", matting)
     student.write_bytes(b"no weights")
     with pytest.raises(WeightsError, match="not a file of weights"):
-        evaluation._model(str(student), "landmarks", "cpu", matting)
+        evaluation.model_system(str(student), "landmarks", "cpu", matting)
 
 
 def test_a_student_is_measured_against_its_teacher(student: Path, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def evaluate(
     found = _make_pairs(manifest, clips, stills, protocol, frames, limit)
     matting = Matting()
     named = (weights if weights or videos else ["nano"]) or []
-    models = [_model(text, pose, device, matting, blendshapes=blendshapes) for text in named]
+    models = [model_system(text, pose, device, matting, blendshapes=blendshapes) for text in named]
     systems: list[System] = [system for system, _ in models]
     systems += [_videos(text) for text in videos or []]
     job = Evaluation(
@@ -133,7 +133,7 @@ def evaluate(
         pairs=found,
         out=out,
         size=size or (models[0][1] if models else 256),
-        teacher=_model(teacher, pose, device, matting)[0] if teacher else None,
+        teacher=model_system(teacher, pose, device, matting)[0] if teacher else None,
         settings={"pairs": len(found), "pose": pose, **({} if head or not floors else {"lifted": "no --head"})},
         judges=judges,
         references=references,
@@ -197,7 +197,7 @@ def ablate(
         write_manifest(kept, found, overwrite=overwrite)
     trials = train_trials(config, data, out, samples, overrides or [], head_pose=head_pose, init=init, base=base)
     matting = Matting()
-    models = [_model(f"{name}={path}", PoseFrom.LANDMARKS, device, matting) for name, path in trials.items()]
+    models = [model_system(f"{name}={path}", PoseFrom.LANDMARKS, device, matting) for name, path in trials.items()]
     job = Evaluation(
         systems=[*(system for system, _ in models), *_floors(head, matting)],
         pairs=found,
@@ -254,7 +254,9 @@ def _make_pairs(
     return made
 
 
-def _model(text: str, pose: PoseFrom, device: str, matting: Matting, *, blendshapes: bool = True) -> tuple[System, int]:
+def model_system(
+    text: str, pose: PoseFrom, device: str, matting: Matting, *, blendshapes: bool = True
+) -> tuple[System, int]:
     """Weights as a system, and the side of its pictures.
 
     `text` is [NAME=]BASE, [NAME=]BASE+ENHANCER or [NAME=]STUDENT: shipped names or .safetensors files.

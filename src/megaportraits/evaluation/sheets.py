@@ -28,9 +28,9 @@ def pair_block(row: Row, systems: Sequence[str], tile: int) -> UInt8:
     source = resized(row.note.source, tile) if row.note is not None else _blank(tile)
     rows = []
     for index, name in enumerate(made):
-        label = _label(tile, "driver" if name == TRUE else name)
-        left = _title(tile, row.pair.key) if index == 0 else source if index == 1 else _blank(tile)
-        cells = [left, label]
+        named = label(tile, "driver" if name == TRUE else name)
+        left = title(tile, row.pair.key) if index == 0 else source if index == 1 else _blank(tile)
+        cells = [left, named]
         rows.append(np.concatenate([*cells, *(resized(p, tile) for p in row.results[name].thumbnails)], axis=1))
     block = np.concatenate(rows, axis=0)
     edge = ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0))
@@ -54,7 +54,7 @@ def _blank(tile: int) -> UInt8:
     return np.full((tile, tile, 3), _PAPER, np.uint8)
 
 
-def _title(tile: int, text: str) -> UInt8:
+def title(tile: int, text: str) -> UInt8:
     """A pair's name, in as many lines as it needs."""
     cell, per_line = _blank(tile), max(tile // 8, 4)
     for line, start in enumerate(range(0, min(len(text), 6 * per_line), per_line)):
@@ -63,7 +63,7 @@ def _title(tile: int, text: str) -> UInt8:
     return cell
 
 
-def _label(tile: int, text: str) -> UInt8:
+def label(tile: int, text: str) -> UInt8:
     """A system's name, before its row, word below word."""
     cell = np.full((tile, tile * 5 // 8, 3), _PAPER, np.uint8)
     for line, word in enumerate(text.split()):

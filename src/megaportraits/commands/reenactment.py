@@ -1,0 +1,130 @@
+"""`megaportraits student reenact`: the student's self-reenactment of B.1 and Figure 17."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from megaportraits.commands.progress import frame_progress
+from megaportraits.commands.student import (
+    Device,
+    Drivers,
+    Enhancer,
+    Every,
+    Frames,
+    Overrides,
+    PerDriver,
+    Resume,
+    Teacher,
+    TeacherBatch,
+    Teachers,
+)
+
+TEACHER, STUDENT = "teacher", "student"
+"""How the report calls them."""
+_POLL = 2.0
+
+
+def reenact(
+    clips: Annotated[
+        list[Path], typer.Option(help="Test videos, or folders of them; one person each, none among --drivers.")
+    ],
+    drivers: Drivers,
+    out: Annotated[Path, typer.Option(help="Folder for avatars, pairs, the student, its run and the report.")],
+    avatars: Annotated[int, typer.Option(min=1, help="How many of the clips are drawn; the paper's is 10.")] = 10,
+    seed: Annotated[int, typer.Option(help="Of that draw.")] = 0,
+    test_frames: Annotated[int, typer.Option(min=2, help="Test frames of each clip, every second one, at most.")] = 60,
+    teacher: Teacher = "nano",
+    config: Annotated[str, typer.Option(help="student-nano, student (the paper's) or a YAML file.")] = "student-nano",
+    frames: Frames = 4000,
+    per_driver: PerDriver = 2,
+    every: Every = 2,
+    resume: Resume = False,
+    overrides: Overrides = None,
+    enhancer: Enhancer = None,
+    device: Device = "auto",
+    teachers: Teachers = 1,
+    teacher_batch: TeacherBatch = 4,
+) -> None:
+    """Distil a student of people from test videos, and measure it and its teacher on these videos (B.1, Figure 17)."""
+    from megaportraits.commands import distill as work
+    from megaportraits.commands.evaluation import model_system
+    from megaportraits.config import TrainStudentConfig
+    from megaportraits.evaluation.judges import Judges, require_packages
+    from megaportraits.evaluation.pairs import read_manifest, write_manifest
+    from megaportraits.evaluation.plan import find_media
+    from megaportraits.evaluation.reenactment import check_held_out, draw_pairs, figure, table, write_avatars
+    from megaportraits.evaluation.run import Evaluation
+    from megaportraits.faces import FaceAnalyzer
+    from megaportraits.faces.matting import Matting
+    from megaportraits.media import check_outputs, write_image
+    from megaportraits.media.files import staged_output
+    from megaportraits.pipeline import PoseFrom
+    from megaportraits.pipeline.devices import find_device
+    from megaportraits.training.command import settle
+
+    require_packages()
+    manifest, student = out / "pairs.csv", out / "student.safetensors"
+    if work.rank():
+        while not manifest.is_file():  # process 0 chooses the clips
+            time.sleep(_POLL)
+    else:
+        check_outputs(out, ("student.safetensors", "pairs.csv", "figure17.png", "reenactment.md"), overwrite=resume)
+        if not (resume and manifest.is_file()):
+            files = find_media(clips, videos=True)
+            check_held_out(files, drivers)
+            chosen = draw_pairs(files, FaceAnalyzer(), count=avatars, seed=seed, frames=test_frames, skipped=_tell)
+            write_avatars(out / "avatars", chosen)
+            write_manifest(manifest, chosen, overwrite=resume)
+    pairs = read_manifest(manifest)
+    job = work.Distillation(
+        drivers,
+        teacher,
+        student,
+        out / "run",
+        frames,
+        per_driver,
+        every,
+        resume,
+        enhancer,
+        device,
+        overwrite=resume,
+        teachers=teachers,
+        teacher_batch=teacher_batch,
+    )
+    settings = settle(TrainStudentConfig, None, config, overrides or [], job.run, resume=job.trains)
+    if not (resume and student.is_file()) and work.distill(job, out / "avatars", settings) is None:
+        typer.echo(f"Stopped; the same line with --resume goes on. What is learned so far: {job.run}")
+        raise typer.Exit(130)
+    if work.rank():
+        return
+    matting = Matting()
+    named = {TEACHER: teacher + (f"+{enhancer}" if enhancer else ""), STUDENT: str(student)}
+    models = {name: model_system(f"{name}={text}", PoseFrom.LANDMARKS, device, matting) for name, text in named.items()}
+    evaluation = Evaluation(
+        systems=[system for system, _ in models.values()],
+        pairs=pairs,
+        out=out / "report",
+        size=models[STUDENT][1],
+        settings={"avatars": len(pairs), "seed": seed},
+        judges=Judges(find_device(device)),
+    )
+    with frame_progress("Measuring") as advance:
+        report = evaluation.run(advance)
+    report.write(out / "report", overwrite=True)
+    for pair, system, why in report.failures():
+        typer.secho(f"{pair}{f', {system}' if system else ''}: not measured: {why}", err=True)
+    write_image(out / "figure17.png", figure(report, TEACHER, STUDENT), overwrite=True)
+    text = table(report, TEACHER, STUDENT)
+    with staged_output(out / "reenactment.md", overwrite=True) as part:
+        part.write_text(text, encoding="utf-8")
+    typer.echo(text)
+    for name in ("reenactment.md", "figure17.png", "report/report.html"):
+        typer.echo(str(out / name))
+
+
+def _tell(path: Path, why: str) -> None:
+    typer.secho(f"{path.name}: left out: {why}", err=True)

@@ -1,0 +1,139 @@
+"""Self-reenactment by a student (B.1, Figure 17): which test clips, what their avatars are, and the picture."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from megaportraits.errors import DataError, FaceError, MediaError
+from megaportraits.evaluation.pairs import Pair, key_of
+from megaportraits.evaluation.report import Report
+from megaportraits.evaluation.scenes import best_source_frame
+from megaportraits.evaluation.sheets import label, title
+from megaportraits.evaluation.systems import TRUE, resized
+from megaportraits.faces.detector import FaceAnalyzer
+from megaportraits.media import VideoReader, write_image
+from megaportraits.media.images import UInt8
+
+PAPER = {"student": {"psnr": 19.25, "ssim": 0.682}, "teacher": {"psnr": 21.34, "ssim": 0.768}}
+"""What the paper reports (B.1); over its own, unpublished, choice of videos."""
+_TILE = 192
+
+
+def draw_pairs(
+    clips: Sequence[Path],
+    analyzer: FaceAnalyzer,
+    *,
+    count: int,
+    seed: int,
+    frames: int,
+    skipped: Callable[[Path, str], None] = lambda path, why: None,
+) -> list[Pair]:
+    """Pairs of the protocol `self` of randomly drawn clips, in the clips' order; the same for the same seed.
+
+    Args:
+        clips: videos, one person each.
+        analyzer: finds the source frames.
+        count: how many.
+        seed: of the draw.
+        frames: drivers of a pair, at most.
+        skipped: called with every drawn clip that is not usable and why; another is drawn in its place.
+
+    Raises:
+        DataError: fewer clips are usable, or two of one name were drawn.
+    """
+    drawn: dict[int, Pair] = {}
+    for index in random.Random(seed).sample(range(len(clips)), len(clips)):
+        if len(drawn) == count:
+            break
+        clip = clips[index]
+        try:
+            frame = best_source_frame(clip, analyzer)
+        except (FaceError, MediaError) as error:
+            skipped(clip, error.message)
+        else:
+            drawn[index] = Pair(key_of(clip, clip), "self", clip, frame, clip, frames=frames)
+    if len(drawn) < count:
+        raise DataError(
+            f"Expected at least {count} clips with a face in their first second, got {len(drawn)}.",
+            fix="Give more clips, or fewer --avatars.",
+        )
+    chosen = [drawn[index] for index in sorted(drawn)]
+    names = [pair.source.stem for pair in chosen]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"Two clips are called {twice[0]!r}; avatars are named after them.", fix="Rename one.")
+    return chosen
+
+
+def check_held_out(clips: Sequence[Path], drivers: Sequence[Path]) -> None:
+    """Refuse test clips that the student would learn from.
+
+    Raises:
+        DataError: a clip lies in a folder of drivers.
+    """
+    folders = [folder.resolve() for folder in drivers]
+    for path in clips:
+        clip = path.resolve()
+        if any(folder == clip or folder in clip.parents for folder in folders):
+            raise DataError(
+                f"{path} is a test clip and lies in --drivers: the student would learn from it.",
+                fix="Keep test clips in another folder.",
+            )
+
+
+def write_avatars(folder: Path, pairs: Sequence[Pair]) -> list[Path]:
+    """Write each pair's source frame as a photograph `folder/CLIP.png`; those that are there stay.
+
+    Raises:
+        MediaError: a clip cannot be read, or a file not written.
+        DataError: a clip has no such frame.
+    """
+    written = []
+    for pair in pairs:
+        path = folder / f"{pair.source.stem}.png"
+        if not path.exists():
+            wanted = pair.source_frame or 0
+            image = next((frame.image for i, frame in enumerate(VideoReader(pair.source)) if i == wanted), None)
+            if image is None:
+                raise DataError(f"{pair.source} has no frame {wanted}.", fix="Delete pairs.csv, and start again.")
+            write_image(path, image)
+        written.append(path)
+    return written
+
+
+def figure(report: Report, teacher: str, student: str) -> UInt8:
+    """Figure 17: for each pair a row of source, driver, teacher and student, in the middle of the clip.
+
+    Raises:
+        DataError: no pair has results of all of them.
+    """
+    systems = (TRUE, teacher, student)
+    rows = []
+    for row in report.of("self"):
+        if row.note is not None and all(name in row.results for name in systems):
+            shown = [row.results[name].thumbnails for name in systems]
+            tiles = [row.note.source, *(pictures[len(pictures) // 2] for pictures in shown)]
+            rows.append(np.concatenate([title(_TILE, row.pair.key), *(resized(p, _TILE) for p in tiles)], axis=1))
+    if not rows:
+        raise DataError("No pair has results of teacher and student.", fix="See the report's reasons.")
+    names = ("", "source", "driver", "teacher", "student")
+    heads = [label(_TILE, name)[_TILE // 2 - 16 : _TILE // 2 + 8] for name in names]
+    wide = [np.pad(h, ((0, 0), (0, _TILE - h.shape[1]), (0, 0)), constant_values=255) for h in heads]
+    return np.concatenate([np.concatenate(wide, axis=1), *rows])
+
+
+def table(report: Report, teacher: str, student: str) -> str:
+    """PSNR and SSIM, raw and masked, beside the paper's, as Markdown."""
+    head = ("self-reenactment", "PSNR, dB", "SSIM", "masked PSNR, dB", "masked SSIM", "the paper (B.1)")
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for role, system in (("teacher", teacher), ("student", student)):
+        values = [
+            report.estimate("self", system, name).value for name in ("psnr", "ssim", "psnr_masked", "ssim_masked")
+        ]
+        cells = [f"{value:.{digits}f}" for value, digits in zip(values, (2, 3, 2, 3), strict=True)]
+        lines.append(f"| {role} | {' | '.join(cells)} | {PAPER[role]['psnr']}, {PAPER[role]['ssim']} |")
+    return "\n".join(lines) + "\n"
