@@ -82,4 +82,4 @@ def test_a_folder_that_stays_on_the_stand_in_though_the_weights_have_come_says_s
     for best, warned in ((STAND_IN, False), (HYPERIQA, True)):
         monkeypatch.setattr("megaportraits.prepare.quality.best_quality", lambda name=best: name)
         assert _settings(tmp_path, {}) == settings
-        assert ("goes on with" in capsys.readouterr().err) is warned
+        assert ("still uses" in capsys.readouterr().err) is warned

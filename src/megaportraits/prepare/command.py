@@ -13,52 +13,56 @@ if TYPE_CHECKING:
 
 def prepare(
     out: Annotated[
-        Path, typer.Option(help="Folder to fill; an unfinished one goes on, a finished one is judged anew.")
+        Path, typer.Option(help="Output folder; an unfinished run resumes, a finished one is filtered again.")
     ],
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(help="Folders, globs, files, manifests (.csv, .parquet) or fsspec addresses; none: judge anew."),
+        typer.Argument(
+            help="Folders, globs, files, manifests (.csv, .parquet) or fsspec addresses; none: filter again."
+        ),
     ] = None,
     dataset: Annotated[
-        Literal["plain", "voxceleb2", "celebvhq", "ffhq", "grid"], typer.Option(help="How the input is laid out.")
+        Literal["plain", "voxceleb2", "celebvhq", "ffhq", "grid"], typer.Option(help="Layout of the input.")
     ] = "plain",
     size: Annotated[
-        int | None, typer.Option(help="Largest side of a stored frame; heads are never upscaled. [256]")
+        int | None, typer.Option(help="Maximum side of a stored frame; heads are never upscaled. [256]")
     ] = None,
     fps: Annotated[float | None, typer.Option(help="Frames stored per second of video, 0: all. [5]")] = None,
-    max_frames: Annotated[int | None, typer.Option(help="Frames of a clip, at most. [48]")] = None,
-    min_frames: Annotated[int | None, typer.Option(help="Frames of a clip, at least. [4]")] = None,
+    max_frames: Annotated[int | None, typer.Option(help="Maximum frames of a clip. [48]")] = None,
+    min_frames: Annotated[int | None, typer.Option(help="Minimum frames of a clip. [4]")] = None,
     image: Annotated[Literal["jpg", "webp"] | None, typer.Option(help="Format of the frames. [jpg]")] = None,
     min_crop: Annotated[
-        int | None, typer.Option(help="Pixels of the head crop in the original; default: --size.")
+        int | None, typer.Option(help="Minimum pixels of the head crop in the original; default: --size.")
     ] = None,
-    min_bitrate: Annotated[float, typer.Option(help="Kilobits a second.")] = 0.0,
-    min_presence: Annotated[float, typer.Option(help="Mean certainty of the face, 0 to 1.")] = 0.8,
-    max_people: Annotated[int, typer.Option(help="Faces in a frame.")] = 1,
-    min_inside: Annotated[float, typer.Option(help="Part of the head crop inside the picture.")] = 0.6,
+    min_bitrate: Annotated[float, typer.Option(help="Minimum bitrate, kilobits a second.")] = 0.0,
+    min_presence: Annotated[float, typer.Option(help="Minimum mean confidence of the face, 0 to 1.")] = 0.8,
+    max_people: Annotated[int, typer.Option(help="Maximum faces in a frame.")] = 1,
+    min_inside: Annotated[float, typer.Option(help="Minimum part of the head crop inside the picture.")] = 0.6,
     children: Annotated[
         Literal["face", "keep", "drop"] | None,
-        typer.Option(help="Where no age is known: judge by face, keep, or drop. Default: face for FFHQ, else keep."),
+        typer.Option(help="If no age is known: decide by face, keep, or drop. Default: face for FFHQ, otherwise keep."),
     ] = None,
     ages: Annotated[Path | None, typer.Option(help="CSV with name,age, or FFHQ-features' json folder.")] = None,
-    min_age: Annotated[float, typer.Option(help="Years, where the age is known.")] = 18.0,
+    min_age: Annotated[float, typer.Option(help="Minimum age in years, where known.")] = 18.0,
     drop_iqa: Annotated[float, typer.Option(help="Part of the videos with the lowest image quality to drop.")] = 0.5,
     max_duplicate: Annotated[
-        float, typer.Option(help="Likeness of pictures from which a clip is a copy; 2: never.")
+        float, typer.Option(help="Picture correlation from which a clip is a duplicate; 2: never.")
     ] = 0.98,
     same_person: Annotated[float, typer.Option(help="Cosine from which two videos show one person.")] = 0.6,
-    val_percent: Annotated[float, typer.Option(help="People kept for validation.")] = 3.0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure and count, write no shards.")] = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Read once more what could not be read.")
+    val_percent: Annotated[float, typer.Option(help="Percentage of people for validation.")] = 3.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Apply the filters and print counts, but write no shards.")
     ] = False,
-    engine: Annotated[Literal["local", "ray"], typer.Option(help="ray: many machines, or one.")] = "local",
-    address: Annotated[str | None, typer.Option(help="Of a Ray cluster; default: Ray on this machine.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Read failed inputs again.")] = False,
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="ray: one or many machines.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Address of a Ray cluster; default: Ray on this machine.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-    head: Annotated[Path | None, typer.Option(help="ICT-FaceKit: kept stills are lifted to clips as well.")] = None,
+    head: Annotated[Path | None, typer.Option(help="ICT-FaceKit head: also make clips from stills by `synth`.")] = None,
     lift_clips: Annotated[int | None, typer.Option(help="Clips from stills; default: four for each.")] = None,
 ) -> None:
-    """Cut training clips out of videos and stills; Ctrl-C leaves, the same line goes on; filters can change later."""
+    """Make training clips from videos and stills. Repeat the same command to resume after Ctrl-C; filters can change
+    later.
+    """
     from megaportraits.engines import Engine
     from megaportraits.prepare.lifting import lift_stills
     from megaportraits.prepare.run import prepare as run
@@ -111,7 +115,7 @@ def prepare(
 
 
 def _settings(out: Path, chosen: dict[str, Any]) -> ExtractSettings:
-    """The folder's own settings where there are some, so that only what differs need be said."""
+    """The stored settings of the folder, if any, changed by the given options."""
     from dataclasses import asdict
 
     from megaportraits.prepare.quality import HYPERIQA, best_quality
@@ -122,8 +126,8 @@ def _settings(out: Path, chosen: dict[str, Any]) -> ExtractSettings:
         stored = stored_settings(out)
         if stored.iqa != best_quality() == HYPERIQA:
             typer.secho(
-                f"Warning: {out} was begun without HyperIQA's weights and goes on with {stored.iqa!r}, though they are "
-                "here now: scores of two measures cannot be compared. For HyperIQA prepare into another --out.",
+                f"Warning: {out} was started without HyperIQA's weights and still uses {stored.iqa!r}, although they are  "
+                "installed now: values of two measures are not comparable. For HyperIQA use another --out.",
                 fg="yellow",
                 err=True,
             )

@@ -1,4 +1,4 @@
-"""One clip as it grows: frame by frame a stable crop, its labels and members, until something ends it."""
+"""Build one clip frame by frame: stable crop, labels and members."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from megaportraits.prepare.settings import ExtractSettings
 Member = tuple[str, bytes]
 _EMBED_EVERY = 4
 STRANGER = 0.3
-"""Cosine to the clip's mean embedding below which another person has taken the place."""
+"""Cosine to the clip's mean embedding below which a face is another person."""
 _HEADROOM = 0.9
-"""A head smaller than the frame size is stored this much smaller still, so that it may shrink without a new clip."""
+"""A head smaller than the frame size is stored smaller by this factor, so that it can shrink without a new clip."""
 
 
 class Matter(Protocol):
-    """What is needed of `faces.matting.Matting`."""
+    """Protocol of `faces.matting.Matting`."""
 
     def matte(self, image: Image, face: Face, crop: Crop, size: int) -> npt.NDArray[np.float32]: ...
 
 
 class Embedder(Protocol):
-    """What is needed of `faces.recognition.FaceEmbedder`."""
+    """Protocol of `faces.recognition.FaceEmbedder`."""
 
     def embed(self, image: Image, landmarks: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]: ...
 
@@ -52,7 +52,7 @@ class Quality(Protocol):
 
 @dataclass(frozen=True)
 class Instruments:
-    """The networks that a clip is measured with; one set per process."""
+    """The networks for one clip; one set per process."""
 
     matting: Matter
     embedder: Embedder
@@ -83,7 +83,7 @@ class _Frame:
 class Cutter:
     """Collects the frames of one head.
 
-    `add` says whether the frame could join; when it could not, the clip is at its end and a new cutter takes the frame.
+    `add` returns whether the frame was added; if not, the clip ends and a new cutter takes the frame.
     """
 
     settings: ExtractSettings
@@ -97,7 +97,7 @@ class Cutter:
     _last: tuple[Image, Face] | None = None
 
     def add(self, image: Image, face: Face, time: float, people: int) -> bool:
-        """Take a frame: the picture (H, W, 3), the head's face in it, its time in seconds, the people in it."""
+        """Add a frame: the picture (H, W, 3), the head's face in it, its time in seconds, the number of people."""
         if len(self._frames) >= self.settings.max_frames:
             return False
         crop = self._tracker.update(fit_pose(face.landmarks), time)
@@ -112,7 +112,7 @@ class Cutter:
         return True
 
     def finish(self) -> Clip | None:
-        """The clip, without frames at the end of which it is not sure that they show the same person; None if short."""
+        """The clip, without unverified frames at its end; None if it is too short."""
         if self._last is not None and self._verified < len(self._frames):
             self._verify(*self._last, len(self._frames))
         del self._frames[self._verified :]
@@ -235,10 +235,10 @@ class Cutter:
 
 
 def _straight(picture: Image, alpha: npt.NDArray[np.float32]) -> Image:
-    """The person's own colours where the matte says person, the scene as it was elsewhere.
+    """Estimated foreground colours where the matte is opaque, the original picture elsewhere.
 
-    They pass into one another up to half opacity: a sharp border there would be an outline that no camera draws, and
-    what is composited is off by a tenth of the contrast at most.
+    The two are blended up to half opacity, to avoid a visible outline; composites then differ by at most a tenth of the
+    contrast.
     """
     share = np.clip(2 * alpha, 0, 1)[..., None]
     mixed = picture + share * (foreground(picture, alpha).astype(np.float32) - picture)

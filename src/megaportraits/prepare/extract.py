@@ -1,4 +1,4 @@
-"""From one video or still to its clips in the store: the function that every engine runs, many times, anywhere."""
+"""Extract the clips of one video or still into the store; every engine runs this function."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _BOX_MARGIN = 0.1
 
 
 class _NoClipsError(Exception):
-    """Ends the writing of a shard that would be empty."""
+    """Aborts the writing of an empty shard."""
 
 
 class Extractor:
-    """Extracts items into a store. Making one is cheap and it can be pickled; the networks come with the first item.
+    """Extracts items into a store. It is cheap to create and can be pickled; networks are loaded with the first item.
 
     Args:
         out: the output folder.
-        settings: how to cut.
+        settings: of the extraction.
     """
 
     def __init__(self, out: Path, settings: ExtractSettings) -> None:
@@ -58,10 +58,11 @@ class Extractor:
         """Extract one item unless it is done.
 
         Returns:
-            key, clips, frames, bytes and error (None when all went well); the same stands in the store.
+            key, clips, frames, bytes and error (None on success); the same is written to the store.
 
         Raises:
-            WeightsError: the networks cannot be had. OSError: the disk is full. All else is an entry in the report.
+            WeightsError: the networks are not available. OSError: the disk is full. Other errors are listed in the
+                report.
         """
         store = Store(self.out)
         if not store.has(item.key):
@@ -94,7 +95,7 @@ class Extractor:
         except MegaPortraitsError as error:
             about["error"] = _neutral(error.message, item)
         except Exception as error:
-            # The border of one video: whatever a decoder or a picture can do must not end the others.
+            # Isolate videos from each other: no exception of one may end the others.
             if is_full_disk(error):
                 raise
             about["error"] = _neutral(f"{type(error).__name__}: {error}", item)
@@ -170,11 +171,11 @@ class Extractor:
         yield from ended(sorted(cutters))
         about |= _about(reader, path, end) | counts
         if not counts["decoded"]:
-            raise MediaError("no frame between the start and the end that are asked for")
+            raise MediaError("no frame between the requested start and end")
 
 
 def _next_due(due: float | None, time: float, fps: float) -> float | None:
-    """When the next frame is wanted; on the grid of the first one, so that no frame rate drifts."""
+    """Time of the next sample, on a grid from the first one, so that the rate does not drift."""
     if fps <= 0:
         return None
     step = 1 / fps
@@ -191,14 +192,14 @@ def _about(reader: VideoReader, path: Path, end: float) -> dict[str, Any]:
         "height": info.height,
         "fps": round(float(info.fps), 3),
         "duration": round(float(seconds), 3),
-        # Of the whole file: sound is a few per cent of what a camera or a site writes.
+        # Of the whole file, including sound, which is a few per cent.
         "bitrate": round(path.stat().st_size * 8 / max(seconds, 1e-3) / 1000, 1),
         "damage": reader.damage,
     }
 
 
 def _pixels(box: tuple[float, float, float, float] | None, width: int, height: int) -> np.ndarray | None:
-    """A relative box in pixels, a little wider: annotations are rough."""
+    """A relative box in pixels, slightly enlarged because annotations are imprecise."""
     if box is None:
         return None
     left, top, right, bottom = box
@@ -207,7 +208,7 @@ def _pixels(box: tuple[float, float, float, float] | None, width: int, height: i
 
 
 def _neutral(message: str, item: Item) -> str:
-    """An error's first line without the path, so that the report can count alike ones, wherever copies lay."""
+    """An error's first line without the path, so that the report can count equal errors."""
     first = message.strip().splitlines()[0] if message.strip() else "unknown error"
     name = Path(item.address).name
     words = [word for word in first.split(" ") if name not in word and "megaportraits-" not in word]

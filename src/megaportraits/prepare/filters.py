@@ -1,4 +1,4 @@
-"""What is kept: pure functions of the index's numbers, so that thresholds can change without decoding again.
+"""Filters: pure functions of the index's numbers, so that thresholds can change without decoding again.
 
 Filters run in the order of B.3 of the paper: size ("bitrate filtering"), then quality; a clip's verdict is the first
 filter it fails, or "kept".
@@ -23,16 +23,16 @@ FILTERS = ("crop", "bitrate", "presence", "people", "inside", "children", "iqa",
 LABELS = {
     "crop": "head crop large enough",
     "bitrate": "bitrate high enough",
-    "presence": "surely a face",
-    "people": "nobody else in the frame",
+    "presence": "confidently a face",
+    "people": "no other person in the frame",
     "inside": "head inside the picture",
     "children": "grown-up",
     "iqa": "image quality in the upper part",
-    "duplicate": "no copy of another",
+    "duplicate": "not a duplicate",
     "split": "person in one split only",
 }
 _SAME_FACE = 0.8
-"""Cosine from which two clips may be copies of one another at all."""
+"""Two clips are compared as duplicates only from this cosine on."""
 _BLOCK = 1024
 Floats = npt.NDArray[np.float32]
 
@@ -42,7 +42,7 @@ def judge(rows: list[Row], limits: Thresholds) -> None:
 
     Args:
         rows: one clip each; `item` names its video, and `bitrate`, `age`, `identity`, `prescribed` are the video's.
-        limits: what is kept.
+        limits: thresholds of the filters.
     """
     for row in rows:
         row["verdict"] = KEPT
@@ -84,7 +84,7 @@ def _is_adult(row: Row, limits: Thresholds) -> bool:
 
 
 def _judge_quality(rows: list[Row], limits: Thresholds) -> None:
-    """Rank videos by their mean image quality and drop the lower part; stills and videos are ranked apart."""
+    """Rank videos by their mean image quality and drop the lower part; stills and videos are ranked separately."""
     for kind in ("video", "still"):
         videos: dict[str, list[Row]] = defaultdict(list)
         for row in rows:
@@ -113,7 +113,7 @@ def _judge_copies(rows: list[Row], limits: Thresholds) -> None:
     dropped = np.zeros(len(rows), bool)
     for start in range(0, len(rows), _BLOCK):
         stop = min(start + _BLOCK, len(rows))
-        # Pictures are compared only where faces agree: that is one pair in thousands.
+        # Pictures are compared only if faces match: one pair in thousands.
         ours, theirs = np.nonzero(faces[start:stop] @ faces[:stop].T >= _SAME_FACE)
         likeness = np.einsum("pd,pd->p", pictures[start + ours], pictures[theirs])
         for i in range(start, stop):
@@ -121,7 +121,7 @@ def _judge_copies(rows: list[Row], limits: Thresholds) -> None:
             near = [
                 float(value)
                 for j, value in zip(theirs[mine], likeness[mine], strict=True)
-                # A copy of a copy is a copy of what that one copied, too.
+                # Duplicates are transitive.
                 if j < i and not dropped[j] and rows[j]["item"] != rows[i]["item"]
             ]
             if near:
@@ -137,7 +137,9 @@ def _pictures(thumbnails: str) -> Floats:
 
 
 def _judge_splits(rows: list[Row], limits: Thresholds) -> None:
-    """Group videos by person and give every person one split; clips that a collection puts in both lose validation."""
+    """Group videos by person and assign one split to every person; if a collection has a person in both, drop the
+    validation clips.
+    """
     if not rows:
         return
     videos: dict[str, list[Row]] = defaultdict(list)
@@ -163,7 +165,7 @@ def _judge_splits(rows: list[Row], limits: Thresholds) -> None:
 
 
 def _people_of(clips: list[Row]) -> Iterator[tuple[list[Row], Floats]]:
-    """The people of one video: clips whose faces agree, and their mean embedding."""
+    """The people of one video: clips with matching faces, and their mean embedding."""
     found: list[tuple[list[Row], Floats]] = []
     for clip in clips:
         vector = np.array(clip["embedding"], np.float32)
@@ -178,7 +180,7 @@ def _people_of(clips: list[Row]) -> Iterator[tuple[list[Row], Floats]]:
 
 
 def _groups(people: Sequence[tuple[list[Row], Floats]], vectors: Floats, same: float) -> list[int]:
-    """Union of all that carry one identity or whose embeddings are close: the root's number for each."""
+    """Union-find of clips with equal identity or close embeddings; returns the root's number for each."""
     parent = list(range(len(people)))
 
     def root(i: int) -> int:
@@ -204,7 +206,7 @@ def _groups(people: Sequence[tuple[list[Row], Floats]], vectors: Floats, same: f
 
 
 def _split_of(name: str, limits: Thresholds) -> str:
-    """By a hash of the name alone, so that people who come later do not move those who are there."""
+    """Split by a hash of the name, so that adding people does not change the split of others."""
     share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
     return "val" if share * 100 < limits.validation_percent else "train"
 

@@ -1,4 +1,4 @@
-"""The index of all clips, kept and dropped, with every number: Parquet where pyarrow is there, CSV always."""
+"""The index of all clips, accepted and dropped, with every number: CSV, and Parquet if pyarrow is installed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST_ROWS = 20_000_000
 
 
 def write_index(rows: Sequence[Row], out: Path) -> list[Path]:
-    """Write `index.csv` (no embeddings) and, where pyarrow is installed, `index.parquet`; the files written."""
+    """Write `index.csv` (no embeddings) and, if pyarrow is installed, `index.parquet`. Returns the files."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [*TEXT, *WHOLE, *NUMBERS], extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""Kept stills to moving clips: `synth` lifts them into the same format, so that training can mix all kinds."""
+"""Turn accepted stills into moving clips by `synth`, in the same format, so that training can use both."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def lift_stills(
     workers: int,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, Any]:
-    """Lift every kept still; shards lie in `out/lifted/train` and `out/lifted/val` afterwards.
+    """Make clips from every accepted still, in `out/lifted/train` and `out/lifted/val`.
 
     Args:
-        rows: judged clips; those of kind "still" that were kept are lifted.
+        rows: filtered clips; accepted ones of kind "still" are used.
         out: the prepare folder.
         head: of `SynthSettings`.
         size: of the frames.
@@ -48,12 +48,13 @@ def lift_stills(
     )
     if not stills:
         raise DataError(
-            "No still was kept, so there is nothing to lift.", fix="Lower the thresholds, or leave out --head."
+            "No still passed the filters, so no clips can be made from stills.",
+            fix="Lower the thresholds, or omit --head.",
         )
     folder, lifted, note = out / "portraits", out / "lifted", out / "portraits.json"
     names = [row["item"] for row in stills]
     if not note.is_file() or note.read_text() != _note(names):
-        # Other portraits: which clip shows whom follows from all of them.
+        # The portraits changed, which changes the person of every clip.
         shutil.rmtree(lifted, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()

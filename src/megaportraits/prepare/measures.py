@@ -1,4 +1,4 @@
-"""Numbers about pictures that decide what is worth training on."""
+"""Measures of pictures for filtering training data."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from megaportraits.faces.networks import Image
 
 THUMBNAIL = 16
 STAND_IN = "detail-exposure-1"
-"""Name of the image quality that stands in where HyperIQA's weights are not."""
+"""Name of the stand-in for HyperIQA."""
 _FACE_LEFT, _FACE_RIGHT = 234, 454
 _IRISES = ((469, 471), (474, 476))
 
 
 class SceneCuts:
-    """Tells when a frame belongs to another shot than the one before.
+    """Detects scene cuts.
 
-    Two signs together: the colours changed, and the places did. A flash changes the colours of the same places
-    alike, a pan changes the places but not the colours.
+    A cut changes both colours and positions. A flash changes the colours at unchanged positions; a pan changes the
+    positions but not the colours.
 
     Args:
-        colors: half the L1 distance of colour histograms from which they differ, [0, 1].
-        places: correlation of small grey pictures below which they differ.
+        colors: threshold of half the L1 distance of colour histograms, [0, 1].
+        places: threshold of the correlation of small grey pictures.
     """
 
     def __init__(self, colors: float = 0.3, places: float = 0.6) -> None:
@@ -32,7 +32,7 @@ class SceneCuts:
         self._before: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None
 
     def is_cut(self, image: Image) -> bool:
-        """Whether `image` (H, W, 3) begins a new shot; the first frame does not."""
+        """Whether `image` (H, W, 3) starts a new shot; False for the first frame."""
         small = cv2.resize(image, (64, 36), interpolation=cv2.INTER_AREA)
         bins = (small >> 5).astype(np.int32)
         codes = (bins[..., 0] * 8 + bins[..., 1]) * 8 + bins[..., 2]
@@ -43,7 +43,7 @@ class SceneCuts:
             return False
         changed = float(np.abs(histogram - before[0]).sum()) / 2
         alike = float((grey * before[1]).sum())
-        # Without any likeness of places the colours alone need not differ as much.
+        # Without any correlation of positions a smaller change of colours is enough.
         return alike < self._places and changed > (self._colors if alike > 0.2 else self._colors / 2)
 
 
@@ -62,7 +62,7 @@ def thumbnail(image: Image) -> npt.NDArray[np.uint8]:
 
 
 def sharpness(image: Image, face: npt.NDArray[np.bool_]) -> float:
-    """Standard deviation of the Laplacian over the face, grey levels; blur and upscaling bring it towards 0."""
+    """Standard deviation of the Laplacian over the face, grey levels; near 0 for blurred or upscaled faces."""
     if not face.any():
         return 0.0
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
@@ -70,9 +70,9 @@ def sharpness(image: Image, face: npt.NDArray[np.bool_]) -> float:
 
 
 def stand_in_quality(image: Image, face: npt.NDArray[np.bool_]) -> float:
-    """Image quality in [0, 100] where HyperIQA's weights are not: detail in the face, times how well it is exposed.
+    """Stand-in for HyperIQA, in [0, 100]: detail in the face, times quality of the exposure.
 
-    It sees blur, upscaling, darkness and burnt-out light; it does not see compression, nor beauty.
+    It detects blur, upscaling, under- and overexposure, but not compression artefacts.
     """
     if not face.any():
         return 0.0
@@ -84,7 +84,7 @@ def stand_in_quality(image: Image, face: npt.NDArray[np.bool_]) -> float:
 
 
 def inside(crop: Crop, width: int, height: int) -> float:
-    """Which part of a crop lies in the picture, [0, 1]."""
+    """The part of a crop that is inside the picture, [0, 1]."""
     left, top, right, bottom = crop.corners
     across = max(min(right, width) - max(left, 0), 0)
     down = max(min(bottom, height) - max(top, 0), 0)
@@ -94,9 +94,9 @@ def inside(crop: Crop, width: int, height: int) -> float:
 def iris_ratio(landmarks: npt.NDArray[np.floating]) -> float:
     """Width of the face over width of the irises, from landmarks (478, 3).
 
-    The iris is 11.7 mm wide from the age of two on while the face grows by a fifth, so children stand out. Of 1383
-    portraits of grown-ups nine in ten lie between 10.4 and 13.0, one in a thousand below 10; a painted girl of about
-    six has 9.5. Drawn faces with large eyes are taken for children, too.
+    The iris is 11.7 mm wide from the age of two on, while the face grows by a fifth, so children have a low ratio. Of
+    1383 portraits of adults, nine in ten are between 10.4 and 13.0, one in a thousand below 10; a painted girl of about
+    six has 9.5. Drawn faces with large eyes also have a low ratio.
     """
     face = np.linalg.norm(landmarks[_FACE_LEFT] - landmarks[_FACE_RIGHT])
     iris = np.mean([np.linalg.norm(landmarks[a, :2] - landmarks[b, :2]) for a, b in _IRISES])

@@ -1,4 +1,4 @@
-"""Shards of what was kept: which clip lies in which shard follows from the verdicts alone."""
+"""Pack accepted clips into shards; the shard of a clip depends on the verdicts only."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _UNREADABLE: tuple[type[Exception], ...] = (DataError, *FAULTS)
 
 
 def pack(rows: Sequence[Row], store: Store, out: Path, on_shard: Callable[[int, int], None]) -> dict[str, int]:
-    """Write the shards that are missing or hold other clips than they should; remove those that are too many.
+    """Write missing and outdated shards; remove superfluous ones.
 
-    Clips are shuffled by a hash of their keys, so that neighbours in a shard are strangers.
+    Clips are shuffled by a hash of their keys, so that a shard mixes people.
 
     Args:
-        rows: judged clips.
-        store: where they lie.
-        out: gets train/, val/ and stills/.
+        rows: filtered clips.
+        store: their folder.
+        out: output folder of train/, val/ and stills/.
         on_shard: called with shards done and shards in all.
 
     Returns:
@@ -60,7 +60,7 @@ def _chosen(rows: Sequence[Row], folder: str) -> list[Row]:
 
 
 def _plan_of(shard: Path) -> Path:
-    """The note of what a shard was made from; a dot keeps it out of the way."""
+    """The hidden file that lists the clips of a shard."""
     return shard.with_name(f".{shard.stem}.json")
 
 
@@ -79,7 +79,7 @@ def _write_shard(folder: Path, number: int, clips: list[Row], store: Store) -> N
 
 
 def _noted(note: Path) -> Any:
-    """What a shard was made from; None where the note is damaged, and the shard has to be made again."""
+    """The clips of a shard; None if the file is damaged, and the shard has to be written again."""
     try:
         return read_json(note, DataError)
     except DataError:
@@ -87,7 +87,7 @@ def _noted(note: Path) -> Any:
 
 
 def _members(tar: Path, row: Row) -> Iterator[tuple[str, bytes]]:
-    """A clip's members as the store has them, but with the key and the person that were decided since."""
+    """A clip's members from the store, with its final key and person."""
     prefix = f"{row['key']}."
     try:
         for full, offset, size in members(tar):

@@ -1,4 +1,4 @@
-"""Heads through a video: whose face in this frame is whose in the next."""
+"""Track several heads through a video."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from megaportraits.faces.detector import Face
 from megaportraits.faces.networks import Image
 
 _LOOK_EVERY = 5
-"""Frames between two looks at the whole picture for other people."""
+"""Frames between two detections in the whole picture."""
 _THOROUGH_EVERY = 10
-"""Frames without anybody between two looks with turned pictures and tiles."""
+"""Frames without a face between two thorough detections (rotated pictures and tiles)."""
 _JUMP = 0.8
-"""Part of its face's height by which a head may move between two frames and still be the same one."""
+"""Maximum motion of a head between two frames, in face heights."""
 _SAME = 0.3
-"""Intersection over union from which two faces are one."""
+"""Two faces with at least this intersection over union are the same."""
 _BYSTANDER = 0.1
-"""Part of the largest face's area from which another face counts as a person in the frame."""
+"""Minimum area of a counted face, relative to the largest face."""
 
 
 class Analyzer(Protocol):
-    """What is needed of `faces.FaceAnalyzer`."""
+    """Protocol of `faces.FaceAnalyzer`."""
 
     def detect(self, image: Image, *, thorough: bool = True) -> list[Face]: ...
 
@@ -33,11 +33,11 @@ class Analyzer(Protocol):
 
 @dataclass
 class Head:
-    """One head that is followed.
+    """One tracked head.
 
     Attributes:
         number: of the head in its video, from 0.
-        face: where it is in the latest frame.
+        face: in the latest frame.
     """
 
     number: int
@@ -45,11 +45,11 @@ class Head:
 
 
 class HeadTracker:
-    """Follows the largest heads of a shot; counts the others.
+    """Tracks the largest heads of a shot; counts the others.
 
     Args:
         analyzer: finds faces.
-        limit: heads that are followed at once.
+        limit: maximum number of tracked heads.
     """
 
     def __init__(self, analyzer: Analyzer, limit: int) -> None:
@@ -61,7 +61,7 @@ class HeadTracker:
         self._fresh = True
 
     def cut(self) -> None:
-        """A new shot begins: nobody is who they were."""
+        """Start a new shot: forget all heads."""
         self._heads, self._people, self._fresh = [], 0, True
 
     def update(self, image: Image, allowed: npt.NDArray[np.float64] | None = None) -> tuple[list[Head], int]:
@@ -69,7 +69,7 @@ class HeadTracker:
 
         Args:
             image: uint8 (H, W, 3).
-            allowed: (4,) left, top, right, bottom in pixels: heads outside are not followed, but counted.
+            allowed: (4,) left, top, right, bottom in pixels: heads outside are not tracked, but counted.
         """
         kept: list[Head] = []
         for head in self._heads:
@@ -85,7 +85,7 @@ class HeadTracker:
         return kept, max(self._people, len(kept))
 
     def _look(self, image: Image, kept: list[Head], allowed: npt.NDArray[np.float64] | None) -> None:
-        """Find people who came in; they join `kept` while there is room."""
+        """Detect new people and add them to `kept` up to the limit."""
         thorough = not kept and (self._fresh or self._since_look >= _THOROUGH_EVERY)
         if self._since_look >= _LOOK_EVERY and (kept or thorough):
             self._since_look = 0

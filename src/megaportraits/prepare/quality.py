@@ -1,4 +1,4 @@
-"""Which measure of image quality: HyperIQA (the paper's) where its weights are, a named stand-in where not."""
+"""Image quality: HyperIQA (the paper's) if its weights are installed, otherwise a stand-in with its own name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HYPERIQA = "hyperiqa"
 
 
 def best_quality() -> str:
-    """The name of the best measure that this machine has the weights of."""
+    """The name of the best measure whose weights are installed."""
     return HYPERIQA if weights.state(weights.lookup(HYPERIQA)) == "present" else STAND_IN
 
 

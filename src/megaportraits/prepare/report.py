@@ -1,4 +1,4 @@
-"""The report: one HTML file without anything from elsewhere, with counts, histograms and a look at the clips."""
+"""The report: one self-contained HTML file with counts, histograms and contact sheets."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def write_report(
 
     Args:
         path: of the HTML file.
-        rows: judged clips.
+        rows: filtered clips.
         failed: videos and stills that could not be read: name and reason.
         empty: names of those in which no clip was found.
         store: where the clips' pictures are.
@@ -79,7 +79,7 @@ def write_report(
         f"{len(failed)} could not be read. Image quality: {escape(settings.iqa)}.</p>",
         "<h2>Filters</h2>",
         _funnel(rows),
-        "<h2>What the clips are like</h2><p>Pale: all that were found; dark: kept.</p>",
+        "<h2>Distributions</h2><p>Light: all clips; dark: accepted clips.</p>",
         '<div class="grid">' + "".join(_histogram(rows, *column, limits) for column in _COLUMNS) + "</div>",
     ]
     for kind in ("video", "still"):
@@ -146,7 +146,7 @@ def _histogram(rows: Sequence[Row], name: str, title: str, unit: str, limits: Th
 
 
 def _sheet(rows: list[Row], store: Store, most: int) -> str:
-    """Three frames of evenly chosen clips with the numbers that decided."""
+    """Three frames of evenly chosen clips with the numbers of the filters."""
     chosen = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))]
     cells = []
     for row in chosen:
@@ -160,7 +160,7 @@ def _sheet(rows: list[Row], store: Store, most: int) -> str:
 
 
 def _strip(row: Row, store: Store) -> str:
-    """First, middle and last frame side by side as a data address."""
+    """First, middle and last frame side by side as a data URL."""
     picks = sorted({0, row["frames"] // 2, row["frames"] - 1})
     wanted = {f"{row['key']}.{number:03d}.{suffix}" for number in picks for suffix in ("jpg", "webp")}
     cells = []

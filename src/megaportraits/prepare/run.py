@@ -1,4 +1,4 @@
-"""The job behind `megaportraits prepare`: extract what is missing, judge everything, pack what is kept, report."""
+"""The work of `megaportraits prepare`: extract missing items, filter clips, pack accepted ones, write the report."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from megaportraits.reading import FAULTS, is_file, parse_json, read_text
 _PROBES = 16
 _BYTES_PER_PIXEL, _BYTES_PER_FRAME = 0.9, 14_000  # of a stored frame: pictures, and labels; measured
 _ITEMS = "items.jsonl"
-_NAME_AGAIN = "Remove the file and name all videos and stills again; what is extracted is kept."
+_NAME_AGAIN = "Remove the file and give all videos and stills again; extracted clips are kept."
 _CHECK_DISK_EVERY = 50
 
 
 @dataclass
 class Progress:
-    """What the caller is told after every item and every shard.
+    """Progress, reported after every item and every shard.
 
     Attributes:
         stage: "extract", "pack".
@@ -55,16 +55,16 @@ class Progress:
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run ended.
+    """Result of a run.
 
     Attributes:
-        counts: clips left after each filter, beginning with all found.
+        counts: clips left after each filter, starting with all clips.
         folders: clips by folder of shards; empty after a dry run.
         items: videos and stills known.
         failed: name and reason of those that could not be read.
         empty: names of those without a clip.
         files: index and report.
-        rows: all judged clips.
+        rows: all filtered clips.
     """
 
     counts: list[tuple[str, int]]
@@ -87,20 +87,20 @@ def prepare(
     retry_failed: bool = False,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Summary:
-    """Bring a folder to the state that its items, settings and thresholds define, doing only what is missing.
+    """Update a folder to its items, settings and thresholds, doing only missing work.
 
     Args:
-        items: to add to those that the folder knows already; none to judge these anew.
+        items: to add to those already in the folder; empty: only filter again.
         out: the folder.
-        settings: of the extraction, those that the folder was made with.
+        settings: of the extraction, equal to those of the folder.
         limits: of the filters.
         engine: where the extraction runs; by default in this process.
-        dry_run: extract and judge, but write neither shards nor index nor report.
-        retry_failed: extract once more what could not be read before.
-        on_progress: told after every item and shard.
+        dry_run: extract and filter, but write neither shards nor index nor report.
+        retry_failed: extract items again that could not be read before.
+        on_progress: called after every item and shard.
 
     Raises:
-        DataError: the folder is another's or in use, or the disk is too small.
+        DataError: the folder belongs to something else or is in use, or the disk is too small.
     """
     with full_folder_is_said(out), claimed(out, settings) as store:
         known = _remember(items, out)
@@ -138,7 +138,7 @@ def prepare(
 
 
 def _remember(items: Sequence[Item], out: Path) -> dict[str, Item]:
-    """All items of the folder by key: those noted in it, updated by the new."""
+    """All items of the folder by key: the recorded ones, updated by the new ones."""
     path = out / _ITEMS
     known: dict[str, Item] = {}
     if is_file(path, DataError):
@@ -189,7 +189,7 @@ def _extract(
 
 
 def estimate_bytes(items: Sequence[Item], settings: ExtractSettings) -> float:
-    """What extracting and packing local items will write, judged by the lengths of a few of them."""
+    """Estimated bytes that extracting and packing local items will write, from the lengths of a sample."""
     probes = [item for item in items if "://" not in item.address][:: max(len(items) // _PROBES, 1)]
     counts = [_frames_of(item, settings) for item in probes]
     frames = len(items) * (sum(counts) / len(counts) if counts else settings.max_frames)

@@ -1,4 +1,4 @@
-"""What `megaportraits prepare` is asked for: how to extract, which costs decoding, and what to keep, which does not."""
+"""Settings of `megaportraits prepare`: of the extraction (changes need decoding again) and of the filters."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from megaportraits.config.options import convert_options
 from megaportraits.errors import ConfigError
 
 VERSION = 1
-"""Of the extraction: a change of what it computes must change it, so that old and new results are not mixed."""
+"""Version of the extraction: increase it with every change of the results, so that old and new ones are not mixed."""
 
 
 @dataclass(frozen=True)
 class ExtractSettings:
-    """How clips are cut out of videos. Other values need another output folder: everything is decoded again.
+    """Extraction settings. Other values need another output folder, because everything is decoded again.
 
     Attributes:
         size: side of the largest stored frame, pixels; smaller heads keep their own size.
         fps: frames stored per second of video; 0 stores every frame.
         max_frames: of one clip; a longer shot gives several clips.
-        min_frames: shorter shots of a video give no clip at all.
-        people: heads followed at once; others are counted but not cut out.
+        min_frames: shorter shots give no clip.
+        people: heads tracked at once; others are only counted.
         image: member format of the frames.
         quality: of the encoder, 1 to 100.
         iqa: which measure of image quality: "hyperiqa" (the paper's) or the stand-in, `measures.STAND_IN`.
@@ -53,13 +53,13 @@ class ExtractSettings:
             raise ConfigError("; ".join(wrong) + ".", fix="Change the options named above.")
 
     def identity(self) -> dict[str, Any]:
-        """What results must share to lie in one folder."""
+        """The settings that all results in one folder share."""
         return {"version": VERSION, **asdict(self)}
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What is kept. Every one is compared with a number of the index, so none needs decoding again.
+    """Filter limits. Each is compared with a number of the index, so changing them needs no decoding.
 
     Attributes:
         min_crop: pixels along the head crop's side in the original, the smallest of the clip (B.3 of the paper: 512).
@@ -72,7 +72,7 @@ class Thresholds:
         min_iris_ratio: face width over iris width; irises are as large in children as in adults.
         drop_iqa: part of the videos with the lowest mean image quality that is dropped (B.3: a half).
         max_duplicate: similarity of the mean pictures from which a clip of the same face is a copy.
-        same_person: cosine of embeddings from which two videos show one person; such never stand in both splits.
+        same_person: cosine of embeddings from which two videos show one person; they are never in different splits.
         validation_percent: people kept for validation.
     """
 

@@ -1,4 +1,4 @@
-"""What a person sees of the job: a bar with rate and time left, and the numbers at the end."""
+"""Terminal output: a progress bar with rate and time left, and a summary."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def item_progress() -> Iterator[Callable[[Progress], None]]:
 
         def on_progress(progress: Progress) -> None:
             if progress.stage not in tasks:
-                # What an earlier run has done must not count for this one's speed.
+                # Work of an earlier run must not count for the speed.
                 tasks[progress.stage] = bar.add_task(progress.stage, completed=progress.done, total=None, note="")
             task = tasks[progress.stage]
             elapsed = bar.tasks[task].elapsed or 0
@@ -43,7 +43,7 @@ def item_progress() -> Iterator[Callable[[Progress], None]]:
 
 
 def summary_lines(summary: Summary) -> list[str]:
-    """How many survive each filter, what could not be read, and where everything is."""
+    """Clips after each filter, unreadable files, and paths of the results."""
     lines = [
         f"{summary.items} videos and stills, {len(summary.failed)} unreadable, {len(summary.empty)} without a clip"
     ]

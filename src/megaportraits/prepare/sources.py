@@ -1,7 +1,7 @@
-"""Where videos and stills are, and what their collection knows about them: folders, globs, manifests, addresses.
+"""Find videos and stills, with their labels: folders, globs, manifests, fsspec addresses.
 
-Every input becomes a list of `Item`s. Local paths and fsspec addresses (`s3://`, `gs://`, `https://`, `memory://`)
-are listed by the same code; what is remote is fetched when its turn comes.
+Every input becomes a list of `Item`s. Local paths and fsspec addresses (`s3://`, `gs://`, `https://`, `memory://`) are
+listed by the same code; a remote file is fetched when it is processed.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ SPLIT_NAMES = {
 
 @dataclass(frozen=True)
 class Item:
-    """One video or still, and what its collection says about it.
+    """One video or still with its labels.
 
     Attributes:
         address: absolute path or fsspec address.
-        identity: the person's name in the collection, when it has names.
+        identity: the person's name in the collection, if it has names.
         split: "train" or "val", when the collection prescribes it.
         start: seconds, where to begin.
         end: seconds, where to stop.
-        box: left, top, right, bottom in parts of the frame's width and height: only a head in it is meant.
+        box: left, top, right, bottom relative to the frame's width and height: only heads in it are used.
         age: years.
     """
 
@@ -73,7 +73,7 @@ class Item:
     age: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no collection can mean; ValueError or TypeError."""
+        """Check the values; raises ValueError or TypeError."""
         numbers = [number for number in (self.start, self.end, self.age, *(self.box or ())) if number is not None]
         if not all(math.isfinite(number) for number in numbers):
             raise ValueError(f"start, end, age and the box must be finite numbers, got {numbers}")
@@ -86,7 +86,7 @@ class Item:
 
     @property
     def key(self) -> str:
-        """The item's name in the output: part of its file name, and a hash of all that decides what is cut out."""
+        """The item's key in the output: part of its file name, and a hash of everything that determines its clips."""
         what = json.dumps([self.address, self.start, self.end, self.box])
         digest = hashlib.sha256(what.encode()).hexdigest()[:10]
         stem = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(self.address).stem)[:24].strip("_")
@@ -94,20 +94,20 @@ class Item:
 
     @property
     def name(self) -> str:
-        """For people: the last parts of the address."""
+        """A short name: the last parts of the address."""
         return "/".join(PurePosixPath(self.address).parts[-3:])
 
 
 def find_items(inputs: Sequence[str], *, dataset: Dataset = "plain", ages: Path | None = None) -> list[Item]:
-    """Everything that the inputs name, without repetition, sorted by key.
+    """All items of the inputs, without duplicates, sorted by key.
 
     Args:
         inputs: folders (searched at any depth), files, globs, manifests (.csv, .parquet), or fsspec addresses of these.
-        dataset: how the folders of a known collection are laid out.
+        dataset: layout of a known collection.
         ages: a CSV with the columns name and age, or the `json` folder of the FFHQ-features collection.
 
     Raises:
-        DataError: an input does not exist, holds nothing, or is no valid manifest.
+        DataError: an input does not exist, is empty, or is not a valid manifest.
     """
     years = _read_ages(ages) if ages is not None else {}
     items: dict[str, Item] = {}
@@ -124,7 +124,7 @@ def find_items(inputs: Sequence[str], *, dataset: Dataset = "plain", ages: Path 
 
 @contextmanager
 def local_copy(address: str) -> Iterator[Path]:
-    """The file behind an address; a remote one is fetched into a temporary file for the time of the block."""
+    """The local file of an address; a remote one is fetched into a temporary file during the block."""
     if "://" not in address:
         yield Path(address)
         return
@@ -175,7 +175,7 @@ def _expand(given: str, dataset: Dataset) -> list[Item]:
 
 def _address(fs: Any, path: str) -> str:
     local = "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
-    # Not `Path.resolve`, which raises where a symbolic link leads to itself: that is a line in the report.
+    # Not `Path.resolve`, which raises for circular symbolic links: they are listed in the report.
     return os.path.realpath(path) if local else str(fs.unstrip_protocol(path))
 
 

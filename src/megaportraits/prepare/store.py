@@ -1,14 +1,12 @@
-"""The output folder: whose it is, what has been measured in it, and whether the rest will fit on the disk.
+"""The output folder: lock, stored results, and free disk space.
 
-    prepare.json            the extraction settings; other settings need another folder
-    store/ab/KEY.json       what is known about one video or still: its clips and their numbers, or why it failed
-    store/ab/KEY.tar        the clips themselves, all that were found, before any filter
-    store/attempts/         who is at work on what, so that a video that kills its workers is given up
-    train/, val/, stills/   shards of what the filters kept
-    index.parquet|csv       every clip with every number and the verdict
-    report.html             a look at the result
+    prepare.json            the extraction settings; other settings need another folder store/ab/KEY.json       the
+    result of one video or still: its clips and their numbers, or the error store/ab/KEY.tar        all its clips,
+        before any filter store/attempts/         items being processed, so that a video that crashes its workers is
+        abandoned train/, val/, stills/   shards of clips that passed the filters index.parquet|csv every clip with its
+        numbers and verdict report.html             overview of the result
 
-A result appears under its name when it is complete, tar first, and depends on the video and the settings alone.
+Results are written atomically, the tar first, and depend on the video and the settings only.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ _NUMBERS = (
     *("expression_range", "jaw_open", "yaw", "pitch", "roll", "yaw_range", "pitch_range", "roll_range"),
     *("frames", "size", "people"),
 )
-"""What `cutting.Clip.row` says of every clip."""
+"""Fields of `cutting.Clip.row`."""
 _OTHER_OUT = "Restore the file from a copy, or choose another --out."
 NOTE = "prepare.json"
 SHARDS = ("train", "val", "stills/train", "stills/val")
@@ -42,27 +40,27 @@ SHARDS = ("train", "val", "stills/train", "stills/val")
 
 
 class Store:
-    """Results by key; made anew in every worker, holds nothing but the path."""
+    """Results by key; holds only the path and is created in every worker."""
 
     def __init__(self, out: Path) -> None:
         self.root = out / "store"
         self.attempts = Attempts(self.root / "attempts")
 
     def note(self, key: str) -> Path:
-        """Where the result of an item is written, last of its files."""
+        """Path of an item's result, the last of its files to be written."""
         return self.root / _bucket(key) / f"{key}.json"
 
     def clips(self, key: str) -> Path:
-        """Where the clips of an item are."""
+        """Path of an item's clips."""
         return self.root / _bucket(key) / f"{key}.tar"
 
     def has(self, key: str) -> bool:
-        """Whether the item is done, well or badly."""
+        """Whether the item is done, successfully or not."""
         return self.note(key).is_file()
 
     def read(self, key: str) -> dict[str, Any]:
-        """The result of an item that is done."""
-        note, fix = self.note(key), "Remove it and run the same line again."
+        """The result of a finished item."""
+        note, fix = self.note(key), "Remove it and repeat the same command."
         result = read_record(note, DataError, fix=fix)
         try:
             if result["error"] is not None and not isinstance(result["error"], str):
@@ -78,14 +76,14 @@ class Store:
         return sorted(path.stem for path in self.root.glob("??/*.json"))
 
     def sweep(self) -> None:
-        """Remove what workers left that were killed; only while none is at work."""
+        """Remove files of killed workers; call only while no worker is running."""
         self.attempts.sweep()
         for stale in self.root.glob("??/.*.partial"):
             stale.unlink(missing_ok=True)
 
 
 def _check_clip(clip: dict[str, Any]) -> None:
-    """Raise one of `FAULTS` where what is known about a clip is not all there."""
+    """Raise one of `FAULTS` if the data of a clip are incomplete."""
     numbers = [clip[name] for name in _NUMBERS] + clip["embedding"]
     if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
         raise ValueError("a number of a clip is missing or not finite")
@@ -96,16 +94,16 @@ def _check_clip(clip: dict[str, Any]) -> None:
 
 
 def _bucket(key: str) -> str:
-    """A hundred thousand files do not belong into one folder."""
+    """Sub-folder of a key, to avoid folders with too many files."""
     return key[-2:]
 
 
 @contextmanager
 def claimed(out: Path, settings: ExtractSettings) -> Iterator[Store]:
-    """Make sure that the folder is ours and that nobody else fills it now; leftovers of a killed run go.
+    """Lock the folder, check its settings, and remove files of a killed run.
 
     Raises:
-        DataError: other settings, a foreign folder, or another process at work.
+        DataError: different settings, a folder with other content, or another process is writing to it.
     """
     note, wanted = out / NOTE, settings.identity()
     check_settings(note, wanted, "prepare")
@@ -122,10 +120,10 @@ def claimed(out: Path, settings: ExtractSettings) -> Iterator[Store]:
 
 
 def stored_settings(out: Path) -> ExtractSettings:
-    """The settings a folder was made with; DataError when it is no prepare folder."""
+    """The settings of a folder; DataError if it is not a prepare folder."""
     note = out / NOTE
     if not is_file(note, DataError):
-        raise DataError(f"{out} is no prepare folder yet.", fix="Name the videos or stills to prepare.")
+        raise DataError(f"{out} is not a prepare folder yet.", fix="Give the videos or stills to prepare.")
     entries = read_record(note, DataError, fix=_OTHER_OUT)
     entries.pop("version", None)
     try:
@@ -140,5 +138,5 @@ def check_space(out: Path, needed: float) -> None:
     if free < needed + SPARE_BYTES:
         raise DataError(
             f"{out} needs about {(needed + SPARE_BYTES) / 1e9:.1f} GB more, {free / 1e9:.1f} GB are free.",
-            fix="Free some space or choose another --out; what is done is kept and the same line goes on.",
+            fix="Free some space and repeat the same command to resume, or choose another --out.",
         )

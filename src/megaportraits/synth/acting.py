@@ -1,4 +1,4 @@
-"""Motion in time: a head that talks, looks about, turns, smiles and blinks, for demos and driver clips."""
+"""Generate motion over time: talking, gaze changes, head turns, smiles and blinks, for demos and driver clips."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from megaportraits.synth.stage import Motion
 
 Curve = npt.NDArray[np.float64]
 
-# Mouth shapes of speech, each a syllable's; the jaw opens by the first number.
+# Mouth shapes of syllables; the first number is the jaw opening.
 _SYLLABLES: tuple[dict[str, float], ...] = (
     {"jawOpen": 0.45, "mouthLowerDown_L": 0.25, "mouthLowerDown_R": 0.25},  # a
     {"jawOpen": 0.18, "mouthStretch_L": 0.45, "mouthStretch_R": 0.45, "mouthUpperUp_L": 0.2, "mouthUpperUp_R": 0.2},
@@ -26,7 +26,7 @@ _SYLLABLES: tuple[dict[str, float], ...] = (
 _SYLLABLE_S = 0.17
 _BLINK_S = 0.11  # half of a blink
 _SMILE = {"mouthSmile": 0.75, "cheekSquint": 0.4, "mouthUpperUp": 0.3, "mouthDimple": 0.2}
-# Knots of the performance: time as a part of its length, angles in degrees, strengths.
+# Keyframes of the performance: relative time, angles in degrees, strengths.
 _SCORE = np.array(
     [
         # time  yaw  pitch roll  gaze     smile brow talk
@@ -49,7 +49,7 @@ def act(head: MorphableHead, seconds: float, fps: float, *, seed: int = 0) -> li
     """The performance: neutral first, then talking with turns of the head, a smile, and neutral again.
 
     Args:
-        head: the model whose expressions are named.
+        head: the model whose expression names are used.
         seconds: length.
         fps: frames per second.
         seed: of the order of syllables.
@@ -81,7 +81,7 @@ def act(head: MorphableHead, seconds: float, fps: float, *, seed: int = 0) -> li
 
 
 def _speech(rng: np.random.Generator, times: Curve, seconds: float, fps: float, loudness: Curve) -> dict[str, Curve]:
-    """Curves of the mouth shapes: random syllables, run into one another as speech does."""
+    """Curves of the mouth shapes: random syllables, blended as in speech."""
     syllables = rng.integers(len(_SYLLABLES), size=int(seconds / _SYLLABLE_S) + 2)
     curves: dict[str, Curve] = {name: np.zeros_like(times) for shape in _SYLLABLES for name in shape}
     for i, time in enumerate(times):

@@ -1,4 +1,4 @@
-"""Colours and light of a photograph, for the parts that it does not show: eyeballs, teeth, mouth."""
+"""Estimate colours and light of a photograph for parts that it does not show: eyeballs, teeth, mouth."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def eye_colours(rgb: npt.NDArray[np.uint8], landmarks: Floats) -> tuple[Floats, 
             scleras.append(np.percentile(rgb[white], 75, axis=0) / 255)
     found = [iris for iris in irises if iris is not None]
     other = np.mean(found, 0) if found else _DEFAULT_IRIS
-    # The two irises of a person are alike; a lone one is often a reflection or a shadow.
+    # The two irises of a person are similar; a single different one is usually a reflection or a shadow.
     iris = np.stack([other if one is None else 0.5 * one + 0.5 * other for one in irises]).astype(np.float32)
     sclera = np.clip(np.mean(scleras, 0) if scleras else _DEFAULT_SCLERA, 0.3, 0.9).astype(np.float32)
     return iris, np.maximum(sclera, iris.mean(0) + 0.15)
@@ -79,8 +79,8 @@ def mouth_opening(landmarks: Floats, size: int) -> npt.NDArray[np.uint8]:
 
 
 def tooth_colour(rgb: npt.NDArray[np.uint8], landmarks: Floats, skin: Floats, sclera: Floats) -> Floats:
-    """Colour (3,) of the teeth: what an open mouth shows when it is bright and not red, else a guess from the skin."""
-    # The whites of the eyes tell the colour of the light.
+    """Colour (3,) of the teeth: of bright, colourless pixels in an open mouth, otherwise estimated from the skin."""
+    # The sclera indicates the colour of the light.
     tint = 0.5 * np.array([1.05, 1.01, 0.94]) + 0.5 * sclera / max(float(sclera.mean()), 1e-3)
     guess = np.clip(tint * (0.25 + 0.75 * skin.mean()) * 0.8, 0, 0.9)
     shown = rgb[mouth_opening(landmarks, rgb.shape[0]) > 0].astype(np.float32) / 255
@@ -95,10 +95,10 @@ def tooth_colour(rgb: npt.NDArray[np.uint8], landmarks: Floats, skin: Floats, sc
 def project_teeth(
     paint: Paint, rgb: npt.NDArray[np.uint8], landmarks: Floats, camera: Floats, occluded: Floats
 ) -> None:
-    """Give the model's teeth the colours that an open smile shows, in place.
+    """Set the colours of the model's teeth to those of an open smile, in place.
 
     Args:
-        paint: whose vertex colours are changed; teeth that are hidden take the mean of the visible ones.
+        paint: its vertex colours are changed; hidden teeth get the mean of the visible ones.
         rgb: the lift crop.
         landmarks: (478, 2) pixels in it.
         camera: (26719, 3) pixels of the vertices in the photograph.
@@ -113,7 +113,7 @@ def project_teeth(
     teeth = REGIONS["teeth"]
     cell = np.clip(camera[teeth, :2].astype(int), 0, rgb.shape[0] - 1)
     colours = rgb[cell[:, 1], cell[:, 0]].astype(np.float32) / 255
-    # Lips and gums are red, gaps are dark; what is left are teeth.
+    # Lips and gums are red, gaps are dark; the remaining pixels are teeth.
     is_tooth = inside[cell[:, 1], cell[:, 0]] & (colours.mean(1) > 0.65 * bright)
     is_tooth &= colours[:, 2] > 0.6 * colours[:, 0]
     if bright < 0.35 or is_tooth.sum() < _LEAST_TEETH_VERTICES:

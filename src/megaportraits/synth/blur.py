@@ -1,4 +1,4 @@
-"""One Gaussian blur for all widths."""
+"""Gaussian blur of any width."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A procedural head beside the lifted photographs: plainer, but it turns to 45 degrees with true disocclusion."""
+"""A procedural head: less detailed than a lifted photograph, but it turns to 45 degrees with correct disocclusion."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class CgHead:
 
 
 class CgCast:
-    """Makes procedural people; a person depends on the given number alone."""
+    """Makes procedural people; a person depends only on the number."""
 
     def __init__(self, head: MorphableHead) -> None:
         self.head = head
@@ -127,14 +127,14 @@ class CgCast:
         vertex[REGIONS["mouth_socket"]] = (0.35, 0.12, 0.10)
         vertex[REGIONS["gums"]] = np.array([0.62, 0.30, 0.29]) * rng.uniform(0.7, 1.1)
         vertex[REGIONS["teeth"]] = np.array([0.90, 0.87, 0.80]) * rng.uniform(0.75, 1.0)
-        # Dark skin comes with brown eyes, light skin with any.
+        # Dark skin has brown eyes, light skin any colour.
         choices = _BROWN if palette.darkness > 0.55 else len(_IRISES)
         iris = np.tile(_IRISES[rng.integers(choices)] * rng.uniform(0.7, 1.2), (2, 1))
         return shade.Paint(iris.astype(np.float32), _SCLERA, vertex.astype(np.float32))
 
 
 def _broaden_bust(base: Floats) -> None:
-    """Stretch the model's short bust down and outward, in place, so that no frame shows where it ends."""
+    """Extend the model's short bust down and outward, in place, so that its end is outside every frame."""
     skin = base[: REGIONS["skin"].stop]
     below = np.clip(-13 - skin[:, 1], 0, None)
     skin[:, 1] -= 1.2 * below

@@ -1,7 +1,7 @@
-"""Which vertices of the morphable head MediaPipe's landmarks mean, found by looking at renders of it.
+"""Find the vertex of the morphable head for each MediaPipe landmark, from renderings.
 
-The two meshes have nothing in common, and a landmark network has habits of its own; so heads of many shapes are
-rendered, landmarks are detected on them, and each landmark votes for the visible vertex it lies on.
+The two meshes are unrelated, and a landmark network has systematic deviations. Heads of many shapes are therefore
+rendered, landmarks are detected on them, and each landmark votes for the visible vertex at its position.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LANDMARKS = 468
 _SIZE = 320
 _PEOPLE, _POSES = 60, 3
 _YAW, _PITCH = 25.0, 12.0
-_BEHIND = 0.016  # depth by which a vertex may lie behind what is seen, 0.25 cm
+_BEHIND = 0.016  # depth tolerance of a visible vertex, 0.25 cm
 _REACH_PX = 4.0
 _LEAST_VOTES = 20
 _UNKNOWN_CM = 9.0

@@ -1,4 +1,4 @@
-"""Procedural people for demos: a driver who talks, and portraits. They show nobody, so everybody may ship them."""
+"""Procedural people for demos: a talking driver, and portraits. They show no real person and can be redistributed."""
 
 from __future__ import annotations
 

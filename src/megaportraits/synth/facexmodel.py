@@ -1,4 +1,4 @@
-"""Reader of ICT-FaceKit's own distribution: the folder `FaceXModel` of OBJ files."""
+"""Read ICT-FaceKit's distribution: the folder `FaceXModel` of OBJ files."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _EYES = (
     "263 249 390 373 374 380 381 382 362 466 388 387 386 385 384 398"
 )
 _BROWS = "70 63 105 66 107 336 296 334 293 300"
-_EMPHASIS = ((_LIPS, 1.6), (_EYES, 1.6), (_BROWS, 1.3))  # what people look at
+_EMPHASIS = ((_LIPS, 1.6), (_EYES, 1.6), (_BROWS, 1.3))  # most visible features
 _IDENTITY_MODES = 60
 _IDENTITY_LIMIT = 3.0  # standard deviations
 _MAX_SPREAD_CM = 0.75
@@ -36,7 +36,7 @@ _NOISE_CM = 0.12  # of a landmark
 _RIDGE = 3.0
 _ROUNDS = 8
 _SWEEPS = 60
-# Shapes that landmarks cannot tell from others, or that move nothing visible.
+# Shapes that landmarks cannot distinguish from others, or without visible effect.
 _UNUSED = ("PupilDilate", "mouthClose", "cheekRaiser", "jawForward")
 
 

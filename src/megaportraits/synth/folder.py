@@ -1,4 +1,4 @@
-"""The output folder of the job: whose it is, what is finished in it, and whether it fits on the disk."""
+"""The output folder of `synth`: lock, finished shards, and free disk space."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ _SPARE_BYTES = 500_000_000
 
 @contextmanager
 def claimed(settings: SynthSettings, out: Path) -> Iterator[None]:
-    """Make sure that the folder is ours and that nobody else fills it now; unfinished files go, before and after.
+    """Lock the folder and check its settings; remove unfinished files before and after.
 
     Raises:
-        DataError: other settings, a foreign folder, another process at work, or the folder cannot be written.
+        DataError: different settings, a folder with other content, another process is writing to it, or it cannot be
+            written.
     """
     note, wanted = out / "synth.json", settings.identity()
     check_settings(note, wanted, "synth")
@@ -36,23 +37,23 @@ def claimed(settings: SynthSettings, out: Path) -> Iterator[None]:
                 (out / name).mkdir(exist_ok=True)
             yield
         finally:
-            _sweep(out)  # what an ended worker was writing
+            _sweep(out)  # unfinished files of ended workers
 
 
 def _sweep(out: Path) -> None:
-    """Remove unfinished files; only while no worker lives."""
+    """Remove unfinished files; call only while no worker is running."""
     for folder in (out, *(out / name for name in (*SPLITS, "counts"))):
         for stale in folder.glob(".*.partial"):
             stale.unlink(missing_ok=True)
 
 
 def note_of(out: Path, split: str, shard: int) -> Path:
-    """Where a shard's counts are kept."""
+    """Path of a shard's counts."""
     return out / "counts" / f"{split}-{shard:06d}.json"
 
 
 def is_complete(settings: SynthSettings, out: Path, split: str, shard: int) -> bool:
-    """Whether a shard is there with all its clips; the last one of a smaller run may lack some."""
+    """Whether a shard exists with all its clips; the last one of a smaller run can be shorter."""
     note = note_of(out, split, shard)
     if not (out / split / shard_name(shard)).is_file() or not note.is_file():
         return False
@@ -61,7 +62,7 @@ def is_complete(settings: SynthSettings, out: Path, split: str, shard: int) -> b
 
 
 def _counts(note: Path) -> dict[str, int]:
-    """The counts of a shard; none where the note is damaged, and the shard has to be made again."""
+    """The counts of a shard; empty if the file is damaged, and the shard has to be made again."""
     try:
         counts = read_record(note, DataError)
     except DataError:
@@ -70,7 +71,7 @@ def _counts(note: Path) -> dict[str, int]:
 
 
 def missing_shards(settings: SynthSettings, out: Path) -> list[tuple[str, int]]:
-    """What is left to make: split and number."""
+    """Missing shards: split and number."""
     every = [(split, shard) for split in SPLITS for shard in range(settings.shard_count(split))]
     return [job for job in every if not is_complete(settings, out, *job)]
 

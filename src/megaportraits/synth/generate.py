@@ -1,12 +1,10 @@
-"""The job behind `megaportraits synth`: shards of synthetic clips, in parallel, resumable, the same every time.
+"""The work of `megaportraits synth`: shards of synthetic clips, in parallel, resumable, deterministic.
 
-The folder it fills:
+The output folder:
 
-    synth.json               what was asked for; another run with other settings is refused
-    train/, val/             shards; a shard depends on the settings and its number alone
-    counts/SPLIT-NNNNNN.json how many clips of what kind, and why photographs were skipped
-    report.json              the sum of the counts
-    contact_sheet.png        a look at the result
+    synth.json               the settings; a run with other settings is refused train/, val/             shards; a shard
+    depends only on the settings and its number counts/SPLIT-NNNNNN.json clips by kind, and reasons for skipped
+    photographs report.json              the sum of the counts contact_sheet.png        overview of the result
 """
 
 from __future__ import annotations
@@ -45,12 +43,12 @@ from megaportraits.synth.stage import Motion, Rendering
 
 Reader = Callable[[Path], Portrait]
 Measure = Callable[[Rendering], npt.NDArray[np.float32] | None]
-"""A frame's scores, see `measure.Scorer`."""
-_REPLACEMENTS = 50  # photographs tried in place of a failing one
+"""Blendshapes of a frame, see `measure.Scorer`."""
+_REPLACEMENTS = 50  # photographs tried instead of a failing one
 
 
 class Person(Protocol):
-    """Whoever can be rendered: `lifted.LiftedHead` or `cg.CgHead`."""
+    """A head that can be rendered: `lifted.LiftedHead` or `cg.CgHead`."""
 
     @property
     def identity(self) -> str: ...
@@ -60,7 +58,7 @@ class Person(Protocol):
 
 @dataclass
 class Progress:
-    """What the caller is told after every shard."""
+    """Progress, reported after every shard."""
 
     done: int
     total: int
@@ -78,14 +76,14 @@ class ShardMaker:
         self._cast = CgCast(self.head)
         self._reader = reader
         self.scorer: Measure | None = Scorer() if settings.measure else None
-        # A failing photograph is not read twice; lifted ones are large, so only the recent are kept.
+        # A failing photograph is not read twice. Lifted heads are large, so only recent ones are cached.
         self._failures: dict[str, str] = {}
         self._lifted = lru_cache(maxsize=8)(self._lift)
 
     def make(self, split: str, shard: int) -> Counter[str]:
         """Make one shard and its counts; returns the counts."""
         counts: Counter[str] = Counter()
-        # What is there under this name is the short last shard of a smaller run.
+        # An existing file with this name is the short last shard of a smaller run.
         (self.out / split / shard_name(shard)).unlink(missing_ok=True)
         with ShardWriter(self.out / split, shard) as writer:
             for number in plan.group_numbers(self.settings, split, shard):
@@ -114,7 +112,7 @@ class ShardMaker:
             seen, kind = labels, "lifted" if group.lifted else "cg"
             if self.settings.photographs and isinstance(person, LiftedHead):
                 renderings[0] = person.photograph(self.settings.size, coords=self.settings.coords)
-                # Where the eyes look is not fitted.
+                # Gaze is not fitted.
                 seen, kind = (replace(_labels(self.head, person.rest), gaze=None), *labels[1:]), "photograph"
             if self.scorer is not None:
                 seen = tuple(replace(x, scores=self.scorer(r)) for x, r in zip(seen, renderings, strict=True))
@@ -140,7 +138,7 @@ class ShardMaker:
         taken: set[str],
         counts: Counter[str],
     ) -> Person:
-        """The planned photograph, or another of its colour when it cannot be lifted or is in the group already."""
+        """The planned photograph, or another of its colour kind if it cannot be lifted or is already in the group."""
         deck = self.pools[split].grey if grey else self.pools[split].colour
         order = [number, *rng.integers(len(deck), size=_REPLACEMENTS)]
         for choice in order:
@@ -177,14 +175,14 @@ def generate(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     reader: Callable[[], Reader] = PortraitReader,
 ) -> dict[str, int]:
-    """Make all shards that are missing in `out`, then the report and the contact sheet.
+    """Make all missing shards in `out`, then the report and the contact sheet.
 
     Args:
         settings: what to make.
         out: the folder to fill; it must be empty, or hold an unfinished or finished run of equal settings.
         workers: processes; 1 works in this process.
         on_progress: called after each shard.
-        reader: makes, in each worker, what finds landmarks and matte of a photograph; must be picklable.
+        reader: creates, in each worker, the object that finds landmarks and matte of a photograph; must be picklable.
 
     Returns:
         The counts of `report.json`.
@@ -217,14 +215,14 @@ def generate(
 
 
 def sort_portraits(settings: SynthSettings, out: Path) -> dict[str, Pool]:
-    """The photographs of each split by colour; noted in `out` because looking at all takes seconds."""
+    """The photographs of each split by colour kind; cached in `out` because reading all takes seconds."""
     if settings.portraits is None or settings.lifted_share == 0:
         return {split: Pool((), ()) for split in plan.SPLITS}
     found = plan.find_portraits(settings.portraits)
     note = out / "portraits.json"
     try:
         greys: dict[str, bool] = read_record(note, DataError) if is_file(note, DataError) else {}
-    except DataError:  # a damaged note of what can be looked at again
+    except DataError:  # a damaged cache, which is computed again
         greys = {}
     if sorted(greys) != found:
         greys = {portrait: _looks_grey(settings.portraits / portrait) for portrait in found}
@@ -234,7 +232,7 @@ def sort_portraits(settings: SynthSettings, out: Path) -> dict[str, Pool]:
         mine = [p for p in found if plan.is_validation(plan.identity_of(p)) == (split == "val")]
         pools[split] = Pool(tuple(p for p in mine if not greys[p]), tuple(p for p in mine if greys[p]))
         if not mine:
-            # Too few photographs for a share of 3 %: better no unseen faces than no validation clips.
+            # Too few photographs for 3 %: use known faces rather than no validation clips.
             pools[split] = pools["train"]
     return pools
 
@@ -257,7 +255,7 @@ def _looks_grey(path: Path) -> bool:
 
 
 class _ShardWork:
-    """`ShardMaker.make` as a worker gets it: cheap to pickle, the maker comes with the first shard."""
+    """`ShardMaker.make` for workers: cheap to pickle; the first shard creates the maker."""
 
     def __init__(
         self, settings: SynthSettings, pools: dict[str, Pool], out: Path, reader: Callable[[], Reader]

@@ -92,7 +92,7 @@ class MorphableHead:
         """Read a packed `.npz`, or a `FaceXModel` folder of OBJ files as ICT-FaceKit distributes it.
 
         Raises:
-            DataError: nothing there, not this model, or arrays of other shapes.
+            DataError: no file, another model, or arrays of other shapes.
         """
         path = Path(path)
         if is_folder(path, DataError):
@@ -111,7 +111,7 @@ class MorphableHead:
 
     @classmethod
     def _of(cls, arrays: dict[str, npt.NDArray]) -> MorphableHead:
-        """A head of the packed file's arrays; one of `FAULTS` where they are not this model's."""
+        """A head from the packed file's arrays; raises one of `FAULTS` if they are not this model's."""
         _check_arrays(arrays)
         return cls(
             neutral=arrays["neutral"].astype(np.float32),
@@ -141,7 +141,7 @@ class MorphableHead:
         return np.isin(self.triangle_material, [self.material_names.index(name) for name in names])
 
     def index(self, name: str) -> int:
-        """Position of an expression shape; KeyError when there is none of that name."""
+        """Index of an expression shape; KeyError if there is none of that name."""
         return self._index[name]
 
     def coefficients(self, weights: Mapping[str, float]) -> Floats:
@@ -161,7 +161,8 @@ class MorphableHead:
 
         Args:
             base: (26719, 3) of `shape`.
-            expression: (57,) coefficients, applied as they are; `lid_coupling` gives those that a gaze entails.
+            expression: (57,) coefficients, applied unchanged; `lid_coupling` gives the coefficients that follow from a
+                gaze.
             gaze: (2,) yaw and pitch in degrees relative to the head, for both eyes; +yaw to image right, +pitch down.
 
         Returns:
@@ -178,7 +179,7 @@ class MorphableHead:
         return vertices
 
     def lid_coupling(self, gaze: npt.ArrayLike) -> dict[str, float]:
-        """Lid shapes that follow a gaze: the eyeballs turn by themselves, the lids only by these."""
+        """Lid shapes of a gaze: rotating the eyeballs does not move the lids."""
         yaw, pitch = np.clip(np.asarray(gaze, np.float64) / EYE_LIMIT, -1, 1)
         left_out, right_out = max(yaw, 0.0), max(-yaw, 0.0)
         pairs = {
@@ -206,7 +207,7 @@ def optical_angle(base: Floats) -> Floats:
 
 
 def _check_arrays(arrays: dict[str, npt.NDArray]) -> None:
-    """Shapes and ranges: compiled code follows the indices without looking; ValueError where one is wrong."""
+    """Check shapes and ranges, because compiled code does not check indices; raises ValueError."""
     names, expression, identity = arrays["expression_names"], arrays["expression"], arrays["identity"]
     if expression.shape != (len(names), VERTICES, 3) or identity.shape[1:] != (VERTICES, 3):
         raise ValueError(
@@ -239,7 +240,7 @@ def _read_packed(path: Path) -> dict[str, npt.NDArray]:
     try:
         with np.load(path, allow_pickle=False) as packed:
             return {name: packed[name] for name in packed.files}
-    except Exception as error:  # zipfile, zlib and numpy raise whatever damaged bytes lead them to
+    except Exception as error:  # zipfile, zlib and numpy raise many types for damaged bytes
         raise DataError(f"{path} is not a packed morphable head: {error}.", fix=facexmodel.WHERE) from error
 
 

@@ -1,4 +1,4 @@
-"""One photograph to a head that can be posed: the morphable head carries the photograph's own pixels.
+"""Turn one photograph into a head that can be posed: the morphable head, textured with the photograph.
 
 Three kinds of surface share one z-buffer: the face mesh with the photograph projected on it and real holes for mouth
 and eyes; a two-sided sheet with hair, ears, neck and shoulders; and modelled eyeballs, teeth and mouth.
@@ -24,19 +24,19 @@ from megaportraits.synth.raster import Bools, Floats, Fragments, Ints, rasterize
 PX_PER_CM = CROP_PX / CROP_CM
 MAX_RESIDUAL_CM = 0.30
 MAX_YAW, MAX_PITCH = 17.0, 20.0
-"""Degrees beyond which too much of a face is hidden to lift it."""
+"""Maximum head rotation in degrees; beyond it too much of the face is hidden."""
 MAX_SOFT = 0.15
-"""Greatest share of a person that a matte may leave undecided; soft hair takes less than half of it."""
+"""Maximum share of half-transparent pixels of a person; soft hair has less than half of it."""
 HAIR_CM, MAX_STRAY_CM2 = 7.0, 6.0
-"""How far hair may reach from the head beside or above it, and what may lie beyond, square centimetres."""
+"""Maximum extent of hair beside and above the head, and maximum area beyond it, square centimetres."""
 MAX_WHITE = 0.3
-"""Greatest share of a person without any shade; a white shirt takes a tenth."""
-_UNSEEN_EXPRESSION = 0.02  # coefficients below are noise of the fit
+"""Maximum share of overexposed pixels of a person; a white shirt has a tenth."""
+_UNSEEN_EXPRESSION = 0.02  # smaller coefficients are noise of the fit
 
 
 @dataclass(frozen=True)
 class _Crop:
-    """A photograph brought to the lift crop: pixels, matte, where the photo has pixels, landmarks."""
+    """A photograph resampled to the lift crop: pixels, matte, validity mask, landmarks."""
 
     rgb: npt.NDArray[np.uint8]
     matte: Floats
@@ -134,7 +134,7 @@ class Lifter:
         return camera.astype(np.float32)
 
     def _core(self, base: Floats) -> Bools:
-        """(F,) which of the candidate face triangles carry the photograph whatever they look like: the inner face."""
+        """(F,) mask of the candidate face triangles that always show the photograph: the inner face."""
         corners = self.head.triangles[self._face]
         place = base[corners].mean(1)
         eyes = (place[:, 1] > 2) & (place[:, 1] < 6.5)
@@ -142,7 +142,7 @@ class Lifter:
         return np.asarray(inner & (corners.max(1) < REGIONS["narrow_face"].stop))
 
     def _complete_matte(self, crop: _Crop, camera: Floats, core: Bools) -> Floats:
-        """The matte of the fitted person alone: the face is never transparent, other people are dropped."""
+        """The matte of the fitted person: the face is opaque, other people are removed."""
         outline = cv2.convexHull(np.round(camera[self.head.landmarks68[:27], :2]).astype(np.int32))
         face = np.zeros((CROP_PX, CROP_PX), np.float32)
         cv2.fillConvexPoly(face, outline, 1.0)
@@ -160,10 +160,10 @@ class Lifter:
         soft = float(((alpha > 0.1) & (alpha < 0.9)).sum() / max((alpha > 0.5).sum(), 1))
         if soft > MAX_SOFT:
             raise FaceError(f"bad matte: {soft:.0%} of the person are half transparent")
-        # Hair reaches that far from the head, but not frames, flags and the backs of chairs.
+        # Hair extends no further from the head; picture frames, flags and chair backs do.
         head = rasterize(camera, self._skin, CROP_PX).covered()
         far = cv2.distanceTransform((~head).astype(np.uint8), cv2.DIST_L2, 3) > HAIR_CM * PX_PER_CM
-        nose = int(camera[self.head.landmarks68[33], 1])  # above it are no shoulders
+        nose = int(camera[self.head.landmarks68[33], 1])  # shoulders are below it
         if (far & (alpha > 0.5))[:nose].sum() > MAX_STRAY_CM2 * PX_PER_CM**2:
             raise FaceError("bad matte: it holds more than a person")
         _check_borders(alpha, crop.inside)
@@ -172,7 +172,7 @@ class Lifter:
     def _face_triangles(
         self, core: Bools, camera: Floats, normals: Floats, fragments: Fragments, alpha: Floats
     ) -> Ints:
-        """Triangles that carry the photograph: all of the inner face, beyond it what faces the camera."""
+        """Triangles that show the photograph: all of the inner face, and others that face the camera."""
         corners = self.head.triangles[self._face]
         middle = camera[corners].mean(1)
         cell = np.clip(middle[:, :2].astype(int), 0, CROP_PX - 1)
@@ -221,14 +221,14 @@ def _bring_to_crop(
 ) -> _Crop:
     zoom = PX_PER_CM / fit.scale
     shift = CROP_PX / 2 - zoom * fit.center
-    # Edges are integers here, warpAffine counts pixel centres.
+    # Pixel edges are integers here; warpAffine uses pixel centres.
     matrix = np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]]])
     matrix[:, 2] += (zoom - 1) / 2
     source = image if zoom > 0.75 else cv2.GaussianBlur(image, (0, 0), 0.45 / zoom)
     way = cv2.INTER_CUBIC if zoom > 1 else cv2.INTER_LINEAR
     size = (CROP_PX, CROP_PX)
     rgb = cv2.warpAffine(source, matrix, size, flags=way, borderMode=cv2.BORDER_REPLICATE)
-    # Shoulders go on beyond the photograph's sides and bottom; hair above its top does not.
+    # Shoulders are extended beyond the photograph's sides and bottom; hair is not extended above its top.
     alpha = cv2.warpAffine(matte.astype(np.float32), matrix, size, borderMode=cv2.BORDER_REPLICATE)
     inside = cv2.warpAffine(np.ones(matte.shape, np.float32), matrix, size)
     top = max(0, int(np.ceil(shift[1])))
@@ -259,7 +259,7 @@ def _texture(rgb: npt.NDArray[np.uint8], alpha: Floats) -> Floats:
     near, far = (soften(inner.astype(np.float32), sigma) for sigma in (2.5, 8.0))
     known = near + far * 0.05 + 1e-6
     own = known[..., :3] / known[..., 3:]
-    # Where alpha is a, the photograph shows a F + (1 - a) B; the person's own colours nearby stand in for F.
+    # Where alpha is a, the photograph shows a F + (1 - a) B; F is estimated from nearby colours of the person.
     trust = np.clip((alpha - 0.55) / 0.4, 0, 1)[..., None]
     foreground = own + trust * (colour - own)
     return np.dstack([foreground * alpha[..., None], alpha]).astype(np.float32)

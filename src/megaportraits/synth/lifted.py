@@ -1,4 +1,4 @@
-"""A photograph that has been lifted: pose it, and out comes a frame with its labels' geometry."""
+"""A lifted photograph: renders a frame and its label geometry for a motion."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from megaportraits.synth.sheet import Sheet
 from megaportraits.synth.stage import FLIP_Y, Motion, Rendering, develop, fading, place, surface_map, to_pixels
 
 CROP_CM = 44.0
-"""Width of the lift crop: wider than a head crop, so that a shifted or shrunk head shows no edge."""
+"""Width of the lift crop: wider than a head crop, so that its border stays outside the frame of a shifted or small
+head.
+"""
 CROP_PX = 352
 
 
@@ -59,7 +61,7 @@ class LiftedHead:
 
     @cached_property
     def canonical(self) -> Floats:
-        """(N, 3) cm: neutral-expression, unturned points of all vertices; what the coords member tells."""
+        """(N, 3) cm: all vertices with neutral expression and without rotation; source of the coords member."""
         return np.concatenate([self.base, self.sheet.follow(self.base)])
 
     @cached_property
@@ -76,13 +78,13 @@ class LiftedHead:
 
     @cached_property
     def rest(self) -> Motion:
-        """The photograph's own motion, with the head centred in the crop; the gaze is not known and said to be 0."""
+        """The photograph's own motion, with the head centred in the crop; the gaze is unknown and set to 0."""
         center = (self.rest_rotation @ np.array(HEAD_CENTER))[:2] * [1, -1] / HEAD_HALF_CM
         pose = HeadPose(self.rest_rotation, -center, 1.0)
         return Motion(self.rest_expression, np.zeros(2, np.float32), pose, np.eye(3))
 
     def photograph(self, size: int, *, coords: bool = True) -> Rendering:
-        """The photograph itself as the frame of the motion `rest`: its own eyes, teeth and skin, nothing modelled.
+        """The photograph itself as the frame of the motion `rest`: real eyes, teeth and skin.
 
         Geometry and surface map are those of the fitted head.
         """

@@ -1,4 +1,4 @@
-"""Blendshapes as the landmark network measures them in a rendered frame: what a driver's frame will come with."""
+"""Estimate blendshapes of a rendered frame by the landmark network, as for driver frames at inference."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _BEHIND = 128
 
 
 class Scorer:
-    """Measures frames; one per process."""
+    """Estimates blendshapes of frames; one per process."""
 
     def __init__(self) -> None:
         self._analyzer = FaceAnalyzer(reject_animals=False)
 
     def __call__(self, rendering: Rendering) -> npt.NDArray[np.float32] | None:
-        """(52,) scores in [0, 1], `faces.landmarks.BLENDSHAPE_NAMES`; None where no face is found."""
+        """(52,) blendshapes in [0, 1], in the order of `faces.landmarks.BLENDSHAPE_NAMES`; None if no face is found."""
         alpha = rendering.matte[..., None].astype(np.float32) / 255
         picture = np.rint(rendering.image * alpha + _BEHIND * (1 - alpha)).astype(np.uint8)
         if picture.shape[0] < MEASURED_SIZE:

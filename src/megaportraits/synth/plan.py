@@ -1,4 +1,4 @@
-"""Who does what in which clip: a pure function of the settings, so that any shard can be made again alone."""
+"""Plan people and motions of every clip: a pure function of the settings, so that any shard can be made separately."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ SPLITS = ("train", "val")
 VALIDATION_PERCENT = 3
 _SPLIT_SEED = {"train": 1, "val": 2}
 PORTRAIT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-"""Suffixes of the files that are taken from a folder of portraits."""
+"""Suffixes of portraits when a folder is searched."""
 
 
 @dataclass(frozen=True)
 class SynthSettings:
-    """What `megaportraits synth` makes.
+    """Settings of `megaportraits synth`.
 
     Attributes:
-        portraits: folder of photographs, one person each, searched recursively; None when nothing is lifted.
+        portraits: folder of photographs, one person each, searched recursively; None for procedural heads only.
         head: packed morphable head or FaceXModel folder.
         clips: clips to make for training; validation gets 3 % on top.
-        seed: of everything random.
+        seed: random seed.
         size: pixels along each side of a frame.
         frames: per clip.
-        group: people who do the same motions.
+        group: people with the same motions.
         lifted_share: share of clips from photographs; the rest are procedural heads.
         grey_share: share of black and white photographs among the lifted clips.
         min_interocular: pixels between the irises below which a photograph is too small.
         coords: whether frames carry the surface map.
-        measure: whether frames carry blendshapes as the landmark network measures them.
+        measure: whether frames have blendshapes estimated by the landmark network.
         photographs: whether frame 0 of every lifted clip is the photograph itself, which is then the target of every
             pair of the clip (`data.pairs`); such clips share no motion group.
     """
@@ -82,11 +82,11 @@ class SynthSettings:
             raise ConfigError("; ".join(wrong) + ".", fix="Change the options named above.")
 
     def identity(self) -> dict[str, Any]:
-        """What two runs must share to fill the same folder: all but where the inputs lie and how many clips."""
+        """The settings that all runs in one folder share: all but paths of inputs and number of clips."""
         entries = asdict(self)
         for name in ("portraits", "head", "clips"):
             del entries[name]
-        for name in ("measure", "photographs"):  # folders from before there was a choice go on
+        for name in ("measure", "photographs"):  # folders of versions without this option can be resumed
             if not entries[name]:
                 del entries[name]
         return entries
@@ -114,20 +114,20 @@ class GroupPlan:
 
 @dataclass(frozen=True)
 class Pool:
-    """The photographs of one split, by the colour they have."""
+    """The photographs of one split, by colour kind."""
 
     colour: tuple[str, ...]
     grey: tuple[str, ...]
 
 
 def is_validation(identity: str) -> bool:
-    """Whether an identity belongs to the fixed 3 % that are never trained on; depends on its name alone."""
+    """Whether an identity belongs to the fixed 3 % for validation; depends only on its name."""
     digest = hashlib.sha256(identity.encode()).digest()
     return int.from_bytes(digest[:4], "big") % 100 < VALIDATION_PERCENT
 
 
 def find_portraits(folder: Path) -> list[str]:
-    """All pictures below a folder, as sorted relative paths; DataError when there are none."""
+    """All pictures below a folder, as sorted relative paths; DataError if there are none."""
     found = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in PORTRAIT_SUFFIXES]
     if not found:
         raise DataError(
@@ -152,7 +152,7 @@ def group_plan(settings: SynthSettings, split: str, number: int, pool: Pool) -> 
     lifted_before = int(np.floor(number * share + 1e-9))
     lifted = int(np.floor((number + 1) * share + 1e-9)) > lifted_before
     seed = (settings.seed, _SPLIT_SEED[split], number)
-    key = f"s{settings.seed}-{split}-{number:06d}"  # unique among sets of other seeds, which may be joined
+    key = f"s{settings.seed}-{split}-{number:06d}"  # unique among sets of other seeds, which can be combined
     if not lifted:
         first = (number - lifted_before) * settings.group
         numbers = cg_numbers(settings.seed, split, first, settings.group)
@@ -168,7 +168,7 @@ def group_plan(settings: SynthSettings, split: str, number: int, pool: Pool) -> 
 
 
 def cg_numbers(seed: int, split: str, first: int, count: int) -> tuple[int, ...]:
-    """Numbers of procedural people whose names fall into a split: the `first`-th of them and the next."""
+    """Numbers of procedural people in a split, from the `first`-th on."""
     wanted, number, passed = split == "val", seed * 100_000, 0
     numbers: list[int] = []
     while len(numbers) < count:

@@ -1,4 +1,4 @@
-"""Reading a portrait: the picture, the landmarks of its one face, and the matte of the person."""
+"""Read a portrait: picture, landmarks of its only face, and matte."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class PortraitReader:
         from megaportraits.faces.detector import FaceAnalyzer
         from megaportraits.faces.matting import Matting
 
-        # A folder of portraits holds people, and an animal would not fit the head: the check would double the time.
+        # No animal check: it would double the time, portraits show people, and an animal would not fit the head.
         self._analyzer = FaceAnalyzer(reject_animals=False)
         self._matting = Matting()
 
@@ -51,7 +51,7 @@ class PortraitReader:
         """Read one portrait.
 
         Raises:
-            FaceError: not readable, or no single face; the text begins with the reason, up to a colon.
+            FaceError: not readable, or not exactly one face; the message begins with the reason, up to a colon.
         """
         from megaportraits.media import read_image
 
@@ -71,7 +71,7 @@ class PortraitReader:
 
 
 def matted(image: npt.NDArray[np.uint8], face: Face, matting: Matting) -> Portrait:
-    """Everything at the resolution the lift needs; a photograph of 8000 pixels is first made small."""
+    """Downsample picture, landmarks and matte to the resolution that lifting needs."""
     from megaportraits.faces.crop import Crop, head_crop
 
     crop = head_crop(face)

@@ -22,10 +22,10 @@ _FARTHEST = -1e30
 
 @dataclass(frozen=True)
 class Fragments:
-    """What every pixel shows.
+    """The visible triangle of every pixel.
 
     Attributes:
-        triangle: (S, S) int32, -1 where nothing.
+        triangle: (S, S) int32, -1 for empty pixels.
         weights: (S, S, 2) float32 barycentric weights of the triangle's second and third corner.
     """
 
@@ -33,7 +33,7 @@ class Fragments:
     weights: Floats
 
     def covered(self) -> Bools:
-        """(S, S), where a triangle was drawn."""
+        """(S, S) mask of pixels with a triangle."""
         return np.asarray(self.triangle >= 0)
 
     def interpolate(self, triangles: Ints, attributes: Floats) -> Floats:
@@ -89,7 +89,7 @@ def _rasterize(
         bx, by = points[b, 0], points[b, 1]
         cx, cy = points[c, 0], points[c, 1]
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-        # Counter-clockwise with y up is a negative area with y down.
+        # Counter-clockwise with y up has a negative area with y down.
         if abs(area) < _EDGE or (area > 0 and not two_sided[t]):
             continue
         left, right = max(0, int(np.ceil(min(ax, bx, cx) - 0.5))), min(width - 1, int(max(ax, bx, cx) - 0.5))

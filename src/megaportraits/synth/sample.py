@@ -1,4 +1,4 @@
-"""What synthetic heads do: expressions, gaze, poses, and the motions of one clip."""
+"""Sample motions of synthetic heads: expressions, gaze, poses, and the motions of one clip."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Weights = dict[str, float]
 
 @dataclass(frozen=True)
 class MotionRange:
-    """How far heads move; angles in degrees, shift in crop units.
+    """Ranges of head motion; angles in degrees, shift in crop units.
 
     Attributes:
         yaw: standard deviation and limit.
         pitch: standard deviation and limit.
         roll: standard deviation and limit, of the head against the body.
-        tilt_share: share of frames with an in-plane rotation of everything; real videos reach 33 degrees of roll.
+        tilt_share: share of frames with an in-plane rotation of head and body; real videos reach 33 degrees of roll.
         tilt_limit: of that rotation.
         body: standard deviation and limit of the body's own small yaw and roll.
         shift: limit.
@@ -47,13 +47,13 @@ CG_RANGE = MotionRange(yaw=(20.0, 45.0), pitch=(8.0, 20.0), roll=(8.0, 20.0))
 
 
 SPEECH_SHARE = 0.35
-"""Of moving faces, those whose lips part over closed teeth: jaws alone show hardly any."""
+"""Share of moving faces whose lips part over closed teeth: an open jaw alone shows hardly any teeth."""
 
 
 def sample_motions(rng: Rng, head: MorphableHead, frames: int, limits: MotionRange = LIFTED_RANGE) -> list[Motion]:
     """Independent motions for the frames of a clip, in no temporal order.
 
-    At least one frame is nearly neutral and one has a strong expression, so that every clip teaches both.
+    At least one frame is nearly neutral and one has a strong expression.
     """
     neutral = rng.random(frames) < limits.neutral_share
     if frames > 1:
@@ -88,7 +88,7 @@ def sample_gaze(rng: Rng) -> np.ndarray:
 
 
 def sample_calm(rng: Rng) -> Weights:
-    """A face at rest: traces of movement, as in a photograph for a passport."""
+    """A nearly neutral face, as in a passport photograph."""
     weights: Weights = {}
     if rng.random() < 0.5:
         weights["jawOpen"] = 0.08 * float(rng.random())
@@ -98,7 +98,7 @@ def sample_calm(rng: Rng) -> Weights:
 
 
 def sample_expression(rng: Rng) -> Weights:
-    """A moving face: mouth, eyes and brows are drawn independently, sides mostly alike."""
+    """A moving face: mouth, eyes and brows are sampled independently, left and right mostly equal."""
     weights: Weights = {}
     _mouth(rng, weights)
     _eyes(rng, weights)
@@ -146,7 +146,7 @@ def _mouth(rng: Rng, weights: Weights) -> None:
 
 
 def _speech(rng: Rng, weights: Weights) -> None:
-    """Lips as in talking: they part, round or widen over teeth that are closed or nearly so."""
+    """Lips as in talking: they part, round or widen over (nearly) closed teeth."""
     weights["jawOpen"] = 0.22 * float(rng.beta(1, 1.5))
     upper, lower = (float(v) for v in rng.beta(1.2, 1.6, 2))
     _both(rng, weights, "mouthUpperUp", upper, one_sided=0.08)
@@ -170,7 +170,7 @@ def _eyes(rng: Rng, weights: Weights) -> None:
     kind = rng.random()
     if kind < 0.17:
         _both(rng, weights, "eyeBlink", float(rng.uniform(0.85, 1)), spread=0.03)
-    elif kind < 0.23:  # a wink, or lids that do not move together
+    elif kind < 0.23:  # a wink, or asymmetric lids
         weights["eyeBlink_L"], weights["eyeBlink_R"] = (
             float(v) for v in rng.permutation([rng.uniform(0.8, 1), rng.uniform(0, 0.3)])
         )
@@ -197,7 +197,7 @@ def _brows(rng: Rng, weights: Weights) -> None:
 def _both(
     rng: Rng, weights: Weights, name: str, strength: float, *, spread: float = 0.12, one_sided: float = 0.0
 ) -> None:
-    """Set both sides of a shape to nearly the same strength, or now and then one side only."""
+    """Set both sides of a shape to nearly the same strength, sometimes one side only."""
     sides = strength * (1 + rng.uniform(-spread, spread, 2))
     if rng.random() < one_sided:
         sides[rng.integers(2)] *= 0.1

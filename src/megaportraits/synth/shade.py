@@ -1,4 +1,4 @@
-"""Colour of every fragment: photographs are looked up as they are, everything else is lit."""
+"""Shade fragments: photographs are sampled without lighting, everything else is lit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Light:
 
 @dataclass(frozen=True)
 class Paint:
-    """The colours of what is not photographed, linear in display values, RGB (3,) in [0, 1].
+    """Colours of parts that the photograph does not show, linear in display values, RGB (3,) in [0, 1].
 
     Attributes:
         iris: left and right, (2, 3).
@@ -47,7 +47,7 @@ class Paint:
 
 
 def occlusion(head: MorphableHead, base: Floats, expressed: Floats) -> Floats:
-    """(26719,) share of light that reaches a vertex: less deep in the mouth and under the upper lid."""
+    """(26719,) share of light that reaches a vertex: lower deep in the mouth and under the upper lid."""
     share = np.ones(len(base), np.float32)
     lips = expressed[head.landmarks68[[48, 51, 54, 57]]].mean(0)
     depth = (lips[2] - 0.8 - expressed[_MOUTH, 2]) / 5
@@ -85,7 +85,7 @@ def shade(
     """Premultiplied RGBA (W, W, 4) of all fragments.
 
     Args:
-        fragments: what each pixel shows.
+        fragments: the visible triangles.
         triangles: (T, 3).
         kinds: (T,) one of the kinds above.
         texture: (H, W, 4), premultiplied for photographs.
@@ -212,7 +212,7 @@ def _shade(
             if kind == EYE:
                 eye = 0 if a < 23021 else 1
                 _eye(w0 * eye_angle[a] + w1 * eye_angle[b] + w2 * eye_angle[c], iris[eye], sclera, pixel)
-                lit = 0.3 * lit + 0.7 * facing  # a wet, translucent ball shows little form
+                lit = 0.3 * lit + 0.7 * facing  # wet and translucent: weak shading
                 shine, sharpness = 0.7, 250.0
             elif kind != SKIN:
                 for k in range(3):

@@ -1,4 +1,4 @@
-"""The sheet: hair, ears, neck and shoulders of a photograph as a grid that hangs on the fitted head."""
+"""The sheet: hair, ears, neck and shoulders of a photograph as a grid attached to the fitted head."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from megaportraits.synth.raster import Bools, Floats, Fragments, Ints
 
 GRID_STEP = 4
 """Pixels of the lift crop between grid points."""
-_REACH_CM = 3.0  # how far a moving face drags what lies beside it
+_REACH_CM = 3.0  # distance over which a moving face moves its surroundings
 _NEIGHBOURS = 6
 
 
@@ -23,7 +23,7 @@ class Sheet:
     """A grid of points in head space that follows the mesh.
 
     Attributes:
-        rest: (G, 3) cm, head space, where the points lie in the photograph (its expression, its rotation removed).
+        rest: (G, 3) cm, head space, positions in the photograph (with its expression, without its rotation).
         triangles: (T, 3) into the grid.
         attached: (K,) grid points that lie on the mesh.
         corners: (K, 3) mesh vertices of the triangle under each attached point.
@@ -31,7 +31,7 @@ class Sheet:
         mesh_rest: (K, 3) mesh points under the attached ones, in the photograph.
         free: (F,) the other grid points.
         neighbours: (F, 6) indices into `attached`.
-        pull: (F, 6) how much of each neighbour's displacement a free point takes; falls off within 3 cm.
+        pull: (F, 6) weights of the neighbours' displacements for a free point; zero beyond 3 cm.
     """
 
     rest: Floats
@@ -63,7 +63,7 @@ def grid(size: int) -> tuple[Floats, Ints]:
 
 
 def extend_depth(depth: Floats, known: Bools) -> Floats:
-    """Depth (S, S) continued outward from where it is known, ever smoother with the distance."""
+    """Depth (S, S) extrapolated from known pixels, smoother with distance."""
     mask = cv2.erode(known.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(np.float32)
     total, filled = np.zeros_like(depth), np.zeros_like(depth)
     for sigma in (3, 8, 20, 60):
@@ -85,7 +85,7 @@ def hang(
     mesh: Floats,
     px_per_cm: float,
 ) -> Sheet:
-    """Hang a grid on a mesh.
+    """Attach a grid to a mesh.
 
     Args:
         points: (G, 2) grid points in pixels.
@@ -121,7 +121,7 @@ def hang(
 
 
 def covered_inside(fragments: Fragments, face_outline: npt.NDArray[np.float32]) -> Bools:
-    """Where a face mesh hides the sheet: its coverage, eye and mouth holes filled, shrunk by a safe margin."""
+    """Mask where a face mesh hides the sheet: its coverage with eye and mouth holes filled, eroded by a margin."""
     cover = fragments.covered().astype(np.uint8)
     contours, hierarchy = cv2.findContours(cover, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     outline = cv2.convexHull(face_outline)

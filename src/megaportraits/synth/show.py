@@ -1,4 +1,4 @@
-"""What a person sees of the job: the progress bar and the contact sheet."""
+"""Progress bar and contact sheet."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def shard_progress() -> Iterator[Callable[[Progress], None]]:
 def write_contact_sheet(folder: Path, path: Path, *, rows: int = 16, columns: int = 8) -> None:
     """Draw a fixed random choice of clips; the last cell of a row is the first frame's surface map."""
     index = ClipIndex(folder)
-    # Not every n-th clip: kinds and colours alternate regularly.
+    # Random, because kinds and colours alternate regularly.
     chosen = np.sort(np.random.default_rng(0).permutation(len(index))[:rows])
     lines = []
     for line, clip in enumerate(chosen):

@@ -29,7 +29,7 @@ _HAIR = np.array(
 
 @dataclass(frozen=True)
 class Palette:
-    """The colours of one CG person, RGB in [0, 1]; `darkness` is the skin's place between light and dark."""
+    """The colours of one CG person, RGB in [0, 1]; `darkness` is the skin's position between light and dark."""
 
     skin: np.ndarray
     hair: np.ndarray
@@ -38,7 +38,7 @@ class Palette:
 
     @staticmethod
     def sample(rng: Rng) -> Palette:
-        """Skin from light to dark, hair from black to white and red."""
+        """Random skin from light to dark, hair from black to white and red."""
         tone = float(rng.beta(1.2, 1.5))
         low, high, share = (_LIGHT_SKIN, _MID_SKIN, 2 * tone) if tone < 0.5 else (_MID_SKIN, _DARK_SKIN, 2 * tone - 1)
         skin = (low + share * (high - low)) * rng.uniform(0.92, 1.06, 3)
@@ -71,7 +71,7 @@ class SkinPainter:
         self._beard = np.clip(beard, 0, 1) * (1 - self._lips)
 
     def paint(self, rng: Rng, palette: Palette, hair: Floats) -> Floats:
-        """A texture (512, 512, 4) of one person: RGB, and how glossy the surface is.
+        """A texture (512, 512, 4) of one person: RGB and glossiness.
 
         Args:
             rng: the person's random numbers.

@@ -1,4 +1,4 @@
-"""What every synthetic head shares: a motion, where it puts a vertex, and the frame that comes out.
+"""Common parts of all synthetic heads: motion, placement of vertices, and the rendered frame.
 
 The label of a frame is the pose of its *head*: a head vertex V appears exactly at `motion.pose.project(V)`. Below the
 jaw the rotation fades into the body's, which turns about the same point of the neck.
@@ -24,12 +24,12 @@ FLIP_Y = np.array([1, -1, 1], np.float32)
 NECK = np.array([0.0, -4.0, -1.0])
 """The point (head space, cm) about which head and body turn against each other."""
 _HEAD_ABOVE, _BODY_BELOW = -7.0, -14.0  # y in cm between which the rotation fades
-_SHEET_BACK_CM = 0.35  # how far a sheet is held behind the mesh it touches, for the z-buffer only
+_SHEET_BACK_CM = 0.35  # offset of a sheet behind the mesh, for the z-buffer only
 
 
 @dataclass(frozen=True)
 class Motion:
-    """What a head does in one frame; the same for every identity of a motion group.
+    """Motion of a head in one frame; the same for every identity of a motion group.
 
     Attributes:
         expression: (57,) coefficients, in the head model's order.
@@ -53,7 +53,7 @@ class Motion:
         shift: npt.ArrayLike = (0.0, 0.0),
         body: Doubles | None = None,
     ) -> Motion:
-        """A motion whose head turns on a neck that stays.
+        """A motion whose head rotates about a fixed neck.
 
         Args:
             expression: (57,) coefficients.
@@ -64,8 +64,8 @@ class Motion:
             body: (3, 3); None is upright.
         """
         body = np.eye(3) if body is None else body
-        # The head centre of the unturned head is seen from the neck through the body's rotation, so that an
-        # in-plane rotation of everything keeps the head in the crop.
+        # The offset of the head centre from the neck is rotated with the body, so that an in-plane rotation of head and
+        # body keeps the head in the crop.
         neck = (body @ (NECK - HEAD_CENTER))[:2] * [1, -1] * (scale / HEAD_HALF_CM) + np.asarray(shift)
         turned = (rotation @ NECK)[:2] * [1, -1] * (scale / HEAD_HALF_CM)
         return Motion(expression, np.asarray(gaze, np.float32), HeadPose(rotation, neck - turned, scale), body)
@@ -78,7 +78,7 @@ def fading(points: npt.NDArray) -> Floats:
 
 
 def place(points: npt.NDArray, share: Floats, motion: Motion, body_rest: Doubles | None = None) -> Floats:
-    """Where a motion puts points of head space.
+    """Place points of head space by a motion.
 
     Args:
         points: (N, 3) cm, with the expression applied, unturned.
@@ -122,7 +122,7 @@ def surface_map(
         canonical: (N, 3) cm, the neutral-expression, unturned points.
         placed: (N, 3) of `place`.
         triangles: (T, 3).
-        alpha: (W, W) of the rendered frame; a surface that is more air than person says nothing.
+        alpha: (W, W) of the rendered frame; surface points with low alpha are invalid.
         two_sided: (T,) or None.
         held_back: vertices that yield in the z-test.
 
@@ -144,7 +144,7 @@ class Rendering:
         matte: (S, S) uint8.
         coords: (64, 64, 4) float32 or None.
         valid: (64, 64) bool or None.
-        fragments: at the supersampled resolution, for whoever checks the geometry.
+        fragments: at the supersampled resolution, for checks of the geometry.
         placed: (N, 3) crop coordinates and depth of every vertex.
     """
 
@@ -166,9 +166,9 @@ def develop(premultiplied: Floats, size: int) -> tuple[npt.NDArray[np.uint8], np
 
 
 def bleed(premultiplied: Floats, alpha: Floats) -> Floats:
-    """Straight colours that continue outward where alpha runs out, so that no composite shows a fringe.
+    """Straight colours that continue beyond the matte, so that composites have no fringe.
 
-    Wider and wider normalised blurs are laid under one another (push-pull): each fills what the last one left.
+    Normalised blurs of increasing width are combined (push-pull): each fills pixels that the previous one left.
     """
     colour, known = premultiplied.copy(), alpha.copy()
     whole = np.dstack([premultiplied, alpha])
