@@ -126,8 +126,8 @@ def _settings(out: Path, chosen: dict[str, Any]) -> ExtractSettings:
         stored = stored_settings(out)
         if stored.iqa != best_quality() == HYPERIQA:
             typer.secho(
-                f"Warning: {out} was started without HyperIQA's weights and still uses {stored.iqa!r}, although they are  "
-                "installed now: values of two measures are not comparable. For HyperIQA use another --out.",
+                f"Warning: {out} was started without HyperIQA's weights and still uses {stored.iqa!r}, although they "
+                "are installed now: values of two measures are not comparable. For HyperIQA use another --out.",
                 fg="yellow",
                 err=True,
             )
