@@ -16,13 +16,13 @@ import pytest
 from megaportraits.export.page import PAGE_FILES, describe
 from megaportraits.faces.blazeface import SHORT_GRIDS, SHORT_SIZE, BlazeFace
 from megaportraits.faces.canonical import canonical_mesh
-from megaportraits.faces.crop import Crop, crop_of_pose, extract
+from megaportraits.faces.crop import crop_of_pose, extract
 from megaportraits.faces.landmarks import COUNT, region_of
 from megaportraits.faces.networks import Region
 from megaportraits.faces.pose import FacePose, fit_pose
 from megaportraits.faces.tracking import CropTracker, PoseSmoother
 from megaportraits.models.student import Student
-from megaportraits.ops.geometry import euler_to_matrix
+from megaportraits.ops.geometry import Crop, euler_to_matrix
 
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from megaportraits.errors import ShapeError
-from megaportraits.faces.crop import Crop, crop_of_pose, extract, head_crop, paste
+from megaportraits.faces.crop import crop_of_pose, extract, head_crop, paste
 from megaportraits.faces.detector import Face
 from megaportraits.faces.pose import FacePose, fit_pose
-from megaportraits.ops.geometry import euler_to_matrix
+from megaportraits.ops.geometry import Crop, euler_to_matrix
 
 
 def ramp(height: int, width: int, gain: float = 1.0) -> np.ndarray:

@@ -11,10 +11,9 @@ import pytest
 
 from megaportraits.errors import ShapeError, WeightsError
 from megaportraits.faces.canonical import CanonicalMesh, canonical_mesh
-from megaportraits.faces.crop import Crop
 from megaportraits.faces.detector import Face, FaceAnalyzer
 from megaportraits.faces.pose import FacePose, fit_pose, similarity
-from megaportraits.ops.geometry import HeadPose, euler_to_matrix, matrix_to_euler
+from megaportraits.ops.geometry import Crop, HeadPose, euler_to_matrix, matrix_to_euler
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from megaportraits.faces.crop import Crop
 from megaportraits.faces.detector import Face
 from megaportraits.faces.shares import share_of
+from megaportraits.ops.geometry import Crop
 
 WHOLE = Crop(100, 100, 200)
 

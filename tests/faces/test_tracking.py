@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from megaportraits.faces.crop import Crop, crop_of_pose
+from megaportraits.faces.crop import crop_of_pose
 from megaportraits.faces.pose import FacePose
 from megaportraits.faces.tracking import CropTracker, OneEuroFilter, PoseSmoother
-from megaportraits.ops.geometry import euler_to_matrix, matrix_to_euler
+from megaportraits.ops.geometry import Crop, euler_to_matrix, matrix_to_euler
 
 FPS = 25.0
 

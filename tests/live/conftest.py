@@ -8,13 +8,12 @@ from fractions import Fraction
 
 import numpy as np
 
-from megaportraits.faces.crop import Crop
 from megaportraits.faces.detector import Blendshapes, Face
 from megaportraits.faces.pose import FacePose
 from megaportraits.live.screens import Reply
 from megaportraits.media import Frame
 from megaportraits.media.images import UInt8
-from megaportraits.ops.geometry import HeadPose
+from megaportraits.ops.geometry import Crop, HeadPose
 from megaportraits.pipeline import Rendering
 from megaportraits.pipeline.driver import DriverFrame, HeadView
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from megaportraits.errors import WeightsError
-from megaportraits.faces.crop import Crop
-from megaportraits.ops.geometry import HeadPose, euler_to_matrix
+from megaportraits.ops.geometry import Crop, HeadPose, euler_to_matrix
 from megaportraits.pipeline.compose import (
     REACH,
     Placement,

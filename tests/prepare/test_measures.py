@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from megaportraits.faces.crop import Crop
+from megaportraits.ops.geometry import Crop
 from megaportraits.prepare.command import _settings
 from megaportraits.prepare.measures import (
     STAND_IN,

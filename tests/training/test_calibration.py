@@ -16,12 +16,12 @@ from megaportraits.config import ModelConfig
 from megaportraits.data.clips import ShardWriter
 from megaportraits.data.records import ClipRecord, Frame, FrameLabels
 from megaportraits.errors import DataError, WeightsError
-from megaportraits.faces.crop import Crop
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.faces.landmarks import BLENDSHAPE_NAMES
 from megaportraits.faces.pose import fit_pose
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import load_base, save_base
+from megaportraits.ops.geometry import Crop
 from megaportraits.training.calibration import APPENDED_SCORES, READERS, SCORES, calibrate, fit_correction
 from megaportraits.training.readout import measured_scores
 

@@ -28,13 +28,13 @@ from megaportraits.evaluation.plan import find_media
 from megaportraits.evaluation.regions import face_regions
 from megaportraits.evaluation.scenes import TrueFrame, read_scene
 from megaportraits.evaluation.systems import Animator, P
-from megaportraits.faces.crop import Crop, extract, head_crop
+from megaportraits.faces.crop import extract, head_crop
 from megaportraits.faces.detector import Face, FaceAnalyzer
 from megaportraits.faces.matting import Matting
 from megaportraits.faces.pose import fit_pose
 from megaportraits.media import read_image
 from megaportraits.media.images import UInt8
-from megaportraits.ops.geometry import HeadPose
+from megaportraits.ops.geometry import Crop, HeadPose
 
 GREY = 128
 """Everybody stands before this."""

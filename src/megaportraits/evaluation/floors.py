@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from megaportraits.errors import ShapeError
 from megaportraits.faces.canonical import canonical_mesh
-from megaportraits.faces.crop import Crop
 from megaportraits.media.images import UInt8
+from megaportraits.ops.geometry import Crop
 
 Array = npt.NDArray[np.float64]
 

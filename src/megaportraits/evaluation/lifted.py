@@ -10,11 +10,10 @@ import numpy.typing as npt
 
 from megaportraits.evaluation.scenes import Scene, TrueFrame
 from megaportraits.evaluation.systems import LIFTED
-from megaportraits.faces.crop import Crop
 from megaportraits.faces.landmarks import LEFT_IRIS, RIGHT_IRIS
 from megaportraits.faces.matting import Matting
 from megaportraits.media.images import UInt8
-from megaportraits.ops.geometry import HEAD_CROP_CM, HeadPose
+from megaportraits.ops.geometry import HEAD_CROP_CM, Crop, HeadPose
 from megaportraits.synth.fit import HeadFit, LandmarkFitter
 from megaportraits.synth.head import REGIONS, MorphableHead, eyeball_center
 from megaportraits.synth.lift import Lifter

@@ -16,7 +16,7 @@ from megaportraits.errors import DataError, FaceError
 from megaportraits.evaluation.pairs import STEP, Pair
 from megaportraits.evaluation.parsing import EARS, FACE, HAIR, region_mask
 from megaportraits.evaluation.regions import Mask, Regions, face_regions
-from megaportraits.faces.crop import Crop, extract, head_crop
+from megaportraits.faces.crop import extract, head_crop
 from megaportraits.faces.detector import Face, FaceAnalyzer
 from megaportraits.faces.inpainting import background_plate
 from megaportraits.faces.matting import Matting
@@ -24,7 +24,7 @@ from megaportraits.faces.pose import fit_pose
 from megaportraits.faces.tracking import CropTracker
 from megaportraits.media import VideoReader, is_video, read_image
 from megaportraits.media.images import UInt8
-from megaportraits.ops.geometry import HeadPose, matrix_to_euler
+from megaportraits.ops.geometry import Crop, HeadPose, matrix_to_euler
 
 _SOURCE_SECONDS = 1.0
 _STILL_FPS = 25.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -12,40 +10,9 @@ from megaportraits.errors import ShapeError
 from megaportraits.faces.detector import Face
 from megaportraits.faces.networks import Image, check_image
 from megaportraits.faces.pose import FacePose, fit_pose
-from megaportraits.ops.geometry import HEAD_CENTER, HEAD_CROP_CM
+from megaportraits.ops.geometry import HEAD_CENTER, HEAD_CROP_CM, Crop
 
 Array = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Crop:
-    """A square, upright window of an image; it may reach outside the image.
-
-    Attributes:
-        center_x: image pixels (edge convention).
-        center_y: image pixels (edge convention).
-        side: image pixels, positive.
-    """
-
-    center_x: float
-    center_y: float
-    side: float
-
-    def image_to_crop(self, points: npt.ArrayLike) -> Array:
-        """Image pixels (..., 2) to crop coordinates (..., 2), -1 and 1 at the borders, y down."""
-        center = (self.center_x, self.center_y)
-        return (np.asarray(points, np.float64) - center) * (2 / self.side)
-
-    def crop_to_image(self, points: npt.ArrayLike) -> Array:
-        """Crop coordinates (..., 2) to image pixels (..., 2): the inverse of `image_to_crop`."""
-        center = (self.center_x, self.center_y)
-        return np.asarray(points, np.float64) * (self.side / 2) + center
-
-    @property
-    def corners(self) -> tuple[float, float, float, float]:
-        """Left, top, right, bottom in image pixels."""
-        half = self.side / 2
-        return self.center_x - half, self.center_y - half, self.center_x + half, self.center_y + half
 
 
 def crop_of_pose(pose: FacePose) -> Crop:

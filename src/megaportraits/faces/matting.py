@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from megaportraits import weights
-from megaportraits.faces.crop import Crop, extract
+from megaportraits.faces.crop import extract
 from megaportraits.faces.detector import Face
 from megaportraits.faces.landmarks import MESH_COUNT
 from megaportraits.faces.networks import Image, Network
 from megaportraits.faces.shares import share_of
+from megaportraits.ops.geometry import Crop
 
 Matte = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.floating]

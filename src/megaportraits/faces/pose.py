@@ -6,7 +6,6 @@ Only points that move little with expression have a weight, so that talking does
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +13,7 @@ import numpy.typing as npt
 from megaportraits.errors import ShapeError
 from megaportraits.faces.canonical import canonical_mesh
 from megaportraits.faces.landmarks import MESH_COUNT
-from megaportraits.ops.geometry import HEAD_CROP_CM, HeadPose
-
-if TYPE_CHECKING:
-    from megaportraits.faces.crop import Crop
+from megaportraits.ops.geometry import HEAD_CROP_CM, Crop, HeadPose
 
 Array = npt.NDArray[np.float64]
 

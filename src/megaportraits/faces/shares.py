@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from megaportraits.faces.crop import Crop
 from megaportraits.faces.detector import Box, Face
 from megaportraits.faces.landmarks import MESH_COUNT
+from megaportraits.ops.geometry import Crop
 
 Share = npt.NDArray[np.float32]
 

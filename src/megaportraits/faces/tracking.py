@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from megaportraits.faces.crop import Crop, crop_of_pose
+from megaportraits.faces.crop import crop_of_pose
 from megaportraits.faces.pose import FacePose
-from megaportraits.ops.geometry import HEAD_HALF_CM, euler_to_matrix, matrix_to_euler
+from megaportraits.ops.geometry import HEAD_HALF_CM, Crop, euler_to_matrix, matrix_to_euler
 
 Array = npt.NDArray[np.float64]
 

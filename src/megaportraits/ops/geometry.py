@@ -1,4 +1,4 @@
-"""Head poses and rotations, in the axes of `docs/conventions.md`."""
+"""Head poses, head crops and rotations, in the axes of `docs/conventions.md`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,37 @@ HEAD_CROP_CM = 32.0
 HEAD_HALF_CM = HEAD_CROP_CM / 2
 HEAD_CENTER = (0.0, 1.0, 0.0)
 """The head point (centimetres) on which a head crop is centred."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square, upright window of an image; it may reach outside the image.
+
+    Attributes:
+        center_x: image pixels (edge convention).
+        center_y: image pixels (edge convention).
+        side: image pixels, positive.
+    """
+
+    center_x: float
+    center_y: float
+    side: float
+
+    def image_to_crop(self, points: npt.ArrayLike) -> Array:
+        """Image pixels (..., 2) to crop coordinates (..., 2), -1 and 1 at the borders, y down."""
+        center = (self.center_x, self.center_y)
+        return (np.asarray(points, np.float64) - center) * (2 / self.side)
+
+    def crop_to_image(self, points: npt.ArrayLike) -> Array:
+        """Crop coordinates (..., 2) to image pixels (..., 2): the inverse of `image_to_crop`."""
+        center = (self.center_x, self.center_y)
+        return np.asarray(points, np.float64) * (self.side / 2) + center
+
+    @property
+    def corners(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom in image pixels."""
+        half = self.side / 2
+        return self.center_x - half, self.center_y - half, self.center_x + half, self.center_y + half
 
 
 @dataclass(frozen=True)

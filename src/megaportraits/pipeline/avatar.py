@@ -16,7 +16,6 @@ from torch import Tensor
 
 from megaportraits.config.options import convert_option
 from megaportraits.errors import ConfigError, ShapeError
-from megaportraits.faces.crop import Crop
 from megaportraits.faces.detector import Blendshapes, FaceAnalyzer
 from megaportraits.faces.inpainting import background_plate
 from megaportraits.faces.landmarks import scores_of
@@ -31,7 +30,7 @@ from megaportraits.models.motion import Motion
 from megaportraits.models.source_skip import copy_large, grow
 from megaportraits.models.storage import load_base, load_enhancer
 from megaportraits.nn.blocks import fold_weight_standardization
-from megaportraits.ops.geometry import HeadPose
+from megaportraits.ops.geometry import Crop, HeadPose
 from megaportraits.ops.warping import Pose
 from megaportraits.pipeline.compose import Rendering
 from megaportraits.pipeline.cut_out import cut_out

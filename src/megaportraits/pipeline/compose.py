@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from megaportraits.errors import WeightsError
-from megaportraits.faces.crop import Crop
 from megaportraits.faces.inpainting import push_pull
 from megaportraits.media.images import UInt8
-from megaportraits.ops.geometry import HeadPose
+from megaportraits.ops.geometry import Crop, HeadPose
 
 Float = npt.NDArray[np.float32]
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from megaportraits.faces.crop import Crop
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.faces.matting import Matting
+from megaportraits.ops.geometry import Crop
 
 
 def cut_out(images: Tensor, *, analyzer: FaceAnalyzer, matting: Matting, size: int) -> Tensor:

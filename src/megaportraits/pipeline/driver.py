@@ -12,14 +12,14 @@ import numpy as np
 from PIL.Image import Image
 
 from megaportraits.errors import FaceError, ShapeError
-from megaportraits.faces.crop import Crop, crop_of_pose, extract
+from megaportraits.faces.crop import crop_of_pose, extract
 from megaportraits.faces.detector import Face, FaceAnalyzer, pick_face
 from megaportraits.faces.orientation import find_upright, turned
 from megaportraits.faces.pose import FacePose, fit_pose
 from megaportraits.faces.tracking import CropTracker, PoseSmoother
 from megaportraits.media import DEFAULT_LIMITS, Frame, Limits, VideoReader, as_image, is_video, read_image
 from megaportraits.media.images import UInt8
-from megaportraits.ops.geometry import matrix_to_euler
+from megaportraits.ops.geometry import Crop, matrix_to_euler
 
 _NEUTRAL_SECONDS = 20.0
 _NEUTRAL_LOOKS = 60

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from megaportraits.config import ModelConfig
 from megaportraits.errors import FaceError
-from megaportraits.faces.crop import Crop, extract, head_crop
+from megaportraits.faces.crop import extract, head_crop
 from megaportraits.faces.detector import Face, FaceAnalyzer, from_left, pick_face
 from megaportraits.faces.matting import Matte, Matting
 from megaportraits.faces.orientation import find_upright, turned
@@ -23,6 +23,7 @@ from megaportraits.media.images import UInt8, as_picture, flattened
 from megaportraits.models.base import Identity
 from megaportraits.models.motion import Motion
 from megaportraits.ops.color import KEY_COLORS
+from megaportraits.ops.geometry import Crop
 
 _LARGEST_PHOTO = 4096
 """Larger photos are shrunk to this longer side as soon as they are read, pixels."""

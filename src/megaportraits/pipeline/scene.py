@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from megaportraits.faces.crop import Crop, extract, paste
+from megaportraits.faces.crop import extract, paste
 from megaportraits.faces.inpainting import background_plate
 from megaportraits.faces.matting import Matting, foreground
 from megaportraits.media.images import UInt8
-from megaportraits.ops.geometry import HeadPose
+from megaportraits.ops.geometry import Crop, HeadPose
 from megaportraits.pipeline.compose import ANCHOR_RIM, REACH, Placement, Rendering, Surroundings, over, straight
 from megaportraits.pipeline.driver import DriverFrame, HeadView
 from megaportraits.pipeline.options import AnimateOptions, Background

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from megaportraits.faces.crop import Crop
 from megaportraits.faces.networks import Image
+from megaportraits.ops.geometry import Crop
 
 THUMBNAIL = 16
 STAND_IN = "detail-exposure-1"

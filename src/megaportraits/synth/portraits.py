@@ -72,7 +72,8 @@ class PortraitReader:
 
 def matted(image: npt.NDArray[np.uint8], face: Face, matting: Matting) -> Portrait:
     """Downsample picture, landmarks and matte to the resolution that lifting needs."""
-    from megaportraits.faces.crop import Crop, head_crop
+    from megaportraits.faces.crop import head_crop
+    from megaportraits.ops.geometry import Crop
 
     crop = head_crop(face)
     shrink = min(1.0, _ENOUGH_PX / crop.side)
