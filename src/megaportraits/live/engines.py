@@ -30,7 +30,8 @@ from megaportraits.pipeline.options import MotionOptions
 from megaportraits.reading import parse_json
 from megaportraits.runtimes import Graph, open_graph
 from megaportraits.runtimes.arrays import image_array, pose_arrays
-from megaportraits.runtimes.graph import GraphInfo, RuntimeName
+from megaportraits.runtimes.graph import GraphInfo
+from megaportraits.runtimes.opening import RuntimeName
 
 Sample = tuple[UInt8, HeadPose, Blendshapes]
 """What `Engine.draw` takes."""

@@ -1,5 +1,6 @@
-"""Exported graphs outside torch: one call for onnxruntime and OpenVINO, and what a file says about itself."""
+"""Run exported graphs without torch, in onnxruntime or OpenVINO, and read their metadata."""
 
-from megaportraits.runtimes.graph import RUNTIMES, Arrays, Graph, GraphInfo, available_runtimes, open_graph, read_info
+from megaportraits.runtimes.graph import Arrays, Graph, GraphInfo, read_info
+from megaportraits.runtimes.opening import RUNTIMES, available_runtimes, open_graph
 
 __all__ = ["RUNTIMES", "Arrays", "Graph", "GraphInfo", "available_runtimes", "open_graph", "read_info"]

@@ -1,4 +1,4 @@
-"""Pictures and poses as the arrays that graphs take."""
+"""Convert pictures and poses to the input arrays of graphs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def image_array(image: npt.NDArray[np.uint8]) -> Float:
 
 
 def pose_arrays(pose: HeadPose) -> dict[str, Float]:
-    """A pose as the inputs of graphs that do not find poses themselves: (1, 3, 3), (1, 2), (1,)."""
+    """A pose as inputs of graphs with pose "landmarks": (1, 3, 3), (1, 2), (1,)."""
     return {
         "rotation": pose.rotation[None].astype(np.float32),
         "translation": pose.translation[None].astype(np.float32),

@@ -1,38 +1,35 @@
-"""A graph file, opened by one of the runtimes; arrays by name in, arrays by name out."""
+"""Metadata of exported graph files, and the protocol of an opened graph."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from megaportraits.errors import ConfigError, WeightsError
+from megaportraits.errors import WeightsError
 from megaportraits.extras import require
 from megaportraits.reading import FAULTS, is_file
 
 Arrays = dict[str, npt.NDArray[np.generic]]
-RuntimeName = Literal["onnxruntime", "openvino"]
-RUNTIMES: tuple[RuntimeName, ...] = ("onnxruntime", "openvino")
 _KINDS = ("base-encode", "base-drive", "student")
 _KEY = "megaportraits"
-"""Every entry of ours in a file's metadata starts with this and a dot."""
+"""Prefix of our entries in a file's metadata, followed by a dot."""
 
 
 @dataclass(frozen=True)
 class GraphInfo:
-    """What an exported file says about itself; stored as ONNX metadata properties `megaportraits.NAME`.
+    """Metadata of an exported file; stored as ONNX metadata properties `megaportraits.NAME`.
 
     Attributes:
         kind: "base-encode" (once per source), "base-drive" (per frame) or "student" (per frame).
-        image_size: side of results, pixels (of an identity: of the source); the inputs' shapes say that of crops.
+        image_size: side of results, pixels (for base-encode: of the source); the inputs' shapes give the side of crops.
         precision: "float32", "float16" or "int8".
-        pose: "network" (the graph finds head poses itself) or "landmarks" (it wants them as inputs).
+        pose: "network" (the graph estimates head poses) or "landmarks" (head poses are inputs).
         matte: whether there is an output `alpha`.
         avatars: names of a student's people, in the order of its index.
         model: the network's config, as JSON.
@@ -57,7 +54,7 @@ class GraphInfo:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], path: Path) -> GraphInfo:
-        """The inverse of `to_metadata`; other entries are passed over.
+        """The inverse of `to_metadata`; other entries are ignored.
 
         Raises:
             WeightsError: the file was not written by `megaportraits export`.
@@ -85,10 +82,10 @@ class GraphInfo:
 
 
 class Graph(Protocol):
-    """An opened graph. Not for two threads at once.
+    """An opened graph. Not thread-safe.
 
     Attributes:
-        info: what the file says about itself.
+        info: metadata of the file.
         inputs: shapes by name, in the file's order.
         outputs: names, in the file's order.
     """
@@ -102,47 +99,11 @@ class Graph(Protocol):
         ...
 
 
-def available_runtimes() -> tuple[RuntimeName, ...]:
-    """Those that are installed."""
-    return tuple(name for name in RUNTIMES if importlib.util.find_spec(name) is not None)
-
-
-def open_graph(
-    path: str | Path, runtime: RuntimeName = "onnxruntime", *, threads: int = 1, precision: str = "float32"
-) -> Graph:
-    """Open an exported file on the CPU.
-
-    Args:
-        path: an `.onnx` file of `megaportraits export`.
-        runtime: who runs it.
-        threads: threads it may use.
-        precision: "float32", or "bfloat16" where a runtime may compute so by itself (OpenVINO).
-
-    Raises:
-        ConfigError: the runtime is not installed, or cannot compute so.
-        WeightsError: no such file, or not one that it can run.
-    """
-    info = read_info(path)
-    require("openvino" if runtime == "openvino" else "export", "Running an exported graph", runtime)
-    if runtime == "openvino":
-        from megaportraits.runtimes.vino import OpenVinoGraph
-
-        return OpenVinoGraph(Path(path), info, threads=threads, precision=precision)
-    if precision != "float32":
-        raise ConfigError(
-            f"precision: onnxruntime computes as the file says, got {precision!r}",
-            fix="Export the file in that precision, or use --runtime openvino.",
-        )
-    from megaportraits.runtimes.ort import OrtGraph
-
-    return OrtGraph(Path(path), info, threads=threads)
-
-
 def read_info(path: str | Path) -> GraphInfo:
-    """What an exported file says about itself.
+    """Read the metadata of an exported file.
 
     Raises:
-        WeightsError: no such file, not an ONNX file, or none of ours.
+        WeightsError: no such file, not an ONNX file, or not an exported graph.
     """
     path = Path(path)
     properties = _load(path).metadata_props

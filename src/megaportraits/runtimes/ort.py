@@ -19,7 +19,7 @@ _ERRORS: tuple[type[Exception], ...] = (
     ValueError,
     *(kind for kind in vars(native).values() if isinstance(kind, type) and issubclass(kind, Exception)),
 )
-"""What onnxruntime raises for files that it cannot run; its own kinds share no base class."""
+"""Exceptions of onnxruntime for files that it cannot run; its own classes have no common base class."""
 
 
 class OrtGraph:
@@ -30,7 +30,7 @@ class OrtGraph:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # Spinning threads steal the time of the face tracker, which runs beside the network.
+        # Spinning threads would slow down the face tracker, which runs in parallel.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -37,7 +37,7 @@ class OpenVinoGraph:
             ) from error
         self._request = compiled.create_infer_request()
         self.info = info
-        # A port may carry names of inner tensors as well, folded into it.
+        # A port can also have names of inner tensors that were merged into it.
         inputs, outputs = value_names(path)
         self.inputs = {_name(port, inputs): tuple(port.shape) for port in compiled.inputs}
         self.outputs = tuple(_name(port, outputs) for port in compiled.outputs)
@@ -50,5 +50,5 @@ class OpenVinoGraph:
 
 
 def _name(port: Any, known: Sequence[str]) -> str:
-    """Which of a file's inputs or outputs a port is."""
+    """The name of a file's input or output for a port."""
     return next(name for name in known if name in port.get_names())
