@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
+from megaportraits.commands.prepare import _settings
 from megaportraits.ops.geometry import Crop
-from megaportraits.prepare.command import _settings
 from megaportraits.prepare.measures import (
     STAND_IN,
     SceneCuts,

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from megaportraits.commands.train import data_paths
 from megaportraits.data import remote
 from megaportraits.training import checkpoint
 from megaportraits.training.base import train_base
-from megaportraits.training.command import data_paths
 from tests.data.test_stream import Server, fetched, running
 from tests.training.test_training import tiny_run
 

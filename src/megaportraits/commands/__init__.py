@@ -1,1 +1,1 @@
-"""Commands that bring rooms together which do not know each other: systems of the pipeline, measured and trained."""
+"""The command line: one typed function for each command, with heavy imports inside the functions."""

@@ -62,7 +62,7 @@ def train_trials(
 
 
 def _budgeted(config: str, data: Path, samples: int, overrides: Sequence[str], base: str | None) -> Plan:
-    from megaportraits.training.command import data_paths
+    from megaportraits.commands.train import data_paths
 
     chosen = [*data_paths(data), *([] if base is None else [("base", base)]), *overrides]
 

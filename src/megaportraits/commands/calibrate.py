@@ -28,9 +28,9 @@ def calibrate(
 ) -> None:
     """Let measured blendshapes correct what a trained base model sees of jaw, lids and gaze."""
     from megaportraits.commands.output import check_weights_output
+    from megaportraits.commands.train import training_part
     from megaportraits.training.calibration import APPENDED_SCORES
     from megaportraits.training.calibration import calibrate as work
-    from megaportraits.training.command import training_part
 
     file = check_weights_output(output, overwrite=overwrite, weights=[weights])
     more = APPENDED_SCORES if append else ()

@@ -52,6 +52,7 @@ def reenact(
     """Distil a student of people from test videos, and measure it and its teacher on these videos (B.1, Figure 17)."""
     from megaportraits.commands import distill as work
     from megaportraits.commands.evaluation import model_system
+    from megaportraits.commands.train import settle
     from megaportraits.config import TrainStudentConfig
     from megaportraits.evaluation.judges import Judges, require_packages
     from megaportraits.evaluation.pairs import read_manifest, write_manifest
@@ -64,7 +65,6 @@ def reenact(
     from megaportraits.media.files import staged_output
     from megaportraits.pipeline import PoseFrom
     from megaportraits.pipeline.devices import find_device
-    from megaportraits.training.command import settle
 
     require_packages()
     manifest, student = out / "pairs.csv", out / "student.safetensors"

@@ -59,10 +59,10 @@ def distill(
 ) -> None:
     """Teach a small, fast network the avatars of some photographs; Ctrl-C leaves, --resume goes on exactly."""
     from megaportraits.commands import distill as work
+    from megaportraits.commands.train import settle
     from megaportraits.config import TrainStudentConfig
     from megaportraits.media.files import output_file
     from megaportraits.models.storage import find_student
-    from megaportraits.training.command import settle
 
     file = output_file(output, "student.safetensors")
     start, run = None if init is None else find_student(init), run or _beside(file)
@@ -108,10 +108,10 @@ def student_add(
 ) -> None:
     """Add an avatar to a finished student; the others stay the same, bit for bit."""
     from megaportraits.commands import distill as work
+    from megaportraits.commands.train import settle
     from megaportraits.config import TrainStudentConfig
     from megaportraits.media.files import output_file
     from megaportraits.models.storage import find_student
-    from megaportraits.training.command import settle
 
     file = output_file(output, "student.safetensors")
     run = run or _beside(file)

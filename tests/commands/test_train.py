@@ -9,9 +9,9 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from megaportraits.cli import app
+from megaportraits.commands.train import data_paths, settle
 from megaportraits.config import TrainBaseConfig, TrainEnhancerConfig, TrainGazeConfig, load_config
 from megaportraits.errors import ConfigError, TrainingError
-from megaportraits.training.command import data_paths, settle
 from megaportraits.training.run import Meter
 from tests.training.test_scale import written
 from tests.training.test_training import tiny_run

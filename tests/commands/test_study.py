@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from megaportraits.commands.study import study_app
 from megaportraits.errors import DataError
 from megaportraits.evaluation.pairs import write_manifest
 from megaportraits.evaluation.study.plan import Study
 from megaportraits.evaluation.study.votes import Ballot
-from megaportraits.web.study_command import study_app
 from tests.evaluation.study_files import METHODS, write_pairs
 
 RUN = CliRunner()

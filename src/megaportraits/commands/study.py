@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import typer
 
+from megaportraits.commands.web import HOST_HELP
 from megaportraits.errors import ConfigError, DataError
-from megaportraits.web.command import HOST_HELP
 
 study_app = typer.Typer(
     help="The paper's user study: which of two methods keeps motion (UMTN), and which appearance (UAPP), better.",

@@ -1,0 +1,31 @@
+"""`megaportraits demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from megaportraits.commands.progress import frame_progress
+from megaportraits.pipeline.options import AnimateOptions, MotionMode
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    weights: Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")] = "nano",
+    motion: Annotated[MotionMode, typer.Option(help="As in `animate`.")] = MotionMode.ABSOLUTE,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files of an earlier demo.")] = False,
+) -> None:
+    """Animate a bundled photograph with a bundled driver."""
+    from megaportraits.pipeline import Avatar
+    from megaportraits.pipeline.demo import plan_demo, run_demo
+
+    plan_demo(out, overwrite=overwrite)
+    avatar = Avatar.from_pretrained(weights, device=device)
+    with frame_progress("Animating") as advance:
+        files = run_demo(avatar, out, AnimateOptions(motion=motion), overwrite=overwrite, progress=advance)
+    typer.echo(f"{files.result}: the animated photograph")
+    typer.echo(f"{files.side_by_side}: source, driver and result side by side")
+    typer.echo(f"{files.contact}: a contact sheet")
