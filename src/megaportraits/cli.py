@@ -16,6 +16,7 @@ from megaportraits.commands.demo import demo
 from megaportraits.commands.enhancement import evaluate_hr
 from megaportraits.commands.evaluation import ablate, evaluate, pairs
 from megaportraits.commands.export import export_app
+from megaportraits.commands.index import index
 from megaportraits.commands.live import live
 from megaportraits.commands.prepare import prepare
 from megaportraits.commands.reenactment import reenact
@@ -38,6 +39,7 @@ student_app.command("reenact")(reenact)
 app.command()(animate)
 app.command()(demo)
 app.command()(prepare)
+app.command()(index)
 app.command()(synth)
 app.command("synth-head")(synth_head)
 app.command("synth-driver")(synth_driver)

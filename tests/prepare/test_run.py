@@ -17,6 +17,7 @@ import fsspec
 import pytest
 
 from megaportraits.data.clips import ClipIndex
+from megaportraits.data.index import INDEX
 from megaportraits.data.pairs import PairDataset
 from megaportraits.errors import DataError
 from megaportraits.media import VideoReader
@@ -31,9 +32,11 @@ LIMITS = Thresholds(drop_iqa=0.0, max_duplicate=2.0, validation_percent=0.0)
 
 
 def files(out: Path) -> dict[str, bytes]:
-    """All files of a prepare folder by name."""
+    """All files of a prepare folder by name, without the shards' indices, which hold times."""
     return {
-        str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file() and p.name != ".lock"
+        str(p.relative_to(out)): p.read_bytes()
+        for p in sorted(out.rglob("*"))
+        if p.is_file() and p.name not in (".lock", INDEX)
     }
 
 

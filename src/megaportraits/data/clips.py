@@ -1,7 +1,7 @@
 """The clip format of `docs/conventions.md`: atomic tar shards, and random access to their frames.
 
 A shard is an ordinary uncompressed (USTAR) tar file, so WebDataset streams it from anywhere; on a local disk
-`ClipIndex` notes where every member lies and reads a single frame with three seeks.
+`ClipIndex` knows where every member lies and reads a single frame with three seeks.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from megaportraits.data.clip_table import ClipSummary, ClipTable, corrupt, parse_record
 from megaportraits.data.codec import (
     decode_coords,
     decode_image,
@@ -27,12 +28,12 @@ from megaportraits.data.codec import (
     encode_image,
     encode_matte,
 )
+from megaportraits.data.index import open_table, scan_folder
 from megaportraits.data.mix import parse_mix
 from megaportraits.data.records import ClipRecord, Frame
-from megaportraits.data.tar import ClipMembers, read_member, scan_shard
+from megaportraits.data.tar import ClipMembers, read_member
 from megaportraits.data.tar_writer import write_tar
 from megaportraits.errors import DataError
-from megaportraits.reading import FAULTS, list_files
 
 CLIPS_PER_SHARD = 64
 
@@ -105,49 +106,47 @@ class ShardWriter:
 class ClipIndex:
     """Random access to all clips of a folder of local shards, or of a mix of folders.
 
-    Holds offsets only and opens files per read, so that it can be pickled and used in forked workers.
+    What lies where, and what the records say in short, comes from the folders' indices (`data.index`); files are
+    opened for each read, so that it can be pickled and used in forked workers.
 
     Args:
         folder: holds `clips-*.tar`; or a line like `real/train * 0.3 + lifted/train * 0.7` (`data.mix`).
         cache: how many parsed clip records to keep.
         skip_unreadable: leave out shards that are no whole tar files, and say in `unreadable` which, instead of
             raising: a long training should not end for one torn file.
+        indexed: False makes and reads no index, for shards that will be gone again soon.
 
     Raises:
         DataError: no shards, or (unless skipped) a shard that is no tar file.
     """
 
-    def __init__(self, folder: Path | str, *, cache: int = 4096, skip_unreadable: bool = False) -> None:
+    def __init__(
+        self, folder: Path | str, *, cache: int = 4096, skip_unreadable: bool = False, indexed: bool = True
+    ) -> None:
         self.unreadable: list[str] = []
         self.shares = parse_mix(folder)
         self._cache_size = cache
         self._records: OrderedDict[int, ClipRecord] = OrderedDict()
-        self._clips: list[ClipMembers] = []
+        self._tables: list[ClipTable] = []
+        self._folders: list[Path] = []
         self._ends: list[int] = []
+        self._indexed = indexed
         for share in self.shares:
             if isinstance(share.folder, str):
                 raise DataError(
                     f"{share.folder} is an address; only `train base` and `train motion` stream.",
                     fix="Copy the shards into a folder.",
                 )
-            shards = list_files(share.folder, "clips-*.tar", DataError)
-            if not shards:
-                raise DataError(
-                    f"No shards clips-*.tar in {share.folder}.",
-                    fix="Make them with `megaportraits synth` or `megaportraits prepare`.",
-                )
-            for shard in shards:
-                try:
-                    self._clips += scan_shard(shard)
-                except DataError as error:
-                    if not skip_unreadable:
-                        raise
-                    self.unreadable.append(error.message)
-            if self.unreadable and len(self._clips) == (self._ends[-1] if self._ends else 0):
-                raise DataError(
-                    f"No shard of {share.folder} is readable: {self.unreadable[-1]}", fix="Make them again."
-                )
-            self._ends.append(len(self._clips))
+            table = open_table(share.folder) if indexed else scan_folder(share.folder)
+            faults = table.faults(share.folder)
+            if faults and not skip_unreadable:
+                raise DataError(faults[0], fix="Remove the shard and make it again.")
+            self.unreadable += faults
+            if faults and not len(table):
+                raise DataError(f"No shard of {share.folder} is readable: {faults[-1]}", fix="Make them again.")
+            self._tables.append(table)
+            self._folders.append(share.folder)
+            self._ends.append(len(self) + len(table))
 
     def draw(self, rng: np.random.Generator) -> int:
         """A random clip: a folder by the parts of the mix, then any of its clips alike."""
@@ -157,20 +156,29 @@ class ClipIndex:
         return int(rng.integers(self._ends[chosen - 1] if chosen else 0, self._ends[chosen]))
 
     def __len__(self) -> int:
-        return len(self._clips)
+        return self._ends[-1] if self._ends else 0
 
     @cached_property
     def groups(self) -> dict[str, list[int]]:
-        """Clips by their motion group; reads all records once and passes over those that cannot be read."""
+        """Clips by their motion group, without those whose records cannot be read."""
         found: dict[str, list[int]] = defaultdict(list)
-        for clip, record in self.readable():
-            if record.motion_group is not None:
-                found[record.motion_group].append(clip)
+        for clip, summary in self.summaries():
+            if summary.motion_group is not None:
+                found[summary.motion_group].append(clip)
         return dict(found)
 
-    def readable(self) -> Iterator[tuple[int, ClipRecord]]:
-        """Number and record of every clip whose record can be read; reads them all."""
-        return readable(self.record, range(len(self)))
+    def summaries(self) -> Iterator[tuple[int, ClipSummary]]:
+        """Number and summary of every clip whose record can be read; reads records only where nothing is indexed."""
+        if not self._indexed:
+            yield from ((clip, ClipSummary.of(record)) for clip, record in readable(self.record, range(len(self))))
+            return
+        for share, table in enumerate(self._tables):
+            first = self._ends[share] - len(table)
+            for number, summary in enumerate(table.summaries()):
+                if summary is not None:
+                    if summary.motion_group is not None and len(self.shares) > 1:
+                        summary = replace(summary, motion_group=self._group(share, summary.motion_group))
+                    yield first + number, summary
 
     def partners(self, index: int) -> list[int]:
         """Clips of the same motion group, itself among them; none where it has no group."""
@@ -179,28 +187,28 @@ class ClipIndex:
     @cached_property
     def _videos(self) -> dict[tuple[int, str], list[int]]:
         found: dict[tuple[int, str], list[int]] = defaultdict(list)
-        for clip, members in enumerate(self._clips):
-            found[bisect_right(self._ends, clip), video_of(members.key)].append(clip)
+        for share, table in enumerate(self._tables):
+            first = self._ends[share] - len(table)
+            for number in range(len(table)):
+                found[share, video_of(table.key(number))].append(first + number)
         return dict(found)
 
     def siblings(self, index: int) -> list[int]:
         """Clips whose keys name the same video of the same folder (`video_of`), itself among them; reads no records."""
-        index = range(len(self))[index]
-        return self._videos[bisect_right(self._ends, index), video_of(self._clips[index].key)]
+        share, number = self._place(index)
+        return self._videos[share, video_of(self._tables[share].key(number))]
 
     def expression_names(self) -> tuple[str, ...]:
         """The coefficients' names of the first clip that knows any; real clips know fewer than synthetic ones."""
-        return next((record.expression_names for _, record in self.readable() if record.expression_names), ())
+        return next((summary.expression_names for _, summary in self.summaries() if summary.expression_names), ())
 
     def places(self) -> list[tuple[int, int]]:
         """Of each clip its shard's number in the order of names, and its own number in the shard."""
-        shards: dict[Path, int] = {}
-        counts: dict[Path, int] = {}
-        found = []
-        for clip in self._clips:
-            place = counts.get(clip.shard, 0)
-            found.append((shards.setdefault(clip.shard, len(shards)), place))
-            counts[clip.shard] = place + 1
+        found: list[tuple[int, int]] = []
+        shards = 0
+        for table in self._tables:
+            found += [(shards + shard, place) for shard, place in table.places()]
+            shards += len(table.shards)
         return found
 
     def record(self, index: int) -> ClipRecord:
@@ -214,14 +222,9 @@ class ClipIndex:
         if index in self._records:
             self._records.move_to_end(index)
             return self._records[index]
-        clip = self._clips[index]
-        try:
-            record = ClipRecord.from_json(json.loads(self._bytes(clip, "json")))
-        except FAULTS as error:
-            raise _corrupt(clip, "json", f"{type(error).__name__}: {error}"[:300]) from error
-        if record.motion_group is not None and len(self.shares) > 1:
-            # Two folders may call different motions alike.
-            record = replace(record, motion_group=f"{clip.shard.parent}/{record.motion_group}")
+        record = parse_record(self._members(index))
+        if record.motion_group is not None:
+            record = replace(record, motion_group=self._group(self._place(index)[0], record.motion_group))
         self._records[index] = record
         if len(self._records) > self._cache_size:
             self._records.popitem(last=False)
@@ -234,7 +237,7 @@ class ClipIndex:
             IndexError: no such clip or frame.
             DataError: a member is missing or not decodable; the text names shard and key.
         """
-        record, clip = self.record(index), self._clips[index]
+        record, clip = self.record(index), self._members(index)
         frame = range(len(record.frames))[frame]
         stem = f"{frame:03d}"
         name = f"{stem}.webp" if f"{stem}.webp" in clip.members else f"{stem}.jpg"
@@ -250,18 +253,32 @@ class ClipIndex:
         record = self.record(index)
         return record, [self.read_frame(index, j, coords=coords) for j in range(len(record.frames))]
 
+    def _place(self, index: int) -> tuple[int, int]:
+        """The folder of a clip, and its number there; IndexError where there is no such clip."""
+        index = range(len(self))[index]
+        share = bisect_right(self._ends, index)
+        return share, index - (self._ends[share] - len(self._tables[share]))
+
+    def _members(self, index: int) -> ClipMembers:
+        share, number = self._place(index)
+        return self._tables[share].members(number, self._folders[share])
+
+    def _group(self, share: int, group: str) -> str:
+        """A motion group's name; two folders of a mix may call different motions alike."""
+        return f"{self._folders[share]}/{group}" if len(self.shares) > 1 else group
+
     def _bytes(self, clip: ClipMembers, name: str) -> bytes:
         if name not in clip.members:
-            raise _corrupt(clip, name, "the member is missing")
+            raise corrupt(clip, name, "the member is missing")
         return read_member(clip.shard, *clip.members[name])
 
     def _decoded(self, clip: ClipMembers, name: str, decode: Any, shape: tuple[int, ...] | None) -> Any:
         try:
             value = decode(self._bytes(clip, name))
         except (ValueError, cv2.error) as error:
-            raise _corrupt(clip, name, str(error)) from error
+            raise corrupt(clip, name, str(error)) from error
         if shape is not None and value.shape != shape:
-            raise _corrupt(clip, name, f"expected shape {shape}, got {value.shape}")
+            raise corrupt(clip, name, f"expected shape {shape}, got {value.shape}")
         return value
 
 
@@ -272,10 +289,3 @@ def readable(record: Callable[[int], ClipRecord], numbers: Iterable[int]) -> Ite
             yield number, record(number)
         except DataError:
             continue
-
-
-def _corrupt(clip: ClipMembers, name: str, why: str) -> DataError:
-    return DataError(
-        f"Corrupt member {clip.key}.{name} of shard {clip.shard}: {why}.",
-        fix="Remove the shard and make it again.",
-    )

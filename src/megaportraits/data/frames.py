@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from megaportraits.data.clip_table import ClipSummary
 from megaportraits.data.clips import ClipIndex
 from megaportraits.data.labels import EyeLabel, read_labels
 from megaportraits.data.pairs import feature_landmarks, read_or_redraw, resize
@@ -47,23 +51,29 @@ class FrameDataset(Dataset[dict[str, Tensor]]):
         landmarks: bool = False,
     ) -> None:
         self.index, self.size, self.seed = ClipIndex(folder, skip_unreadable=True), size, seed
-        self.frames = [(clip, frame) for clip, record in self.index.readable() for frame in range(len(record.frames))]
-        if not self.frames:
+        clips = dict(self.index.summaries())
+        if not clips:
             raise DataError(f"No record of the clips in {folder} can be read.", fix="Make them again.")
+        # Arrays: a corpus of 100,000 clips has five million frames.
+        counts = np.array([summary.frames for summary in clips.values()])
+        self.clips = np.repeat(np.array(list(clips), np.int64), counts)
+        self.numbers = np.arange(len(self.clips)) - np.repeat(np.cumsum(counts) - counts, counts)
         self.labels = None if labels is None else read_labels(labels)
+        usable = np.ones(len(self.clips), bool)
         if self.labels is not None:
-            self.frames = [(c, f) for c, f in self.frames if (self.index.record(c).key, f) in self.labels]
-            if not self.frames:
+            usable = np.concatenate(_labelled(clips.values(), self.labels))
+            if not usable.any():
                 raise DataError(f"{labels} names no frame of the clips in {folder}.", fix="Check the clip keys in it.")
         self.landmarks = landmarks
         if landmarks:
-            self.frames = [(c, f) for c, f in self.frames if self.index.record(c).frames[f].landmarks is not None]
-            if not self.frames:
+            usable &= np.concatenate([summary.landmarks for summary in clips.values()])
+            if not usable.any():
                 raise DataError(
                     f"no{' labelled' if self.labels else ''} frame of the clips in {folder} has landmarks",
                     fix="`prepare` stores landmarks; for other clips --set model.keypoint_input=pose.",
                 )
-        self.length = length or len(self.frames)
+        self.clips, self.numbers = self.clips[usable], self.numbers[usable]
+        self.length = length or len(self.clips)
 
     def __len__(self) -> int:
         return self.length
@@ -96,7 +106,8 @@ class FrameDataset(Dataset[dict[str, Tensor]]):
 
     def _draw(self, rng: np.random.Generator) -> tuple[int, int]:
         if self.labels is not None or self.landmarks:
-            return self.frames[int(rng.integers(len(self.frames)))]
+            chosen = int(rng.integers(len(self.clips)))
+            return int(self.clips[chosen]), int(self.numbers[chosen])
         clip = self.index.draw(rng)
         return clip, int(rng.integers(len(self.index.record(clip).frames)))
 
@@ -105,3 +116,12 @@ class FrameDataset(Dataset[dict[str, Tensor]]):
             return self.labels[key, number]
         gaze = np.full(2, np.nan, np.float32) if labels.gaze is None else labels.gaze
         return EyeLabel(gaze, float("nan") if labels.blink is None else float(np.mean(labels.blink)))
+
+
+def _labelled(clips: Iterable[ClipSummary], labels: Mapping[tuple[str, int], EyeLabel]) -> list[npt.NDArray[np.bool_]]:
+    """Of each clip (frames,), which of them a label file names."""
+    named: dict[str, list[int]] = defaultdict(list)
+    for key, number in labels:
+        named[key].append(number)
+    nothing: list[int] = []
+    return [np.isin(np.arange(summary.frames), named.get(summary.key, nothing)) for summary in clips]

@@ -77,7 +77,7 @@ class Lane:
                 f"None of {len(key)} shards in a row of {self.folder.address} can be had.",
                 fix="Check the network; --resume goes on.",
             )
-        self._index, self._key = ClipIndex(self._files), key
+        self._index, self._key = ClipIndex(self._files, indexed=False), key
 
     def _have(self, number: int) -> None:
         """Get a shard, from the folder of those fetched ahead or from its address; remember a lost one."""

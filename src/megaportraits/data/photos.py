@@ -99,7 +99,7 @@ class PhotoDataset(Dataset[dict[str, Tensor]]):
     ) -> None:
         self.index, self.length, self.size, self.seed = ClipIndex(folder, skip_unreadable=True), length, size, seed
         self.rotation, self.shift, self.zoom = rotation, shift, zoom
-        sizes = {clip: record.size for clip, record in self.index.readable()}
+        sizes = {clip: summary.size for clip, summary in self.index.summaries()}
         self.clips = [clip for clip, n in sizes.items() if n >= min_size]
         if len(self.clips) < 2:
             raise DataError(

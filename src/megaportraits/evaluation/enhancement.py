@@ -64,12 +64,12 @@ def find_photos(folder: Path, analyzer: FaceAnalyzer, *, size: int, limit: int) 
     skipped: dict[str, str] = {}
     if any(folder.glob("clips-*.tar")):
         index = ClipIndex(folder)
-        for clip in range(len(index)):
-            record = index.record(clip)
-            if record.size < 0.75 * size:
-                skipped[record.key] = f"{record.size} px"
+        for clip, summary in index.summaries():
+            if summary.size < 0.75 * size:
+                skipped[summary.key] = f"{summary.size} px"
             elif len(photos) < limit:
-                photos.append(Photo(record.key, index.read_frame(clip, 0, coords=False).image, record.frames[0]))
+                frame = index.read_frame(clip, 0, coords=False)
+                photos.append(Photo(summary.key, frame.image, frame.labels))
     else:
         for path in find_media([folder], videos=False):
             if len(photos) == limit:

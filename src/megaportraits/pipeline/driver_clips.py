@@ -157,9 +157,9 @@ def _in_turn(indices: Sequence[ClipIndex], parts: Sequence[range], most: int, se
     rng = np.random.default_rng(seed)
     kinds: dict[bool, list[tuple[int, int, int]]] = {False: [], True: []}
     for number, (index, clips) in enumerate(zip(indices, parts, strict=True)):
-        for clip in clips:
-            record = index.record(clip)
-            kinds[record.kind == "real"] += [(number, clip, frame) for frame in range(len(record.frames))]
+        for clip, summary in index.summaries():
+            if clip in clips:
+                kinds[summary.kind == "real"] += [(number, clip, frame) for frame in range(summary.frames)]
     shuffled = [[frames[i] for i in rng.permutation(len(frames))] for frames in kinds.values()]
     turns = (frame for pair in itertools.zip_longest(*shuffled) for frame in pair if frame is not None)
     return list(itertools.islice(turns, most))

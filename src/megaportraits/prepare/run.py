@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from megaportraits.data.index import refresh
 from megaportraits.engines import Engine
 from megaportraits.errors import DataError, MediaError
 from megaportraits.media import VideoReader, is_video
@@ -120,6 +121,8 @@ def prepare(
             on_progress(Progress("pack", done, total))
 
         summary.folders.update(pack(rows, store, out, on_shard))
+        for folder in summary.folders:
+            refresh(out / folder, workers=(engine or Engine()).workers)
         summary.files.extend(write_index(rows, out))
         report = out / "report.html"
         write_report(report, rows, failed, empty, store=store, settings=settings, limits=limits)

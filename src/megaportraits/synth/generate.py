@@ -2,9 +2,11 @@
 
 The output folder:
 
-    synth.json               the settings; a run with other settings is refused train/, val/             shards; a shard
-    depends only on the settings and its number counts/SPLIT-NNNNNN.json clips by kind, and reasons for skipped
-    photographs report.json              the sum of the counts contact_sheet.png        overview of the result
+    synth.json               the settings; a run with other settings is refused
+    train/, val/             shards and their index (`data.index`); a shard depends only on the settings and its number
+    counts/SPLIT-NNNNNN.json clips by kind, and reasons for skipped photographs
+    report.json              the sum of the counts
+    contact_sheet.png        overview of the result
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from megaportraits.data.clips import ShardWriter, shard_name
+from megaportraits.data.index import refresh
 from megaportraits.data.records import ClipRecord, Frame, FrameLabels
 from megaportraits.engines import run_local
 from megaportraits.errors import DataError, FaceError
@@ -208,6 +211,8 @@ def generate(
                 progress.done += 1
                 progress.counts += counts
                 on_progress(progress)
+        for split in plan.SPLITS:
+            refresh(out / split, workers=workers)
         report = dict(sorted(folder.sum_counts(settings, out).items()))
         write_json(out / "report.json", report, indent=1)
         write_contact_sheet(out / "train", out / "contact_sheet.png")

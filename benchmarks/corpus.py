@@ -1,0 +1,112 @@
+"""What opening a corpus costs: with its index, and by reading every record, as was done before there was one.
+
+    python benchmarks/corpus.py --clips 100000
+
+Makes one shard of 64 clips with labels as `prepare` stores them (48 frames, 478 landmarks each) and pictures of one
+pixel, links it as often as is needed for so many clips, and gives the folder the index that reading all of them would
+make. Times are the processor's: a disk that is slow to list 1,600 files, or to read the index, comes on top.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from megaportraits.data.clip_table import join, scan
+from megaportraits.data.clips import CLIPS_PER_SHARD, ClipIndex, ShardWriter, shard_name
+from megaportraits.data.frames import FrameDataset
+from megaportraits.data.index import INDEX
+from megaportraits.data.records import LANDMARKS, ClipRecord, Frame, FrameLabels
+from megaportraits.faces.landmarks import COEFFICIENT_NAMES
+
+
+def make(folder: Path, clips: int, frames: int) -> None:
+    """A folder with so many clips, rounded up to whole shards."""
+    rng = np.random.default_rng(0)
+    pixel = np.zeros((1, 1, 3), np.uint8)
+    with ShardWriter(folder, 0) as shard:
+        for number in range(CLIPS_PER_SHARD):
+            labels = tuple(_labels(rng) for _ in range(frames))
+            key = f"video{number // 4:04d}-{number % 4:03d}"
+            record = ClipRecord(key, "real", f"id{number // 8:05d}", None, 1, 5.0, COEFFICIENT_NAMES, labels)
+            shard.write(record, [Frame(pixel, pixel[..., 0], label) for label in labels])
+    for number in range(1, -(-clips // CLIPS_PER_SHARD)):
+        os.link(folder / shard_name(0), folder / shard_name(number))
+
+
+def _labels(rng: np.random.Generator) -> FrameLabels:
+    return FrameLabels(
+        np.linalg.qr(rng.normal(size=(3, 3)))[0],
+        rng.normal(size=2) * 0.05,
+        1.0,
+        expression=rng.random(len(COEFFICIENT_NAMES)).astype(np.float32),
+        blink=rng.random(2).astype(np.float32),
+        landmarks=rng.normal(size=(LANDMARKS, 2)).astype(np.float32),
+    )
+
+
+def index(folder: Path) -> float:
+    """Give the folder its index; the seconds that reading one shard took."""
+    seconds, one = timed(lambda: scan(folder / shard_name(0)))
+    # Rows of one shard under every name: what reading all the links would give.
+    rows = [replace_name(one, shard.name) for shard in sorted(folder.glob("clips-*.tar"))]
+    (folder / INDEX).write_bytes(join(rows).to_bytes(time.time_ns() + 10**10))
+    return seconds
+
+
+def replace_name(table, name: str):  # type: ignore[no-untyped-def]
+    """A table of one shard under another file name."""
+    return type(table)(table.numbers, {**table.texts, "shard": [name]})
+
+
+def timed(work: Callable[[], object]):  # type: ignore[no-untyped-def]
+    """Processor seconds of a call, and its result."""
+    began = time.process_time()
+    result = work()
+    return time.process_time() - began, result
+
+
+def measure(clips: int, frames: int, root: Path) -> dict[str, float]:
+    """The figures, in processor seconds unless their names say otherwise."""
+    folder = Path(tempfile.mkdtemp(prefix="corpus-", dir=root))
+    try:
+        make(folder, clips, frames)
+        shard = index(folder)
+        opened, corpus = timed(lambda: ClipIndex(folder))
+        summaries, _ = timed(lambda: (corpus.groups, corpus.expression_names(), corpus.siblings(0)))
+        frame_set, _ = timed(lambda: FrameDataset(folder, length=0, size=16, landmarks=True))
+        return {
+            "clips": len(corpus),
+            "index_megabytes": (folder / INDEX).stat().st_size / 1e6,
+            "open": opened,
+            "groups_and_videos": summaries,
+            "open_frames": frame_set,
+            "read_one_shard": shard,
+            "read_all_shards": shard * len(corpus) / CLIPS_PER_SHARD,
+            "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+        }
+    finally:
+        shutil.rmtree(folder)
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=100_000)
+    parser.add_argument("--frames", type=int, default=48, help="of a clip")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
+    chosen = parser.parse_args()
+    for name, value in measure(chosen.clips, chosen.frames, chosen.folder).items():
+        print(f"{name:20} {value:12,.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""`megaportraits index`: the index of folders of shards, made by several processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def index(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of shards, or folders that hold such.")],
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """Bring the index of shards up to date. `synth` and `prepare` do so, and training does it in one process."""
+    from megaportraits.commands.progress import frame_progress
+    from megaportraits.data.index import SHARDS, refresh
+    from megaportraits.errors import DataError
+    from megaportraits.reading import access
+
+    for folder in folders:
+        with access(folder, DataError):
+            found = sorted({shard.parent for shard in folder.rglob(SHARDS)})
+        if not found:
+            raise DataError(
+                f"No shards {SHARDS} in {folder}.",
+                fix="Make them with `megaportraits synth` or `megaportraits prepare`.",
+            )
+        for place in found:
+            with frame_progress(f"{place}, shards") as advance:
+                clips = refresh(place, workers=workers, on_progress=advance)
+            typer.echo(f"{place}: {clips:,} clips")

@@ -1,0 +1,173 @@
+"""The index of a folder of shards: a file that says what lies in them, so that opening a corpus reads no records.
+
+    clips-index.safetensors    beside the shards; in the cache directory where their folder cannot be written
+
+It is made when a folder is opened that has none, and brought up to date when shards were added, removed or changed.
+Several processes may open a folder at once: one of them reads the shards, the others wait for its file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from rich.console import Console
+
+from megaportraits import weights
+from megaportraits.data.clip_table import ClipTable, join, scan
+from megaportraits.engines import run_local
+from megaportraits.errors import DataError
+from megaportraits.media.folders import folder_lock, write_whole
+from megaportraits.reading import list_files
+
+INDEX = "clips-index.safetensors"
+SHARDS = "clips-*.tar"
+_WAIT_SECONDS = 0.5
+_LINES = 20
+"""Of progress, at most."""
+
+Progress = Callable[[int, int], None]
+"""Called with the shards that have been read and those that have to be."""
+
+
+def open_table(folder: Path) -> ClipTable:
+    """The table of all shards in a folder, in the order of their names; from its index where that is up to date.
+
+    Raises:
+        DataError: there are no shards, or one cannot be accessed.
+    """
+    shards = list_files(folder, SHARDS, DataError)
+    if not shards:
+        raise DataError(
+            f"No shards {SHARDS} in {folder}.", fix="Make them with `megaportraits synth` or `megaportraits prepare`."
+        )
+    for place in (folder, _cached(folder)):
+        known = _load(place)
+        if known is not None and known.is_current(shards):
+            return known.table
+    return _make(folder, lambda done, total: _tell(folder, done, total), 1)
+
+
+def refresh(folder: Path, *, workers: int = 1, on_progress: Progress = lambda done, total: None) -> int:
+    """Bring the index of a folder up to date after shards were written; the number of clips, 0 without shards.
+
+    Args:
+        folder: holds the shards.
+        workers: processes that read them, as far as this machine has processors.
+        on_progress: see `Progress`; not called where nothing has to be read.
+
+    Raises:
+        DataError: a shard cannot be accessed.
+    """
+    workers = min(workers, os.cpu_count() or 1)
+    return len(_make(folder, on_progress, workers)) if list_files(folder, SHARDS, DataError) else 0
+
+
+def scan_folder(folder: Path) -> ClipTable:
+    """The table of shards that will be gone again soon: from the archives' headers alone, and nothing is kept.
+
+    Raises:
+        DataError: one cannot be accessed.
+    """
+    return join([scan(shard, records=False) for shard in list_files(folder, SHARDS, DataError)])
+
+
+def _make(folder: Path, progress: Progress, workers: int) -> ClipTable:
+    """Read what is new while holding the lock of the place of the index; in memory where there is no such place."""
+    place = next((place for place in (folder, _cached(folder)) if _is_writable(place)), None)
+    waited = False
+    while place is not None:
+        with folder_lock(place) as free:
+            if free:
+                return _update(folder, place, progress, workers)
+        if not waited:
+            _say(f"Waiting for another process that makes the index of {folder}.")
+        waited = True
+        time.sleep(_WAIT_SECONDS)
+    return _update(folder, None, progress, workers)
+
+
+def _update(folder: Path, place: Path | None, progress: Progress, workers: int) -> ClipTable:
+    shards, began = list_files(folder, SHARDS, DataError), time.time_ns()
+    known = _load(place) if place is not None else None
+    if known is not None and known.is_current(shards):
+        return known.table  # another process has made it
+    parts = known.parts(shards) if known is not None else {}
+    todo = [shard for shard in shards if shard.name not in parts]
+    if todo:
+        progress(0, len(todo))
+    with closing(run_local(scan, todo, min(workers, len(todo)), again=False)) as results:
+        for done, part in enumerate(results, 1):
+            parts[part.shards[0]] = part
+            progress(done, len(todo))
+    table = join([parts[shard.name] for shard in shards])
+    if place is not None:
+        try:
+            write_whole(place / INDEX, table.to_bytes(began))
+        except OSError as error:
+            _say(f"The index of {folder} cannot be kept in {place}: {error.strerror or error}.")
+    return table
+
+
+class _Known:
+    """A table from a file, and when it was made."""
+
+    def __init__(self, table: ClipTable, made: int) -> None:
+        self.table, self.made = table, made
+
+    def is_current(self, shards: Sequence[Path]) -> bool:
+        """Whether these shards, and no others, are in the table, and all are as they were then."""
+        names = [shard.name for shard in shards]
+        return names == list(self.table.shards) and all(
+            self.table.is_shard(number, shard, made=self.made) for number, shard in enumerate(shards)
+        )
+
+    def parts(self, shards: Sequence[Path]) -> dict[str, ClipTable]:
+        """The rows of those shards that are as they were then, by file names."""
+        files = {shard.name: shard for shard in shards}
+        return {
+            name: self.table.part(number)
+            for number, name in enumerate(self.table.shards)
+            if name in files and self.table.is_shard(number, files[name], made=self.made)
+        }
+
+
+def _load(place: Path) -> _Known | None:
+    """The table kept in a folder; None where there is none, or none that this version reads."""
+    try:
+        return _Known(*ClipTable.from_bytes((place / INDEX).read_bytes()))
+    except (OSError, ValueError):
+        return None
+
+
+def _cached(folder: Path) -> Path:
+    """Where the index of a folder lies that cannot be written."""
+    name = hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:16]
+    return weights.cache_dir().parent / "indices" / name
+
+
+def _is_writable(place: Path) -> bool:
+    """Whether files can be made in a folder, which is made where it is missing."""
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(place, os.W_OK | os.X_OK)
+
+
+def _tell(folder: Path, done: int, total: int) -> None:
+    step = max(total // _LINES, 1)
+    if done == 0:
+        _say(f"Reading the records of {total:,} new or changed shards of {folder}, once: {INDEX} keeps what they say.")
+        if total >= 4 * _LINES:
+            _say(f"`megaportraits index {folder} --workers 8` does it with eight processes.")
+    elif total >= _LINES and done % step == 0:
+        _say(f"  {done:,} of {total:,} shards")
+
+
+def _say(text: str) -> None:
+    Console(stderr=True).print(text, highlight=False, soft_wrap=True, markup=False)
