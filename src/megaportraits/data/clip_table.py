@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ _TEXTS = {
     **dict.fromkeys(("key", "name", "identity", "group"), "clip"),
     **dict.fromkeys(("member_names", "expression_names"), "list"),
 }
+_FAULTS: tuple[type[Exception], ...] = (SafetensorError, *FAULTS)
 _UNREADABLE = 255
 _SURE = 10**9
 """Nanoseconds; coarser than the clock of any file system in use."""
@@ -96,7 +97,7 @@ class ClipTable:
         ValueError, TypeError, KeyError: the columns do not belong together.
     """
 
-    def __init__(self, numbers: dict[str, Array], texts: dict[str, Sequence[str]]) -> None:
+    def __init__(self, numbers: Mapping[str, Array], texts: Mapping[str, Sequence[str]]) -> None:
         self.numbers = {name: numbers[name].astype(kind, copy=False) for name, (_, kind) in _NUMBERS.items()}
         self.texts = {name: texts[name] for name in _TEXTS}
         self._expressions = [tuple(json.loads(text)) for text in texts["expression_names"]]
@@ -233,7 +234,7 @@ class ClipTable:
                 raise ValueError(f"format {version}, this version reads {FORMAT}")
             texts = {name: _split(tensors[f"t.{name}"], tensors[f"e.{name}"]) for name in _TEXTS}
             return ClipTable({name: tensors[f"n.{name}"] for name in _NUMBERS}, texts), made
-        except (SafetensorError, *FAULTS) as error:
+        except _FAULTS as error:
             raise ValueError(f"not a table of clips: {error}") from error
 
 

@@ -1,10 +1,12 @@
 """The output folder: lock, stored results, and free disk space.
 
-    prepare.json            the extraction settings; other settings need another folder store/ab/KEY.json       the
-    result of one video or still: its clips and their numbers, or the error store/ab/KEY.tar        all its clips,
-        before any filter store/attempts/         items being processed, so that a video that crashes its workers is
-        abandoned train/, val/, stills/   shards of clips that passed the filters index.parquet|csv every clip with its
-        numbers and verdict report.html             overview of the result
+    prepare.json            the extraction settings; other settings need another folder
+    store/ab/KEY.json       the result of one video or still: its clips and their numbers, or the error
+    store/ab/KEY.tar        all its clips, before any filter
+    store/attempts/         items being processed, so that a video that crashes its workers is abandoned
+    train/, val/, stills/   shards of clips that passed the filters, and their index (`data.index`)
+    index.parquet|csv       every clip with its numbers and verdict
+    report.html             overview of the result
 
 Results are written atomically, the tar first, and depend on the video and the settings only.
 """
