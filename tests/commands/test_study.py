@@ -51,7 +51,7 @@ def test_a_pair_that_a_method_lacks_is_told(tmp_path: Path) -> None:
     arguments = given(tmp_path)
     (tmp_path / "poor/red-left.mp4").unlink()
     made = RUN.invoke(study_app, [*arguments, "--gold", "0"], catch_exceptions=False)
-    assert made.exit_code == 0 and "poor has no result of 1 pairs" in made.output
+    assert made.exit_code == 0 and "poor lacks the results of 1 pairs" in made.output
 
 
 @pytest.mark.parametrize("method", ["good", "=folder", "good="])

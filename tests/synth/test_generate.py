@@ -202,7 +202,7 @@ def test_a_full_disk_is_told_before_the_work(
     settings: SynthSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr("megaportraits.synth.folder.shutil.disk_usage", lambda path: full)
+    monkeypatch.setattr("megaportraits.media.folders.shutil.disk_usage", lambda path: full)
     with pytest.raises(DataError, match="are free"):
         generate(settings, tmp_path / "set", reader=NoReader)
 

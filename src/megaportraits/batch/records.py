@@ -1,8 +1,9 @@
 """Records of finished jobs, so that a second run does only what is missing.
 
-    OUT/.megaportraits/records/KEY.json   inputs, options and results of a finished job OUT/.megaportraits/attempts/
-    jobs that are being worked on, see `engines.Attempts` OUT/.megaportraits/parts/KEY/         results that are not
-    finished OUT/.megaportraits/.lock              held by the run that writes to the folder
+    OUT/.megaportraits/records/KEY.json   inputs, options and results of a finished job
+    OUT/.megaportraits/attempts/          jobs that are being worked on, see `engines.Attempts`
+    OUT/.megaportraits/parts/KEY/         unfinished results
+    OUT/.megaportraits/.lock              held by the run that writes to the folder
 
 A record is written before its results are renamed, and contains their sizes and times. A record alone means nothing; a
 result that exists together with its record is finished.

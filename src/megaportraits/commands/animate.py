@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from megaportraits.commands.progress import frame_progress
+from megaportraits.commands.progress import frame_progress, job_progress
 from megaportraits.errors import ConfigError
 from megaportraits.pipeline.options import (
     KEY_GREEN,
@@ -215,7 +215,6 @@ def _animate_many(
 ) -> int:
     """The exit code: 0 when all results are there, 1 when a job failed, 130 after Ctrl-C."""
     from megaportraits.batch import run_jobs
-    from megaportraits.batch.show import job_progress
     from megaportraits.engines import Engine
 
     place = Engine(engine, processes, address, gpu=engine == "ray" and model.device.startswith("cuda"))

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from megaportraits.commands.progress import item_progress, shard_progress
+
 if TYPE_CHECKING:
+    from megaportraits.prepare.run import Summary
     from megaportraits.prepare.settings import ExtractSettings
 
 
@@ -60,16 +63,12 @@ def prepare(
     head: Annotated[Path | None, typer.Option(help="ICT-FaceKit head: also make clips from stills by `synth`.")] = None,
     lift_clips: Annotated[int | None, typer.Option(help="Clips from stills; default: four for each.")] = None,
 ) -> None:
-    """Make training clips from videos and stills. Repeat the same command to resume after Ctrl-C; filters can change
-    later.
-    """
+    """Make training clips from videos and stills; repeat the same command to resume or to change filters."""
     from megaportraits.engines import Engine
     from megaportraits.prepare.lifting import lift_stills
     from megaportraits.prepare.run import prepare as run
     from megaportraits.prepare.settings import Thresholds
-    from megaportraits.prepare.show import item_progress, summary_lines
     from megaportraits.prepare.sources import find_items
-    from megaportraits.synth.show import shard_progress
 
     chosen = {"size": size, "fps": fps, "max_frames": max_frames, "min_frames": min_frames, "image": image}
     settings = _settings(out, {name: value for name, value in chosen.items() if value is not None})
@@ -98,7 +97,7 @@ def prepare(
             retry_failed=retry_failed,
             on_progress=on_progress,
         )
-    for line in summary_lines(summary):
+    for line in _summary_lines(summary):
         typer.echo(line)
     if head is not None and not dry_run:
         with shard_progress() as on_shard:
@@ -133,3 +132,19 @@ def _settings(out: Path, chosen: dict[str, Any]) -> ExtractSettings:
             )
         return ExtractSettings(**{**asdict(stored), **chosen})
     return ExtractSettings(**{"iqa": best_quality(), **chosen})
+
+
+def _summary_lines(summary: Summary) -> list[str]:
+    """Clips after each filter, unreadable files, and paths of the results."""
+    from megaportraits.prepare.filters import LABELS
+
+    lines = [
+        f"{summary.items} videos and stills, {len(summary.failed)} unreadable, {len(summary.empty)} without a clip"
+    ]
+    before = summary.counts[0][1]
+    for name, left in summary.counts:
+        label = "clips found" if name == "found" else LABELS[name]
+        lines.append(f"{left:8d}  {label}" + (f"  (-{before - left})" if left != before else ""))
+        before = left
+    lines += [f"{folder}: {count} clips" for folder, count in summary.folders.items()]
+    return lines + [str(path) for path in summary.files]

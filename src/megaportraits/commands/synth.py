@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from megaportraits.commands.progress import shard_progress
 from megaportraits.errors import ConfigError
 
 _HeadOption = Annotated[Path, typer.Option(help="ICT-FaceKit head: packed .npz or its FaceXModel folder.")]
@@ -45,7 +46,6 @@ def synth(
     """
     from megaportraits.synth.generate import generate
     from megaportraits.synth.plan import SynthSettings
-    from megaportraits.synth.show import shard_progress
 
     if photographs and portraits is None:
         raise ConfigError("--photographs needs --portraits", fix="Give the folder of photographs.")

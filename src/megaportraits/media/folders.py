@@ -6,8 +6,9 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +18,7 @@ from megaportraits.media.locks import RENAMES_OPEN_FILES, try_lock
 from megaportraits.reading import is_file, read_record, shown
 
 LOCK = ".lock"
+_SPARE_BYTES = 500_000_000
 _held: dict[Path, int] = {}
 
 
@@ -101,6 +103,52 @@ def check_settings(note: Path, wanted: Mapping[str, Any], kind: str) -> None:
             )
     elif out.exists() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise DataError(f"{out} is not empty and not a {kind} folder.", fix="Choose an empty --out.")
+
+
+@contextlib.contextmanager
+def job_folder(note: Path, settings: Mapping[str, Any], kind: str, parts: Sequence[str] = ()) -> Iterator[None]:
+    """Claim the output folder of a resumable job during the block.
+
+    The folder is locked, and unfinished files in it are removed before and after the block.
+
+    Args:
+        note: the file in the folder that stores the settings; see `check_settings`.
+        settings: of this run.
+        kind: what messages call such a folder.
+        parts: names of sub-folders in which the job writes files.
+
+    Raises:
+        DataError: different settings, a folder with other content, another process is writing to it, or it cannot be
+            written.
+    """
+    check_settings(note, settings, kind)
+    folders = [note.parent, *(note.parent / name for name in parts)]
+    with sole_process(note.parent):
+        _remove_partial(folders)
+        try:
+            if not note.is_file():
+                write_json(note, settings, indent=1)
+            yield
+        finally:
+            _remove_partial(folders)
+
+
+def _remove_partial(folders: Sequence[Path]) -> None:
+    """Remove unfinished files; call only while no other process is writing to the folders."""
+    for folder in folders:
+        for stale in folder.glob(".*.partial"):
+            stale.unlink(missing_ok=True)
+
+
+def check_space(folder: Path, needed: float, fix: str) -> None:
+    """Check that a folder's disk has room for `needed` bytes and a reserve of 0.5 GB.
+
+    Raises:
+        DataError: it has not; `fix` is the hint of the message.
+    """
+    free, needed = shutil.disk_usage(folder).free, needed + _SPARE_BYTES
+    if free < needed:
+        raise DataError(f"{folder} needs about {needed / 1e9:.1f} GB more, {free / 1e9:.1f} GB are free.", fix=fix)
 
 
 def _forget() -> None:

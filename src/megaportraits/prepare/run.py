@@ -13,7 +13,7 @@ from megaportraits.data.index import refresh
 from megaportraits.engines import Engine
 from megaportraits.errors import DataError, MediaError
 from megaportraits.media import VideoReader, is_video
-from megaportraits.media.folders import full_folder_is_said, write_json, write_whole
+from megaportraits.media.folders import check_space, full_folder_is_said, write_json, write_whole
 from megaportraits.prepare.extract import Extractor
 from megaportraits.prepare.filters import KEPT, Row, judge, survivors
 from megaportraits.prepare.index import write_index
@@ -21,12 +21,13 @@ from megaportraits.prepare.pack import pack
 from megaportraits.prepare.report import write_report
 from megaportraits.prepare.settings import ExtractSettings, Thresholds
 from megaportraits.prepare.sources import Item
-from megaportraits.prepare.store import Store, check_space, claimed
+from megaportraits.prepare.store import Store, claimed
 from megaportraits.reading import FAULTS, is_file, parse_json, read_text
 
 _PROBES = 16
 _BYTES_PER_PIXEL, _BYTES_PER_FRAME = 0.9, 14_000  # of a stored frame: pictures, and labels; measured
 _ITEMS = "items.jsonl"
+_FREE = "Free some space and repeat the same command to resume, or choose another --out."
 _NAME_AGAIN = "Remove the file and give all videos and stills again; extracted clips are kept."
 _CHECK_DISK_EVERY = 50
 
@@ -177,7 +178,7 @@ def _extract(
     on_progress(progress)
     if not todo:
         return
-    check_space(out, estimate_bytes(todo, settings))
+    check_space(out, estimate_bytes(todo, settings), _FREE)
     with closing(engine.run(Extractor(out, settings), todo)) as results:
         for result in results:
             progress.done += 1
@@ -187,7 +188,7 @@ def _extract(
             progress.failed += bool(result["error"])
             on_progress(progress)
             if progress.new % _CHECK_DISK_EVERY == 0:
-                check_space(out, 0)
+                check_space(out, 0, _FREE)
     store.sweep()
 
 

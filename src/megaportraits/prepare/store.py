@@ -1,4 +1,4 @@
-"""The output folder: lock, stored results, and free disk space.
+"""The output folder of `prepare`: lock and stored results.
 
     prepare.json            the extraction settings; other settings need another folder
     store/ab/KEY.json       the result of one video or still: its clips and their numbers, or the error
@@ -14,7 +14,6 @@ Results are written atomically, the tar first, and depend on the video and the s
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,12 +22,11 @@ from typing import Any
 from megaportraits.engines import Attempts
 from megaportraits.errors import DataError
 from megaportraits.faces.recognition import SIZE as EMBEDDING
-from megaportraits.media.folders import check_settings, sole_process, write_json
+from megaportraits.media.folders import job_folder
 from megaportraits.prepare.measures import THUMBNAIL
 from megaportraits.prepare.settings import ExtractSettings
 from megaportraits.reading import FAULTS, is_file, read_record, shown
 
-SPARE_BYTES = 500_000_000
 _NUMBERS = (
     *("crop_px", "inside", "presence", "sharpness", "iqa", "iris_ratio", "same_person", "start", "seconds"),
     *("expression_range", "jaw_open", "yaw", "pitch", "roll", "yaw_range", "pitch_range", "roll_range"),
@@ -107,17 +105,10 @@ def claimed(out: Path, settings: ExtractSettings) -> Iterator[Store]:
     Raises:
         DataError: different settings, a folder with other content, or another process is writing to it.
     """
-    note, wanted = out / NOTE, settings.identity()
-    check_settings(note, wanted, "prepare")
-    with sole_process(out):
-        if not note.is_file():
-            write_json(note, wanted)
+    with job_folder(out / NOTE, settings.identity(), "prepare", SHARDS):
         store = Store(out)
         store.root.mkdir(exist_ok=True)
         store.sweep()
-        for folder in (out, *(out / name for name in SHARDS)):
-            for stale in folder.glob(".*.partial"):
-                stale.unlink(missing_ok=True)
         yield store
 
 
@@ -132,13 +123,3 @@ def stored_settings(out: Path) -> ExtractSettings:
         return ExtractSettings(**entries)
     except FAULTS as error:
         raise DataError(f"{note} does not hold the settings of a prepare run: {error}", fix=_OTHER_OUT) from error
-
-
-def check_space(out: Path, needed: float) -> None:
-    """Raise DataError when `needed` bytes and a reserve are not free."""
-    free = shutil.disk_usage(out).free
-    if free < needed + SPARE_BYTES:
-        raise DataError(
-            f"{out} needs about {(needed + SPARE_BYTES) / 1e9:.1f} GB more, {free / 1e9:.1f} GB are free.",
-            fix="Free some space and repeat the same command to resume, or choose another --out.",
-        )

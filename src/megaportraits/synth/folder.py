@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +9,11 @@ from pathlib import Path
 
 from megaportraits.data.clips import CLIPS_PER_SHARD, shard_name
 from megaportraits.errors import DataError
-from megaportraits.media.folders import check_settings, sole_process, write_json
+from megaportraits.media import folders
 from megaportraits.reading import read_record
 from megaportraits.synth.plan import SPLITS, SynthSettings, group_numbers
 
 _BYTES_PER_PIXEL, _BYTES_PER_MAP = 0.5, 17_000  # of a frame; measured
-_SPARE_BYTES = 500_000_000
 
 
 @contextmanager
@@ -26,25 +24,10 @@ def claimed(settings: SynthSettings, out: Path) -> Iterator[None]:
         DataError: different settings, a folder with other content, another process is writing to it, or it cannot be
             written.
     """
-    note, wanted = out / "synth.json", settings.identity()
-    check_settings(note, wanted, "synth")
-    with sole_process(out):
-        _sweep(out)
-        try:
-            if not note.is_file():
-                write_json(note, wanted, indent=1)
-            for name in (*SPLITS, "counts"):
-                (out / name).mkdir(exist_ok=True)
-            yield
-        finally:
-            _sweep(out)  # unfinished files of ended workers
-
-
-def _sweep(out: Path) -> None:
-    """Remove unfinished files; call only while no worker is running."""
-    for folder in (out, *(out / name for name in (*SPLITS, "counts"))):
-        for stale in folder.glob(".*.partial"):
-            stale.unlink(missing_ok=True)
+    with folders.job_folder(out / "synth.json", settings.identity(), "synth", (*SPLITS, "counts")):
+        for name in (*SPLITS, "counts"):
+            (out / name).mkdir(exist_ok=True)
+        yield
 
 
 def note_of(out: Path, split: str, shard: int) -> Path:
@@ -79,13 +62,8 @@ def missing_shards(settings: SynthSettings, out: Path) -> list[tuple[str, int]]:
 def check_space(settings: SynthSettings, out: Path) -> None:
     """Raise DataError when the missing shards will not fit on the disk."""
     per_frame = settings.size**2 * _BYTES_PER_PIXEL + _BYTES_PER_MAP * settings.coords
-    needed = int(len(missing_shards(settings, out)) * CLIPS_PER_SHARD * settings.frames * per_frame) + _SPARE_BYTES
-    free = shutil.disk_usage(out).free
-    if free < needed:
-        raise DataError(
-            f"{out} needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free.",
-            fix="Free some space, make fewer --clips or frames, or choose another --out.",
-        )
+    needed = len(missing_shards(settings, out)) * CLIPS_PER_SHARD * settings.frames * per_frame
+    folders.check_space(out, needed, "Free some space, make fewer --clips or frames, or choose another --out.")
 
 
 def sum_counts(settings: SynthSettings, out: Path) -> Counter[str]:

@@ -33,6 +33,7 @@ from megaportraits.reading import access, is_file, read_record
 from megaportraits.synth import folder, plan
 from megaportraits.synth.appearance import is_grey
 from megaportraits.synth.cg import CgCast
+from megaportraits.synth.contact_sheet import write_contact_sheet
 from megaportraits.synth.facexmodel import WHERE
 from megaportraits.synth.head import MorphableHead
 from megaportraits.synth.lift import Lifter
@@ -41,7 +42,6 @@ from megaportraits.synth.measure import Scorer
 from megaportraits.synth.plan import GroupPlan, Pool, SynthSettings
 from megaportraits.synth.portraits import Portrait, PortraitReader
 from megaportraits.synth.sample import CG_RANGE, LIFTED_RANGE, sample_motions
-from megaportraits.synth.show import write_contact_sheet
 from megaportraits.synth.stage import Motion, Rendering
 
 Reader = Callable[[Path], Portrait]

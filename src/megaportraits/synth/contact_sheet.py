@@ -1,11 +1,8 @@
-"""Progress bar and contact sheet."""
+"""The contact sheet of `synth`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -14,39 +11,7 @@ from megaportraits.data.clips import ClipIndex
 from megaportraits.data.records import Frame
 from megaportraits.media import write_image
 
-if TYPE_CHECKING:
-    from megaportraits.synth.generate import Progress
-
 _COLOURS = ((70, 120, 160), (160, 90, 80), (90, 140, 90), (200, 200, 200), (40, 40, 45))
-
-
-@contextmanager
-def shard_progress() -> Iterator[Callable[[Progress], None]]:
-    """A Rich progress bar with the rate in frames a second and the time left, as `generate`'s `on_progress`."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (
-        TextColumn("shards"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(elapsed_when_finished=False),
-    )
-    with Bar(*columns) as bar:
-        task = bar.add_task("shards", total=None, rate="")
-        before: list[int] = []
-
-        def on_progress(progress: Progress) -> None:
-            frames = progress.counts["frames"]
-            before.append(frames)
-            elapsed = bar.tasks[task].elapsed or 0
-            rate = f"{(frames - before[0]) / elapsed:.0f} frames/s" if elapsed > 1 and frames > before[0] else ""
-            bar.update(task, completed=progress.done, total=progress.total, rate=rate)
-
-        yield on_progress
 
 
 def write_contact_sheet(folder: Path, path: Path, *, rows: int = 16, columns: int = 8) -> None:
