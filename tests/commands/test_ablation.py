@@ -106,3 +106,18 @@ def test_the_table_has_a_row_for_every_config_and_its_floor(
     ]
     assert table in capsys.readouterr().out
     assert (out / "pairs.csv").is_file() and (out / "report.html").is_file()
+
+
+def test_under_torchrun_only_the_first_process_measures(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[object] = []
+
+    def note(*arguments: object, **_: object) -> dict[str, str]:
+        trained.append(arguments[:2])
+        return {}
+
+    monkeypatch.setattr("megaportraits.commands.ablation.train_trials", note)
+    monkeypatch.setenv("RANK", "1")
+    ablate(config=["nano"], data=clips, out=tmp_path / "out", samples=3, clips=[DRIVER])
+    assert trained == [(["nano"], clips)] and not (tmp_path / "out").exists()

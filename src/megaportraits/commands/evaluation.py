@@ -172,8 +172,9 @@ def ablate(
     reference: References = None,
     overwrite: ReplaceReport = False,
 ) -> None:
-    """Train each config on the same budget, evaluate all on the same pairs, print the ablation table."""
+    """Train each config on the same budget (also under torchrun), evaluate all on the same pairs, print the table."""
     from megaportraits.commands.ablation import train_trials
+    from megaportraits.commands.distill import rank
     from megaportraits.evaluation.judges import Judges, require_packages
     from megaportraits.evaluation.pairs import read_manifest, write_manifest
     from megaportraits.evaluation.reference import load_reference
@@ -185,6 +186,12 @@ def ablate(
     from megaportraits.media.files import staged_output
     from megaportraits.pipeline.devices import find_device
 
+    def train() -> dict[str, str]:
+        return train_trials(config, data, out, samples, overrides or [], head_pose=head_pose, init=init, base=base)
+
+    if rank():  # torchrun's: only the first process plans and measures
+        train()
+        return
     require_packages()
     references = [load_reference(path) for path in reference or []]
     judges = Judges(find_device(device), arcface)
@@ -195,7 +202,7 @@ def ablate(
     found = _make_pairs(manifest, clips, stills, protocol, frames, limit)
     if not kept.is_file() or read_manifest(kept) != found:
         write_manifest(kept, found, overwrite=overwrite)
-    trials = train_trials(config, data, out, samples, overrides or [], head_pose=head_pose, init=init, base=base)
+    trials = train()
     matting = Matting()
     models = [model_system(f"{name}={path}", PoseFrom.LANDMARKS, device, matting) for name, path in trials.items()]
     job = Evaluation(

@@ -22,8 +22,7 @@ class LessonDataset(Dataset[Item]):
     Args:
         folder: shards of lessons.
         length: number of items.
-        driver_size: side of the drivers, pixels.
-        size: side of the pictures, pixels.
+        driver_size, size: sides of the drivers and of the pictures.
         seed: of the draws.
     """
 

@@ -78,9 +78,7 @@ class PhotoDataset(Dataset[dict[str, Tensor]]):
         length: number of items.
         size: N, side of the views, pixels.
         min_size: clips of smaller frames are left out.
-        rotation: see `EnhancerDataConfig`.
-        shift: see `EnhancerDataConfig`.
-        zoom: see `EnhancerDataConfig`.
+        rotation, shift, zoom: see `EnhancerDataConfig`.
         seed: of all draws.
 
     Raises:

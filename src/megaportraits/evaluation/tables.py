@@ -114,6 +114,7 @@ def to_markdown(report: Report) -> str:
 def ablation_markdown(report: Report) -> str:
     """The paper's kind of ablation table: configs as rows, the main numbers of every protocol as columns."""
     wanted = {
+        "hr": _distribution(report),
         "cross": [*_distribution(report), _Column("lip_gap ↑", (f"corr_lip_gap_{NETWORK}",), 2, 1)],
         "self": [
             _Column("PSNR ↑", ("psnr_masked",), 2, 1),

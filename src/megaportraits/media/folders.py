@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -14,7 +15,6 @@ from typing import IO, Any
 
 from megaportraits.errors import DataError
 from megaportraits.media.files import is_full_disk
-from megaportraits.media.locks import RENAMES_OPEN_FILES, try_lock
 from megaportraits.reading import is_file, read_record, shown
 
 LOCK = ".lock"
@@ -24,7 +24,8 @@ _held: dict[Path, int] = {}
 
 @contextlib.contextmanager
 def folder_lock(folder: Path) -> Iterator[bool]:
-    """Create a folder and hold its lock (on a file `.lock`) during the block; yields False if another process holds it.
+    """Create a folder and hold its lock (`flock` on a file `.lock`) during the block; yields False if another process
+    holds it.
 
     A process that holds the lock can acquire it again. The lock is released when the process ends, even after a crash;
     forked children do not hold it. A folder that was created for the lock and stays empty is removed.
@@ -52,15 +53,12 @@ def folder_lock(folder: Path) -> Iterator[bool]:
         yield True
     finally:
         if _held.pop(key, None) is not None:
-            if not RENAMES_OPEN_FILES:
-                os.close(handle)
             with contextlib.suppress(OSError):
                 if list(folder.iterdir()) == [folder / LOCK]:
                     (folder / LOCK).unlink()
                     if made:
                         folder.rmdir()
-            if RENAMES_OPEN_FILES:  # only now: another process must not take the lock of a file that goes
-                os.close(handle)
+            os.close(handle)
 
 
 @contextlib.contextmanager
@@ -158,8 +156,7 @@ def _forget() -> None:
     _held.clear()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
-    os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=_forget)
 
 
 def _take(path: Path) -> int | None:
@@ -167,9 +164,10 @@ def _take(path: Path) -> int | None:
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            if not try_lock(handle):
-                os.close(handle)
-                return None
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return None
         except OSError:
             return handle  # a file system without locks
         if os.fstat(handle).st_nlink:

@@ -129,14 +129,14 @@ def local_copy(address: str) -> Iterator[Path]:
         yield Path(address)
         return
     suffix = PurePosixPath(address).suffix
-    with tempfile.TemporaryDirectory(prefix="megaportraits-") as folder:
-        copy = Path(folder) / f"megaportraits-copy{suffix}"
+    with tempfile.NamedTemporaryFile(suffix=suffix, prefix="megaportraits-") as copy:
         try:
-            with fsspec.open(address, "rb") as remote, copy.open("wb") as file:
-                shutil.copyfileobj(remote, file)
+            with fsspec.open(address, "rb") as remote:
+                shutil.copyfileobj(remote, copy)
         except FileNotFoundError as error:
             raise MediaError(f"{address}: no such file", fix="Check the address.") from error
-        yield copy
+        copy.flush()
+        yield Path(copy.name)
 
 
 def _expand(given: str, dataset: Dataset) -> list[Item]:

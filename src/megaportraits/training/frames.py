@@ -39,8 +39,7 @@ def augment_frames(
         mirrors: flip half of the samples.
         jitter: strength of the colour jitter.
         degrades: blur and noise for half of the images.
-        shift: see above.
-        zoom: see above; with shift 0 and zoom 0 nothing is resampled.
+        shift, zoom: see above; 0 and 0 do not resample.
     """
     count = len(batch["scale"])
 

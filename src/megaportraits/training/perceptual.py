@@ -59,8 +59,7 @@ class PerceptualTerms:
         """The losses, unweighted.
 
         Args:
-            prediction: (B, 3, S, S) in [0, 1]; receives gradient.
-            target: (B, 3, S, S) in [0, 1]; receives none.
+            prediction, target: (B, 3, S, S) in [0, 1]; only the prediction receives gradient.
             pose: of the target's head, which says where face and eyes are.
         """
         losses: dict[str, Tensor] = {}
