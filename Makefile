@@ -13,7 +13,7 @@ TORCH ?= torch torchvision
 CONSTRAINTS ?=
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint site dist hashes constraints setup clean
+.PHONY: demo test lint reproduce-tiny site dist hashes constraints setup clean
 
 setup: $(READY)
 
@@ -32,6 +32,11 @@ demo: setup
 test: setup
 	$(BIN)/megaportraits weights pull
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# docs/reproduce.md from generated corpora to Tables 1 and 2, in miniature. Given again, it continues.
+reproduce-tiny: setup
+	$(BIN)/megaportraits weights pull
+	$(BIN)/python -m tools.reproduce --out out/reproduce-tiny
 
 lint: setup
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ import argparse
 import itertools
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -200,8 +201,6 @@ def child(weights: str, driver: Path, folder: Path) -> None:
         overwrite=True,
         progress=lambda done, total: moments.append(time.perf_counter()),
     )
-    import resource  # POSIX only
-
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes here
     settled = moments[len(moments) // 5 :]

@@ -14,6 +14,16 @@ import pytest
 import typer
 
 from megaportraits.cli import app
+from megaportraits.config import (
+    Config,
+    TrainBaseConfig,
+    TrainEnhancerConfig,
+    TrainGazeConfig,
+    TrainHeadPoseConfig,
+    TrainOneStageConfig,
+    TrainStudentConfig,
+    load_config,
+)
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -21,25 +31,44 @@ COMMAND = typer.main.get_command(app)
 
 
 def code_lines(page: Path) -> Iterator[str]:
-    """Lines of fenced and of indented code blocks, and inline code, without comments."""
-    fenced = False
+    """Lines of fenced and of indented code blocks, and inline code, without comments; a backslash joins two lines."""
+    fenced, begun = False, ""
     for line in page.read_text(encoding="utf-8").splitlines():
         if line.startswith("```"):
             fenced = not fenced
         elif fenced or line.startswith("    "):
-            yield line.strip().split("  #")[0]
+            begun += line.strip().split("  #")[0]
+            if begun.endswith("\\"):
+                begun = begun.removesuffix("\\")
+            else:
+                yield begun
+                begun = ""
         else:
             yield from (code.strip() for code in re.findall(r"`([^`]+)`", line))
 
 
 def commands() -> list[tuple[str, str]]:
-    """Every full `megaportraits ...` line, with the page it is on; mentions of a bare command name are left out."""
+    """Every full `megaportraits ...` line, with the page it is on, also behind torchrun and srun.
+
+    Mentions of a bare command name are left out.
+    """
     return [
-        (page.name, line)
+        (page.name, found[1])
         for page in PAGES
         for line in code_lines(page)
-        if line.startswith("megaportraits ") and " -" in line and "|" not in line
+        if (found := re.match(r"(?:(?:srun |torchrun ).*-m )?(megaportraits .* -[^|]*)$", line))
     ]
+
+
+def program_words(line: str) -> tuple[Any, list[str]]:
+    """The command that a line calls, and what is passed to it; AssertionError where there is no such command."""
+    command: Any = COMMAND
+    words = [word for word in shlex.split(line)[1:] if not word.startswith("$")]  # a shell's variable may be empty
+    while hasattr(command, "commands"):
+        name = words.pop(0)
+        assert name in command.commands, f"no command {name!r} in {line}"
+        command = command.commands[name]
+    return command, words
 
 
 def python_blocks() -> list[tuple[str, str]]:
@@ -57,13 +86,37 @@ def test_the_readme_shows_the_main_commands() -> None:
 
 @pytest.mark.parametrize(("page", "line"), commands())
 def test_every_command_in_the_documents_is_understood(page: str, line: str) -> None:
-    command: Any = COMMAND
-    words = shlex.split(line)[1:]
-    while hasattr(command, "commands"):
-        name = words.pop(0)
-        assert name in command.commands, f"{page}: no command {name!r}"
-        command = command.commands[name]
-    command.make_context(line, words)  # a wrong option, value or missing argument is a UsageError
+    command, words = program_words(line)
+    command.make_context(page, words)  # a wrong option, value or missing argument is a UsageError
+
+
+RECIPES: dict[str, tuple[type[Config], str]] = {
+    "train base": (TrainBaseConfig, "nano"),
+    "train motion": (TrainBaseConfig, "nano"),
+    "train enhancer": (TrainEnhancerConfig, "nano-hr"),
+    "train one-stage": (TrainOneStageConfig, "one-stage-512-frozen"),
+    "train gaze": (TrainGazeConfig, "gaze-nano"),
+    "train head-pose": (TrainHeadPoseConfig, "head-pose-nano"),
+    "distill": (TrainStudentConfig, "student-nano"),
+    "student add": (TrainStudentConfig, "student-nano-add"),
+    "ablate": (TrainBaseConfig, "nano"),
+}
+"""What the commands that train read: the kind of config, and the one they take where none is named."""
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_every_config_and_setting_in_the_documents_exists(page: str, line: str) -> None:
+    command, words = program_words(line)
+    name = " ".join(shlex.split(line)[1:][: -len(words)])
+    if name not in RECIPES:
+        return
+    schema, default = RECIPES[name]
+    values = command.make_context(page, words).params
+    if name == "ablate" and values["base"]:
+        schema = TrainEnhancerConfig
+    named = values["config"] or default
+    for config in [named] if isinstance(named, str) else named:
+        load_config(schema, config, values["overrides"] or [])  # what does not exist is a ConfigError
 
 
 def test_every_command_that_is_only_named_exists() -> None:

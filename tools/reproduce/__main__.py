@@ -1,0 +1,193 @@
+"""`docs/reproduce.md` in miniature: from generated corpora to Tables 1 and 2, with the page's own commands.
+
+    make reproduce-tiny                                     # sets the project up first
+    python -m tools.reproduce --out out/reproduce-tiny    # given again, it continues where it was stopped
+    python -m tools.reproduce --list                      # what would be run
+
+The page is read, its numbers are made small (`page.py`), and its commands run one after the other. Everything lies
+under --out; each command's output is kept in `logs/`. The networks are far too small and train far too shortly to be
+of use: what is shown is that the commands exist and work together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.reproduce.page import CONFIGS, ROOT, Command, read_commands, resumed, shrink
+
+_TAIL = 25
+"""Lines of a failed command's output that are shown."""
+_LABELS = ("tools.reproduce.labels", "data/voxceleb2hq/train", "corpora/gaze.jsonl")
+BY_HAND = {"train gaze": (_LABELS, "labels of RT-GENE and RT-BENE")}
+"""What a person does before a command of the page: the module and its arguments that do it here, and its name."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do.
+
+    Attributes:
+        stage: for people.
+        command: as it is run.
+        stands_for: what a person who follows the page does there; "" for a command of the page.
+    """
+
+    stage: str
+    command: Command
+    stands_for: str = ""
+
+
+def plan() -> list[Step]:
+    """Everything from nothing to both tables, in order."""
+    steps = [_by_hand(("tools.reproduce.corpora", "corpora"), "VoxCeleb2, FFHQ and the avatars", "Corpora")]
+    for command in read_commands():
+        if command.name in BY_HAND:
+            steps.append(_by_hand(*BY_HAND[command.name], command.stage))
+        steps.append(Step(command.stage, shrink(command)))
+    return steps
+
+
+def _by_hand(call: tuple[str, ...], what: str, stage: str) -> Step:
+    return Step(stage, Command(stage, ("python", "-m", *call)), what)
+
+
+class Runner:
+    """Runs steps in a folder, once each.
+
+    Args:
+        folder: for everything; `plan.txt` in it says what fills it, `done/` has a file for each finished step, and
+            `logs/` what the commands printed.
+        echo: prints a line for a person.
+    """
+
+    def __init__(self, folder: Path, echo: Callable[[str], object] = print) -> None:
+        self.folder, self.echo = folder, echo
+        for name in ("done", "logs"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+
+    def run(self, steps: Sequence[Step]) -> bool:
+        """Do what is not done yet; False when a command failed, which is then shown with its last lines.
+
+        A folder that other commands or configs have filled is refused: results of both would be mixed.
+        """
+        began, before = time.monotonic(), ""
+        plan_file, text = self.folder / "plan.txt", "".join(f"{_fingerprint(step)}\n" for step in steps)
+        if plan_file.is_file() and plan_file.read_text(encoding="utf-8") != text:
+            self.echo(f"{self.folder} was filled by other commands or configs: remove it, or choose another --out.")
+            return False
+        plan_file.write_text(text, encoding="utf-8")
+        for number, step in enumerate(steps, 1):
+            if step.stage != before:
+                self.echo(f"\n== {step.stage}")
+                before = step.stage
+            mark, log = self._files(number, step)
+            if mark.is_file():
+                self.echo(f"[{number}/{len(steps)}] done before: {step.command.text}")
+                continue
+            self.echo(f"[{number}/{len(steps)}] {step.command.text}")
+            if step.stands_for:
+                self.echo(f"    stands for: {step.stands_for}")
+            start = time.monotonic()
+            if (code := self._perform(step, log)) != 0:
+                self.echo("".join(f"    {line}\n" for line in log.read_text(errors="replace").splitlines()[-_TAIL:]))
+                self.echo(f"FAILED with exit code {code}, in {self.folder}:\n    {step.command.text}\n    log: {log}")
+                return False
+            mark.touch()
+            self.echo(f"    {time.monotonic() - start:.1f} s")
+        self.echo(f"\nAll {len(steps)} commands done, {time.monotonic() - began:.0f} s.")
+        return True
+
+    def _files(self, number: int, step: Step) -> tuple[Path, Path]:
+        """The mark of a finished step, and its log."""
+        stem = f"{number:02d}-{step.command.name.replace(' ', '-')}"
+        return self.folder / "done" / stem, self.folder / "logs" / f"{stem}.log"
+
+    def _perform(self, step: Step, log: Path) -> int:
+        """Run a step; its exit code."""
+        words = resumed(step.command, self.folder).words
+        with log.open("w", encoding="utf-8") as file:
+            if step.command.name == "study serve":
+                from tools.reproduce.voters import serve_and_vote
+
+                try:
+                    serve_and_vote(_program(words), self.folder, lambda text: file.write(f"{text}\n"))
+                except (OSError, RuntimeError) as error:
+                    file.write(f"{error}\n")
+                    return 1
+                return 0
+            done = subprocess.run(
+                _program(words), cwd=self.folder, env=_environment(), stdout=file, stderr=subprocess.STDOUT, check=False
+            )
+        return done.returncode
+
+
+def _fingerprint(step: Step) -> str:
+    """A step's line, and a digest of the configs that it names."""
+    configs = [Path(word).read_bytes() for word in step.command.words if word.endswith(".yaml")]
+    return f"{step.command.text} {hashlib.sha256(b''.join(configs)).hexdigest()[:12]}"
+
+
+def _program(words: Sequence[str]) -> list[str]:
+    """A line's words with this Python's own programs, whatever lies on PATH."""
+    first = {
+        "megaportraits": [sys.executable, "-m", "megaportraits"],
+        "torchrun": [sys.executable, "-m", "torch.distributed.run"],
+        "python": [sys.executable],
+    }
+    return [*first[words[0]], *words[1:]]
+
+
+def _environment() -> dict[str, str]:
+    """For the commands: modules of this checkout; one thread each, as two processes share two cores."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": path}
+
+
+def tables(folder: Path) -> str:
+    """Tables 1 and 2 out of the reports that the commands wrote."""
+    found = []
+    for report in sorted(folder.glob("out/table*/report.md")):
+        lines = report.read_text(encoding="utf-8").splitlines()
+        for start, line in enumerate(lines):
+            if line.startswith("### Table "):
+                end = next((n for n in range(start + 1, len(lines)) if lines[n].startswith("#")), len(lines))
+                found += [f"{report.parent.name}: {line.removeprefix('### ')}", *lines[start + 1 : end]]
+    study = folder / "out" / "study-report" / "study-report.md"
+    return "\n".join([*found, study.read_text(encoding="utf-8") if study.is_file() else ""])
+
+
+def main() -> int:
+    """Run everything; 0 when all of it worked."""
+    options = argparse.ArgumentParser(prog="python -m tools.reproduce", description=(__doc__ or "").splitlines()[0])
+    options.add_argument("--out", type=Path, default=Path("out/reproduce-tiny"), help="folder for everything")
+    options.add_argument("--list", action="store_true", help="print the commands, run nothing")
+    chosen = options.parse_args()
+    steps = plan()
+    if chosen.list:
+        for step in steps:
+            print(step.command.text)
+        return 0
+    folder = chosen.out.resolve()
+    print(f"{len(steps)} commands in {folder}; configs: {CONFIGS}")
+    try:
+        if not Runner(folder, lambda text: print(text, flush=True)).run(steps):
+            return 1
+    except KeyboardInterrupt:
+        print("Stopped; given again, the same line continues.")
+        return 130
+    text = tables(folder)
+    (folder / "tables.md").write_text(text, encoding="utf-8")
+    print(f"\n{text}\n{folder / 'tables.md'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

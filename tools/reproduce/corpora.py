@@ -1,0 +1,158 @@
+"""Generated stand-ins for the paper's corpora, laid out as the originals: VoxCeleb2's videos and FFHQ's pictures.
+
+The people are the avatars that ship for the demo, drawn by the shipped student while the demo's rendered driver moves
+them. Every video shows one person for about two seconds, every picture one person at 1024 px.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from megaportraits.faces import FaceAnalyzer
+from megaportraits.media import VideoReader, VideoWriter, read_image, write_image
+from megaportraits.models.storage import find_student, load_student
+from megaportraits.models.student import Student
+from megaportraits.pipeline.demo import demo_driver
+from megaportraits.pipeline.driver import HeadFollower
+
+UInt8 = npt.NDArray[np.uint8]
+_EVERY, FPS = 2, 12.5
+"""Which frames of the driver, which has 25 a second, the people follow."""
+TEST_PEOPLE = 2
+"""The last ones are VoxCeleb2's test set and FFHQ's validation set."""
+_SIDE, _HEAD = 288, 256
+"""Of a frame, and of the head crop in it, pixels."""
+
+
+@dataclass(frozen=True)
+class Corpora:
+    """Where the generated collections lie.
+
+    Attributes:
+        voxceleb2: `dev/mp4` and `test/mp4`, ID/VIDEO/CLIP.mp4.
+        ffhq: `images1024x1024/00000.png` and `ffhq-dataset-v2.json`.
+        avatars: photographs of the people whom the student learns.
+        test: `clips` and `stills`, the held-out ones among the others.
+    """
+
+    voxceleb2: Path
+    ffhq: Path
+    avatars: Path
+    test: Path
+
+
+def make_corpora(folder: Path, *, tell: Callable[[str], None] = print) -> Corpora:
+    """Fill a folder with both collections; what is there already stays.
+
+    Args:
+        folder: for all of it.
+        tell: called with a line for each collection.
+    """
+    made = Corpora(folder / "voxceleb2", folder / "ffhq", folder / "avatars", folder / "test")
+    done = folder / "complete"
+    if done.is_file():
+        return made
+    photos = _photos()
+    student = load_student(find_student("nano"))
+    drivers = _driver_crops()
+    half = len(drivers) // 2
+    for number, name in enumerate(photos):
+        part = "test" if number >= len(photos) - TEST_PEOPLE else "dev"
+        place = made.voxceleb2 / part / "mp4" / f"id{number:05d}"
+        # Two videos of one person move differently; so do the people, who begin at different frames.
+        for video, crops in (("AAAAAAAAAAA", drivers[:half]), ("BBBBBBBBBBB", drivers[half:])):
+            file = place / video / "00001.mp4"
+            if file.is_file():
+                continue
+            turned = crops[3 * number % half :] + crops[: 3 * number % half]
+            _write_video(file, _draw(student, name, turned, seed=number))
+    tell(f"{made.voxceleb2}: {2 * len(photos)} videos of {len(photos)} people")
+    labels = {}
+    for number, photo in enumerate(photos.values()):
+        category = "validation" if number >= len(photos) - TEST_PEOPLE else "training"
+        labels[str(number)] = {"category": category}
+        picture = cv2.resize(_square(read_image(photo)), (1024, 1024), interpolation=cv2.INTER_CUBIC)
+        _write(made.ffhq / "images1024x1024" / f"{number:05d}.png", picture)
+    (made.ffhq / "ffhq-dataset-v2.json").write_text(json.dumps(labels), encoding="utf-8")
+    tell(f"{made.ffhq}: {len(photos)} pictures")
+    for name in list(photos)[:2]:
+        _write(made.avatars / f"{name}.png", read_image(photos[name]))
+    for file in sorted((made.voxceleb2 / "test").rglob("*.mp4")):
+        _copy(file, made.test / "clips" / f"{file.parents[1].name}-{file.parent.name}.mp4")
+    for file in sorted((made.ffhq / "images1024x1024").iterdir())[-TEST_PEOPLE:]:
+        _copy(file, made.test / "stills" / file.name)
+    tell(f"{made.avatars} and {made.test}")
+    done.touch()
+    return made
+
+
+def _copy(file: Path, to: Path) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, to)
+
+
+def _photos() -> dict[str, Path]:
+    folder = Path(str(resources.files("megaportraits"))) / "assets" / "demo" / "avatars"
+    return {path.stem: path for path in sorted(folder.glob("*.jpg"))}
+
+
+def _driver_crops() -> list[UInt8]:
+    """Head crops of the demo's driver."""
+    follower = HeadFollower(FaceAnalyzer(), _HEAD)
+    frames = itertools.islice(VideoReader(demo_driver()), 0, None, _EVERY)
+    seen = (follower.look(frame).head for frame in frames)
+    return [head.image for head in seen if head is not None]
+
+
+@torch.inference_mode()
+def _draw(student: Student, name: str, crops: Sequence[UInt8], *, seed: int) -> Iterator[UInt8]:
+    """An avatar's frames before a background of two colours that is its own."""
+    identity = student.identity(torch.tensor([student.find(name)]))
+    rng = np.random.default_rng(seed)
+    upper, lower = rng.uniform(0.2, 0.8, (2, 3))
+    ramp = np.linspace(0, 1, _SIDE)[:, None, None]
+    plate = np.broadcast_to(upper * (1 - ramp) + lower * ramp, (_SIDE, _SIDE, 3))
+    x, y = (_SIDE - _HEAD) // 2, _SIDE - _HEAD  # shoulders reach the lower edge
+    for crop in crops:
+        made = student.render(torch.from_numpy(crop).permute(2, 0, 1)[None] / 255, identity)
+        assert made.alpha is not None, "the shipped student predicts mattes"
+        image, alpha = (t[0].permute(1, 2, 0).numpy() for t in (made.image, made.alpha))
+        frame = plate.copy()
+        inside = frame[y : y + _HEAD, x : x + _HEAD]
+        frame[y : y + _HEAD, x : x + _HEAD] = image * alpha + inside * (1 - alpha)
+        yield (frame * 255).round().astype(np.uint8)
+
+
+def _write_video(path: Path, frames: Iterator[UInt8]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with VideoWriter(path, fps=FPS, overwrite=True) as writer:
+        for frame in frames:
+            writer.write(frame)
+
+
+def _write(path: Path, picture: UInt8) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, picture.astype(np.uint8), overwrite=True)
+
+
+def _square(picture: UInt8) -> UInt8:
+    """The middle of a picture, as wide as high."""
+    side = min(picture.shape[:2])
+    top, left = (picture.shape[0] - side) // 2, (picture.shape[1] - side) // 2
+    return picture[top : top + side, left : left + side]
+
+
+if __name__ == "__main__":
+    make_corpora(Path(sys.argv[1]))

@@ -1,0 +1,177 @@
+"""The commands of `docs/reproduce.md`: read from the page, made small, run in this order.
+
+Only blocks fenced as `sh` under a numbered heading (`## 3. The head-pose network`) are run; all others are for people.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "reproduce.md"
+CONFIGS = Path(__file__).parent / "tiny"
+PROCESSES = 2
+"""That torchrun starts in miniature, in place of the page's eight."""
+_STAGE = re.compile(r"## (\d+)\. (.+)")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of the page.
+
+    Attributes:
+        stage: the heading above it, without its number.
+        words: of the whole line, `megaportraits` or `torchrun` first.
+    """
+
+    stage: str
+    words: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Command and subcommand: `prepare`, `train base`; of a Python module its last part."""
+        if self.words[0] == "python":
+            return self.words[self.words.index("-m") + 1].rpartition(".")[2]
+        own = self.words[self.words.index("megaportraits") + 1 :]
+        return " ".join(own[:2]) if own[0] in ("train", "study", "student", "weights", "export") else own[0]
+
+    @property
+    def text(self) -> str:
+        """The line as a shell takes it."""
+        return shlex.join(self.words)
+
+    def value(self, option: str) -> str | None:
+        """What follows an option; None where it is not given."""
+        return self.words[self.words.index(option) + 1] if option in self.words else None
+
+
+@dataclass(frozen=True)
+class Smaller:
+    """How a command's line changes in miniature.
+
+    Attributes:
+        values: new values of options, or new values by the page's.
+        more: words that are appended.
+    """
+
+    values: Mapping[str, str | Mapping[str, str]]
+    more: tuple[str, ...] = ()
+
+
+def steps(count: int, batch: int) -> tuple[str, ...]:
+    """Options that make a training run short."""
+    return ("--set", f"optim.steps={count}", "--set", f"optim.batch_size={batch}")
+
+
+SETTINGS = {"run.devices=8": f"run.devices={PROCESSES}", "data.workers=8": "data.workers=0"}
+"""Values of --set that depend on the machine."""
+SMALLER: dict[str, Smaller] = {
+    # Rendered people look alike to a network that knows real ones, so only their names tell them apart.
+    "prepare": Smaller(
+        {
+            "--size": {"512": "128", "256": "64", "1024": "192"},
+            "--min-crop": {"512": "128", "256": "64", "768": "128"},
+            "--drop-iqa": {"0.5": "0.2", "0": "0"},
+            "--workers": "1",
+        },
+        ("--same-person", "1.1"),
+    ),
+    "train gaze": Smaller({}, steps(20, 16)),
+    "train head-pose": Smaller({}, steps(20, 16)),
+    "train base": Smaller({}, steps(30, 4)),
+    "train enhancer": Smaller({}, steps(10, 4)),
+    "distill": Smaller({"--frames": "16", "--teachers": str(PROCESSES), "--teacher-batch": "4"}, steps(10, 4)),
+    "student report": Smaller({"--pictures": "4"}),
+    "pairs": Smaller({"--frames": "4", "--limit": "4"}),
+    # Faces of 32 px, which the tiny base-256 paints, are too small for the landmark network.
+    "reference": Smaller({"--size": {"512": "64", "256": "64", "1024": "1024"}}),
+    "evaluate": Smaller({"--size": {"512": "64", "256": "64"}}),
+    "ablate": Smaller({"--samples": "8"}, ("--set", "optim.batch_size=4")),
+    "study make": Smaller({"--questions": "4", "--gold": "1", "--per-voter": "6"}),
+}
+"""By command. A command that is not here runs as it stands on the page."""
+
+
+def read_commands(page: Path = PAGE) -> list[Command]:
+    """The commands under the page's numbered headings, in their order."""
+    stage, found = "", []
+    for heading, line in _shell_lines(page.read_text(encoding="utf-8")):
+        numbered = _STAGE.fullmatch(heading)
+        if numbered is None:
+            continue
+        stage = numbered[2]
+        words = tuple(shlex.split(line, comments=True))
+        if words:
+            found.append(Command(stage, words))
+    return found
+
+
+def _shell_lines(text: str) -> Iterator[tuple[str, str]]:
+    """Heading and logical line of every `sh` block; lines that end in a backslash are joined."""
+    heading, fence, begun = "", "", ""
+    for line in text.splitlines():
+        if line.startswith("```"):
+            fence = "" if fence else line
+        elif fence == "```sh":
+            begun += line.removesuffix("\\")
+            if not line.endswith("\\"):
+                yield heading, begun
+                begun = ""
+        elif not fence and line.startswith("## "):
+            heading = line
+
+
+def shrink(command: Command) -> Command:
+    """The same command in miniature: fewer processes, tiny configs, smaller numbers; paths and all else stay.
+
+    Raises:
+        ValueError: the page says something that the miniature has no smaller form of.
+    """
+    rule = SMALLER.get(command.name, Smaller({}))
+    words = list(command.words)
+    for at in range(len(words) - 1):
+        words[at + 1] = _smaller(words[at], words[at + 1], rule)
+    return Command(command.stage, (*words, *rule.more))
+
+
+def _smaller(option: str, value: str, rule: Smaller) -> str:
+    """A word of a command, given the word before it."""
+    if option == "--nproc_per_node":
+        return str(PROCESSES)
+    if option == "--config":
+        config = CONFIGS / f"{value}.yaml"
+        if not config.is_file():
+            raise ValueError(f"{config} is missing: the page trains {value}")
+        return str(config)
+    if option == "--set":
+        return SETTINGS.get(value, value)
+    small = rule.values.get(option, value)
+    if isinstance(small, str):
+        return small
+    if value not in small:
+        raise ValueError(f"the page says {option} {value}; the miniature knows {', '.join(small)}")
+    return small[value]
+
+
+def resumed(command: Command, folder: Path) -> Command:
+    """The command as it goes on after a stop: training with --resume where a run has begun."""
+    if command.name.startswith("train "):
+        run = command.value("--out")
+        begun = run is not None and (folder / run / "config.yaml").is_file()
+    elif command.name == "distill":
+        begun = any((folder / run).exists() for run in distill_runs(command))
+    else:
+        begun = False
+    return Command(command.stage, (*command.words, "--resume")) if begun else command
+
+
+def distill_runs(command: Command) -> Sequence[str]:
+    """The run folder of a `distill` line: --run, or `NAME-run` beside the student's file."""
+    run, output = command.value("--run"), command.value("-o")
+    if run is not None:
+        return [run]
+    return [] if output is None else [str(Path(output).with_name(f"{Path(output).stem}-run"))]
