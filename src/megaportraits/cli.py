@@ -25,6 +25,7 @@ from megaportraits.commands.student import distill, student_app
 from megaportraits.commands.study import study_app
 from megaportraits.commands.synth import synth, synth_driver, synth_head, synth_portrait
 from megaportraits.commands.train import train_app
+from megaportraits.commands.volume import volume
 from megaportraits.commands.web import web
 from megaportraits.commands.weights import weights_app
 from megaportraits.errors import MegaPortraitsError
@@ -54,6 +55,7 @@ app.command("evaluate-hr")(evaluate_hr)
 app.command()(distill)
 app.command()(calibrate)
 app.command()(average)
+app.command()(volume)
 
 
 def _print_version(asked: bool) -> None:
