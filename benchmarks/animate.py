@@ -16,7 +16,6 @@ import argparse
 import itertools
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -201,6 +200,8 @@ def child(weights: str, driver: Path, folder: Path) -> None:
         overwrite=True,
         progress=lambda done, total: moments.append(time.perf_counter()),
     )
+    import resource  # POSIX only
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes here
     settled = moments[len(moments) // 5 :]

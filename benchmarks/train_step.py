@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -100,7 +99,10 @@ def measure(config: str, batch: int, repeat: int, name: str) -> dict[str, Any]:
         start = time.perf_counter()
         losses = job.advance(iter([data]), None)
         seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    import resource  # POSIX only
+
+    unit = 1e9 if sys.platform == "darwin" else 1e6  # bytes there, kilobytes here
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated() / 1e9
     return {"seconds": min(seconds), "first": seconds[0], "gigabytes": peak, "losses": losses}

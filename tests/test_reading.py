@@ -78,6 +78,7 @@ def test_what_is_no_text_is_told_with_its_encoding_or_size(content: bytes, messa
     assert read_text(path, DataError) == "name"
 
 
+@pytest.mark.posix
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DataError, match="expected a file, got something else"):

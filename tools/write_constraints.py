@@ -6,6 +6,7 @@ torch, torchvision and the CUDA packages that torch requires are left out: which
 from __future__ import annotations
 
 import re
+import tomllib
 from importlib.metadata import distribution, version
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def names(requirement: Requirement, seen: set[tuple[str, str]]) -> set[str]:
         if (name, extra) in seen:
             continue
         seen.add((name, extra))
-        for line in distribution(name).requires or []:
+        for line in _requires(name):
             needed = Requirement(line)
             environment = {**default_environment(), "extra": extra}
             if needed.marker is None or needed.marker.evaluate(environment):
@@ -36,6 +37,15 @@ def names(requirement: Requirement, seen: set[tuple[str, str]]) -> set[str]:
                     continue
                 found |= names(needed, seen)
     return found
+
+
+def _requires(name: str) -> list[str]:
+    """A package's requirements as its metadata has them; this project's by `pyproject.toml`."""
+    if name != "megaportraits":
+        return distribution(name).requires or []
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"].items()
+    return project["dependencies"] + [f'{line}; extra == "{extra}"' for extra, lines in extras for line in lines]
 
 
 def main() -> None:

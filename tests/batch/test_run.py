@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from megaportraits.batch import BatchReport, Job, Model, run_jobs
 from megaportraits.batch.records import Records, key_of
 from megaportraits.batch.work import Worker
 from megaportraits.errors import DataError, FaceError
+from megaportraits.media.locks import try_lock
 from megaportraits.pipeline import AnimateOptions
 from megaportraits.pipeline.files import AnimateReport
 
@@ -211,7 +211,7 @@ def test_two_runs_do_not_fill_one_folder(studio: Studio, jobs: list[Job], model:
     lock = tmp_path / "out" / ".megaportraits" / ".lock"
     lock.parent.mkdir(parents=True)
     with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # as another process does
+        assert try_lock(file.fileno())  # as another process does
         with pytest.raises(DataError, match="Another process is writing to"):
             run_jobs(jobs, tmp_path / "out", model)
     assert states(run_jobs(jobs, tmp_path / "out", model)) == dict.fromkeys("abc", "done")

@@ -49,6 +49,7 @@ def test_one_folder_is_drawn_as_it_always_was(tmp_path: Path) -> None:
     assert [index.draw(rngs[0]) for _ in range(20)] == [int(rngs[1].integers(7)) for _ in range(20)]
 
 
+@pytest.mark.posix
 def test_equal_names_of_motions_in_two_folders_are_two_motions(clips: Path, tmp_path: Path) -> None:
     (tmp_path / "copy").symlink_to(clips)
     index = ClipIndex(f"{clips} + {tmp_path / 'copy'}")

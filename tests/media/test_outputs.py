@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import pickle
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ FRAME = np.full((64, 96, 3), 90, np.uint8)
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
     """Writing more than `size` bytes to a file fails, as on a full disk."""
+    resource = pytest.importorskip("resource", reason="no limit on the size of files")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -118,6 +118,7 @@ def test_names_of_every_length_can_be_written(tmp_path: Path) -> None:
         assert caught.value.taken[0][1].read_bytes() == path.read_bytes()
 
 
+@pytest.mark.posix
 def test_temporary_files_of_dead_runs_are_swept_and_those_of_living_ones_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +175,7 @@ def test_errors_are_the_same_in_another_process() -> None:
         assert (sent.message, sent.fix, vars(sent)) == (error.message, error.fix, vars(error))
 
 
+@pytest.mark.posix
 def test_a_folder_is_locked_by_one_process_until_it_ends(tmp_path: Path) -> None:
     out = tmp_path / "out"
     program = (

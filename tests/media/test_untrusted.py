@@ -230,6 +230,7 @@ def test_plain_sound_may_have_as_many_samples_as_it_likes(tmp_path: Path) -> Non
     assert AudioTrack.open(hours) is not None
 
 
+@pytest.mark.posix
 def test_pipes_and_devices_are_no_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     for path in (tmp_path / "pipe.mp4", Path(os.devnull)):

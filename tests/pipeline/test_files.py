@@ -293,6 +293,7 @@ def test_command_line_refuses_bad_files(
     assert code == 1 and "folder" in said
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM"])
 def test_interrupt_leaves_a_playable_file(
     photo: Path, clip: Path, tiny_weights: Path, tmp_path: Path, signal_name: str

@@ -31,6 +31,7 @@ def undisturbed(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return items, contents(out)
 
 
+@pytest.mark.posix
 def test_a_killed_worker_is_replaced_and_its_video_done_by_another(
     undisturbed: tuple[list[Item], dict[str, bytes]], tmp_path: Path
 ) -> None:
@@ -68,6 +69,7 @@ def ancestors(pid: int) -> set[int]:
     return found
 
 
+@pytest.mark.posix
 def test_a_killed_ray_worker_changes_no_byte(undisturbed: tuple[list[Item], dict[str, bytes]], tmp_path: Path) -> None:
     pytest.importorskip("ray")
     items, wanted = undisturbed

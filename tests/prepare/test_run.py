@@ -79,6 +79,7 @@ def test_a_second_run_changes_nothing(finished: tuple[Path, Summary]) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
+@pytest.mark.posix
 def test_links_that_lead_nowhere_are_lines_in_the_report(tmp_path: Path, networks: None) -> None:
     folder = tmp_path / "videos"
     (folder / "inner").mkdir(parents=True)
@@ -91,6 +92,7 @@ def test_links_that_lead_nowhere_are_lines_in_the_report(tmp_path: Path, network
     assert "a symbolic link that leads to no file" in {Path(n).name: why for n, why in summary.failed}["a.mp4"]
 
 
+@pytest.mark.posix
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(
     videos: Path, finished: tuple[Path, Summary], tmp_path: Path
 ) -> None:

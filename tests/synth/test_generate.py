@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import multiprocessing
 import os
-import resource
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +17,7 @@ import pytest
 from megaportraits.data.clips import ClipIndex
 from megaportraits.data.pairs import PairDataset
 from megaportraits.errors import ConfigError, DataError, FaceError, MegaPortraitsError
+from megaportraits.media.locks import try_lock
 from megaportraits.synth.generate import Progress, ShardMaker, generate, sort_portraits
 from megaportraits.synth.head import MorphableHead
 from megaportraits.synth.measure import Scorer
@@ -243,6 +242,7 @@ def test_a_disk_that_fills_is_told_and_the_same_line_goes_on(
 ) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))  # workers find this module's reader
     settings, out = SynthSettings(None, toy_path, clips=72, size=32, frames=1, lifted_share=0), tmp_path / "set"
+    resource = pytest.importorskip("resource", reason="no limit on the size of files")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     for most in (20, 100_000):  # not even the settings can be noted; no shard can be finished
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
@@ -288,6 +288,6 @@ class Deadly:
 
 def test_a_folder_in_which_another_process_works_is_refused(settings: SynthSettings, made: Path) -> None:
     with (made / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert try_lock(lock.fileno())
         with pytest.raises(DataError, match="Another process is writing to"):
             generate(settings, made, reader=NoReader)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
@@ -21,6 +20,7 @@ import yaml
 from megaportraits.config import TrainBaseConfig
 from megaportraits.data.clips import ClipIndex
 from megaportraits.errors import DataError, TrainingError
+from megaportraits.media.locks import try_lock
 from megaportraits.nn.spectral import add_spectral_norm
 from megaportraits.training import checkpoint
 from megaportraits.training.base import train_base
@@ -182,6 +182,7 @@ def test_kill_9_and_resume_end_where_an_undisturbed_run_ends(clips: Path, tmp_pa
     assert [line["step"] for line in lines if "lr" in line] == list(range(1, steps + 1))
 
 
+@pytest.mark.posix
 def test_a_run_that_a_signal_stops_checkpoints_and_exits_130_so_that_no_command_follows(
     clips: Path, tmp_path: Path
 ) -> None:
@@ -240,7 +241,7 @@ def test_a_run_that_another_process_trains_is_refused(clips: Path, tmp_path: Pat
     for folder, resume in (("run", True), ("new", False)):
         (tmp_path / folder).mkdir(exist_ok=True)
         with (tmp_path / folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            assert try_lock(lock.fileno())
             with pytest.raises(TrainingError, match=f"another process trains in .*{folder}"):
                 train_base(tiny_run(clips, steps=2), tmp_path / folder, resume=resume)
     assert train_base(tiny_run(clips, steps=2), tmp_path / "run", resume=True) == 2

@@ -94,7 +94,8 @@ def differences(before: Config, after: Config, *, ignore: Sequence[str] = ()) ->
     """What another config of the same kind says otherwise, one line a value: "optim.steps: 4 -> 6".
 
     Args:
-        before, after: of the same class.
+        before: one configuration.
+        after: another of the same class.
         ignore: dotted keys that may differ.
     """
     old, new = (_flat(config.model_dump(mode="json")) for config in (before, after))

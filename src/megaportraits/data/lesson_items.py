@@ -22,7 +22,8 @@ class LessonDataset(Dataset[Item]):
     Args:
         folder: shards of lessons.
         length: number of items.
-        driver_size, size: sides of the drivers and of the pictures.
+        driver_size: side of the drivers, pixels.
+        size: side of the pictures, pixels.
         seed: of the draws.
     """
 

@@ -44,7 +44,8 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         expressive: see above; clips without expression labels draw all frames alike.
         across_clips: see above; `prepare` cuts a video into clips of seconds.
         expression_names: the read-out's coefficients; clips that do not know one give NaN for it. None: the data's.
-        stream_shards, stream_draws: see `StreamIndex`.
+        stream_shards: see `StreamIndex`.
+        stream_draws: see `StreamIndex`.
     """
 
     def __init__(

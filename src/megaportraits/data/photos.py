@@ -78,7 +78,9 @@ class PhotoDataset(Dataset[dict[str, Tensor]]):
         length: number of items.
         size: N, side of the views, pixels.
         min_size: clips of smaller frames are left out.
-        rotation, shift, zoom: see `EnhancerDataConfig`.
+        rotation: see `EnhancerDataConfig`.
+        shift: see `EnhancerDataConfig`.
+        zoom: see `EnhancerDataConfig`.
         seed: of all draws.
 
     Raises:

@@ -21,6 +21,7 @@ from megaportraits.evaluation.regions import Mask
 from megaportraits.evaluation.systems import resized
 from megaportraits.extras import optional_dependency, require
 from megaportraits.faces.recognition import FaceEmbedder
+from megaportraits.media.files import link_or_copy
 from megaportraits.media.images import UInt8
 from megaportraits.nn.efficientnet import EfficientNetLite0
 
@@ -203,7 +204,7 @@ def lpips(alexnet: Path, device: torch.device | str = "cpu") -> Distance:
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Path(folder) / "checkpoints"
         checkpoints.mkdir()
-        (checkpoints / weights.lookup("alexnet").file).symlink_to(alexnet.resolve())
+        link_or_copy(alexnet.resolve(), checkpoints / weights.lookup("alexnet").file)
         torch.hub.set_dir(folder)
         try:
             metric = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).eval().to(device)

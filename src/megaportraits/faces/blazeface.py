@@ -29,7 +29,7 @@ class Detection:
         center: (2,), image pixels.
         side: longer side of the box, image pixels.
         keypoints: (6, 2), image pixels: the subject's right eye, left eye, nose tip, mouth, right ear, left
-        ear.
+            ear.
     """
 
     score: float

@@ -41,9 +41,9 @@ class Face:
 
     Attributes:
         box: (4,) float32, left, top, right, bottom of the landmarks, image pixels.
-        landmarks: (478, 3) float32, image pixels (edge convention; z in pixels, growing away from the
-        camera). presence: the landmark network's confidence, [0, 1]. blendshapes: (52,) float32 in [0, 1], in
-        the order of `landmarks.BLENDSHAPE_NAMES`.
+        landmarks: (478, 3) float32, image pixels (edge convention; z in pixels, growing away from the camera).
+        presence: the landmark network's confidence, [0, 1].
+        blendshapes: (52,) float32 in [0, 1], in the order of `landmarks.BLENDSHAPE_NAMES`.
     """
 
     box: Box

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from megaportraits.errors import ShapeError, WeightsError
+from megaportraits.faces.quiet import without_native_info
 
 Image = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
@@ -46,8 +47,9 @@ class Network:
     def __init__(self, model: bytes, threads: int = 1) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        self._interpreter = Interpreter(model_content=model, num_threads=threads)
-        self._interpreter.allocate_tensors()
+        with without_native_info():  # "Created TensorFlow Lite XNNPACK delegate for CPU."
+            self._interpreter = Interpreter(model_content=model, num_threads=threads)
+            self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
 

@@ -25,7 +25,8 @@ def contrastive_loss(
             z_s->d and z_s*->d in the paper.
         z_driver: (B, n), z_d; the positives should align with it.
         z_other: (B, n), z_d*, the motion of a driver from another video.
-        scale, margin: s and m of eq. 6.
+        scale: s of eq. 6.
+        margin: m of eq. 6.
         margin_on: eq. 6 as printed subtracts m from positives and negatives alike, where it cancels
             ("both"); CosFace subtracts it from the positives only.
 

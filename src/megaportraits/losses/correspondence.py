@@ -128,7 +128,8 @@ def flow_loss(
 
     Args:
         flow: (B, 2, S, S), `models.source_skip.SourceView`'s.
-        source, target: of the same head.
+        source: one frame's labels.
+        target: those of another frame of the same head.
         generator: draws the points, mouths and eyes more densely, as `warp_loss` weighs them.
         points: their number; each is compared with the whole source.
 
@@ -158,7 +159,8 @@ def landmark_loss(flow: Tensor, source: Tensor, target: Tensor) -> Tensor:
 
     Args:
         flow: (B, 2, S, S), `models.source_skip.SourceView`'s.
-        source, target: (B, N, 2), the same points in both frames, crop units; NaN where they are not known.
+        source: (B, N, 2), points in the source frame, crop units; NaN where they are not known.
+        target: (B, N, 2), the same points in the driver's frame.
 
     Returns:
         Scalar; 0 with gradient where nothing is known in both.

@@ -9,7 +9,8 @@ def mae_mse(predicted: Tensor, label: Tensor, *, w_mae: float = 15.0, w_mse: flo
     """`w_mae` mean |error| + `w_mse` mean error^2 over the known labels; those that are NaN do not teach.
 
     Args:
-        predicted, label: the same shape.
+        predicted: any shape.
+        label: the same shape.
 
     Returns:
         Scalar; 0 with gradient where nothing is known.

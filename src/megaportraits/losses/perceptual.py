@@ -23,7 +23,8 @@ def perceptual_loss(
     """Weighted L1 between features over an image pyramid.
 
     Args:
-        prediction, target: (B, 3, H, W) in [0, 1]; only the prediction receives gradient.
+        prediction: (B, 3, H, W) in [0, 1]; receives gradient.
+        target: (B, 3, H, W) in [0, 1]; receives none.
         network: image to a list of feature maps.
         weights: one weight per feature map (first author: 0.2 each for VGG19).
         scales: levels of the pyramid, each half the size of the one before.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
+import shutil
 import signal
 import socket
 import tempfile
@@ -18,13 +18,14 @@ from itertools import count
 from pathlib import Path
 
 from megaportraits.errors import MediaError, OutputTakenError
+from megaportraits.media.locks import RENAMES_OPEN_FILES, remove_unless_in_use, try_lock
 from megaportraits.reading import access, is_folder
 
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 _STAGE = re.compile(r"\..*\.([0-9a-f]{8})\.[a-z0-9_]{8}\.part(\.[^.]*)?")
 _DAY = 86_400.0
 _STEM, _LONG = 40, 245  # characters of a stem that fit into every name; bytes of a name that leave room for a number
-_NO_LINKS = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_NO_LINKS = (errno.EINVAL, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _swept: set[Path] = set()
 
@@ -167,12 +168,17 @@ class Stage:
         mask = os.umask(0)
         os.umask(mask)
         self.part.chmod(0o666 & ~mask)
+        if not RENAMES_OPEN_FILES:
+            self._release()
         publish(self.part, self._path, overwrite=self._overwrite)
 
     def close(self) -> None:
         """Release the lock and remove the temporary file unless it was committed. Can be called again."""
+        self._release()
+        self.part.unlink(missing_ok=True)
+
+    def _release(self) -> None:
         if self._lock is not None:
-            self.part.unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = None
 
@@ -196,6 +202,14 @@ def staged_output(path: Path, *, overwrite: bool, late: bool = False) -> Iterato
         stage.close()
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """A symbolic link to a file, or a copy where the system refuses links (Windows, for ordinary users)."""
+    try:
+        target.symlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def sweep(folder: Path) -> None:
     """Remove temporary files that killed processes left in a folder; once per process and folder.
 
@@ -211,12 +225,7 @@ def sweep(folder: Path) -> None:
             with contextlib.suppress(OSError):  # locked by a running process, or no permission to remove it
                 if found[1] != _HOST and time.time() - entry.stat().st_mtime < _DAY:
                     continue
-                handle = os.open(entry.path, os.O_RDWR | os.O_NOFOLLOW)
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    os.unlink(entry.path)  # noqa: PTH108
-                finally:
-                    os.close(handle)
+                remove_unless_in_use(Path(entry.path))
 
 
 def _locked_part(path: Path) -> tuple[int, Path]:
@@ -226,7 +235,7 @@ def _locked_part(path: Path) -> tuple[int, Path]:
             prefix=f".{path.stem[:_STEM]}.{_HOST}.", suffix=f".part{path.suffix}", dir=path.parent
         )
         with contextlib.suppress(OSError):  # a file system without locks, where no process removes leftovers either
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            try_lock(handle)
         if os.fstat(handle).st_nlink:
             return handle, Path(name)
         os.close(handle)  # another process removed it before it was locked

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from typing import IO, Any
 
 from megaportraits.errors import DataError
 from megaportraits.media.files import is_full_disk
+from megaportraits.media.locks import RENAMES_OPEN_FILES, try_lock
 from megaportraits.reading import is_file, read_record, shown
 
 LOCK = ".lock"
@@ -24,8 +24,7 @@ _held: dict[Path, int] = {}
 
 @contextlib.contextmanager
 def folder_lock(folder: Path) -> Iterator[bool]:
-    """Create a folder and hold its lock (`flock` on a file `.lock`) during the block; yields False if another process
-    holds it.
+    """Create a folder and hold its lock (on a file `.lock`) during the block; yields False if another process holds it.
 
     A process that holds the lock can acquire it again. The lock is released when the process ends, even after a crash;
     forked children do not hold it. A folder that was created for the lock and stays empty is removed.
@@ -53,12 +52,15 @@ def folder_lock(folder: Path) -> Iterator[bool]:
         yield True
     finally:
         if _held.pop(key, None) is not None:
+            if not RENAMES_OPEN_FILES:
+                os.close(handle)
             with contextlib.suppress(OSError):
                 if list(folder.iterdir()) == [folder / LOCK]:
                     (folder / LOCK).unlink()
                     if made:
                         folder.rmdir()
-            os.close(handle)
+            if RENAMES_OPEN_FILES:  # only now: another process must not take the lock of a file that goes
+                os.close(handle)
 
 
 @contextlib.contextmanager
@@ -156,7 +158,8 @@ def _forget() -> None:
     _held.clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _take(path: Path) -> int | None:
@@ -164,10 +167,9 @@ def _take(path: Path) -> int | None:
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            return None
+            if not try_lock(handle):
+                os.close(handle)
+                return None
         except OSError:
             return handle  # a file system without locks
         if os.fstat(handle).st_nlink:

@@ -10,6 +10,7 @@ from typing import Any
 
 from megaportraits.errors import DataError
 from megaportraits.media import read_image, write_image
+from megaportraits.media.files import link_or_copy
 from megaportraits.media.folders import write_json
 from megaportraits.prepare.filters import KEPT, Row
 from megaportraits.prepare.sources import local_copy
@@ -74,7 +75,7 @@ def _place(address: str, folder: Path, name: str) -> None:
     """A still under its key: a link when it is local and `synth` can read it, a copy otherwise."""
     suffix = PurePosixPath(address).suffix.lower()
     if "://" not in address and suffix in PORTRAIT_SUFFIXES:
-        (folder / f"{name}{suffix}").symlink_to(address)
+        link_or_copy(Path(address), folder / f"{name}{suffix}")
         return
     with local_copy(address) as path:
         write_image(folder / f"{name}.png", read_image(path))

@@ -129,14 +129,14 @@ def local_copy(address: str) -> Iterator[Path]:
         yield Path(address)
         return
     suffix = PurePosixPath(address).suffix
-    with tempfile.NamedTemporaryFile(suffix=suffix, prefix="megaportraits-") as copy:
+    with tempfile.TemporaryDirectory(prefix="megaportraits-") as folder:
+        copy = Path(folder) / f"megaportraits-copy{suffix}"
         try:
-            with fsspec.open(address, "rb") as remote:
-                shutil.copyfileobj(remote, copy)
+            with fsspec.open(address, "rb") as remote, copy.open("wb") as file:
+                shutil.copyfileobj(remote, file)
         except FileNotFoundError as error:
             raise MediaError(f"{address}: no such file", fix="Check the address.") from error
-        copy.flush()
-        yield Path(copy.name)
+        yield copy
 
 
 def _expand(given: str, dataset: Dataset) -> list[Item]:

@@ -54,7 +54,8 @@ class ComponentDiscriminator(nn.Module):
         """The generator's losses, means over components: `component_adversarial`, `component_matching`.
 
         Args:
-            prediction, target: (B, 3, S, S) in [0, 1]; gradient goes into the prediction only.
+            prediction: (B, 3, S, S) in [0, 1]; receives gradient.
+            target: (B, 3, S, S) in [0, 1]; receives none.
             pose: of the target's head.
         """
         made, wanted = component_crops(prediction, pose), component_crops(target, pose)

@@ -39,7 +39,8 @@ def augment_frames(
         mirrors: flip half of the samples.
         jitter: strength of the colour jitter.
         degrades: blur and noise for half of the images.
-        shift, zoom: see above; 0 and 0 do not resample.
+        shift: see above.
+        zoom: see above; with shift 0 and zoom 0 nothing is resampled.
     """
     count = len(batch["scale"])
 

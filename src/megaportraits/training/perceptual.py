@@ -59,7 +59,8 @@ class PerceptualTerms:
         """The losses, unweighted.
 
         Args:
-            prediction, target: (B, 3, S, S) in [0, 1]; only the prediction receives gradient.
+            prediction: (B, 3, S, S) in [0, 1]; receives gradient.
+            target: (B, 3, S, S) in [0, 1]; receives none.
             pose: of the target's head, which says where face and eyes are.
         """
         losses: dict[str, Tensor] = {}

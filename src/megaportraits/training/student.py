@@ -199,7 +199,9 @@ def add_avatar(
         config: of the run; its model section is the student's.
         student: is not changed.
         name: of the new avatar, which the lessons show as avatar 0.
-        lessons, out, resume: as `train_student`.
+        lessons: as for `train_student`.
+        out: as for `train_student`.
+        resume: as for `train_student`.
 
     Returns:
         The step reached, and the student with the new avatar at the end.
