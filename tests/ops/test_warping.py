@@ -149,3 +149,46 @@ def test_coordinate_maps_stay_float32_under_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         for function, expected in zip((source_to_canonical, canonical_to_driver), exact, strict=True):
             assert torch.equal(function(d, p, SIZE), expected)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_sampling_split_over_threads_gives_the_same_bits(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = torch.randn(batch, 3, *SIZE)
+    grid = torch.rand(batch, 4, 6, 5, 3) * 2.6 - 1.3  # some of it outside
+    calls: list[int] = []
+    kernel = torch.nn.functional.grid_sample
+
+    def counted(inputs: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+        calls.append(len(inputs))
+        return kernel(inputs, *args, **kwargs)
+
+    monkeypatch.setattr("torch.nn.functional.grid_sample", counted)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 1)
+    whole = sample(volume, grid)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 8)
+    assert torch.equal(sample(volume, grid), whole)
+    assert calls == [batch, *[4] * batch]  # one item for each plane of the grid
+
+
+def test_sampling_with_gradients_is_not_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.get_num_threads", lambda: 8)
+    volume = torch.randn(1, 3, *SIZE, requires_grad=True)
+    sampled = sample(volume, torch.rand(1, 4, 6, 5, 3))
+    assert sampled.grad_fn is not None and "GridSampler3D" in sampled.grad_fn.name()
+
+
+def test_a_field_at_a_list_of_points_is_not_split_point_by_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    field, points = torch.randn(1, 3, *SIZE), torch.rand(1, 2, 3, 4, 3)
+    whole = sample_field(field, points)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 8)
+    sizes: list[int] = []
+    kernel = torch.nn.functional.grid_sample
+
+    def counted(inputs: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+        sizes.append(len(inputs))
+        return kernel(inputs, *args, **kwargs)
+
+    monkeypatch.setattr("torch.nn.functional.grid_sample", counted)
+    assert torch.equal(sample_field(field, points.flatten(1, 3)), whole.flatten(1, 3))
+    assert torch.equal(sample_field(field, points), whole)
+    assert sizes == [1, 2]

@@ -145,7 +145,27 @@ def _grid_sample(inputs: Tensor, grid: Tensor) -> Tensor:
     if inputs.ndim == 5 and _BY_GATHERS.get():
         return grid_sample_by_gathers(inputs, grid)
     with torch.autocast(inputs.device.type, enabled=False):
+        if inputs.ndim == 5 and _worth_splitting(inputs, grid):
+            sampled = [_sampled_by_planes(one, where) for one, where in zip(inputs, grid, strict=True)]
+            return torch.cat(sampled) if len(sampled) > 1 else sampled[0]
         return F.grid_sample(inputs, grid, mode="bilinear", padding_mode="border", align_corners=True)
+
+
+def _worth_splitting(inputs: Tensor, grid: Tensor) -> bool:
+    """Whether torch would leave threads idle: on a CPU its 5-D kernel uses one thread for each item of the batch.
+
+    Not with gradients: those of a volume would be summed over all planes of the grid, a whole volume each.
+    """
+    if inputs.device.type != "cpu" or (torch.is_grad_enabled() and (inputs.requires_grad or grid.requires_grad)):
+        return False
+    return len(inputs) < torch.get_num_threads() and grid.shape[1] > 1
+
+
+def _sampled_by_planes(volume: Tensor, grid: Tensor) -> Tensor:
+    """A volume (C, D, H, W) at a grid (d, h, w, 3), each plane of the grid an item of a batch: (1, C, d, h, w)."""
+    planes = volume.expand(len(grid), -1, -1, -1, -1)  # no copy: the kernel follows strides
+    sampled = F.grid_sample(planes, grid[:, None], mode="bilinear", padding_mode="border", align_corners=True)
+    return sampled.transpose(0, 2)
 
 
 def resize_field(field: Tensor, size: tuple[int, int, int]) -> Tensor:
@@ -158,7 +178,7 @@ def resize_field(field: Tensor, size: tuple[int, int, int]) -> Tensor:
 def sample_field(field: Tensor, points: Tensor) -> Tensor:
     """The displacement (B, 3, D, H, W) at grid points (B, ..., 3), as (B, ..., 3)."""
     shape = points.shape
-    grid = points.reshape(shape[0], -1, 1, 1, 3)
+    grid = points.reshape(shape[0], shape[1] if points.ndim == 5 else 1, -1, 1, 3)
     return _grid_sample(field.float(), grid.float()).flatten(2).transpose(1, 2).reshape(shape)
 
 
