@@ -34,7 +34,7 @@ class VolumeEncoder(nn.Module):
             x = block(x)
             if pool:
                 x = F.avg_pool2d(x, 2)
-        x = self.to_volume(F.relu(self.norm(x)))  # (B, C D, S/8, S/8)
+        x = self.to_volume(F.relu(self.norm(x), inplace=True))  # (B, C D, S/8, S/8)
         x = x.unflatten(1, (self.channels, self.depth))
         return self.blocks_3d(x)  # (B, C, D, S/8, S/8)
 

@@ -102,7 +102,7 @@ class Enhancer(nn.Module):
             if halves:
                 levels.append(x)
                 x = F.avg_pool2d(x, 2)
-        return self.project(F.relu(self.norm(x))), levels
+        return self.project(F.relu(self.norm(x), inplace=True)), levels
 
     def decode(self, features: Tensor, levels: list[Tensor]) -> Tensor:
         """What the last layer says, at full size."""

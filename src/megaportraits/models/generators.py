@@ -81,8 +81,8 @@ class Modulation(nn.Module):
     def forward(self, x: Tensor, z: Tensor, more: Tensor | None = None) -> Tensor:
         """(B, C, H, W), z (B, n), and what else scales and shifts (B, 2 C), to (B, C, H, W)."""
         by = self.linear(z) if more is None else self.linear(z) + more
-        scale, shift = by[:, :, None, None].chunk(2, 1)
-        return x * (1 + scale) + shift
+        scale, shift = by.to(x.dtype)[:, :, None, None].chunk(2, 1)
+        return torch.addcmul(shift, x, 1 + scale)
 
 
 @dataclass(frozen=True)

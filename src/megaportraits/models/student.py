@@ -21,7 +21,7 @@ from megaportraits.config import StudentConfig, parse_config
 from megaportraits.errors import WeightsError
 from megaportraits.nn.adaptive import SpatiallyAdaptiveNorm
 from megaportraits.nn.backbones import ResNet
-from megaportraits.nn.blocks import BlockStyle, make_conv
+from megaportraits.nn.blocks import BlockStyle, add_branch, make_conv
 from megaportraits.ops.shapes import check_shape
 
 Identity = tuple[Tensor, ...]
@@ -61,11 +61,11 @@ class SpadeBlock(nn.Module):
 
     def forward(self, x: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """Features (B, C, H, W), and the modulation of both norms."""
-        h, skip = F.relu(self.norm1(x, first)), self.skip(x)
+        h, skip = F.relu(self.norm1(x, first), inplace=True), self.skip(x)
         if self.doubles:
             h, skip = (F.interpolate(t, scale_factor=2, mode="nearest") for t in (h, skip))
         h = self.conv1(h)
-        return skip + self.conv2(F.relu(self.norm2(h, second)))
+        return add_branch(skip, self.conv2(F.relu(self.norm2(h, second), inplace=True)))
 
 
 class Student(nn.Module):

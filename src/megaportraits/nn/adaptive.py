@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from megaportraits.nn.blocks import BlockStyle
+from megaportraits.nn.blocks import BlockStyle, add_branch
 
 
 class AdaptiveGroupNorm(nn.Module):
@@ -32,7 +32,8 @@ class AdaptiveGroupNorm(nn.Module):
         shape = (*delta.shape[:2], *[1] * (x.ndim - 2))
         gamma = (self.weight[:, None] + delta[..., :1]).reshape(shape)
         beta = (self.bias[:, None] + delta[..., 1:]).reshape(shape)
-        return F.group_norm(x, self.groups, eps=self.eps) * gamma + beta
+        normal = F.group_norm(x, self.groups, eps=self.eps)
+        return torch.addcmul(beta.to(normal.dtype), normal, gamma.to(normal.dtype))
 
 
 class AdaptiveResBlock3D(nn.Module):
@@ -47,9 +48,9 @@ class AdaptiveResBlock3D(nn.Module):
         self.skip = style.skip(3, inputs, outputs)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.conv1(F.relu(self.norm1(x, embedding)))
-        h = self.conv2(F.relu(self.norm2(h, embedding)))
-        return self.skip(x) + h
+        h = self.conv1(F.relu(self.norm1(x, embedding), inplace=True))
+        h = self.conv2(F.relu(self.norm2(h, embedding), inplace=True))
+        return add_branch(self.skip(x), h)
 
 
 class SpatiallyAdaptiveNorm(nn.Module):
@@ -79,4 +80,5 @@ class SpatiallyAdaptiveNorm(nn.Module):
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
         """Normalise x (B, C, size, size) and modulate it; the batch of `modulation` may be 1."""
         gamma, beta = modulation.chunk(2, 1)
-        return F.instance_norm(x) * gamma + beta
+        normal = F.instance_norm(x)
+        return torch.addcmul(beta.to(normal.dtype), normal, gamma.to(normal.dtype))

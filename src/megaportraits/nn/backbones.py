@@ -11,7 +11,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from megaportraits.nn.blocks import BlockStyle, make_conv
+from megaportraits.nn.blocks import BlockStyle, add_branch, make_conv
 
 Depth = Literal[18, 50]
 LAYERS: dict[int, tuple[int, int, int, int]] = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
@@ -31,8 +31,8 @@ class _BasicBlock(nn.Module):
         self.skip = style.skip(2, inputs, width, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(F.relu(self.norm1(x)))
-        return self.skip(x) + self.conv2(F.relu(self.norm2(h)))
+        h = self.conv1(F.relu(self.norm1(x), inplace=True))
+        return add_branch(self.skip(x), self.conv2(F.relu(self.norm2(h), inplace=True)))
 
 
 class _Bottleneck(nn.Module):
@@ -52,9 +52,9 @@ class _Bottleneck(nn.Module):
         self.skip = style.skip(2, inputs, outputs, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(F.relu(self.norm1(x)))
-        h = self.conv2(F.relu(self.norm2(h)))
-        return self.skip(x) + self.conv3(F.relu(self.norm3(h)))
+        h = self.conv1(F.relu(self.norm1(x), inplace=True))
+        h = self.conv2(F.relu(self.norm2(h), inplace=True))
+        return add_branch(self.skip(x), self.conv3(F.relu(self.norm3(h), inplace=True)))
 
 
 class ResNet(nn.Module):
@@ -85,4 +85,4 @@ class ResNet(nn.Module):
             x = block(x)
             if finer is not None and count in self._ends[:-1]:
                 finer.append(x)
-        return F.relu(self.norm(x))
+        return F.relu(self.norm(x), inplace=True)

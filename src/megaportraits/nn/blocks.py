@@ -113,6 +113,14 @@ def make_conv(
     return kinds[dim, standardize](inputs, outputs, kernel, stride=stride, padding=kernel // 2)
 
 
+def add_branch(skip: Tensor, branch: Tensor) -> Tensor:
+    """The sum of a skip and a residual branch, in the branch's own memory where it can be: its last layer needs it not.
+
+    Fresh memory costs more than the sum itself: the system hands it out page by page.
+    """
+    return branch.add_(skip) if branch.dtype == skip.dtype and branch.shape == skip.shape else skip + branch
+
+
 class ResBlock(nn.Module):
     """ResBlock2D / ResBlock3D: GN, ReLU, 3x3 conv, GN, ReLU, 3x3 conv, plus skip (Figure 11c).
 
@@ -128,9 +136,9 @@ class ResBlock(nn.Module):
         self.skip = style.skip(dim, inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(F.relu(self.norm1(x)))
-        h = self.conv2(F.relu(self.norm2(h)))
-        return self.skip(x) + h
+        h = self.conv1(F.relu(self.norm1(x), inplace=True))
+        h = self.conv2(F.relu(self.norm2(h), inplace=True))
+        return add_branch(self.skip(x), h)
 
 
 class OutputHead(nn.Module):
@@ -147,4 +155,4 @@ class OutputHead(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.relu(self.norm(x)))
+        return self.conv(F.relu(self.norm(x), inplace=True))
