@@ -14,12 +14,15 @@ import torch
 from megaportraits.config import ModelConfig, parse_config
 from megaportraits.data.clips import ShardWriter
 from megaportraits.data.records import ClipRecord, Frame, FrameLabels
+from megaportraits.ops import precision
 from megaportraits.ops.geometry import euler_to_matrix
 
 cv2.setNumThreads(1)
 # A shell's background job ignores Ctrl-C, and so would every process that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
+# "auto" is float32 in all tests, so that they see the same numbers on every processor.
+precision._INSTRUCTIONS = ()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

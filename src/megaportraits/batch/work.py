@@ -32,6 +32,7 @@ class Model:
         pose_from: see `PoseFrom`.
         blendshapes: whether blendshapes correct z.
         device: a torch device, or "auto".
+        precision: see `Avatar.from_pretrained`.
     """
 
     weights: str = "nano"
@@ -39,6 +40,7 @@ class Model:
     pose_from: PoseFrom = PoseFrom.LANDMARKS
     blendshapes: bool = True
     device: str = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def load(self) -> Avatar:
         """The avatar, in this process.
@@ -54,6 +56,7 @@ class Model:
             pose_from=self.pose_from,
             blendshapes=self.blendshapes,
             enhancer=self.enhancer,
+            precision=self.precision,
         )
 
     def files(self) -> dict[str, Path]:
@@ -69,7 +72,8 @@ class Model:
 
     def settings(self) -> dict[str, Any]:
         """The settings that determine a result besides the weights files."""
-        return {"pose": str(self.pose_from), "blendshapes": self.blendshapes}
+        insisted = {} if self.precision == "auto" else {"precision": self.precision}
+        return {"pose": str(self.pose_from), "blendshapes": self.blendshapes, **insisted}
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,10 @@ def animate(
         typer.Option(help="Let measured blendshapes correct jaw, lids and gaze.", rich_help_panel=_POSE_PANEL),
     ] = True,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        typer.Option(help="auto: bfloat16 where the device has instructions for it; the picture is the same."),
+    ] = "auto",
 ) -> None:
     """Move the person of SOURCE like the person of DRIVER. Frame times and sound of the driver are kept."""
     from megaportraits.batch import Model
@@ -161,7 +165,7 @@ def animate(
         face=cast(Any, face),  # options convert texts
         driver_face=driver_face,
     )
-    model = Model(weights, enhancer or (weights if hr else None), pose, blendshapes, device)
+    model = Model(weights, enhancer or (weights if hr else None), pose, blendshapes, device, precision)
     sources, named = [source, *(more or [])], drivers or []
     if out is not None or _are_many([*sources, *named]):
         if out is None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -57,6 +58,7 @@ class Distillation:
         teachers: processes that draw lessons, each on a GPU of its own where there are several.
         teacher_batch: pictures that each of them draws together.
         overwrite: whether an existing `output` may be replaced.
+        precision: the teacher's; see `Avatar.from_pretrained`.
     """
 
     drivers: Sequence[Path]
@@ -73,6 +75,7 @@ class Distillation:
     overwrite: bool = False
     teachers: int = 1
     teacher_batch: int = 4
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def __post_init__(self) -> None:
         convert_options(self)
@@ -235,7 +238,13 @@ def _device(job: Distillation, number: int) -> str:
 
 def _teach(job: Distillation, photos: dict[str, Path], config: TrainStudentConfig, number: int) -> dict[str, str]:
     device = _device(job, number)
-    avatar = Avatar.from_pretrained(job.teacher, device=device, pose_from=PoseFrom.LANDMARKS, enhancer=job.enhancer)
+    avatar = Avatar.from_pretrained(
+        job.teacher,
+        device=device,
+        pose_from=PoseFrom.LANDMARKS,
+        enhancer=job.enhancer,
+        precision=job.precision,
+    )
     files = [find_base(job.teacher), *([find_enhancer(job.enhancer)] if job.enhancer else [])]
     teacher = AvatarTeacher(avatar, job.teacher, files)
     with _bar(shown=number == 0) as tell:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -39,6 +39,10 @@ ArcFace = Annotated[
 References = Annotated[
     list[Path] | None,
     typer.Option(help="Real pictures for FID, from `megaportraits reference`; one of each size. [each protocol's own]"),
+]
+Precision = Annotated[
+    Literal["auto", "float32", "bfloat16"],
+    typer.Option(help="auto: bfloat16 where the device has instructions for it."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 ReplaceReport = Annotated[
@@ -105,6 +109,7 @@ def evaluate(
     pose: Pose = PoseFrom.LANDMARKS,
     blendshapes: Annotated[bool, typer.Option(help="Let measured blendshapes correct jaw, lids and gaze.")] = True,
     device: Device = "auto",
+    precision: Precision = "auto",
     arcface: ArcFace = None,
     reference: References = None,
     overwrite: ReplaceReport = False,
@@ -125,7 +130,7 @@ def evaluate(
     found = _make_pairs(manifest, clips, stills, protocol, frames, limit)
     matting = Matting()
     named = (weights if weights or videos else ["nano"]) or []
-    models = [model_system(text, pose, device, matting, blendshapes=blendshapes) for text in named]
+    models = [model_system(text, pose, device, matting, precision, blendshapes=blendshapes) for text in named]
     systems: list[System] = [system for system, _ in models]
     systems += [_videos(text) for text in videos or []]
     job = Evaluation(
@@ -133,7 +138,7 @@ def evaluate(
         pairs=found,
         out=out,
         size=size or (models[0][1] if models else 256),
-        teacher=model_system(teacher, pose, device, matting)[0] if teacher else None,
+        teacher=model_system(teacher, pose, device, matting, precision)[0] if teacher else None,
         settings={"pairs": len(found), "pose": pose, **({} if head or not floors else {"lifted": "no --head"})},
         judges=judges,
         references=references,
@@ -262,7 +267,13 @@ def _make_pairs(
 
 
 def model_system(
-    text: str, pose: PoseFrom, device: str, matting: Matting, *, blendshapes: bool = True
+    text: str,
+    pose: PoseFrom,
+    device: str,
+    matting: Matting,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    *,
+    blendshapes: bool = True,
 ) -> tuple[System, int]:
     """Weights as a system, and the side of its pictures.
 
@@ -284,9 +295,14 @@ def model_system(
         student = load_student(path, find_device(device))
         return StudentSystem(name, student, settings, matting), student.config.image_size
     avatar = Avatar.from_pretrained(
-        base, device=device, pose_from=pose, blendshapes=blendshapes, enhancer=enhancer or None
+        base,
+        device=device,
+        pose_from=pose,
+        blendshapes=blendshapes,
+        enhancer=enhancer or None,
+        precision=precision,
     )
-    settings |= {"pose": pose, "blendshapes": str(blendshapes)} | (
+    settings |= {"pose": pose, "blendshapes": str(blendshapes), "precision": avatar.precision} | (
         {"enhancer": sha256_of(find_enhancer(enhancer))} if enhancer else {}
     )
     return Animated(name, avatar, settings, matting), avatar.output_size

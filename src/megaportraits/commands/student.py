@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -33,6 +33,10 @@ Device = Annotated[str, typer.Option(help="The teacher's: auto, cpu or cuda.")]
 Teachers = Annotated[
     int, typer.Option(min=1, help="Processes that draw the teacher's pictures; they take the GPUs in turn.")
 ]
+Precision = Annotated[
+    Literal["auto", "float32", "bfloat16"],
+    typer.Option(help="The teacher's; auto: bfloat16 where the device has instructions for it."),
+]
 TeacherBatch = Annotated[int, typer.Option(min=1, help="Pictures that a teacher draws together; a GPU wants 16.")]
 
 
@@ -56,6 +60,7 @@ def distill(
     overwrite: Overwrite = False,
     teachers: Teachers = 1,
     teacher_batch: TeacherBatch = 4,
+    precision: Precision = "auto",
 ) -> None:
     """Teach a small, fast network the avatars of some photographs; Ctrl-C leaves, --resume goes on exactly."""
     from megaportraits.commands import distill as work
@@ -81,6 +86,7 @@ def distill(
         overwrite,
         teachers,
         teacher_batch,
+        precision,
     )
     settings = settle(TrainStudentConfig, None, config, overrides or [], job.run, resume=job.trains)
     student = work.distill(job, avatars, settings)
@@ -104,6 +110,7 @@ def student_add(
     overrides: Overrides = None,
     enhancer: Enhancer = None,
     device: Device = "auto",
+    precision: Precision = "auto",
     overwrite: Overwrite = False,
 ) -> None:
     """Add an avatar to a finished student; the others stay the same, bit for bit."""
@@ -116,7 +123,18 @@ def student_add(
     file = output_file(output, "student.safetensors")
     run = run or _beside(file)
     job = work.Distillation(
-        drivers, teacher, file, run, frames, 0, every, resume, enhancer, device, overwrite=overwrite
+        drivers,
+        teacher,
+        file,
+        run,
+        frames,
+        0,
+        every,
+        resume,
+        enhancer,
+        device,
+        overwrite=overwrite,
+        precision=precision,
     )
     settings = settle(TrainStudentConfig, None, config, overrides or [], job.run, resume=job.trains)
     _tell(work.add(job, find_student(student), photo, name or photo.stem, settings), job.run, file)

@@ -180,7 +180,7 @@ def _base_candidates(
 def _photographer(weights: str, wish: Wish) -> Avatar:
     """What encodes the photograph."""
     if not _is_export(weights):
-        return Avatar.from_pretrained(weights, device=wish.device)
+        return Avatar.from_pretrained(weights, device=wish.device, precision="float32")
     if wish.motion != MotionOptions():
         raise ConfigError(
             f"{weights}: exported graphs take the driver's motion as it is",

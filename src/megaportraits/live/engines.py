@@ -21,8 +21,9 @@ from megaportraits.media.images import UInt8
 from megaportraits.models.base import BaseModel, Identity
 from megaportraits.models.motion import Motion
 from megaportraits.models.storage import load_student
-from megaportraits.nn.blocks import fold_weight_standardization
+from megaportraits.nn.inference import prepare_for_inference, running
 from megaportraits.ops.geometry import HeadPose
+from megaportraits.ops.precision import Precision
 from megaportraits.ops.warping import Pose
 from megaportraits.pipeline import Avatar, Portrait, PoseFrom, Rendering
 from megaportraits.pipeline.motion import edit_motion
@@ -95,8 +96,8 @@ class TorchBase:
     def __init__(
         self, avatar: Avatar, portrait: Portrait, setting: Setting, options: MotionOptions | None = None
     ) -> None:
-        self.size, self._avatar, self._portrait = avatar.size, avatar, portrait
-        self._setting, self._options = setting, options or MotionOptions()
+        self.size, self._portrait, self._options = avatar.size, portrait, options or MotionOptions()
+        self._avatar = avatar.in_precision(_torch_precision(setting))
         self.relative = self._options.needs_neutral
         self._neutral: Motion | None = None
         torch.set_num_threads(setting.threads)
@@ -108,15 +109,13 @@ class TorchBase:
     def draw(self, head: UInt8, pose: HeadPose, blendshapes: Blendshapes) -> Rendering:
         # Before anybody is neutral, as while ways to run it are measured, motion is absolute.
         options = MotionOptions() if self.relative and self._neutral is None else self._options
-        # In float32: bfloat16 knows angles to half a degree only.
         driven = self._motion(head, pose, blendshapes)
-        motion = edit_motion(self._portrait.motion, driven, options, neutral=self._neutral)
-        with _precision(self._setting):
-            return self._avatar.render(self._portrait, motion)
+        return self._avatar.render(
+            self._portrait, edit_motion(self._portrait.motion, driven, options, neutral=self._neutral)
+        )
 
     def _motion(self, head: UInt8, pose: HeadPose, blendshapes: Blendshapes) -> Motion:
-        with _precision(self._setting):
-            return self._avatar.motions([head], [pose], [blendshapes])[0]
+        return self._avatar.motions([head], [pose], [blendshapes])[0]
 
 
 class TorchStudent:
@@ -125,15 +124,16 @@ class TorchStudent:
     def __init__(self, weights: Path, avatar: str | None, setting: Setting) -> None:
         student = load_student(weights)
         index = student.find(avatar) if avatar is not None else 0
-        fold_weight_standardization(student)
+        self._device, self._precision = torch.device(setting.device), _torch_precision(setting)
+        prepare_for_inference(student, self._precision)
         torch.set_num_threads(setting.threads)
-        self.size, self.student, self._setting = student.config.input_size, student.to(setting.device), setting
-        with torch.inference_mode():
+        self.size, self.student = student.config.input_size, student.to(self._device)
+        with running(self._device, self._precision):
             self._identity = student.identity(torch.tensor([index], device=setting.device))
 
     def draw(self, head: UInt8, pose: HeadPose, blendshapes: Blendshapes) -> Rendering:
-        with torch.inference_mode(), _precision(self._setting):
-            image = torch.from_numpy(image_array(head)).to(self._setting.device)
+        with running(self._device, self._precision):
+            image = torch.from_numpy(image_array(head)).to(self._device)
             output = self.student.render(image, self._identity)
         alpha = None if output.alpha is None else output.alpha.float().cpu().numpy()
         return _rendering(output.image.float().cpu().numpy(), alpha, pose)
@@ -261,8 +261,9 @@ def _rendering(image: np.ndarray, alpha: np.ndarray | None, pose: HeadPose) -> R
     return Rendering(np.concatenate([colors * matte, matte.astype(np.float32)], axis=-1), pose)
 
 
-def _precision(setting: Setting) -> Any:
-    name = setting.precision
-    if name not in ("float32", "bfloat16"):
-        raise ConfigError(f"precision: torch runs live in float32 or bfloat16, got {name!r}", fix="Export for int8.")
-    return torch.autocast(torch.device(setting.device).type, torch.bfloat16, enabled=name == "bfloat16")
+def _torch_precision(setting: Setting) -> Precision:
+    if setting.precision == "float32" or setting.precision == "bfloat16":
+        return setting.precision
+    raise ConfigError(
+        f"precision: torch runs live in float32 or bfloat16, got {setting.precision!r}", fix="Export for int8."
+    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -29,8 +30,9 @@ from megaportraits.models.hidden import fill_hidden
 from megaportraits.models.motion import Motion
 from megaportraits.models.source_skip import copy_large, grow
 from megaportraits.models.storage import load_base, load_enhancer
-from megaportraits.nn.blocks import fold_weight_standardization
+from megaportraits.nn.inference import prepare_for_inference, running
 from megaportraits.ops.geometry import Crop, HeadPose
+from megaportraits.ops.precision import Precision, find_precision
 from megaportraits.ops.warping import Pose
 from megaportraits.pipeline.compose import Rendering
 from megaportraits.pipeline.cut_out import cut_out
@@ -71,6 +73,7 @@ class Avatar:
         pose_from: see `PoseFrom`.
         blendshapes: whether measured blendshapes correct z, where the model knows how (`models.motion`).
         enhancer: doubles the model's resolution; without one only the photograph's own detail is added.
+        precision: in which the networks run.
 
     Attributes:
         scores: the blendshapes that it asks for, by their ARKit names.
@@ -85,8 +88,9 @@ class Avatar:
         pose_from: PoseFrom | str = PoseFrom.LANDMARKS,
         blendshapes: bool = True,
         enhancer: Enhancer | None = None,
+        precision: Precision = "float32",
     ) -> None:
-        self.device = torch.device(device)
+        self.device, self.precision = torch.device(device), precision
         self.model = model.to(self.device).eval()
         self.size = model.config.image_size
         self.pose_from = convert_option("pose_from", PoseFrom, pose_from)
@@ -103,6 +107,7 @@ class Avatar:
         pose_from: PoseFrom | str = PoseFrom.LANDMARKS,
         blendshapes: bool = True,
         enhancer: str | Path | None = None,
+        precision: Precision | Literal["auto"] = "auto",
     ) -> Self:
         """An avatar from shipped weights ("nano") or a `.safetensors` file that training wrote.
 
@@ -112,18 +117,40 @@ class Avatar:
             pose_from: see `PoseFrom`.
             blendshapes: whether measured blendshapes correct z, where the model knows how.
             enhancer: the name of a shipped model that has one ("nano"), or a file of `train enhancer`; None: none.
+            precision: in which the networks run; "auto": bfloat16 where the device has instructions for it.
 
         Raises:
             WeightsError: no such weights, or an enhancer for another model.
             ConfigError: no such device.
         """
         chosen = find_device(device)
+        found = find_precision(chosen, precision)
         model = load_base(name_or_path, chosen)
-        fold_weight_standardization(model)
+        prepare_for_inference(model, found)
         finer = None if enhancer is None else load_enhancer(enhancer, model.config, chosen)
         if finer is not None:
-            fold_weight_standardization(finer)
-        return cls(model, device=chosen, pose_from=pose_from, blendshapes=blendshapes, enhancer=finer)
+            prepare_for_inference(finer, found)
+        return cls(
+            model, device=chosen, pose_from=pose_from, blendshapes=blendshapes, enhancer=finer, precision=found
+        )
+
+    def in_precision(self, precision: Precision) -> Self:
+        """The same avatar with networks of its own in another precision; portraits serve both.
+
+        Raises:
+            ConfigError: to float32 from bfloat16, in which weights are rounded.
+        """
+        if precision == self.precision:
+            return self
+        if precision == "float32":
+            raise ConfigError(f"precision: expected an avatar in float32 to start from, got {self.precision}.")
+        twin = copy.copy(self)
+        twin.precision, twin.model = precision, copy.deepcopy(self.model)
+        twin.enhancer = copy.deepcopy(self.enhancer)
+        for network in (twin.model, twin.enhancer):
+            if network is not None:
+                prepare_for_inference(network, precision)
+        return twin
 
     @property
     def output_size(self) -> int:
@@ -173,7 +200,7 @@ class Avatar:
         seen = as_trained(person, matte, self.model.config)
         pose = fit_pose(head.face.landmarks).to_crop_pose(head.crop)
         motion = self._motions([seen], [pose], [head.face.blendshapes])
-        with torch.inference_mode():
+        with running(self.device, self.precision):
             identity = self.model.encode(self._tensor(seen), motion)
         fine = torch.cat([pixels(person), torch.from_numpy(matte)[None, None]], 1).to(self.device)
         kept = None if head.alpha is None else torch.from_numpy(1 - below_edge(matte))[None, None].to(self.device)
@@ -207,12 +234,13 @@ class Avatar:
         scores: Tensor | None = None
         if blendshapes is not None and self.scores:
             scores = torch.from_numpy(scores_of(np.stack(blendshapes), self.scores)).to(self.device)
-        with torch.inference_mode():
+        with running(self.device, self.precision):
             if poses is None or self.pose_from is PoseFrom.NETWORK:
                 motion: Motion = self.model.motion(images, scores)
-                return motion
-            pose = pose_batch(poses, self.device)
-            return Motion(pose, self.model.motion.encode_expression(images, pose, scores))
+            else:
+                pose = pose_batch(poses, self.device)
+                motion = Motion(pose, self.model.motion.encode_expression(images, pose, scores))
+            return Motion(motion.pose, motion.z.float())
 
     def view_motions(self, views: Sequence[HeadView]) -> Iterator[Motion]:
         if views:
@@ -232,7 +260,7 @@ class Avatar:
     def renders(self, portrait: Portrait | Sequence[Portrait], motions: Sequence[Motion]) -> list[Rendering]:
         """A person with several motions at once, batch 1 each; or as many people (`mixes`), one motion each."""
         joined = Motion(Pose.cat([m.pose for m in motions]), torch.cat([m.z for m in motions]))
-        with torch.inference_mode():
+        with running(self.device, self.precision):
             if isinstance(portrait, Sequence):
                 identity, portrait = Identity.cat([p.identity for p in portrait]), portrait[0]
             else:
