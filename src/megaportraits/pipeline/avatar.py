@@ -130,9 +130,7 @@ class Avatar:
         finer = None if enhancer is None else load_enhancer(enhancer, model.config, chosen)
         if finer is not None:
             prepare_for_inference(finer, found)
-        return cls(
-            model, device=chosen, pose_from=pose_from, blendshapes=blendshapes, enhancer=finer, precision=found
-        )
+        return cls(model, device=chosen, pose_from=pose_from, blendshapes=blendshapes, enhancer=finer, precision=found)
 
     def in_precision(self, precision: Precision) -> Self:
         """The same avatar with networks of its own in another precision; portraits serve both.
