@@ -30,7 +30,7 @@ def test_shipped_nano_in_bfloat16_draws_real_people_as_in_float32() -> None:
         assert motion.z.dtype == motion.pose.rotation.dtype == torch.float32
         pictures.append(avatar.render(portrait, motion).premultiplied)
     error = float(np.square(pictures[0] - pictures[1], dtype=np.float64).mean())
-    assert 0 < error, "bfloat16 was not used"
+    assert error > 0, "bfloat16 was not used"
     assert -10 * np.log10(error) > 45
 
 

@@ -19,11 +19,11 @@ class OneDnnConv3d(nn.Conv3d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if len(x) == 1 and x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32:
-            if torch.backends.mkldnn.is_available() and not torch.is_autocast_enabled("cpu"):
-                return torch.mkldnn_convolution(
-                    x, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
-                )
+        small = len(x) == 1 and x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32
+        if small and torch.backends.mkldnn.is_available() and not torch.is_autocast_enabled("cpu"):
+            return torch.mkldnn_convolution(
+                x, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
+            )
         return super().forward(x)
 
 
