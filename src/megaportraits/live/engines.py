@@ -262,8 +262,10 @@ def _rendering(image: np.ndarray, alpha: np.ndarray | None, pose: HeadPose) -> R
 
 
 def _torch_precision(setting: Setting) -> Precision:
-    if setting.precision == "float32" or setting.precision == "bfloat16":
-        return setting.precision
+    if setting.precision == "float32":
+        return "float32"
+    if setting.precision == "bfloat16":
+        return "bfloat16"
     raise ConfigError(
         f"precision: torch runs live in float32 or bfloat16, got {setting.precision!r}", fix="Export for int8."
     )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from megaportraits.nn.blocks import fold_weight_standardization
 from megaportraits.ops.precision import Precision
+
+_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
 class OneDnnConv3d(nn.Conv3d):
@@ -20,10 +23,9 @@ class OneDnnConv3d(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         small = len(x) == 1 and x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32
-        if small and torch.backends.mkldnn.is_available() and not torch.is_autocast_enabled("cpu"):
-            return torch.mkldnn_convolution(
-                x, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
-            )
+        if small and _ONEDNN and not torch.is_autocast_enabled("cpu"):
+            padding = cast("tuple[int, ...]", self.padding)  # "same" and "valid" are used nowhere here
+            return torch.mkldnn_convolution(x, self.weight, self.bias, padding, self.stride, self.dilation, self.groups)
         return super().forward(x)
 
 
