@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
+from megaportraits.data.clip_schema import LANDMARKS, ClipFrame, ClipRecord, FrameLabels
 from megaportraits.data.clip_table import join, scan
 from megaportraits.data.clips import CLIPS_PER_SHARD, ClipIndex, ShardWriter, shard_name
 from megaportraits.data.frames import FrameDataset
 from megaportraits.data.index import INDEX
-from megaportraits.data.records import LANDMARKS, ClipRecord, Frame, FrameLabels
 from megaportraits.faces.landmarks import COEFFICIENT_NAMES
 
 
@@ -37,7 +37,7 @@ def make(folder: Path, clips: int, frames: int) -> None:
             labels = tuple(_labels(rng) for _ in range(frames))
             key = f"video{number // 4:04d}-{number % 4:03d}"
             record = ClipRecord(key, "real", f"id{number // 8:05d}", None, 1, 5.0, COEFFICIENT_NAMES, labels)
-            shard.write(record, [Frame(pixel, pixel[..., 0], label) for label in labels])
+            shard.write(record, [ClipFrame(pixel, pixel[..., 0], label) for label in labels])
     for number in range(1, -(-clips // CLIPS_PER_SHARD)):
         os.link(folder / shard_name(0), folder / shard_name(number))
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from megaportraits.config import ModelConfig, parse_config
+from megaportraits.data.clip_schema import ClipFrame, ClipRecord, FrameLabels
 from megaportraits.data.clips import ShardWriter
-from megaportraits.data.records import ClipRecord, Frame, FrameLabels
 from megaportraits.ops import precision
 from megaportraits.ops.geometry import euler_to_matrix
 
@@ -102,7 +102,7 @@ def write_clips(folder: Path) -> Path:
                     gaze=rng.normal(size=2).astype(np.float32),
                 )
                 frames.append(
-                    Frame(
+                    ClipFrame(
                         rng.integers(0, 256, (32, 32, 3), dtype=np.uint8),
                         rng.integers(0, 256, (32, 32), dtype=np.uint8),
                         labels,

@@ -39,8 +39,8 @@ from megaportraits.config import (
     parse_config,
 )
 from megaportraits.data.clips import ClipIndex
-from megaportraits.data.labels import read_labels
-from megaportraits.data.lessons import Lesson, LessonIndex, shard_path, write_shard
+from megaportraits.data.distillation import DistillationIndex, DistillationSample, shard_path, write_shard
+from megaportraits.data.gaze_labels import read_gaze_labels
 from megaportraits.data.pairs import PairDataset
 from megaportraits.errors import DataError, MegaPortraitsError
 from megaportraits.evaluation.pairs import Pair, read_manifest, write_manifest
@@ -147,7 +147,7 @@ def read_shards(folder: Path) -> None:
 
 
 def read_lessons(folder: Path) -> None:
-    index = LessonIndex(folder)
+    index = DistillationIndex(folder)
     for number in range(len(index)):
         index.read(number)
 
@@ -263,7 +263,9 @@ def originals() -> dict[str, bytes]:
         write_clips(folder)
         square, pose = np.zeros((16, 16, 3), np.uint8), HeadPose(np.eye(3), np.zeros(2), 1.0)
         four = np.zeros((16, 16, 4), np.uint8)
-        lessons = [Lesson(f"{n:08d}", "x", square, square[..., 0], pose, {0: four, 1: four}) for n in range(3)]
+        lessons = [
+            DistillationSample(f"{n:08d}", "x", square, square[..., 0], pose, {0: four, 1: four}) for n in range(3)
+        ]
         write_shard(shard_path(folder, 0), lessons)
         network = {"stage": {"w": torch.arange(300.0)}, "average": {"w": torch.arange(300.0)}, "optimizers": {"a": {}}}
         checkpoint.save(folder, {"step": 1, **network}, keep=1)
@@ -332,8 +334,8 @@ KINDS: dict[str, Kind] = {
     "lessons": Kind("lessons-000000.tar", lambda p: read_lessons(p.parent), (in_bytes, in_archive), 60),
     "checkpoint": Kind("step-00000001.pt", checkpoint.read, count=60),
     "manifest of pairs": Kind("pairs.csv", read_manifest, (in_bytes, in_lines), 60),
-    "labels csv": Kind("labels.csv", read_labels, (in_bytes, in_lines), 60),
-    "labels jsonl": Kind("labels.jsonl", read_labels, (in_bytes, in_values), 60),
+    "labels csv": Kind("labels.csv", read_gaze_labels, (in_bytes, in_lines), 60),
+    "labels jsonl": Kind("labels.jsonl", read_gaze_labels, (in_bytes, in_values), 60),
     "list of jobs": Kind("list.csv", read_list, (in_bytes, in_lines), 60),
     "record of a job": Kind(
         RECORD,

@@ -13,7 +13,7 @@ import pytest
 from megaportraits import reading
 from megaportraits.config import TrainBaseConfig, load_config
 from megaportraits.data.clips import ClipIndex
-from megaportraits.data.labels import read_labels
+from megaportraits.data.gaze_labels import read_gaze_labels
 from megaportraits.errors import ConfigError, DataError, MediaError, MegaPortraitsError, WeightsError
 from megaportraits.evaluation.pairs import read_manifest
 from megaportraits.media.files import check_input, check_output
@@ -106,7 +106,7 @@ READERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "input": (check_input, "a.png"),
     "output": (lambda path: check_output(path, overwrite=False), "a.mp4"),
     "manifest": (read_manifest, "a.csv"),
-    "labels": (read_labels, "a.csv"),
+    "labels": (read_gaze_labels, "a.csv"),
     "shards": (ClipIndex, "shards"),
     "items": (lambda path: find_items([str(path)]), "a.csv"),
 }

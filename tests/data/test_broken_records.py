@@ -16,11 +16,11 @@ import pytest
 
 from megaportraits.data.clips import ClipIndex
 from megaportraits.data.codec import MOST_PIXELS, decode_image, decode_matte
+from megaportraits.data.distillation import DistillationIndex, DistillationSample, shard_path, write_shard
 from megaportraits.data.frames import FrameDataset
-from megaportraits.data.lessons import Lesson, LessonIndex, shard_path, write_shard
 from megaportraits.data.pairs import PairDataset
 from megaportraits.data.photos import PhotoDataset
-from megaportraits.data.tar import members, read_member, scan_shard
+from megaportraits.data.shard_index import members, read_member, scan_shard
 from megaportraits.errors import DataError
 from megaportraits.ops.geometry import HeadPose
 
@@ -128,7 +128,7 @@ def test_a_size_that_no_member_can_have_is_refused_at_once(size: bytes, tmp_path
     lessons = tmp_path / "lessons-000000.tar"
     shutil.copy(shard, lessons)
     with pytest.raises(DataError, match="No readable shards"):
-        LessonIndex(tmp_path)
+        DistillationIndex(tmp_path)
 
 
 def test_a_flipped_bit_in_a_header_is_found(clips: Path) -> None:
@@ -157,7 +157,8 @@ def test_a_picture_larger_than_any_frame_is_not_decoded() -> None:
 def test_a_broken_lesson_is_left_out_and_named(tmp_path: Path) -> None:
     pose, square = HeadPose(np.eye(3), np.zeros(2), 1.0), np.zeros((16, 16, 3), np.uint8)
     lessons = [
-        Lesson(f"{n:08d}", "x", square, square[..., 0], pose, {0: np.zeros((16, 16, 4), np.uint8)}) for n in range(6)
+        DistillationSample(f"{n:08d}", "x", square, square[..., 0], pose, {0: np.zeros((16, 16, 4), np.uint8)})
+        for n in range(6)
     ]
     write_shard(shard_path(tmp_path, 0), lessons)
     broken = {
@@ -168,6 +169,6 @@ def test_a_broken_lesson_is_left_out_and_named(tmp_path: Path) -> None:
         "00000004.json": b"\xff",
     }
     rewrite(shard_path(tmp_path, 0), lambda name, content: broken.get(name, content))
-    index = LessonIndex(tmp_path)
+    index = DistillationIndex(tmp_path)
     assert len(index) == 1 and index.read(0).key == "00000005"
     assert [f"lesson 0000000{n} of" in told for n, told in enumerate(index.unreadable)] == [True] * 5

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from megaportraits.data.clip_schema import ClipFrame, ClipRecord, FrameLabels
 from megaportraits.data.clips import ClipIndex, ShardWriter
 from megaportraits.data.codec import decode_coords, decode_image, encode_coords, encode_image
-from megaportraits.data.records import ClipRecord, Frame, FrameLabels
 from megaportraits.errors import DataError, ShapeError
 from megaportraits.ops.geometry import euler_to_matrix
 
 SIZE = 32
 
 
-def make_clip(key: str, frames: int = 3, *, coords: bool = True) -> tuple[ClipRecord, list[Frame]]:
+def make_clip(key: str, frames: int = 3, *, coords: bool = True) -> tuple[ClipRecord, list[ClipFrame]]:
     rng = np.random.default_rng(sum(key.encode()))
     labels, pictures = [], []
     for j in range(frames):
@@ -37,7 +37,7 @@ def make_clip(key: str, frames: int = 3, *, coords: bool = True) -> tuple[ClipRe
         surface = rng.uniform(-1, 1, (64, 64, 4)).astype(np.float32) if coords else None
         valid = rng.random((64, 64)) < 0.5 if coords else None
         labels.append(label)
-        pictures.append(Frame(image, matte, label, surface, valid))
+        pictures.append(ClipFrame(image, matte, label, surface, valid))
     names = ("a", "b", "c", "d", "e")
     return ClipRecord(key, "cg", "someone", "g0", SIZE, 25.0, names, tuple(labels)), pictures
 

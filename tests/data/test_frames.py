@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from megaportraits.data.frames import FrameDataset
-from megaportraits.data.labels import read_labels
+from megaportraits.data.gaze_labels import read_gaze_labels
 from megaportraits.errors import DataError
 
 
@@ -50,7 +50,7 @@ def test_a_teachers_labels_replace_the_clips_own(clips: Path, tmp_path: Path, ki
 def test_what_is_no_label_file_is_refused_with_its_line(tmp_path: Path, name: str, text: str, message: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=message):
-        read_labels(tmp_path / name)
+        read_gaze_labels(tmp_path / name)
 
 
 def test_labels_of_other_clips_are_refused(clips: Path, tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from megaportraits.data.clip_schema import ClipFrame, ClipRecord, FrameLabels
 from megaportraits.data.clips import ShardWriter
-from megaportraits.data.pairs import PairDataset, feature_landmarks, other_expression, score_labels
-from megaportraits.data.records import ClipRecord, Frame, FrameLabels
+from megaportraits.data.pairs import PairDataset, blendshape_labels, feature_landmarks, other_expression
 from megaportraits.faces.landmarks import BLENDSHAPE_NAMES
 from megaportraits.faces.outlines import FEATURES
 
@@ -52,13 +52,13 @@ def test_a_clip_without_landmarks_gives_nan_for_each() -> None:
 
 def test_real_coefficients_are_measured_and_synthetic_ones_are_not() -> None:
     clip = record([[0.25, 0.5]])
-    assert np.isnan(score_labels(clip.frames[0], clip)).all()
-    real = score_labels(clip.frames[0], replace(clip, kind="real"))
+    assert np.isnan(blendshape_labels(clip.frames[0], clip)).all()
+    real = blendshape_labels(clip.frames[0], replace(clip, kind="real"))
     known = {name: value for name, value in zip(BLENDSHAPE_NAMES, real, strict=True) if not np.isnan(value)}
     assert known == {"jawOpen": 0.25, "eyeBlinkLeft": 0.5}
     scores = np.linspace(0, 1, 52, dtype=np.float32)
     stored = FrameLabels.from_json(replace(clip.frames[0], scores=scores).to_json(), clip.expression_names)
-    np.testing.assert_allclose(score_labels(stored, clip), scores, atol=1e-5)
+    np.testing.assert_allclose(blendshape_labels(stored, clip), scores, atol=1e-5)
     assert "scores" not in clip.frames[0].to_json()
 
 
@@ -81,7 +81,7 @@ def write_videos(folder: Path) -> None:
                     labels = tuple(FrameLabels(np.eye(3), np.zeros(2), 1.0) for _ in range(3))
                     image, matte = np.full((16, 16, 3), 20 * number, np.uint8), np.full((16, 16), 255, np.uint8)
                     record = ClipRecord(key, kind, person, None, 16, 25.0, (), labels)
-                    writer.write(record, [Frame(image, matte, label) for label in labels])
+                    writer.write(record, [ClipFrame(image, matte, label) for label in labels])
 
 
 def clips_of(item: dict[str, torch.Tensor]) -> tuple[int, int, int]:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from megaportraits.data.clip_schema import FrameLabels
 from megaportraits.data.photos import ROLES, PhotoDataset, View
-from megaportraits.data.records import FrameLabels
 from megaportraits.errors import DataError
 from megaportraits.ops.geometry import euler_to_matrix
 

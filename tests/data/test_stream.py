@@ -17,10 +17,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from megaportraits.data import remote
+from megaportraits.data.clip_schema import ClipFrame, ClipRecord, FrameLabels
 from megaportraits.data.clips import ClipIndex, ShardWriter
 from megaportraits.data.frames import FrameDataset
 from megaportraits.data.pairs import PairDataset
-from megaportraits.data.records import ClipRecord, Frame, FrameLabels
 from megaportraits.data.stream import Layout, StreamIndex
 from megaportraits.errors import DataError
 
@@ -86,7 +86,9 @@ def write_shard(folder: Path, shard: int) -> None:
     labels = FrameLabels(np.eye(3), np.zeros(2), 1.0)
     with ShardWriter(folder, shard) as out:
         for number in range(3):
-            frame = Frame(np.full((16, 16, 3), shard * 30 + number, np.uint8), np.full((16, 16), 255, np.uint8), labels)
+            frame = ClipFrame(
+                np.full((16, 16, 3), shard * 30 + number, np.uint8), np.full((16, 16), 255, np.uint8), labels
+            )
             record = ClipRecord(
                 f"s{shard}c{number}", "cg", "p", f"g{number // 2}", 16, 25.0, ("jawOpen",), (labels,) * 2
             )

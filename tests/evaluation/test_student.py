@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from megaportraits.config import ModelConfig, StudentConfig, parse_config
-from megaportraits.data.lesson_items import lesson_item
-from megaportraits.data.lessons import Lesson, LessonIndex, shard_path, write_shard
+from megaportraits.data.distillation import DistillationIndex, DistillationSample, shard_path, write_shard
+from megaportraits.data.distillation_dataset import distillation_item
 from megaportraits.errors import DataError
 from megaportraits.evaluation.student import measure_student
 from megaportraits.media import read_image
@@ -36,20 +36,20 @@ def lessons(student: Path, tmp_path: Path) -> Path:
     drivers = [rng.integers(0, 255, (64, 64, 3), dtype=np.uint8) for _ in range(3)]
     folder = tmp_path / "lessons"
     blank = np.zeros((64, 64, 4), np.uint8)
-    made = [Lesson(f"{i}", f"d{i}", d, matte, pose, {0: blank, 1: blank}) for i, d in enumerate(drivers)]
+    made = [DistillationSample(f"{i}", f"d{i}", d, matte, pose, {0: blank, 1: blank}) for i, d in enumerate(drivers)]
     write_shard(shard_path(folder / "val", 0), made)
-    index, final = LessonIndex(folder / "val"), []
+    index, final = DistillationIndex(folder / "val"), []
     for number, lesson in enumerate(made):
         pictures = {}
         for avatar in (0, 1):
-            item = lesson_item(index, number, avatar, driver_size=64, size=64)  # the driver as JPEG keeps it
+            item = distillation_item(index, number, avatar, driver_size=64, size=64)  # the driver as JPEG keeps it
             with torch.inference_mode():
                 drawn = model(item["driver"][None] / 255, torch.tensor([avatar])).over(
                     torch.full((1, 3, 1, 1), 128 / 255)
                 )
             colours = (drawn[0].permute(1, 2, 0) * 255).round().numpy() + 10 * avatar
             pictures[avatar] = np.dstack([colours, np.full((64, 64), 255)]).clip(0, 255).astype(np.uint8)
-        final.append(Lesson(lesson.key, lesson.origin, lesson.driver, matte, pose, pictures))
+        final.append(DistillationSample(lesson.key, lesson.origin, lesson.driver, matte, pose, pictures))
     write_shard(shard_path(folder / "val", 0), final)
     (folder / "lessons.json").write_text(json.dumps({"avatars": {"ann": "0", "bob": "1"}}))
     return folder
@@ -82,7 +82,7 @@ def test_scores_say_how_far_a_student_is_from_its_teacher(
 
 
 def test_the_floor_is_a_picture_that_does_not_move(student: Path, lessons: Path, tiny_config: ModelConfig) -> None:
-    index = LessonIndex(lessons / "val")
+    index = DistillationIndex(lessons / "val")
     over = [index.read(i, [1]).pictures[1][..., :3].astype(float) for i in range(3)]
     stills = [(over[1] + over[2]) / 2, (over[0] + over[2]) / 2, (over[0] + over[1]) / 2]
     expected = np.mean(

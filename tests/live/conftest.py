@@ -11,7 +11,7 @@ import numpy as np
 from megaportraits.faces.detector import Blendshapes, Face
 from megaportraits.faces.pose import FacePose
 from megaportraits.live.screens import Reply
-from megaportraits.media import Frame
+from megaportraits.media import VideoFrame
 from megaportraits.media.images import UInt8
 from megaportraits.ops.geometry import Crop, HeadPose
 from megaportraits.pipeline import Rendering
@@ -20,12 +20,12 @@ from megaportraits.pipeline.driver import DriverFrame, HeadView
 SIZE = 8
 
 
-def frame(number: int) -> Frame:
+def frame(number: int) -> VideoFrame:
     """A frame that carries its number as its grey level and its time."""
-    return Frame(np.full((SIZE, SIZE, 3), number, np.uint8), number, Fraction(1))
+    return VideoFrame(np.full((SIZE, SIZE, 3), number, np.uint8), number, Fraction(1))
 
 
-def look(seen: Frame) -> DriverFrame:
+def look(seen: VideoFrame) -> DriverFrame:
     """A head that is the whole frame; none in black ones."""
     if not seen.image.any():
         return DriverFrame(seen, None)
@@ -87,5 +87,5 @@ class Wall:
         return Reply.LEAVE if self.waited >= self._patience else Reply.MORE
 
 
-def numbers(*values: int) -> Iterator[Frame]:
+def numbers(*values: int) -> Iterator[VideoFrame]:
     return map(frame, values)

@@ -9,7 +9,7 @@ from megaportraits.errors import FaceError, MediaError
 from megaportraits.live.latest import Latest, feed
 from megaportraits.live.loop import LiveOptions, run_live
 from megaportraits.live.screens import Reply
-from megaportraits.media import Frame
+from megaportraits.media import VideoFrame
 from megaportraits.media.images import UInt8
 from megaportraits.pipeline.driver import DriverFrame
 from tests.live.conftest import Mirror, Wall, compose, frame, look, numbers
@@ -41,14 +41,14 @@ def test_a_slow_network_gets_the_newest_frame_next_and_the_others_are_dropped() 
     engine, wall, looked = Mirror(), Wall(), threading.Semaphore(0)
     engine.held = True
 
-    def camera() -> Iterator[Frame]:
+    def camera() -> Iterator[VideoFrame]:
         yield frame(1)
         assert engine.started.acquire(timeout=600)  # frame 1 is in the network, and stays there
         for number in range(2, 11):
             yield frame(number)
             assert looked.acquire(timeout=600)  # camera and tracker keep up meanwhile
 
-    def looking(seen: Frame) -> DriverFrame:
+    def looking(seen: VideoFrame) -> DriverFrame:
         if seen.pts == 10:  # frame 9 has been handed over: now the network gets done
             engine.held = False
             engine.allowed.release()
@@ -66,7 +66,7 @@ def test_a_fast_network_shows_every_frame_in_order_and_time_is_measured() -> Non
     shown = threading.Semaphore(1)
     moments = iter(range(100, 200))
 
-    def camera() -> Iterator[Frame]:
+    def camera() -> Iterator[VideoFrame]:
         for number in range(1, 6):
             assert shown.acquire(timeout=600)
             yield frame(number)
@@ -82,7 +82,7 @@ def test_a_fast_network_shows_every_frame_in_order_and_time_is_measured() -> Non
 def test_without_a_face_the_last_picture_stays_and_is_counted() -> None:
     shown = threading.Semaphore(1)
 
-    def camera() -> Iterator[Frame]:
+    def camera() -> Iterator[VideoFrame]:
         for number in (7, 0, 8):
             assert shown.acquire(timeout=600)
             yield frame(number)
@@ -97,7 +97,7 @@ def test_a_camera_that_never_shows_a_face_is_an_error() -> None:
         run_live(numbers(0, 0), look, Mirror(), compose, [Wall()])
 
 
-def endless(number: int) -> Iterator[Frame]:
+def endless(number: int) -> Iterator[VideoFrame]:
     while True:
         yield frame(number)
 
@@ -119,7 +119,7 @@ def test_ctrl_c_before_the_first_face_is_no_error() -> None:
 def test_the_first_face_is_neutral_and_whichever_the_user_calls_so_next() -> None:
     shown = threading.Semaphore(1)
 
-    def camera() -> Iterator[Frame]:
+    def camera() -> Iterator[VideoFrame]:
         for number in range(1, 7):
             assert shown.acquire(timeout=600)
             yield frame(0 if number == 4 else number)
@@ -135,7 +135,7 @@ def test_the_first_face_is_neutral_and_whichever_the_user_calls_so_next() -> Non
 def test_a_screen_can_end_it_and_the_camera_is_released() -> None:
     released = threading.Event()
 
-    def camera() -> Iterator[Frame]:
+    def camera() -> Iterator[VideoFrame]:
         try:
             while True:
                 yield frame(3)

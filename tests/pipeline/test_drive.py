@@ -9,7 +9,7 @@ import torch
 
 from megaportraits.config import ModelConfig
 from megaportraits.faces import FaceAnalyzer
-from megaportraits.media import Frame
+from megaportraits.media import VideoFrame
 from megaportraits.models.base import BaseModel
 from megaportraits.models.motion import Motion
 from megaportraits.ops.geometry import geodesic_distance
@@ -31,7 +31,7 @@ def test_driving_one_crop_with_its_pose_is_what_animating_does(
     source, driver = avatar.encode(portrait), moved(portrait, 4.0, roll=20)
     options = AnimateOptions(background=Background.COLOR, size=source.square.shape[0])
     (frame,) = avatar.animate(source, [driver], options)
-    head = HeadFollower(analyzer, avatar.size).look(Frame(driver, 0, Fraction(1, 25))).head
+    head = HeadFollower(analyzer, avatar.size).look(VideoFrame(driver, 0, Fraction(1, 25))).head
     assert head is not None
     rendering = avatar.drive(source, head.image, pose=head.pose.to_crop_pose(head.crop))
     np.testing.assert_array_equal(over(rendering.premultiplied, np.array(options.color)), frame.square)

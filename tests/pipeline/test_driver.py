@@ -12,7 +12,7 @@ from PIL import Image
 from megaportraits.errors import FaceError, MediaError, ShapeError
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.faces.pose import fit_pose
-from megaportraits.media import Frame, Limits
+from megaportraits.media import Limits, VideoFrame
 from megaportraits.ops.geometry import matrix_to_euler
 from megaportraits.pipeline.driver import FrameSource, HeadFollower, distance_from_neutral, find_neutral
 
@@ -73,7 +73,7 @@ def test_a_still_head_gives_still_crops_and_a_lost_one_none(analyzer: FaceAnalyz
     view = moved(portrait, 0)
     follower = HeadFollower(analyzer, 48)
     images = [view, view, np.zeros_like(view), view]
-    heads = [follower.look(Frame(image, i, Fraction(1, 25))).head for i, image in enumerate(images)]
+    heads = [follower.look(VideoFrame(image, i, Fraction(1, 25))).head for i, image in enumerate(images)]
     assert heads[2] is None
     assert heads[0] is not None and heads[1] is not None and heads[3] is not None
     assert heads[0].image.shape == (48, 48, 3)
@@ -82,7 +82,7 @@ def test_a_still_head_gives_still_crops_and_a_lost_one_none(analyzer: FaceAnalyz
 
 
 def test_the_largest_face_is_followed(analyzer: FaceAnalyzer, portrait: np.ndarray) -> None:
-    head = HeadFollower(analyzer, 48).look(Frame(pair(portrait), 0, Fraction(1, 25))).head
+    head = HeadFollower(analyzer, 48).look(VideoFrame(pair(portrait), 0, Fraction(1, 25))).head
     assert head is not None
     assert head.crop.center_x > 144
 
@@ -100,12 +100,12 @@ def test_faces_of_the_driver_are_counted_from_left_to_right(analyzer: FaceAnalyz
     alone[:, 144:] = 90
     for number, left in ((1, True), (2, False)):
         follower = HeadFollower(analyzer, 48, face=number)
-        heads = [follower.look(Frame(image, i, Fraction(1, 25))).head for i, image in enumerate((both, both))]
+        heads = [follower.look(VideoFrame(image, i, Fraction(1, 25))).head for i, image in enumerate((both, both))]
         neutral = find_neutral(FrameSource([both, both]), analyzer, 48, face=number)
         assert [head is not None and (head.crop.center_x < 144) for head in (*heads, neutral)] == [left] * 3
     # The second face is waited for while there is one only, and missed where it never comes.
     follower = HeadFollower(analyzer, 48, face=2)
-    heads = [follower.look(Frame(image, i, Fraction(1, 25))).head for i, image in enumerate((alone, both))]
+    heads = [follower.look(VideoFrame(image, i, Fraction(1, 25))).head for i, image in enumerate((alone, both))]
     assert heads[0] is None and heads[1] is not None and heads[1].crop.center_x > 144
     with pytest.raises(FaceError, match="at least 3 faces in the driver, found at most 2"):
         find_neutral(FrameSource([both, alone]), analyzer, 48, face=3)
@@ -118,7 +118,7 @@ def test_a_still_head_before_a_noisy_camera_stays_still(analyzer: FaceAnalyzer, 
     raw, calm = [], []
     for index in range(50):
         image = np.clip(view + rng.normal(0, 4, view.shape), 0, 255).astype(np.uint8)
-        head = follower.look(Frame(image, index, Fraction(1, 25))).head
+        head = follower.look(VideoFrame(image, index, Fraction(1, 25))).head
         assert head is not None
         measured = fit_pose(head.face.landmarks)
         for found, where in ((measured, raw), (head.pose, calm)):
@@ -134,7 +134,7 @@ def test_a_head_that_returns_to_the_neutral_place_returns_to_its_crop(
     frames = [moved(portrait, shift) for shift in shifts]
     neutral = find_neutral(FrameSource(frames[:1]), analyzer, 48)
     follower = HeadFollower(analyzer, 48, rest=neutral.crop)
-    heads = [follower.look(Frame(image, i, Fraction(1, 25))).head for i, image in enumerate(frames)]
+    heads = [follower.look(VideoFrame(image, i, Fraction(1, 25))).head for i, image in enumerate(frames)]
     assert heads[10] is not None and heads[10].crop.center_x > neutral.crop.center_x + 20  # it followed
     assert heads[0] is not None and heads[-1] is not None
     assert heads[0].crop == heads[-1].crop == neutral.crop
@@ -143,9 +143,9 @@ def test_a_head_that_returns_to_the_neutral_place_returns_to_its_crop(
     assert back.scale == pytest.approx(rest.scale, rel=0.02)
     later = HeadFollower(analyzer, 48)
     for index, image in enumerate(frames[:11]):
-        later.look(Frame(image, index, Fraction(1, 25)))
+        later.look(VideoFrame(image, index, Fraction(1, 25)))
     later.keep_near(neutral.crop)
-    head = later.look(Frame(frames[0], 12, Fraction(1, 25))).head
+    head = later.look(VideoFrame(frames[0], 12, Fraction(1, 25))).head
     assert head is not None and head.crop == neutral.crop
 
 

@@ -13,7 +13,7 @@ import skimage.data
 import torch
 
 from megaportraits.data.clips import ClipIndex, ShardWriter
-from megaportraits.data.lessons import LessonIndex
+from megaportraits.data.distillation import DistillationIndex
 from megaportraits.errors import DataError, FaceError
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.media import write_image
@@ -75,7 +75,7 @@ def drivers_of(clips: Path, work: Path) -> dict[str, Drivers]:
 def test_every_driver_is_drawn_as_every_avatar(photos: dict[str, Path], clips: Path, tmp_path: Path) -> None:
     teacher, parts = Painter(), drivers_of(clips, tmp_path / "work")
     maker(teacher, photos).make(parts, tmp_path / "lessons")
-    index = LessonIndex(tmp_path / "lessons/train")
+    index = DistillationIndex(tmp_path / "lessons/train")
     assert len(index) == len(parts["train"]) == 20
     assert teacher.encoded == 3 and teacher.looked == 24 and teacher.drawn == 72
     for picture, wanted in zip(index.read(7).pictures.values(), (0.1, 0.2, 0.3), strict=True):
@@ -84,7 +84,7 @@ def test_every_driver_is_drawn_as_every_avatar(photos: dict[str, Path], clips: P
 
 def test_fewer_avatars_a_driver_are_shared_out_evenly(photos: dict[str, Path], clips: Path, tmp_path: Path) -> None:
     maker(Painter(), photos, per_driver=1).make(drivers_of(clips, tmp_path / "work"), tmp_path / "lessons")
-    index = LessonIndex(tmp_path / "lessons/train")
+    index = DistillationIndex(tmp_path / "lessons/train")
     shown = [index.avatars(i) for i in range(len(index))]
     assert all(len(avatars) == 1 for avatars in shown) and {a for (a,) in shown} == {0, 1, 2}
 
@@ -92,7 +92,7 @@ def test_fewer_avatars_a_driver_are_shared_out_evenly(photos: dict[str, Path], c
 def test_an_interrupted_teacher_goes_on_where_it_stopped(
     photos: dict[str, Path], clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("megaportraits.pipeline.lessons.LESSONS_PER_SHARD", 8)
+    monkeypatch.setattr("megaportraits.pipeline.lessons.SAMPLES_PER_SHARD", 8)
     parts = drivers_of(clips, tmp_path / "work")
     maker(Painter(), photos).make(parts, tmp_path / "whole")
     maker(Painter(), photos).make(parts, tmp_path / "broken")
@@ -111,7 +111,7 @@ def test_an_interrupted_teacher_goes_on_where_it_stopped(
 def test_several_makers_fill_a_folder_together(
     photos: dict[str, Path], clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("megaportraits.pipeline.lessons.LESSONS_PER_SHARD", 8)
+    monkeypatch.setattr("megaportraits.pipeline.lessons.SAMPLES_PER_SHARD", 8)
     parts = drivers_of(clips, tmp_path / "work")
     maker(Painter(), photos).make(parts, tmp_path / "alone")
     teachers = [Painter(), Painter()]
@@ -220,7 +220,7 @@ def test_a_video_is_followed_and_drawn_by_a_real_avatar(
     teacher = AvatarTeacher(echo_avatar(analyzer), "echo", [])
     sizes = {"size": SIZE, "driver_size": SIZE, "picture_size": SIZE}
     LessonMaker(teacher, find_avatars(tmp_path / "avatars"), **sizes).make({"val": val}, tmp_path / "lessons")
-    lesson = LessonIndex(tmp_path / "lessons/val").read(0)
+    lesson = DistillationIndex(tmp_path / "lessons/val").read(0)
     # The echo draws the driver's own crop, so the picture is the driver, but for two rounds of JPEG.
     assert np.abs(lesson.pictures[0][..., :3].astype(int) - lesson.driver).mean() < 3
     center = lesson.matte[SIZE // 4 : -SIZE // 4, SIZE // 4 : -SIZE // 4]

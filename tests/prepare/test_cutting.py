@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from megaportraits.data.records import ClipRecord
+from megaportraits.data.clip_schema import ClipRecord
 from megaportraits.errors import WeightsError
 from megaportraits.evaluation.parsing import BODY, EARS, FACE, HAIR, NOTHING
 from megaportraits.faces import Face, FaceAnalyzer, fit_pose

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from megaportraits.cli import app
 from megaportraits.config import ModelConfig
+from megaportraits.data.clip_schema import ClipFrame, ClipRecord, FrameLabels
 from megaportraits.data.clips import ShardWriter
-from megaportraits.data.records import ClipRecord, Frame, FrameLabels
 from megaportraits.errors import DataError, WeightsError
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.faces.landmarks import BLENDSHAPE_NAMES
@@ -112,7 +112,7 @@ def faces(tmp_path: Path) -> Path:
                 gain = rng.uniform(0.6, 1.2, 3)
                 image = cv2.GaussianBlur(photo, (0, 0), float(rng.uniform(0.1, 3))) * gain
                 image = np.clip(image, 0, 255).astype(np.uint8)
-                frames.append(Frame(image, np.full((256, 256), 255, np.uint8), label))
+                frames.append(ClipFrame(image, np.full((256, 256), 255, np.uint8), label))
             record = ClipRecord(f"{clip:05d}", "real", "astronaut", None, 256, 25.0, (), (label,) * 12)
             shard.write(record, frames)
     return folder

@@ -19,9 +19,9 @@ from megaportraits.config import (
     TrainHeadPoseConfig,
     load_config,
 )
+from megaportraits.data.clip_schema import ClipFrame, ClipRecord, FrameLabels
 from megaportraits.data.clips import ShardWriter
 from megaportraits.data.frames import FrameDataset
-from megaportraits.data.records import ClipRecord, Frame, FrameLabels
 from megaportraits.errors import DataError, WeightsError
 from megaportraits.faces.outlines import FEATURES
 from megaportraits.models.base import BaseModel
@@ -107,7 +107,7 @@ def write_landmarked(folder: Path) -> None:
                 for mark in [*points, *[None] * (4 - known)]
             )
             pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-            frames = [Frame(pixels, np.full((32, 32), 255, np.uint8), label) for label in labels]
+            frames = [ClipFrame(pixels, np.full((32, 32), 255, np.uint8), label) for label in labels]
             shard.write(ClipRecord(key, "real", key, None, 32, 25.0, (), labels), frames)
 
 
@@ -196,7 +196,7 @@ def test_errors_on_real_clips_are_told_apart(tmp_path: Path) -> None:
     from megaportraits.training.head_pose import HeadPoseStage
 
     labels = FrameLabels(euler_to_matrix(30, 0, 0), np.zeros(2), 1.0)
-    frame = Frame(np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), np.uint8), labels)
+    frame = ClipFrame(np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), np.uint8), labels)
     with ShardWriter(tmp_path, 0) as shard:
         shard.write(ClipRecord("r", "real", "p", None, 32, 25.0, (), (labels,)), [frame])
     item = FrameDataset(tmp_path, length=1, size=32)[0]

@@ -9,8 +9,8 @@ import torch
 
 from megaportraits.config import TrainStudentConfig, parse_config
 from megaportraits.data.augment import FEATURES_CM
-from megaportraits.data.lesson_items import LessonSample
-from megaportraits.data.lessons import Lesson, shard_path, write_shard
+from megaportraits.data.distillation import DistillationSample, shard_path, write_shard
+from megaportraits.data.distillation_dataset import DistillationPreview
 from megaportraits.models.storage import load_student, save_student
 from megaportraits.models.student import Student
 from megaportraits.ops.geometry import HeadPose, euler_to_matrix
@@ -50,7 +50,7 @@ def lessons(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 pictures[avatar] = picture
             pose = HeadPose(np.eye(3), np.zeros(2), 1.0)
             matte = np.full((64, 64), 255, np.uint8)
-            made.append(Lesson(f"{number:08d}", f"driver {number}", driver, matte, pose, pictures))
+            made.append(DistillationSample(f"{number:08d}", f"driver {number}", driver, matte, pose, pictures))
         write_shard(shard_path(folder / part, 0), made)
     return folder
 
@@ -75,7 +75,7 @@ def stage_and_batch(lessons: Path, **loss: float) -> tuple[StudentStage, dict[st
     torch.manual_seed(0)
     config = settings(**loss)
     stage = StudentStage(config, Student(config.model, ["a", "b", "c"]))
-    sample = LessonSample(lessons / "train", length=4, driver_size=64, size=64)
+    sample = DistillationPreview(lessons / "train", length=4, driver_size=64, size=64)
     items = [sample[k] for k in range(4)]
     return stage, {key: torch.stack([item[key] for item in items]) for key in items[0]}
 
@@ -93,7 +93,7 @@ def student(lessons: Path, tmp_path_factory: pytest.TempPathFactory) -> Student:
 
 
 def test_a_student_learns_who_and_what(lessons: Path, student: Student) -> None:
-    sample = LessonSample(lessons / "val", length=18, driver_size=64, size=64)
+    sample = DistillationPreview(lessons / "val", length=18, driver_size=64, size=64)
     for k in range(18):
         item = {key: value[None] for key, value in sample[k].items()}
         out = student(see_driver(item, None), item["avatar"])
@@ -190,7 +190,8 @@ def test_an_added_avatar_leaves_all_others_bit_identical(lessons: Path, student:
     was, now = student.state_dict(), after.state_dict()
     assert all(torch.equal(was[key], now[key][: len(was[key])]) for key in was)
     item = {
-        key: value[None] for key, value in LessonSample(fourth / "val", length=1, driver_size=64, size=64)[0].items()
+        key: value[None]
+        for key, value in DistillationPreview(fourth / "val", length=1, driver_size=64, size=64)[0].items()
     }
     black = torch.zeros(1, 3, 1, 1)
     error = {
@@ -224,15 +225,17 @@ def test_joined_students_keep_each_avatar(lessons: Path) -> None:
 
 def only(lessons: Path, avatars: tuple[int, ...], folder: Path) -> Path:
     """The lessons with pictures of these avatars alone, counted from 0."""
-    from megaportraits.data.lessons import LessonIndex
+    from megaportraits.data.distillation import DistillationIndex
 
     for part in ("train", "val"):
-        index = LessonIndex(lessons / part)
+        index = DistillationIndex(lessons / part)
         made = [index.read(i, avatars) for i in range(len(index))]
         write_shard(
             shard_path(folder / part, 0),
             [
-                Lesson(m.key, m.origin, m.driver, m.matte, m.pose, {n: m.pictures[a] for n, a in enumerate(avatars)})
+                DistillationSample(
+                    m.key, m.origin, m.driver, m.matte, m.pose, {n: m.pictures[a] for n, a in enumerate(avatars)}
+                )
                 for m in made
             ],
         )

@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
 from megaportraits.config import ConfigError, ModelConfig, RunConfig, TrainBaseConfig, load_config, parse_config
+from megaportraits.data.clip_schema import ClipFrame, ClipRecord, FrameLabels
 from megaportraits.data.clips import ShardWriter
 from megaportraits.data.pairs import PairDataset
-from megaportraits.data.records import ClipRecord, Frame, FrameLabels
 from megaportraits.errors import TrainingError, WeightsError
 from megaportraits.losses.foreground import EYES_TO_MOUTH
 from megaportraits.models.base import BaseModel
@@ -412,7 +412,7 @@ def test_cosine_schedule_starts_and_ends_at_the_papers_rates() -> None:
 
 def test_the_read_out_is_named_by_the_first_clip_that_has_names(clips: Path, tmp_path: Path) -> None:
     labels = FrameLabels(np.eye(3), np.zeros(2), 1.0)
-    frame = Frame(np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), np.uint8), labels)
+    frame = ClipFrame(np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), np.uint8), labels)
     (clips / "clips-000000.tar").rename(clips / "clips-000001.tar")
     with ShardWriter(clips, 0) as shard:
         shard.write(ClipRecord("r", "real", "p", None, 32, 25.0, (), (labels, labels)), [frame, frame])

@@ -1,6 +1,6 @@
 """Training data: the clip format, and what fills and reads it."""
 
+from megaportraits.data.clip_schema import ClipFrame, ClipRecord, FrameLabels
 from megaportraits.data.clips import ClipIndex, ShardWriter
-from megaportraits.data.records import ClipRecord, Frame, FrameLabels
 
-__all__ = ["ClipIndex", "ClipRecord", "Frame", "FrameLabels", "ShardWriter"]
+__all__ = ["ClipFrame", "ClipIndex", "ClipRecord", "FrameLabels", "ShardWriter"]

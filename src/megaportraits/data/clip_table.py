@@ -19,8 +19,8 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from megaportraits.data.records import KINDS, ClipRecord
-from megaportraits.data.tar import ClipMembers, read_member, scan_shard
+from megaportraits.data.clip_schema import KINDS, ClipRecord
+from megaportraits.data.shard_index import ClipMembers, read_member, scan_shard
 from megaportraits.errors import DataError
 from megaportraits.reading import FAULTS, access
 

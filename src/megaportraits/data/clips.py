@@ -19,6 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from megaportraits.data.clip_schema import ClipFrame, ClipRecord
 from megaportraits.data.clip_table import ClipSummary, ClipTable, corrupt, parse_record
 from megaportraits.data.codec import (
     decode_coords,
@@ -29,9 +30,8 @@ from megaportraits.data.codec import (
     encode_matte,
 )
 from megaportraits.data.index import open_table, scan_folder
-from megaportraits.data.mix import parse_mix
-from megaportraits.data.records import ClipRecord, Frame
-from megaportraits.data.tar import ClipMembers, read_member
+from megaportraits.data.mixture import parse_mixture
+from megaportraits.data.shard_index import ClipMembers, read_member
 from megaportraits.data.tar_writer import write_tar
 from megaportraits.errors import DataError
 
@@ -69,7 +69,7 @@ class ShardWriter:
         self._file = write_tar(self.path)
         self._keys: set[str] = set()
 
-    def write(self, record: ClipRecord, frames: Sequence[Frame]) -> None:
+    def write(self, record: ClipRecord, frames: Sequence[ClipFrame]) -> None:
         """Append one clip; the frames' own labels are those of `record`, in its order."""
         if len(frames) != len(record.frames):
             raise DataError(f"Clip {record.key} has labels for {len(record.frames)} frames, got {len(frames)} frames.")
@@ -110,7 +110,7 @@ class ClipIndex:
     opened for each read, so that it can be pickled and used in forked workers.
 
     Args:
-        folder: holds `clips-*.tar`; or a line like `real/train * 0.3 + lifted/train * 0.7` (`data.mix`).
+        folder: holds `clips-*.tar`; or a line like `real/train * 0.3 + lifted/train * 0.7` (`data.mixture`).
         cache: how many parsed clip records to keep.
         skip_unreadable: leave out shards that are no whole tar files, and say in `unreadable` which, instead of
             raising: a long training should not end for one torn file.
@@ -124,7 +124,7 @@ class ClipIndex:
         self, folder: Path | str, *, cache: int = 4096, skip_unreadable: bool = False, indexed: bool = True
     ) -> None:
         self.unreadable: list[str] = []
-        self.shares = parse_mix(folder)
+        self.shares = parse_mixture(folder)
         self._cache_size = cache
         self._records: OrderedDict[int, ClipRecord] = OrderedDict()
         self._tables: list[ClipTable] = []
@@ -230,8 +230,8 @@ class ClipIndex:
             self._records.popitem(last=False)
         return record
 
-    def read_frame(self, index: int, frame: int, *, coords: bool = True) -> Frame:
-        """Frame `frame` of clip `index`; `coords=False` skips decoding the surface map.
+    def read_frame(self, index: int, frame: int, *, coords: bool = True) -> ClipFrame:
+        """ClipFrame `frame` of clip `index`; `coords=False` skips decoding the surface map.
 
         Raises:
             IndexError: no such clip or frame.
@@ -246,9 +246,9 @@ class ClipIndex:
         surface = valid = None
         if coords and f"{stem}.coords.png" in clip.members:
             surface, valid = self._decoded(clip, f"{stem}.coords.png", decode_coords, None)
-        return Frame(image, matte, record.frames[frame], surface, valid)
+        return ClipFrame(image, matte, record.frames[frame], surface, valid)
 
-    def read_clip(self, index: int, *, coords: bool = True) -> tuple[ClipRecord, list[Frame]]:
+    def read_clip(self, index: int, *, coords: bool = True) -> tuple[ClipRecord, list[ClipFrame]]:
         """The record and all frames of clip `index`."""
         record = self.record(index)
         return record, [self.read_frame(index, j, coords=coords) for j in range(len(record.frames))]

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from megaportraits.data.clip_schema import FrameLabels
 from megaportraits.data.clip_table import ClipSummary
 from megaportraits.data.clips import ClipIndex
-from megaportraits.data.labels import EyeLabel, read_labels
+from megaportraits.data.gaze_labels import EyeLabel, read_gaze_labels
 from megaportraits.data.pairs import feature_landmarks, read_or_redraw, resize
-from megaportraits.data.records import FrameLabels
 from megaportraits.errors import DataError
 
 
@@ -58,7 +58,7 @@ class FrameDataset(Dataset[dict[str, Tensor]]):
         counts = np.array([summary.frames for summary in clips.values()])
         self.clips = np.repeat(np.array(list(clips), np.int64), counts)
         self.numbers = np.arange(len(self.clips)) - np.repeat(np.cumsum(counts) - counts, counts)
-        self.labels = None if labels is None else read_labels(labels)
+        self.labels = None if labels is None else read_gaze_labels(labels)
         usable = np.ones(len(self.clips), bool)
         if self.labels is not None:
             usable = np.concatenate(_labelled(clips.values(), self.labels))

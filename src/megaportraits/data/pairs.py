@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from megaportraits.data.clip_schema import ClipFrame, ClipRecord, FrameLabels
 from megaportraits.data.clips import ClipIndex
-from megaportraits.data.records import ClipRecord, Frame, FrameLabels
 from megaportraits.data.stream import Clips, Layout, StreamIndex, open_clips
 from megaportraits.errors import DataError
 from megaportraits.faces.landmarks import COEFFICIENT_NAMES
@@ -36,7 +36,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
       making the target's motion, so that cross-driving has an exact answer.
 
     Args:
-        folder: shards of clips, their address (`data.stream`), or a mix of both (`data.mix`).
+        folder: shards of clips, their address (`data.stream`), or a mix of both (`data.mixture`).
         length: number of pairs; the training's steps times batch size.
         size: side of the images, pixels.
         seed: of all draws.
@@ -120,7 +120,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         others = [c for c in clips.partners(clip) if c != clip]
         return others[int(rng.integers(len(others)))] if others else clip
 
-    def _tensors(self, frame: Frame, record: ClipRecord, role: str) -> dict[str, Tensor]:
+    def _tensors(self, frame: ClipFrame, record: ClipRecord, role: str) -> dict[str, Tensor]:
         out: dict[str, Tensor] = {
             "image": torch.from_numpy(np.ascontiguousarray(resize(frame.image, self.size).transpose(2, 0, 1))),
             "matte": torch.from_numpy(resize(frame.matte, self.size)[None]),
@@ -134,8 +134,8 @@ class PairDataset(Dataset[dict[str, Tensor]]):
             "rotation": torch.from_numpy(labels.rotation.astype(np.float32)),
             "translation": torch.from_numpy(labels.translation.astype(np.float32)),
             "scale": torch.tensor(labels.scale, dtype=torch.float32),
-            "readout": torch.from_numpy(readout_labels(labels, record, self.expression_names)),
-            "scores": torch.from_numpy(score_labels(labels, record)),
+            "readout": torch.from_numpy(expression_labels(labels, record, self.expression_names)),
+            "scores": torch.from_numpy(blendshape_labels(labels, record)),
             "landmarks": torch.from_numpy(feature_landmarks(labels)),
             "coords": torch.from_numpy(coords),
             "valid": torch.from_numpy(valid),
@@ -201,7 +201,7 @@ def feature_landmarks(labels: FrameLabels) -> npt.NDArray[np.float32]:
     return labels.landmarks[list(FEATURES)].astype(np.float32)
 
 
-def score_labels(labels: FrameLabels, record: ClipRecord) -> npt.NDArray[np.float32]:
+def blendshape_labels(labels: FrameLabels, record: ClipRecord) -> npt.NDArray[np.float32]:
     """(52,): blendshapes as the landmark network measured them, `BLENDSHAPE_NAMES`; NaN where nobody measured.
 
     The coefficients of real clips are measured, a synthetic clip's are those it was made with.
@@ -214,7 +214,7 @@ def score_labels(labels: FrameLabels, record: ClipRecord) -> npt.NDArray[np.floa
     return np.array([known.get(name, np.nan) for name in COEFFICIENT_NAMES], np.float32)
 
 
-def readout_labels(labels: Any, record: ClipRecord, names: tuple[str, ...]) -> npt.NDArray[np.float32]:
+def expression_labels(labels: Any, record: ClipRecord, names: tuple[str, ...]) -> npt.NDArray[np.float32]:
     """(len(names) + 2,): expression coefficients, then gaze yaw and pitch in units of 25 degrees; NaN if unknown."""
     out = np.full(len(names) + 2, np.nan, np.float32)
     if labels.expression is not None:

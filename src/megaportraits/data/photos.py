@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from megaportraits.data.clip_schema import ClipFrame, FrameLabels
 from megaportraits.data.clips import ClipIndex
 from megaportraits.data.pairs import read_or_redraw
-from megaportraits.data.records import Frame, FrameLabels
 from megaportraits.errors import DataError
 from megaportraits.ops.geometry import HeadPose, euler_to_matrix
 
@@ -131,11 +131,11 @@ class PhotoDataset(Dataset[dict[str, Tensor]]):
             item |= {f"{role}_{key}": value for key, value in self._view(frame, rng).items()}
         return item
 
-    def _read(self, clip: int, rng: np.random.Generator) -> Frame:
+    def _read(self, clip: int, rng: np.random.Generator) -> ClipFrame:
         count = len(self.index.record(clip).frames)
         return self.index.read_frame(clip, int(rng.integers(count)), coords=False)
 
-    def _view(self, frame: Frame, rng: np.random.Generator) -> dict[str, Tensor]:
+    def _view(self, frame: ClipFrame, rng: np.random.Generator) -> dict[str, Tensor]:
         half_side = float(np.exp(-rng.uniform(0, self.zoom)))
         roll = float(np.clip(rng.normal() * self.rotation, -2 * self.rotation, 2 * self.rotation))
         view = View(rng.uniform(-self.shift, self.shift, 2), half_side, roll)

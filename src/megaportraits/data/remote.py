@@ -12,7 +12,7 @@ from typing import Any
 
 from fsspec.core import url_to_fs
 
-from megaportraits.data.tar import scan_shard
+from megaportraits.data.shard_index import scan_shard
 from megaportraits.errors import DataError
 
 INDEX = "index.txt"

@@ -15,11 +15,11 @@ from typing import Protocol
 
 import numpy as np
 
+from megaportraits.data.clip_schema import ClipFrame, ClipRecord
 from megaportraits.data.clips import ClipIndex, readable
-from megaportraits.data.lane import Lane
-from megaportraits.data.mix import is_address, parse_mix
-from megaportraits.data.records import ClipRecord, Frame
+from megaportraits.data.mixture import is_address, parse_mixture
 from megaportraits.data.remote import RemoteFolder
+from megaportraits.data.shard_prefetcher import ShardPrefetcher
 
 _SHARE, _SHARD = 1 << 56, 1 << 32
 """A clip's number: share, shard and place in the shard, so that it says who it is in every process."""
@@ -40,7 +40,7 @@ class Clips(Protocol):
     def record(self, index: int) -> ClipRecord:
         """Its record."""
 
-    def read_frame(self, index: int, frame: int, *, coords: bool = True) -> Frame:
+    def read_frame(self, index: int, frame: int, *, coords: bool = True) -> ClipFrame:
         """One of its frames."""
 
 
@@ -80,7 +80,7 @@ class StreamIndex:
     """The clips of addresses, or of a mix of addresses and folders.
 
     Args:
-        line: an address, or a mix of them (`data.mix`).
+        line: an address, or a mix of them (`data.mixture`).
         seed: of the order of shards.
         shards: how many are held at a time, per lane and share.
         draws: items that are made while the window stays.
@@ -91,9 +91,9 @@ class StreamIndex:
     """
 
     def __init__(self, line: Path | str, *, seed: int, shards: int = 4, draws: int = 256) -> None:
-        self.shares, self.layout = parse_mix(line), Layout()
-        self._sources: list[ClipIndex | Lane] = [
-            Lane(RemoteFolder.open(str(share.folder)), seed, number, shards, draws)
+        self.shares, self.layout = parse_mixture(line), Layout()
+        self._sources: list[ClipIndex | ShardPrefetcher] = [
+            ShardPrefetcher(RemoteFolder.open(str(share.folder)), seed, number, shards, draws)
             if is_address(share.folder)
             else ClipIndex(share.folder, skip_unreadable=True)
             for number, share in enumerate(self.shares)
@@ -109,10 +109,12 @@ class StreamIndex:
         """
         lane, place = self.layout.place(k)
         parts = [
-            source.at(lane, self.layout.lanes, int(place * share.part)) if isinstance(source, Lane) else source
+            source.at(lane, self.layout.lanes, int(place * share.part))
+            if isinstance(source, ShardPrefetcher)
+            else source
             for share, source in zip(self.shares, self._sources, strict=True)
         ]
-        shards = [source.held if isinstance(source, Lane) else () for source in self._sources]
+        shards = [source.held if isinstance(source, ShardPrefetcher) else () for source in self._sources]
         return _window(tuple(parts), tuple(share.part for share in self.shares), tuple(shards))
 
     def expression_names(self) -> tuple[str, ...]:
@@ -123,7 +125,7 @@ class StreamIndex:
 
     def lost(self) -> int:
         """Shards that could not be had since the last call, in this process."""
-        return sum(source.take_lost() for source in self._sources if isinstance(source, Lane))
+        return sum(source.take_lost() for source in self._sources if isinstance(source, ShardPrefetcher))
 
     def name(self, clip: int) -> str:
         """Where a clip of any window comes from."""
@@ -179,7 +181,7 @@ class Window:
         share, place = self._where[index]
         return self._parts[share].record(place)
 
-    def read_frame(self, index: int, frame: int, *, coords: bool = True) -> Frame:
+    def read_frame(self, index: int, frame: int, *, coords: bool = True) -> ClipFrame:
         """See `ClipIndex.read_frame`."""
         share, place = self._where[index]
         return self._parts[share].read_frame(place, frame, coords=coords)
@@ -190,6 +192,6 @@ _window = lru_cache(maxsize=2)(Window)
 
 def open_clips(line: Path | str, *, seed: int, shards: int, draws: int) -> ClipIndex | StreamIndex:
     """The clips of folders, of addresses, or of a mix of both; the rest is for `StreamIndex`."""
-    if any(is_address(share.folder) for share in parse_mix(line)):
+    if any(is_address(share.folder) for share in parse_mixture(line)):
         return StreamIndex(line, seed=seed, shards=shards, draws=draws)
     return ClipIndex(line, skip_unreadable=True)

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from megaportraits.data.clip_schema import FrameLabels
 from megaportraits.data.clips import ClipIndex
 from megaportraits.data.photos import View
-from megaportraits.data.records import FrameLabels
 from megaportraits.errors import DataError, FaceError, MediaError
 from megaportraits.evaluation.comparison import Comparison
 from megaportraits.evaluation.flicker import FLOW

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from megaportraits.data.lesson_items import lesson_item, spread
-from megaportraits.data.lessons import LessonIndex
+from megaportraits.data.distillation import DistillationIndex
+from megaportraits.data.distillation_dataset import distillation_item, spread
 from megaportraits.errors import DataError
 from megaportraits.evaluation.metrics import psnr
 from megaportraits.media import check_outputs, write_image
@@ -168,7 +168,7 @@ def measure_student(
     """
     student = load_student(path, device)
     fold_weight_standardization(student)
-    index, names = LessonIndex(lessons / "val"), _names(lessons)
+    index, names = DistillationIndex(lessons / "val"), _names(lessons)
     known = {number: student.find(name) for number, name in enumerate(names) if name in student.avatars}
     if not known:
         raise DataError(
@@ -207,9 +207,11 @@ def _names(lessons: Path) -> list[str]:
     return list(avatars)
 
 
-def _compare(student: Student, index: LessonIndex, lesson: int, avatar: int, own: int) -> tuple[UInt8, UInt8, UInt8]:
+def _compare(
+    student: Student, index: DistillationIndex, lesson: int, avatar: int, own: int
+) -> tuple[UInt8, UInt8, UInt8]:
     config, device = student.config, next(student.parameters()).device
-    item = lesson_item(index, lesson, avatar, driver_size=config.input_size, size=config.image_size)
+    item = distillation_item(index, lesson, avatar, driver_size=config.input_size, size=config.image_size)
     background = GREY / 255
     with torch.inference_mode():
         output = student(item["driver"][None].to(device).float() / 255, torch.tensor([own], device=device))

@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 
 from megaportraits.errors import MediaError
-from megaportraits.media import Frame, VideoReader, is_video
+from megaportraits.media import VideoFrame, VideoReader, is_video
 
 _MICROSECONDS = Fraction(1, 1_000_000)
 
 
-def open_camera(name: str, *, loop: bool = False, mirror: bool = False) -> Iterator[Frame]:
+def open_camera(name: str, *, loop: bool = False, mirror: bool = False) -> Iterator[VideoFrame]:
     """Frames as they happen; each one's time is when it was caught, seconds of `time.monotonic`.
 
     Args:
@@ -32,7 +32,7 @@ def open_camera(name: str, *, loop: bool = False, mirror: bool = False) -> Itera
     return map(_mirrored, frames) if mirror else frames
 
 
-def webcam(number: int) -> Iterator[Frame]:
+def webcam(number: int) -> Iterator[VideoFrame]:
     """Frames of a webcam, until it is unplugged.
 
     Raises:
@@ -50,7 +50,7 @@ def webcam(number: int) -> Iterator[Frame]:
     return _caught(capture, number)
 
 
-def paced(path: Path, *, loop: bool = False, clock: Callable[[], float] = time.monotonic) -> Iterator[Frame]:
+def paced(path: Path, *, loop: bool = False, clock: Callable[[], float] = time.monotonic) -> Iterator[VideoFrame]:
     """A video's frames, each at its time after the first.
 
     Raises:
@@ -61,7 +61,7 @@ def paced(path: Path, *, loop: bool = False, clock: Callable[[], float] = time.m
     return _played(VideoReader(path), loop, clock)
 
 
-def _caught(capture: cv2.VideoCapture, number: int) -> Iterator[Frame]:
+def _caught(capture: cv2.VideoCapture, number: int) -> Iterator[VideoFrame]:
     try:
         first = True
         while True:
@@ -76,7 +76,7 @@ def _caught(capture: cv2.VideoCapture, number: int) -> Iterator[Frame]:
         capture.release()
 
 
-def _played(reader: VideoReader, loop: bool, clock: Callable[[], float]) -> Iterator[Frame]:
+def _played(reader: VideoReader, loop: bool, clock: Callable[[], float]) -> Iterator[VideoFrame]:
     while True:
         begin: float | None = None
         for frame in reader:
@@ -87,9 +87,9 @@ def _played(reader: VideoReader, loop: bool, clock: Callable[[], float]) -> Iter
             return
 
 
-def _frame(image: np.ndarray, moment: float) -> Frame:
-    return Frame(image, round(moment / _MICROSECONDS), _MICROSECONDS)
+def _frame(image: np.ndarray, moment: float) -> VideoFrame:
+    return VideoFrame(image, round(moment / _MICROSECONDS), _MICROSECONDS)
 
 
-def _mirrored(frame: Frame) -> Frame:
-    return Frame(np.ascontiguousarray(frame.image[:, ::-1]), frame.pts, frame.time_base)
+def _mirrored(frame: VideoFrame) -> VideoFrame:
+    return VideoFrame(np.ascontiguousarray(frame.image[:, ::-1]), frame.pts, frame.time_base)

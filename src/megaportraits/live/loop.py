@@ -17,13 +17,13 @@ from megaportraits.errors import FaceError
 from megaportraits.live.engines import Engine
 from megaportraits.live.latest import Latest, feed
 from megaportraits.live.screens import Reply, Screen
-from megaportraits.media import Frame
+from megaportraits.media import VideoFrame
 from megaportraits.media.images import UInt8
 from megaportraits.ops.geometry import HeadPose
 from megaportraits.pipeline import Rendering
 from megaportraits.pipeline.driver import DriverFrame, HeadView
 
-Look = Callable[[Frame], DriverFrame]
+Look = Callable[[VideoFrame], DriverFrame]
 """Finds the head in the next frame, as `pipeline.driver.HeadFollower.look`."""
 Compose = Callable[[Rendering, DriverFrame], UInt8]
 """Puts a rendering onto its background: (H, W, 3) uint8."""
@@ -88,7 +88,7 @@ class LiveStats:
 
 
 def run_live(
-    camera: Iterable[Frame],
+    camera: Iterable[VideoFrame],
     look: Look,
     engine: Engine,
     compose: Compose,
@@ -113,7 +113,7 @@ def run_live(
         MegaPortraitsError: what the camera or the tracker raised.
     """
     options = options or LiveOptions()
-    stats, caught, seen = LiveStats(), Latest[Frame](), Latest[DriverFrame]()
+    stats, caught, seen = LiveStats(), Latest[VideoFrame](), Latest[DriverFrame]()
     feed(camera, caught)
     tracker = feed(map(look, iter(caught.take, None)), seen)
     begin, last, reply, ask_neutral = clock(), None, Reply.MORE, True

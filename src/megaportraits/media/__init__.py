@@ -1,7 +1,7 @@
 """Images and video in and out (Pillow and PyAV): streaming, with frame times and sound kept."""
 
 from megaportraits.media.files import check_input, check_output, check_outputs
-from megaportraits.media.frames import Frame, VideoInfo
+from megaportraits.media.frames import VideoFrame, VideoInfo
 from megaportraits.media.images import (
     PICTURE_SUFFIXES,
     STILL_SUFFIXES,
@@ -22,9 +22,9 @@ __all__ = [
     "PICTURE_SUFFIXES",
     "STILL_SUFFIXES",
     "VIDEO_SUFFIXES",
-    "Frame",
     "Limits",
     "Picture",
+    "VideoFrame",
     "VideoInfo",
     "VideoReader",
     "VideoWriter",

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from megaportraits.errors import MediaError
-from megaportraits.media.frames import Frame, VideoInfo
+from megaportraits.media.frames import VideoFrame, VideoInfo
 from megaportraits.media.images import DAMAGE, Picture, flattened, open_picture, to_picture
 from megaportraits.media.limits import Limits
 
@@ -59,14 +59,14 @@ class Animation:
             self.info = VideoInfo(width, height, 1 / mean, duration, count, False, _MILLISECOND)
         limits.check_length(path, seconds=duration)
 
-    def frames(self, start: float, problems: list[str]) -> Iterator[Frame]:
+    def frames(self, start: float, problems: list[str]) -> Iterator[VideoFrame]:
         """All frames; `start` is ignored. The first frame that cannot be decoded is added to `problems` and ends the
         iteration.
         """
         pts = 0
         with open_picture(self.path, self._limits) as image:
             for picture, shown in self._pictures(image, self.info.frames or 1, problems):
-                yield Frame(flattened(picture), pts, _MILLISECOND)
+                yield VideoFrame(flattened(picture), pts, _MILLISECOND)
                 pts += shown
 
     def _pictures(self, image: Image.Image, count: int, problems: list[str]) -> Iterator[tuple[Picture, int]]:

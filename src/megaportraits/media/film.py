@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from megaportraits.errors import MediaError
 from megaportraits.media.containers import READABLE, OpenMedia, reason
-from megaportraits.media.frames import Frame, VideoInfo
+from megaportraits.media.frames import VideoFrame, VideoInfo
 from megaportraits.media.hdr import ColorMap
 from megaportraits.media.images import UInt8
 from megaportraits.media.limits import Limits
@@ -66,7 +66,7 @@ class Film:
         if self._colors is not None and self._colors.hdr is not None:
             self._colors = self._colors.fitted(self._samples())
 
-    def frames(self, start: float, problems: list[str]) -> Iterator[Frame]:
+    def frames(self, start: float, problems: list[str]) -> Iterator[VideoFrame]:
         """The frames from the key frame before `start`, in seconds; frames that cannot be decoded are added to
         `problems`.
         """
@@ -85,7 +85,7 @@ class Film:
                     # Faulty muxers repeat or omit times; a writer needs strictly increasing ones.
                     pts = 0 if last is None else last + step
                 last = pts
-                yield Frame(self._upright(frame, aspect), pts, self.info.time_base)
+                yield VideoFrame(self._upright(frame, aspect), pts, self.info.time_base)
 
     def _open(self) -> OpenMedia:
         return OpenMedia(self.path, self._limits)

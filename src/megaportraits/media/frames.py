@@ -18,7 +18,7 @@ class VideoInfo:
         duration: seconds, None when the container does not say.
         frames: estimated number of frames, None when the container does not say.
         has_audio: whether a sound track is there.
-        time_base: seconds per tick of `Frame.pts`.
+        time_base: seconds per tick of `VideoFrame.pts`.
         hdr: "PQ" or "HLG" for HDR video, whose frames are tone-mapped to BT.709.
     """
 
@@ -33,7 +33,7 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
-class Frame:
+class VideoFrame:
     """One video frame.
 
     Attributes:

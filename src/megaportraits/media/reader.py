@@ -13,7 +13,7 @@ from megaportraits.media.animation import Animation, is_animated
 from megaportraits.media.containers import OpenMedia
 from megaportraits.media.files import check_input
 from megaportraits.media.film import Film, video_stream
-from megaportraits.media.frames import Frame
+from megaportraits.media.frames import VideoFrame
 from megaportraits.media.images import DAMAGE, open_picture
 from megaportraits.media.limits import DEFAULT_LIMITS, Limits
 
@@ -64,7 +64,7 @@ class VideoReader:
     ) -> None:
         """Do nothing: no file is open between passes."""
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Iterator[VideoFrame]:
         problems: list[str] = []
         self.damage = None
         first: float | None = None

@@ -17,7 +17,7 @@ from megaportraits.faces.detector import Face, FaceAnalyzer, pick_face
 from megaportraits.faces.orientation import find_upright, turned
 from megaportraits.faces.pose import FacePose, fit_pose
 from megaportraits.faces.tracking import CropTracker, PoseSmoother
-from megaportraits.media import DEFAULT_LIMITS, Frame, Limits, VideoReader, as_image, is_video, read_image
+from megaportraits.media import DEFAULT_LIMITS, Limits, VideoFrame, VideoReader, as_image, is_video, read_image
 from megaportraits.media.images import UInt8
 from megaportraits.ops.geometry import Crop, matrix_to_euler
 
@@ -58,7 +58,7 @@ class DriverFrame:
         head: None where no face was found.
     """
 
-    frame: Frame
+    frame: VideoFrame
     head: HeadView | None
 
 
@@ -125,10 +125,10 @@ class FrameSource:
                 self.turns, _ = find_upright(frame.image, faces, analyzer)
                 return
 
-    def frames(self, max_seconds: float | None = None) -> Iterator[Frame]:
+    def frames(self, max_seconds: float | None = None) -> Iterator[VideoFrame]:
         """The frames from the start, up to a length in seconds."""
-        frames: Iterable[Frame] = self.reader or (
-            Frame(image, index, self.time_base) for index, image in enumerate(self._images)
+        frames: Iterable[VideoFrame] = self.reader or (
+            VideoFrame(image, index, self.time_base) for index, image in enumerate(self._images)
         )
         start: float | None = None
         for frame in frames:
@@ -181,7 +181,7 @@ class HeadFollower:
         """
         self._tracker = CropTracker("leash", crop=rest)
 
-    def look(self, frame: Frame) -> DriverFrame:
+    def look(self, frame: VideoFrame) -> DriverFrame:
         """Find the head in the next frame."""
         face = self._finder.find(frame)
         if face is None:
@@ -205,7 +205,7 @@ class _Finder:
         self._last: Face | None = None
         self._most = 0
 
-    def find(self, frame: Frame) -> Face | None:
+    def find(self, frame: VideoFrame) -> Face | None:
         if self._last is None:
             faces = self._analyzer.detect(frame.image)
             self._most = max(self._most, len(faces))
@@ -241,7 +241,7 @@ def find_neutral(source: FrameSource, analyzer: FaceAnalyzer, size: int, *, face
     frames = source.frames(_NEUTRAL_SECONDS)
     count = source.count(_NEUTRAL_SECONDS) or _NEUTRAL_LOOKS
     step = max(1, -(-count // _NEUTRAL_LOOKS))
-    best: tuple[float, Frame, Face] | None = None
+    best: tuple[float, VideoFrame, Face] | None = None
     finder = _Finder(analyzer, face)
     for frame in itertools.islice(frames, 0, None, step):
         seen = finder.find(frame)

@@ -11,9 +11,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from megaportraits.data.clip_schema import ClipFrame, ClipRecord, FrameLabels
 from megaportraits.data.clips import ClipIndex, ShardWriter
 from megaportraits.data.pairs import resize
-from megaportraits.data.records import ClipRecord, Frame, FrameLabels
 from megaportraits.errors import DataError, MediaError
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.faces.matting import Matting
@@ -199,7 +199,7 @@ def cut_video(video: Path, folder: Path, *, size: int, every: int = 2) -> bool:
     return bool(read_record(done, DataError, fix=f"Remove {folder} and go on: the video is cut again.").get("clips"))
 
 
-def _clips(video: Path, size: int, every: int) -> Iterator[tuple[ClipRecord, list[Frame]]]:
+def _clips(video: Path, size: int, every: int) -> Iterator[tuple[ClipRecord, list[ClipFrame]]]:
     source, matting = FrameSource(video), Matting()
     follower = HeadFollower(FaceAnalyzer(reject_animals=False), size)
     seen = (view for number, view in enumerate(map(follower.look, source.frames())) if number % every == 0)
@@ -210,13 +210,13 @@ def _clips(video: Path, size: int, every: int) -> Iterator[tuple[ClipRecord, lis
         yield ClipRecord(f"{number:05d}", "real", video.stem, None, size, fps, (), labels), frames
 
 
-def _frame(view: DriverFrame, matting: Matting, size: int) -> Frame:
+def _frame(view: DriverFrame, matting: Matting, size: int) -> ClipFrame:
     assert view.head is not None
     head = view.head
     matte = matting.matte(view.frame.image, head.face, head.crop, size)
     pose = head.pose.to_crop_pose(head.crop)
     labels = FrameLabels(pose.rotation, pose.translation, pose.scale)
-    return Frame(head.image, np.rint(matte * 255).astype(np.uint8), labels)
+    return ClipFrame(head.image, np.rint(matte * 255).astype(np.uint8), labels)
 
 
 def _batches(items: Iterator[T], size: int) -> Iterator[list[T]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from megaportraits.media import Frame
+from megaportraits.media import VideoFrame
 from megaportraits.media.images import UInt8
 
 BATCH = 4
@@ -26,5 +26,5 @@ class AnimatedFrame:
     image: UInt8
     square: UInt8
     driver: UInt8 | None
-    frame: Frame
+    frame: VideoFrame
     held: bool

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from megaportraits.errors import FaceError, MediaError
-from megaportraits.media import DEFAULT_LIMITS, Frame, Limits
+from megaportraits.media import DEFAULT_LIMITS, Limits, VideoFrame
 from megaportraits.media.images import UInt8
 from megaportraits.models.motion import Motion
 from megaportraits.pipeline.compose import Rendering
@@ -207,12 +207,12 @@ class _Held:
         if first is None:
             raise MediaError(f"{track.source.name}: no frame could be read", fix="Take another driver.")
         self._start = first.time
-        self._next: Frame | None = first
+        self._next: VideoFrame | None = first
         self._view: DriverFrame | None = None
 
     def at(self, elapsed: float) -> DriverFrame:
         """The last frame that begins at most `elapsed` seconds after the first; the same object while it stays."""
-        newest: Frame | None = None
+        newest: VideoFrame | None = None
         while self._next is not None and self._next.time - self._start <= elapsed + _SAME_TIME:
             newest, self._next = self._next, next(self._frames, None)
         if newest is not None or self._view is None:

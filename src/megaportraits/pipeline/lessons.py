@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from megaportraits.data.lessons import LESSONS_PER_SHARD, Lesson, shard_path, write_shard
+from megaportraits.data.distillation import SAMPLES_PER_SHARD, DistillationSample, shard_path, write_shard
 from megaportraits.data.pairs import resize
 from megaportraits.errors import DataError
 from megaportraits.media.folders import write_json
@@ -81,9 +81,9 @@ class LessonMaker(Generic[P]):
         """
         self._claim(folder, {part: drivers.named() for part, drivers in parts.items()})
         todo = [
-            (shard_path(folder / part, number), drivers, range(start, min(start + LESSONS_PER_SHARD, len(drivers))))
+            (shard_path(folder / part, number), drivers, range(start, min(start + SAMPLES_PER_SHARD, len(drivers))))
             for part, drivers in parts.items()
-            for number, start in enumerate(range(0, len(drivers), LESSONS_PER_SHARD))
+            for number, start in enumerate(range(0, len(drivers), SAMPLES_PER_SHARD))
         ]
         todo = todo[self.part[0] :: self.part[1]]
         each = min(self.per_driver or len(self.avatars), len(self.avatars))
@@ -121,7 +121,7 @@ class LessonMaker(Generic[P]):
             return
         write_json(path, facts, indent=1)  # several makers may write the same at once
 
-    def _lessons(self, people: Sequence[P], drivers: Drivers, numbers: range) -> Iterator[Lesson]:
+    def _lessons(self, people: Sequence[P], drivers: Drivers, numbers: range) -> Iterator[DistillationSample]:
         """The lessons of a shard, avatar by avatar, several pictures at once."""
         heads = [drivers.read(number, self.size) for number in numbers]
         motions: list[Motion] = []
@@ -137,7 +137,7 @@ class LessonMaker(Generic[P]):
                 poses[i] = drawn.pose
         for number, head, pose, drawn_by in zip(numbers, heads, poses, pictures, strict=True):
             small = resize(head.image, self.driver_size), resize(head.matte, self.driver_size)
-            yield Lesson(f"{number:08d}", head.origin, *small, pose, drawn_by)
+            yield DistillationSample(f"{number:08d}", head.origin, *small, pose, drawn_by)
 
     def _jobs(self, count: int, chosen: Sequence[set[int]]) -> Iterator[Sequence[tuple[int, int]]]:
         """What is drawn together: batches of (avatar, driver), avatar by avatar."""

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from megaportraits.data.clip_schema import ClipRecord, FrameLabels
 from megaportraits.data.codec import encode_image, encode_matte, encode_webp
-from megaportraits.data.records import ClipRecord, FrameLabels
 from megaportraits.evaluation.parsing import region_mask
 from megaportraits.evaluation.regions import face_regions
 from megaportraits.faces.crop import extract

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from megaportraits.data.clips import CLIPS_PER_SHARD, ShardWriter, shard_name
-from megaportraits.data.tar import members, read_member
+from megaportraits.data.shard_index import members, read_member
 from megaportraits.errors import DataError
 from megaportraits.media.folders import write_json
 from megaportraits.prepare.filters import KEPT, Row

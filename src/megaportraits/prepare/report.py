@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from megaportraits.data.codec import decode_image
-from megaportraits.data.tar import members, read_member
+from megaportraits.data.shard_index import members, read_member
 from megaportraits.errors import DataError
 from megaportraits.media.folders import write_whole
 from megaportraits.prepare.filters import FILTERS, KEPT, LABELS, Row, survivors

@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from megaportraits.data.clip_schema import ClipFrame
 from megaportraits.data.clips import ClipIndex
-from megaportraits.data.records import Frame
 from megaportraits.media import write_image
 
 _COLOURS = ((70, 120, 160), (160, 90, 80), (90, 140, 90), (200, 200, 200), (40, 40, 45))
@@ -29,12 +29,12 @@ def write_contact_sheet(folder: Path, path: Path, *, rows: int = 16, columns: in
     write_image(path, np.vstack(lines), overwrite=True)
 
 
-def _over(frame: Frame, colour: tuple[int, int, int]) -> np.ndarray:
+def _over(frame: ClipFrame, colour: tuple[int, int, int]) -> np.ndarray:
     alpha = frame.matte[..., None].astype(np.float32) / 255
     return np.round(frame.image * alpha + np.array(colour, np.float32) * (1 - alpha)).astype(np.uint8)
 
 
-def _surface(frame: Frame, size: int) -> np.ndarray:
+def _surface(frame: ClipFrame, size: int) -> np.ndarray:
     if frame.coords is None or frame.valid is None:
         return np.zeros((size, size, 3), np.uint8)
     colours = ((frame.coords[..., :3] + 1) * 127.5 * frame.valid[..., None]).astype(np.uint8)

@@ -23,9 +23,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from megaportraits.data.clip_schema import ClipFrame, ClipRecord, FrameLabels
 from megaportraits.data.clips import ShardWriter, shard_name
 from megaportraits.data.index import refresh
-from megaportraits.data.records import ClipRecord, Frame, FrameLabels
 from megaportraits.engines import run_local
 from megaportraits.errors import DataError, FaceError
 from megaportraits.media.folders import full_folder_is_said, write_json
@@ -99,7 +99,9 @@ class ShardMaker:
             write_json(folder.note_of(self.out, split, shard), dict(sorted(counts.items())), indent=1)
         return counts
 
-    def _clips(self, group: GroupPlan, split: str, counts: Counter[str]) -> Iterator[tuple[ClipRecord, list[Frame]]]:
+    def _clips(
+        self, group: GroupPlan, split: str, counts: Counter[str]
+    ) -> Iterator[tuple[ClipRecord, list[ClipFrame]]]:
         rng = np.random.default_rng(group.seed)
         limits = LIFTED_RANGE if group.lifted else CG_RANGE
         motions = sample_motions(rng, self.head, self.settings.frames, limits)
@@ -130,7 +132,7 @@ class ShardMaker:
                 frames=seen,
             )
             pairs = zip(renderings, seen, strict=True)
-            yield record, [Frame(r.image, r.matte, label, r.coords, r.valid) for r, label in pairs]
+            yield record, [ClipFrame(r.image, r.matte, label, r.coords, r.valid) for r, label in pairs]
 
     def _photograph(
         self,

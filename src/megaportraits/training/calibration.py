@@ -91,7 +91,7 @@ def calibrate(
 
     Args:
         weights: see `load_base`; a correction that is there already is replaced.
-        data: a folder of clips, or a mix of folders (`data.mix`), of the kind that the model was trained on.
+        data: a folder of clips, or a mix of folders (`data.mixture`), of the kind that the model was trained on.
         out: the .safetensors file to write.
         frames: look at so many.
         trust: see the module; 0 leaves z as it is.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from megaportraits.config import StudentConfig, TrainStudentConfig, differences
 from megaportraits.data.augment import color_jitter, degrade
-from megaportraits.data.lesson_items import LessonDataset, LessonSample
+from megaportraits.data.distillation_dataset import DistillationDataset, DistillationPreview
 from megaportraits.errors import ConfigError
 from megaportraits.losses.adversarial import generator_terms, judge
 from megaportraits.losses.foreground import composite, masked_l1
@@ -233,6 +233,6 @@ def _train(config: TrainStudentConfig, model: Student, lessons: Path, out: Path,
     config = config.model_copy(update={"data": data})
     sizes = {"driver_size": config.model.input_size, "size": config.model.image_size}
     length = config.optim.steps * config.optim.batch_size
-    training = LessonDataset(data.path, length=length, seed=config.run.seed, **sizes)
-    validation = LessonSample(data.validation, length=StudentStage.validation_count, **sizes)
+    training = DistillationDataset(data.path, length=length, seed=config.run.seed, **sizes)
+    validation = DistillationPreview(data.validation, length=StudentStage.validation_count, **sizes)
     return fit(StudentStage(config, model), training, validation, config, out, resume=resume)

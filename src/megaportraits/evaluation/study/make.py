@@ -30,7 +30,7 @@ from megaportraits.evaluation.study.plan import (
 from megaportraits.media import (
     STILL_SUFFIXES,
     VIDEO_SUFFIXES,
-    Frame,
+    VideoFrame,
     VideoReader,
     VideoWriter,
     is_video,
@@ -239,7 +239,7 @@ def driver_of(pair: Pair) -> Shown:
     return Shown(pair.driver, None, pair.first, pair.step, pair.frames, itself)
 
 
-def _frames(shown: Shown) -> Iterator[Frame]:
+def _frames(shown: Shown) -> Iterator[VideoFrame]:
     stop = None if shown.frames is None else shown.first + shown.step * (shown.frames + 1)
     numbered = enumerate(itertools.islice(VideoReader(shown.path), stop))
     chosen = (f for i, f in numbered if i >= shown.first and (i - shown.first) % shown.step == 0 and i != shown.without)

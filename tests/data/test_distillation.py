@@ -8,13 +8,13 @@ import pytest
 import torch
 import webdataset
 
-from megaportraits.data.lesson_items import LessonDataset, LessonSample, spread
-from megaportraits.data.lessons import Lesson, LessonIndex, shard_path, write_shard
+from megaportraits.data.distillation import DistillationIndex, DistillationSample, shard_path, write_shard
+from megaportraits.data.distillation_dataset import DistillationDataset, DistillationPreview, spread
 from megaportraits.errors import DataError
 from megaportraits.ops.geometry import HeadPose, euler_to_matrix
 
 
-def lesson(number: int, avatars: list[int], size: int = 32) -> Lesson:
+def lesson(number: int, avatars: list[int], size: int = 32) -> DistillationSample:
     """Smooth pictures, which JPEG keeps; every avatar has a colour of its own."""
     ramp = np.linspace(40, 200, size)[None, :, None] + np.zeros((size, 1, 3))
     pictures = {
@@ -23,7 +23,7 @@ def lesson(number: int, avatars: list[int], size: int = 32) -> Lesson:
     }
     pose = HeadPose(euler_to_matrix(10.0, -5.0, number), np.array([0.01 * number, -0.02]), 1.1)
     matte = np.full((size, size), 10 * number, np.uint8)
-    return Lesson(f"{number:08d}", f"clip {number}", ramp.astype(np.uint8), matte, pose, pictures)
+    return DistillationSample(f"{number:08d}", f"clip {number}", ramp.astype(np.uint8), matte, pose, pictures)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_lesson_comes_back_from_its_shard(folder: Path) -> None:
-    index, original = LessonIndex(folder), lesson(3, [0, 1, 2])
+    index, original = DistillationIndex(folder), lesson(3, [0, 1, 2])
     assert len(index) == 4 and index.avatars(1) == [1, 2]
     read = index.read(3)
     np.testing.assert_array_equal(read.matte, original.matte)
@@ -68,7 +68,7 @@ def test_a_shard_that_is_not_finished_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_items_depend_on_seed_and_number_alone(folder: Path) -> None:
-    a, b = (LessonDataset(folder, length=50, driver_size=16, size=32, seed=3) for _ in range(2))
+    a, b = (DistillationDataset(folder, length=50, driver_size=16, size=32, seed=3) for _ in range(2))
     forward = [a[k] for k in range(50)]
     for k in (49, 0, 17):
         again = b[k]
@@ -76,33 +76,33 @@ def test_items_depend_on_seed_and_number_alone(folder: Path) -> None:
     assert {(int(i["lesson"]), int(i["avatar"])) for i in forward} == {
         (0, 0), (0, 1), (1, 1), (1, 2), (2, 0), (2, 2), (3, 0), (3, 1), (3, 2),
     }  # fmt: skip
-    other = LessonDataset(folder, length=50, driver_size=16, size=32, seed=4)
+    other = DistillationDataset(folder, length=50, driver_size=16, size=32, seed=4)
     assert any(int(other[k]["lesson"]) != int(forward[k]["lesson"]) for k in range(50))
 
 
 def test_items_have_the_sizes_that_were_asked_for(folder: Path) -> None:
-    item = LessonDataset(folder, length=1, driver_size=16, size=64, seed=0)[0]
+    item = DistillationDataset(folder, length=1, driver_size=16, size=64, seed=0)[0]
     assert item["driver"].shape == (3, 16, 16) and item["driver_matte"].shape == (1, 16, 16)
     assert item["image"].shape == (3, 64, 64) and item["matte"].shape == (1, 64, 64)
     assert item["image"].dtype == torch.uint8
 
 
 def test_a_sample_takes_avatars_in_turn_and_nothing_twice(folder: Path) -> None:
-    index = LessonIndex(folder)
+    index = DistillationIndex(folder)
     assert [a for _, a in spread(index, 6)] == [0, 1, 2, 0, 1, 2]
     everything = spread(index, 1000)
     assert len(set(everything)) == len(everything) == 9
-    sample = LessonSample(folder, length=3, driver_size=16, size=32)
+    sample = DistillationPreview(folder, length=3, driver_size=16, size=32)
     assert [int(sample[k]["avatar"]) for k in range(3)] == [0, 1, 2]
 
 
 def test_a_torn_shard_is_left_out_and_named(folder: Path) -> None:
     shard_path(folder, 0).write_bytes(shard_path(folder, 0).read_bytes()[:1000])
-    index = LessonIndex(folder)
+    index = DistillationIndex(folder)
     assert len(index) == 2 and "lessons-000000.tar" in index.unreadable[0]
     shard_path(folder, 1).unlink()
     with pytest.raises(DataError, match="No readable shards"):
-        LessonIndex(folder)
+        DistillationIndex(folder)
 
 
 def test_a_damaged_member_is_drawn_again(folder: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_damaged_member_is_drawn_again(folder: Path) -> None:
     content = bytearray(shard_path(folder, 0).read_bytes())
     content[offset : offset + size] = bytes(size)
     shard_path(folder, 0).write_bytes(bytes(content))
-    data = LessonDataset(folder, length=30, driver_size=16, size=32)
+    data = DistillationDataset(folder, length=30, driver_size=16, size=32)
     items = [data[k] for k in range(30)]
     assert all(int(i["lesson"]) != 0 for i in items) and sum(int(i["unreadable"]) for i in items) > 0
     with pytest.raises(DataError, match="Corrupt lesson 00000000"):

@@ -21,7 +21,7 @@ from megaportraits.data.remote import RemoteFolder
 from megaportraits.errors import DataError
 
 
-class Lane:
+class ShardPrefetcher:
     """The shards of one address that this process holds at the moment, as files in the cache directory."""
 
     def __init__(self, folder: RemoteFolder, seed: int, share: int, shards: int, draws: int) -> None:

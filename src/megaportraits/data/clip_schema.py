@@ -164,7 +164,7 @@ def _finite(values: Any, name: str, *shape: int) -> npt.NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class Frame:
+class ClipFrame:
     """One frame with its pixels.
 
     Attributes:

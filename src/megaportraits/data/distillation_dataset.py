@@ -1,4 +1,4 @@
-"""Lessons as training items: random ones for a run, a fixed choice to watch it by."""
+"""Distillation samples as training items: random ones for training, a fixed choice for sample grids."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from megaportraits.data.lessons import LessonIndex
+from megaportraits.data.distillation import DistillationIndex
 from megaportraits.data.pairs import read_or_redraw, resize
 
 Item = dict[str, Tensor]
 
 
-class LessonDataset(Dataset[Item]):
-    """Item k is one driver and one of its avatars, drawn by a generator seeded with (seed, k); keys as `lesson_item`.
+class DistillationDataset(Dataset[Item]):
+    """Item k is one driver and one of its avatars, drawn with the seed (seed, k); keys as `distillation_item`.
 
     Args:
-        folder: shards of lessons.
+        folder: shards of distillation samples.
         length: number of items.
         driver_size: side of the drivers, pixels.
         size: side of the pictures, pixels.
@@ -28,7 +28,7 @@ class LessonDataset(Dataset[Item]):
     """
 
     def __init__(self, folder: Path | str, *, length: int, driver_size: int, size: int, seed: int = 0) -> None:
-        self.index = LessonIndex(folder)
+        self.index = DistillationIndex(folder)
         self.length, self.driver_size, self.size, self.seed = length, driver_size, size, seed
 
     def __len__(self) -> int:
@@ -40,18 +40,18 @@ class LessonDataset(Dataset[Item]):
     def _draw(self, rng: np.random.Generator) -> Item:
         lesson = int(rng.integers(len(self.index)))
         avatar = int(rng.choice(self.index.avatars(lesson)))
-        return lesson_item(self.index, lesson, avatar, driver_size=self.driver_size, size=self.size)
+        return distillation_item(self.index, lesson, avatar, driver_size=self.driver_size, size=self.size)
 
     def describe(self, batch: Item) -> list[str]:
-        """Where every driver of a batch came from."""
+        """The origin of every driver of a batch."""
         return [self.index.name(lesson) for lesson in batch["lesson"].tolist()]
 
 
-class LessonSample(Dataset[Item]):
-    """A fixed choice of `length` items: avatars in turn, drivers spread over all there are."""
+class DistillationPreview(Dataset[Item]):
+    """A fixed choice of `length` items: avatars in turn, drivers spread evenly over all samples."""
 
     def __init__(self, folder: Path | str, *, length: int, driver_size: int, size: int) -> None:
-        self.index = LessonIndex(folder)
+        self.index = DistillationIndex(folder)
         self.driver_size, self.size = driver_size, size
         self.pairs = spread(self.index, length)
 
@@ -59,11 +59,11 @@ class LessonSample(Dataset[Item]):
         return len(self.pairs)
 
     def __getitem__(self, k: int) -> Item:
-        return lesson_item(self.index, *self.pairs[k], driver_size=self.driver_size, size=self.size)
+        return distillation_item(self.index, *self.pairs[k], driver_size=self.driver_size, size=self.size)
 
 
-def spread(index: LessonIndex, count: int) -> list[tuple[int, int]]:
-    """At most `count` different (lesson, avatar): the avatars in turn, the lessons of each evenly apart."""
+def spread(index: DistillationIndex, count: int) -> list[tuple[int, int]]:
+    """At most `count` different (sample, avatar): avatars in turn, the samples of each evenly spaced."""
     of: dict[int, list[int]] = {}
     for lesson in range(len(index)):
         for avatar in index.avatars(lesson):
@@ -77,7 +77,7 @@ def spread(index: LessonIndex, count: int) -> list[tuple[int, int]]:
     return pairs[:count]
 
 
-def lesson_item(index: LessonIndex, lesson: int, avatar: int, *, driver_size: int, size: int) -> Item:
+def distillation_item(index: DistillationIndex, lesson: int, avatar: int, *, driver_size: int, size: int) -> Item:
     """One driver and one avatar.
 
     Returns:

@@ -12,14 +12,14 @@ _SHARE = re.compile(r"(?P<folder>.*?)(\s*\*\s*(?P<weight>\d+\.?\d*|\.\d+))?")
 
 
 @dataclass(frozen=True)
-class Share:
+class MixturePart:
     """A folder, or the address of one, and its part of all draws, the parts of a mix adding up to 1."""
 
     folder: Path | str
     part: float
 
 
-def parse_mix(line: str | Path) -> tuple[Share, ...]:
+def parse_mixture(line: str | Path) -> tuple[MixturePart, ...]:
     """Folders and their parts. Weights need not add up to 1; a folder without one has weight 1.
 
     Args:
@@ -29,7 +29,7 @@ def parse_mix(line: str | Path) -> tuple[Share, ...]:
         DataError: an empty name, or weights of which none is positive.
     """
     if isinstance(line, Path) or " + " not in line:
-        return (Share(_place(line), 1.0),)
+        return (MixturePart(_place(line), 1.0),)
     found = []
     for term in line.split(" + "):
         match = _SHARE.fullmatch(term.strip())
@@ -39,7 +39,7 @@ def parse_mix(line: str | Path) -> tuple[Share, ...]:
     total = sum(weight for _, weight in found)
     if total <= 0:
         raise DataError(f"All weights in {line!r} are 0.", fix="Give at least one folder a positive weight.")
-    return tuple(Share(folder, weight / total) for folder, weight in found)
+    return tuple(MixturePart(folder, weight / total) for folder, weight in found)
 
 
 def is_address(place: object) -> bool:

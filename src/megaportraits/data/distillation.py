@@ -1,6 +1,6 @@
-"""Lessons of a student (3.3): driver frames and what the teacher made of them, in WebDataset shards.
+"""Distillation samples (3.3): driver frames and the teacher's pictures, in WebDataset shards.
 
-A folder of lessons holds `lessons-000000.tar`, ... A lesson is one sample: all members share the key before the dot.
+A folder holds `lessons-000000.tar`, ... All members of a sample share the key before the dot.
 
 | member | content |
 |---|---|
@@ -10,7 +10,7 @@ A folder of lessons holds `lessons-000000.tar`, ... A lesson is one sample: all 
 | `KEY.007.jpg` | avatar 7 as the teacher drew it, over black: colours times alpha |
 | `KEY.007.matte.png` | its 8-bit alpha |
 
-The pose is the head's in the teacher's pictures, crop coordinates (`docs/conventions.md`).
+The pose is that of the head in the teacher's pictures, in crop coordinates (`docs/conventions.md`).
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ import numpy as np
 import numpy.typing as npt
 
 from megaportraits.data.codec import decode_image, decode_matte, encode_image, encode_matte
-from megaportraits.data.tar import read_member, scan_shard
+from megaportraits.data.shard_index import read_member, scan_shard
 from megaportraits.data.tar_writer import write_tar
 from megaportraits.errors import DataError
 from megaportraits.ops.geometry import HeadPose
 from megaportraits.reading import FAULTS, list_files, shown
 
 FORMAT = 1
-LESSONS_PER_SHARD = 64
+SAMPLES_PER_SHARD = 64
 _UNREADABLE: tuple[type[Exception], ...] = (cv2.error, *FAULTS)
 UInt8 = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """One driver frame.
+class DistillationSample:
+    """One driver frame with the teacher's pictures.
 
     Attributes:
-        key: names it; no dot.
-        origin: where the driver came from, for messages.
+        key: unique name without a dot.
+        origin: of the driver, for messages.
         driver: (s, s, 3) uint8.
         matte: (s, s) uint8, the driver's alpha.
         pose: of the head in the pictures.
-        pictures: per avatar (S, S, 4) uint8, colours times alpha, and alpha.
+        pictures: for each avatar (S, S, 4) uint8, colours times alpha, and alpha.
     """
 
     key: str
@@ -64,7 +64,7 @@ def shard_path(folder: Path, index: int) -> Path:
     return folder / f"lessons-{index:06d}.tar"
 
 
-def write_shard(path: Path, lessons: Iterable[Lesson]) -> None:
+def write_shard(path: Path, lessons: Iterable[DistillationSample]) -> None:
     """Write a shard by `write_tar`."""
     with write_tar(path) as add:
         for lesson in lessons:
@@ -72,7 +72,7 @@ def write_shard(path: Path, lessons: Iterable[Lesson]) -> None:
                 add(f"{lesson.key}.{name}", content)
 
 
-def _members(lesson: Lesson) -> dict[str, bytes]:
+def _members(lesson: DistillationSample) -> dict[str, bytes]:
     record = {
         "format": FORMAT,
         "origin": lesson.origin,
@@ -100,11 +100,11 @@ class _Entry:
     record: dict[str, Any]
 
 
-class LessonIndex:
-    """Random access to the lessons of a folder. Holds offsets only, so that it can be handed to worker processes.
+class DistillationIndex:
+    """Random access to the samples of a folder. Holds offsets only, so that it can be passed to worker processes.
 
     Attributes:
-        unreadable: shards and lessons that were left out, and why.
+        unreadable: skipped shards and samples, with the reason.
 
     Raises:
         DataError: no readable shard.
@@ -134,8 +134,8 @@ class LessonIndex:
         """Where lesson `index` came from."""
         return f"{self._entries[index].key} ({self._entries[index].record['origin']})"
 
-    def read(self, index: int, avatars: Iterable[int] | None = None) -> Lesson:
-        """Lesson `index`, with the pictures of all its avatars or of the given ones.
+    def read(self, index: int, avatars: Iterable[int] | None = None) -> DistillationSample:
+        """DistillationSample `index`, with the pictures of all its avatars or of the given ones.
 
         Raises:
             DataError: a member is missing or damaged.
@@ -143,7 +143,7 @@ class LessonIndex:
         entry = self._entries[index]
         chosen = entry.record["avatars"] if avatars is None else avatars
         try:
-            return Lesson(
+            return DistillationSample(
                 entry.key,
                 entry.record["origin"],
                 decode_image(_bytes(entry, "driver.jpg")),

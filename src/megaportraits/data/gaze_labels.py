@@ -30,7 +30,7 @@ class EyeLabel:
     blink: float
 
 
-def read_labels(path: Path) -> dict[tuple[str, int], EyeLabel]:
+def read_gaze_labels(path: Path) -> dict[tuple[str, int], EyeLabel]:
     """Labels by (clip key, frame number).
 
     `.jsonl` holds one object a line: `{"key": "c01", "frame": 3, "gaze": [yaw, pitch], "blink": 0.1}`; `.csv` has the

@@ -7,29 +7,29 @@ import numpy as np
 import pytest
 
 from megaportraits.data.clips import ClipIndex
-from megaportraits.data.mix import Share, parse_mix
+from megaportraits.data.mixture import MixturePart, parse_mixture
 from megaportraits.data.pairs import PairDataset
 from megaportraits.errors import DataError
 from tests.data.test_clips import write_shard
 
 
 def test_a_folder_is_itself_whatever_its_name() -> None:
-    assert parse_mix("my+data *2") == (Share(Path("my+data *2"), 1.0),)
-    assert parse_mix(Path("a")) == (Share(Path("a"), 1.0),)
+    assert parse_mixture("my+data *2") == (MixturePart(Path("my+data *2"), 1.0),)
+    assert parse_mixture(Path("a")) == (MixturePart(Path("a"), 1.0),)
 
 
 def test_parts_add_up_to_one_and_are_equal_without_weights() -> None:
-    assert parse_mix("a * 1 + b*3") == (Share(Path("a"), 0.25), Share(Path("b"), 0.75))
-    assert parse_mix("a/x y + b * .5") == (
-        Share(Path("a/x y"), pytest.approx(2 / 3)),
-        Share(Path("b"), pytest.approx(1 / 3)),
+    assert parse_mixture("a * 1 + b*3") == (MixturePart(Path("a"), 0.25), MixturePart(Path("b"), 0.75))
+    assert parse_mixture("a/x y + b * .5") == (
+        MixturePart(Path("a/x y"), pytest.approx(2 / 3)),
+        MixturePart(Path("b"), pytest.approx(1 / 3)),
     )
 
 
 @pytest.mark.parametrize("line", ["a +  * 2", "a * 0 + b * 0"])
 def test_nonsense_is_refused(line: str) -> None:
     with pytest.raises(DataError):
-        parse_mix(line)
+        parse_mixture(line)
 
 
 def test_folders_are_drawn_by_weight_and_not_by_size(tmp_path: Path) -> None:
