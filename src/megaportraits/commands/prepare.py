@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -27,6 +28,19 @@ def prepare(
     dataset: Annotated[
         Literal["plain", "voxceleb2", "celebvhq", "ffhq", "grid"], typer.Option(help="Layout of the input.")
     ] = "plain",
+    annotations: Annotated[
+        str | None,
+        typer.Option(
+            help="VoxCeleb2: the folder txt with the tracks; FFHQ, CelebV-HQ: the JSON. Default: those in the inputs."
+        ),
+    ] = None,
+    still_crop: Annotated[
+        Literal["head", "inside"] | None,
+        typer.Option(
+            help="Crop of stills: head repeats the border beyond the picture, inside takes what is in it. "
+            "Default: inside for FFHQ's aligned pictures, otherwise head."
+        ),
+    ] = None,
     size: Annotated[
         int | None, typer.Option(help="Maximum side of a stored frame; heads are never upscaled. [256]")
     ] = None,
@@ -72,7 +86,16 @@ def prepare(
 
     chosen = {"size": size, "fps": fps, "max_frames": max_frames, "min_frames": min_frames, "image": image}
     settings = _settings(out, {name: value for name, value in chosen.items() if value is not None})
-    items = find_items(inputs, dataset=dataset, ages=ages) if inputs else []
+    items = []
+    if inputs:
+        items = find_items(
+            inputs,
+            dataset=dataset,
+            annotations=annotations,
+            ages=ages,
+            still_crop=still_crop,
+            tell=partial(typer.echo, err=True),
+        )
     limits = Thresholds(
         min_crop=settings.size if min_crop is None else min_crop,
         min_bitrate=min_bitrate,

@@ -83,12 +83,14 @@ class _Frame:
 class Cutter:
     """Collects the frames of one head.
 
-    `add` returns whether the frame was added; if not, the clip ends and a new cutter takes the frame.
+    `add` returns whether the frame was added; if not, the clip ends and a new cutter takes the frame. With `inside` the
+    crop of a still is moved and shrunk until it lies in the picture.
     """
 
     settings: ExtractSettings
     instruments: Instruments
     still: bool = False
+    inside: bool = False
     size: int = 0
     _frames: list[_Frame] = field(default_factory=list)
     _embeddings: list[npt.NDArray[np.float32]] = field(default_factory=list)
@@ -101,6 +103,8 @@ class Cutter:
         if len(self._frames) >= self.settings.max_frames:
             return False
         crop = self._tracker.update(fit_pose(face.landmarks), time)
+        if self.inside:
+            crop = moved_inside(crop, image.shape[1], image.shape[0])
         if not self._frames:
             self.size = self._size_for(crop)
         elif crop.side < self.size:
@@ -232,6 +236,14 @@ class Cutter:
             "embedding": [round(float(value), 5) for value in embedding],
             "thumbnails": np.concatenate([end.ravel() for end in ends]).tobytes().hex(),
         }
+
+
+def moved_inside(crop: Crop, width: int, height: int) -> Crop:
+    """The largest square in a picture that a crop can become by shrinking it as little as needed, then moving it."""
+    side = min(crop.side, width, height)
+    x = min(max(crop.center_x, side / 2), width - side / 2)
+    y = min(max(crop.center_y, side / 2), height - side / 2)
+    return Crop(x, y, side)
 
 
 def _straight(picture: Image, alpha: npt.NDArray[np.float32]) -> Image:

@@ -13,14 +13,16 @@ import numpy as np
 from megaportraits.data.tar_writer import write_tar
 from megaportraits.engines import MAX_ATTEMPTS
 from megaportraits.errors import MediaError, MegaPortraitsError, WeightsError
+from megaportraits.faces.crop import head_crop
 from megaportraits.media import VideoReader, is_video, read_image
 from megaportraits.media.files import is_full_disk
 from megaportraits.media.folders import write_json
 from megaportraits.prepare import measures
 from megaportraits.prepare.cutting import Clip, Cutter, Instruments
-from megaportraits.prepare.people import Analyzer, HeadTracker
+from megaportraits.prepare.items import Item
+from megaportraits.prepare.people import BYSTANDER, Analyzer, HeadTracker, lies_in
 from megaportraits.prepare.settings import ExtractSettings
-from megaportraits.prepare.sources import Item, local_copy
+from megaportraits.prepare.sources import local_copy
 from megaportraits.prepare.store import Store
 
 _BOX_MARGIN = 0.1
@@ -109,18 +111,27 @@ class Extractor:
             if is_video(path):
                 yield from self._video(item, path, analyzer, instruments, about)
             else:
-                yield from self._still(path, analyzer, instruments, about)
+                yield from self._still(item, path, analyzer, instruments, about)
 
-    def _still(self, path: Path, analyzer: Analyzer, instruments: Instruments, about: dict[str, Any]) -> Iterator[Clip]:
+    def _still(
+        self, item: Item, path: Path, analyzer: Analyzer, instruments: Instruments, about: dict[str, Any]
+    ) -> Iterator[Clip]:
         image = read_image(path)
         faces = analyzer.detect(image)
         height, width = image.shape[:2]
         about |= {"kind": "still", "width": width, "height": height, "faces": len(faces)}
         if not faces:
             raise MediaError("no human face in the picture")
-        people = sum(face.area >= 0.1 * faces[0].area for face in faces)
-        cutter = Cutter(self.settings, instruments, still=True)
-        cutter.add(image, faces[0], 0.0, people)
+        meant = [face for face in faces if lies_in(face, _pixels(item.box, width, height))]
+        if not meant:
+            raise MediaError("no human face where the collection says that one is")
+        near = faces
+        if item.box is not None:  # others in the same picture count as far as they are in the crop
+            window = np.array(head_crop(meant[0]).corners)
+            near = [face for face in faces if lies_in(face, window)]
+        people = sum(face.area >= BYSTANDER * meant[0].area for face in near)
+        cutter = Cutter(self.settings, instruments, still=True, inside=item.inside)
+        cutter.add(image, meant[0], 0.0, people)
         clip = cutter.finish()
         if clip is not None:
             yield clip

@@ -19,7 +19,7 @@ _JUMP = 0.8
 """Maximum motion of a head between two frames, in face heights."""
 _SAME = 0.3
 """Two faces with at least this intersection over union are the same."""
-_BYSTANDER = 0.1
+BYSTANDER = 0.1
 """Minimum area of a counted face, relative to the largest face."""
 
 
@@ -93,9 +93,9 @@ class HeadTracker:
         self._fresh = False
         largest = max([face.area for face in found] + [head.face.area for head in kept], default=0.0)
         strangers = [face for face in found if all(overlap(face, head.face) <= _SAME for head in kept)]
-        self._people = sum(face.area >= _BYSTANDER * largest for face in [*strangers, *(h.face for h in kept)])
+        self._people = sum(face.area >= BYSTANDER * largest for face in [*strangers, *(h.face for h in kept)])
         for face in strangers:
-            if len(kept) < self._limit and face.area >= _BYSTANDER * largest and _lies_in(face, allowed):
+            if len(kept) < self._limit and face.area >= BYSTANDER * largest and lies_in(face, allowed):
                 kept.append(Head(self._next, face))
                 self._next += 1
 
@@ -106,7 +106,8 @@ def _is_near(face: Face, before: Face) -> bool:
     return bool(moved <= _JUMP * height and 0.5 <= (face.area / max(before.area, 1e-6)) ** 0.5 <= 2)
 
 
-def _lies_in(face: Face, allowed: npt.NDArray[np.float64] | None) -> bool:
+def lies_in(face: Face, allowed: npt.NDArray[np.float64] | None) -> bool:
+    """Whether a face's middle lies in left, top, right, bottom, pixels; always where that is None."""
     if allowed is None:
         return True
     x, y = (face.box[:2] + face.box[2:]) / 2

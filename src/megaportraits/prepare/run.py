@@ -17,10 +17,10 @@ from megaportraits.media.folders import check_space, full_folder_is_said, write_
 from megaportraits.prepare.extract import Extractor
 from megaportraits.prepare.filters import KEPT, Row, judge, survivors
 from megaportraits.prepare.index import write_index
+from megaportraits.prepare.items import Item
 from megaportraits.prepare.pack import pack
 from megaportraits.prepare.report import write_report
 from megaportraits.prepare.settings import ExtractSettings, Thresholds
-from megaportraits.prepare.sources import Item
 from megaportraits.prepare.store import Store, claimed
 from megaportraits.reading import FAULTS, is_file, parse_json, read_text
 

@@ -6,105 +6,55 @@ listed by the same code; a remote file is fetched when it is processed.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 import os
-import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import fsspec
 from fsspec.core import url_to_fs
 
 from megaportraits.errors import DataError, MediaError
 from megaportraits.media import FOOTAGE_SUFFIXES, PICTURE_SUFFIXES
+from megaportraits.prepare.collections import Dataset, LabelFiles, StillCrop, labelled
+from megaportraits.prepare.items import SPLIT_NAMES, Item
 from megaportraits.reading import (
     FAULTS,
     MOST_BYTES,
     decode,
     is_folder,
     list_files,
-    parse_json,
     parse_records,
     read_json,
     read_text,
-    shown,
 )
 
-Dataset = Literal["plain", "voxceleb2", "celebvhq", "ffhq", "grid"]
 _COLUMNS = "Columns: path; identity, split, start, end, age, left to bottom."
-SPLIT_NAMES = {
-    "train": "train",
-    "dev": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "val",
-}
 
 
-@dataclass(frozen=True)
-class Item:
-    """One video or still with its labels.
-
-    Attributes:
-        address: absolute path or fsspec address.
-        identity: the person's name in the collection, if it has names.
-        split: "train" or "val", when the collection prescribes it.
-        start: seconds, where to begin.
-        end: seconds, where to stop.
-        box: left, top, right, bottom relative to the frame's width and height: only heads in it are used.
-        age: years.
-    """
-
-    address: str
-    identity: str | None = None
-    split: str | None = None
-    start: float | None = None
-    end: float | None = None
-    box: tuple[float, float, float, float] | None = None
-    age: float | None = None
-
-    def __post_init__(self) -> None:
-        """Check the values; raises ValueError or TypeError."""
-        numbers = [number for number in (self.start, self.end, self.age, *(self.box or ())) if number is not None]
-        if not all(math.isfinite(number) for number in numbers):
-            raise ValueError(f"start, end, age and the box must be finite numbers, got {numbers}")
-        if self.box is not None and len(self.box) != 4:
-            raise ValueError(f"a box has four sides, got {self.box}")
-        if self.end is not None and self.end <= (self.start or 0):
-            raise ValueError(f"the end, {self.end} s, must come after the start, {self.start or 0} s")
-        if not isinstance(self.address, str) or not self.address or self.split not in (None, "train", "val"):
-            raise TypeError(f"expected an address, and train or val, got {shown((self.address, self.split))}")
-
-    @property
-    def key(self) -> str:
-        """The item's key in the output: part of its file name, and a hash of everything that determines its clips."""
-        what = json.dumps([self.address, self.start, self.end, self.box])
-        digest = hashlib.sha256(what.encode()).hexdigest()[:10]
-        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(self.address).stem)[:24].strip("_")
-        return f"{stem or 'item'}-{digest}"
-
-    @property
-    def name(self) -> str:
-        """A short name: the last parts of the address."""
-        return "/".join(PurePosixPath(self.address).parts[-3:])
-
-
-def find_items(inputs: Sequence[str], *, dataset: Dataset = "plain", ages: Path | None = None) -> list[Item]:
+def find_items(
+    inputs: Sequence[str],
+    *,
+    dataset: Dataset = "plain",
+    annotations: str | None = None,
+    ages: Path | None = None,
+    still_crop: StillCrop | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> list[Item]:
     """All items of the inputs, without duplicates, sorted by key.
 
     Args:
         inputs: folders (searched at any depth), files, globs, manifests (.csv, .parquet), or fsspec addresses of these.
         dataset: layout of a known collection.
+        annotations: the collection's label files, a folder, file or address; None looks for them in each input.
         ages: a CSV with the columns name and age, or the `json` folder of the FFHQ-features collection.
+        still_crop: "head" takes the whole head crop of stills and repeats the border beyond the picture, "inside" the
+            part of it that is in the picture (`Item.inside`). None: "inside" for the aligned pictures of FFHQ.
+        tell: called with what the user should know, such as how many labels have no video here.
 
     Raises:
         DataError: an input does not exist, is empty, or is not a valid manifest.
@@ -113,10 +63,11 @@ def find_items(inputs: Sequence[str], *, dataset: Dataset = "plain", ages: Path 
     items: dict[str, Item] = {}
     for given in inputs:
         try:
-            expanded = _expand(given, dataset)
+            expanded = _expand(given, dataset, annotations, tell)
         except OSError as error:
             raise DataError(f"{given} cannot be listed: {error}.", fix="Check the address and the network.") from error
         for item in expanded:
+            item = item if still_crop is None else replace(item, inside=still_crop == "inside")
             stem = PurePosixPath(item.address).stem
             items.setdefault(item.key, item if item.age is not None else replace(item, age=years.get(stem)))
     return [items[key] for key in sorted(items)]
@@ -139,21 +90,10 @@ def local_copy(address: str) -> Iterator[Path]:
         yield copy
 
 
-def _expand(given: str, dataset: Dataset) -> list[Item]:
-    try:
-        fs, root = url_to_fs(given)
-    except (ImportError, ValueError) as error:
-        raise DataError(f"{given} cannot be opened: {error}.", fix="Install the fsspec driver it names.") from error
-    if any(mark in given for mark in "*?["):
-        found, explicit = sorted(fs.glob(root)), True
-    elif fs.isdir(root):
-        found, explicit = sorted(fs.find(root)), False
-    elif fs.exists(root):
-        if PurePosixPath(root).suffix.lower() in (".csv", ".parquet"):
-            return _manifest(fs, root)
-        found, explicit = [root], True
-    else:
-        raise DataError(f"Input {given} does not exist.", fix="Check the path, the glob or the address.")
+def _expand(given: str, dataset: Dataset, annotations: str | None, tell: Callable[[str], None]) -> list[Item]:
+    fs, root, found, explicit = _listed(given)
+    if PurePosixPath(root).suffix.lower() in (".csv", ".parquet") and found == [root]:
+        return _manifest(fs, root)
     wanted = {*FOOTAGE_SUFFIXES, *PICTURE_SUFFIXES}
     media = [
         path
@@ -163,73 +103,31 @@ def _expand(given: str, dataset: Dataset) -> list[Item]:
     ]
     if not media:
         raise DataError(f"Input {given} holds no videos and no stills.", fix="Name a folder, a glob or a manifest.")
-    plain = [Item(_address(fs, path)) for path in media]
-    if dataset == "celebvhq":
-        labels = next((path for path in found if path.endswith(".json")), None)
-        return _celebvhq(plain, _read_json(fs, labels, given))
-    if dataset == "ffhq":
-        labels = next((path for path in found if PurePosixPath(path).name.startswith("ffhq-dataset")), None)
-        return _ffhq(plain, {} if labels is None else _read_json(fs, labels, given))
-    return [_labelled(item, dataset) for item in plain]
+    labels = LabelFiles(fs, found, given)
+    if annotations is not None:
+        labels = LabelFiles(*_listed(annotations)[::2], annotations)
+    return labelled(dataset, [Item(_address(fs, path)) for path in media], labels, tell)
+
+
+def _listed(given: str) -> tuple[Any, str, list[str], bool]:
+    """File system, path, files behind it, and whether each of them was named."""
+    try:
+        fs, root = url_to_fs(given)
+    except (ImportError, ValueError) as error:
+        raise DataError(f"{given} cannot be opened: {error}.", fix="Install the fsspec driver it names.") from error
+    if any(mark in given for mark in "*?["):
+        return fs, root, sorted(fs.glob(root)), True
+    if fs.isdir(root):
+        return fs, root, sorted(fs.find(root)), False
+    if fs.exists(root):
+        return fs, root, [root], True
+    raise DataError(f"Input {given} does not exist.", fix="Check the path, the glob or the address.")
 
 
 def _address(fs: Any, path: str) -> str:
     local = "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
     # Not `Path.resolve`, which raises for circular symbolic links: they are listed in the report.
     return os.path.realpath(path) if local else str(fs.unstrip_protocol(path))
-
-
-def _labelled(item: Item, dataset: Dataset) -> Item:
-    """Identity and split from the path: VoxCeleb2 is dev|test/.../id00012/VIDEO/CLIP, GRID is s7/.../CLIP."""
-    parts = PurePosixPath(item.address).parts[:-1]
-    pattern = {"voxceleb2": r"id\d{5}", "grid": r"s\d{1,2}(_processed)?"}.get(dataset)
-    if pattern is None:
-        return item
-    person = next((part for part in reversed(parts) if re.fullmatch(pattern, part)), None)
-    split = next((SPLIT_NAMES[part] for part in parts if part in ("dev", "test")), None) if person else None
-    return replace(item, identity=person, split=split if dataset == "voxceleb2" else None)
-
-
-def _celebvhq(media: list[Item], labels: Any) -> list[Item]:
-    """Cut clips as they are; whole videos by the start, end and box that the JSON gives for each of their clips."""
-    by_stem = {PurePosixPath(item.address).stem: item for item in media}
-    items = []
-    try:
-        for name, entry in labels["clips"].items():
-            if name in by_stem:
-                items.append(by_stem[name])
-            elif entry["ytb_id"] in by_stem:
-                times, box = entry["duration"], entry["bbox"]
-                items.append(
-                    replace(
-                        by_stem[entry["ytb_id"]],
-                        start=float(times["start_sec"]),
-                        end=float(times["end_sec"]),
-                        box=(float(box["left"]), float(box["top"]), float(box["right"]), float(box["bottom"])),
-                    )
-                )
-    except FAULTS as error:
-        raise DataError(
-            f"The CelebV-HQ labels are not as expected: {error!r}.", fix="Use celebvhq_info.json."
-        ) from error
-    if not items:
-        raise DataError("No video is named in the CelebV-HQ labels.", fix="Name files CLIP.mp4 or YOUTUBE_ID.mp4.")
-    return items
-
-
-def _ffhq(media: list[Item], labels: Any) -> list[Item]:
-    """Aligned pictures 00000.png; the split is that of ffhq-dataset-v2.json where it is there."""
-    items = []
-    for item in media:
-        stem = PurePosixPath(item.address).stem
-        try:
-            category = labels.get(str(int(stem)), {}).get("category") if stem.isdigit() else None
-        except FAULTS as error:
-            raise DataError(
-                f"The FFHQ labels are not as expected: {error!r}.", fix="Use ffhq-dataset-v2.json."
-            ) from error
-        items.append(replace(item, identity=f"ffhq-{stem}", split=SPLIT_NAMES.get(str(category))))
-    return items
 
 
 def _manifest(fs: Any, path: str) -> list[Item]:
@@ -261,12 +159,6 @@ def _row(fs: Any, base: PurePosixPath, row: dict[str, Any]) -> Item:
     split = SPLIT_NAMES[str(row["split"])] if "split" in row else None
     start, end, age = (float(row[name]) if name in row else None for name in ("start", "end", "age"))
     return Item(where, str(row["identity"]) if "identity" in row else None, split, start, end, box, age)  # type: ignore[arg-type]
-
-
-def _read_json(fs: Any, path: str | None, given: str) -> Any:
-    if path is None:
-        raise DataError(f"{given} holds no JSON with the collection's labels.", fix="Put it beside the videos.")
-    return parse_json(_read(fs, path), path, DataError, fix="Download it again.")
 
 
 def _read(fs: Any, path: str) -> str:

@@ -1,0 +1,256 @@
+"""What the label files of known collections say about their videos and stills."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+from megaportraits.errors import DataError
+from megaportraits.prepare.items import SPLIT_NAMES, Item
+from megaportraits.reading import FAULTS, MOST_BYTES, decode, parse_json
+
+Dataset = Literal["plain", "voxceleb2", "celebvhq", "ffhq", "grid"]
+StillCrop = Literal["head", "inside"]
+Tell = Callable[[str], None]
+
+TRACK_FPS = 25.0
+"""Frames a second in VoxCeleb2's tracks, whatever the frame rate of the video."""
+_PERSON = r"id\d{5}"
+_SPLIT = re.compile(r"(?:^|_)(dev|test)(?:_|$)")
+_WILD, _THUMBNAILS = "in-the-wild-images", "thumbnails128x128"
+_AGAIN = "Download it again."
+
+
+@dataclass(frozen=True)
+class LabelFiles:
+    """Where the labels of a collection may be.
+
+    Attributes:
+        fs: file system, of fsspec.
+        paths: files in it.
+        where: their folder, as the user named it.
+    """
+
+    fs: Any
+    paths: Sequence[str]
+    where: str
+
+    def read(self, path: str) -> str:
+        """The text of a file."""
+        with self.fs.open(path, "rb") as file:
+            return decode(file.read(MOST_BYTES + 1), path, DataError, fix=_AGAIN)
+
+    def json(self, wanted: Callable[[str], bool]) -> Any:
+        """The value of the first JSON file whose name is `wanted`; None if there is none."""
+        path = next((path for path in self.paths if wanted(PurePosixPath(path).name)), None)
+        return None if path is None else parse_json(self.read(path), path, DataError, fix=_AGAIN)
+
+
+def labelled(dataset: Dataset, media: list[Item], labels: LabelFiles, tell: Tell) -> list[Item]:
+    """Videos and stills with what their collection says; those that it does not mean are left out.
+
+    Args:
+        dataset: which collection.
+        media: everything that was found.
+        labels: where label files may be.
+        tell: called with what the user should know.
+
+    Raises:
+        DataError: label files are missing that are needed, or are not what they should be.
+    """
+    if dataset == "celebvhq":
+        return _celebvhq(media, labels)
+    if dataset == "ffhq":
+        return _ffhq(media, labels, tell)
+    if dataset == "voxceleb2":
+        return _voxceleb2(media, labels, tell)
+    if dataset == "grid":
+        return [replace(item, identity=_part(item.address, r"s\d{1,2}(_processed)?")) for item in media]
+    return media
+
+
+def _part(address: str, pattern: str) -> str | None:
+    """The last folder of an address that matches."""
+    return next((part for part in PurePosixPath(address).parts[-2::-1] if re.fullmatch(pattern, part)), None)
+
+
+def _split(address: str) -> str | None:
+    """The split that a folder of VoxCeleb2 names: `dev`, `test`, or parts like `vox2_dev_txt`."""
+    found = [match[1] for part in PurePosixPath(address).parts[:-1] if (match := _SPLIT.search(part))]
+    return SPLIT_NAMES[found[-1]] if found else None
+
+
+@dataclass(frozen=True)
+class Track:
+    """A face track of VoxCeleb2.
+
+    Attributes:
+        identity: the person, `id00012`.
+        video: YouTube's name of the video.
+        start, end: seconds.
+        box: left, top, right, bottom of all the track's boxes together, in parts of the frame.
+    """
+
+    identity: str
+    video: str
+    start: float
+    end: float
+    box: tuple[float, float, float, float]
+
+
+def parse_track(text: str) -> Track:
+    """A track file: lines `NAME : VALUE` (Identity, Reference, Offset, FV Conf, ASD Conf), then a table of frames.
+
+        Identity  : 	id00012
+        Reference : 	21Uxsk56VDQ
+        ...
+        FRAME 	X 	Y 	W 	H
+        000245 	0.392 	0.223 	0.253 	0.451
+
+    Frame numbers count at 25 frames a second. X and Y are the left upper corner of the face, in parts of the frame.
+
+    Raises:
+        ValueError: the text is no track; VoxCeleb1's, whose boxes are in pixels, are refused.
+    """
+    header: dict[str, str] = {}
+    rows: list[list[float]] = []
+    for line in text.splitlines():
+        name, separator, value = line.partition(":")
+        if separator and not rows:
+            header[name.strip().lower()] = value.strip()
+        elif line.strip() and not line.lstrip().upper().startswith("FRAME"):
+            row = [float(cell) for cell in line.split()]
+            if len(row) != 5:
+                raise ValueError(f"expected frame, x, y, w, h, got {line!r:.80}")
+            rows.append(row)
+    missing = [name for name in ("identity", "reference") if not header.get(name)]
+    if missing or not rows:
+        raise ValueError(f"expected a header with {' and '.join(missing)}" if missing else "no frames")
+    frames = [row[0] for row in rows]
+    left, top = min(row[1] for row in rows), min(row[2] for row in rows)
+    right, bottom = max(row[1] + row[3] for row in rows), max(row[2] + row[4] for row in rows)
+    if not -0.5 <= left < right <= 1.5 or not -0.5 <= top < bottom <= 1.5:
+        raise ValueError(f"expected boxes in parts of the frame, got {left:g}, {top:g} to {right:g}, {bottom:g}")
+    times = min(frames) / TRACK_FPS, (max(frames) + 1) / TRACK_FPS
+    return Track(header["identity"], header["reference"], *times, (left, top, right, bottom))
+
+
+def _voxceleb2(media: list[Item], labels: LabelFiles, tell: Tell) -> list[Item]:
+    """Clips `id00012/VIDEO/00001.mp4` as they are; of whole videos `VIDEO.mp4` one item for each of their tracks."""
+    tracks: dict[str, list[str]] = defaultdict(list)
+    for path in labels.paths:
+        parts = PurePosixPath(path).parts
+        if path.endswith(".txt") and len(parts) > 2 and re.fullmatch(_PERSON, parts[-3]):
+            tracks[parts[-2]].append(path)
+    items: list[Item] = []
+    bad: list[str] = []
+    whole, unknown = set(), 0
+    for item in media:
+        video, person = PurePosixPath(item.address).stem, _part(item.address, _PERSON)
+        if video in tracks:
+            whole.add(video)
+            for path in tracks[video]:
+                try:
+                    items.append(_cut(item, path, parse_track(labels.read(path))))
+                except (ValueError, TypeError, DataError) as error:
+                    bad.append(f"{path}: {getattr(error, 'message', error)}")
+        elif tracks and (person is None or PurePosixPath(item.address).parts[-3] != person):
+            unknown += 1
+        else:
+            items.append(replace(item, identity=person, split=_split(item.address) if person else None))
+    if tracks:
+        count = sum(map(len, tracks.values()))
+        here = sum(len(tracks[video]) for video in whole)
+        tell(f"VoxCeleb2: {here:,} of {count:,} tracks belong to the {len(whole):,} whole videos that are here.")
+    if unknown:
+        tell(f"{unknown:,} videos are left out: no track names them, and they do not lie in idNNNNN/VIDEO/.")
+    if bad:
+        tell(f"{len(bad):,} tracks are left out: they cannot be read, the first of them: {bad[0]}")
+    if not items:
+        raise DataError(
+            f"None of {len(media):,} videos is a clip of VoxCeleb2 or named by a track in {labels.where}.",
+            fix="Name whole videos by their YouTube id (21Uxsk56VDQ.mp4), and give the folder txt with --annotations.",
+        )
+    return items
+
+
+def _cut(item: Item, path: str, track: Track) -> Item:
+    if track.video != PurePosixPath(item.address).stem:
+        raise ValueError(f"expected a track of {PurePosixPath(item.address).stem}, got one of {track.video}")
+    split = _split(path) or _split(item.address)
+    return replace(item, identity=track.identity, split=split, start=track.start, end=track.end, box=track.box)
+
+
+def _celebvhq(media: list[Item], labels: LabelFiles) -> list[Item]:
+    """Cut clips as they are; whole videos by the start, end and box that the JSON gives for each of their clips."""
+    by_stem = {PurePosixPath(item.address).stem: item for item in media}
+    known = labels.json(lambda name: name.endswith(".json"))
+    if known is None:
+        raise DataError(
+            f"{labels.where} holds no JSON with the collection's labels.",
+            fix="Put it beside the videos, or name it with --annotations.",
+        )
+    items = []
+    try:
+        for name, entry in known["clips"].items():
+            if name in by_stem:
+                items.append(by_stem[name])
+            elif entry["ytb_id"] in by_stem:
+                times, box = entry["duration"], entry["bbox"]
+                items.append(
+                    replace(
+                        by_stem[entry["ytb_id"]],
+                        start=float(times["start_sec"]),
+                        end=float(times["end_sec"]),
+                        box=(float(box["left"]), float(box["top"]), float(box["right"]), float(box["bottom"])),
+                    )
+                )
+    except FAULTS as error:
+        raise DataError(
+            f"The CelebV-HQ labels are not as expected: {error!r}.", fix="Use celebvhq_info.json."
+        ) from error
+    if not items:
+        raise DataError("No video is named in the CelebV-HQ labels.", fix="Name files CLIP.mp4 or YOUTUBE_ID.mp4.")
+    return items
+
+
+def _ffhq(media: list[Item], labels: LabelFiles, tell: Tell) -> list[Item]:
+    """Pictures NNNNN.png, each of one person; splits and faces are those of ffhq-dataset-v2.json.
+
+    Aligned pictures reach less far around the head than a head crop, so the crop is kept inside them. Of an original
+    picture (`in-the-wild-images`), which may show several people, only the face in the JSON's rectangle is meant.
+    """
+    known = labels.json(lambda name: name.startswith("ffhq-dataset") and name.endswith(".json")) or {}
+    chosen: dict[str, Item] = {}
+    both = 0
+    for item in media:
+        path = PurePosixPath(item.address)
+        if _THUMBNAILS in path.parts:
+            continue
+        try:
+            entry = known.get(str(int(path.stem)), {}) if path.stem.isdigit() else {}
+            about = replace(item, identity=f"ffhq-{path.stem}", split=SPLIT_NAMES.get(str(entry.get("category"))))
+            wild = _WILD in path.parts
+            about = replace(about, box=_face_box(entry["in_the_wild"])) if wild else replace(about, inside=True)
+        except FAULTS as error:
+            raise DataError(
+                f"The FFHQ labels say nothing usable about {path.name}: {error!r:.200}.",
+                fix="Use ffhq-dataset-v2.json: beside the pictures, or named with --annotations.",
+            ) from error
+        both += path.stem in chosen
+        if wild or path.stem not in chosen:
+            chosen[path.stem] = about
+    if both:
+        tell(f"FFHQ: {both:,} pictures are here aligned and as originals; the originals are taken.")
+    return list(chosen.values())
+
+
+def _face_box(entry: dict[str, Any]) -> tuple[float, float, float, float]:
+    """The face rectangle of an original picture in parts of its width and height."""
+    width, height = (float(side) for side in entry["pixel_size"])
+    left, top, right, bottom = (float(side) for side in entry["face_rect"])
+    return left / width, top / height, right / width, bottom / height
