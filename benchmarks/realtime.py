@@ -31,9 +31,10 @@ from rich.table import Table
 from megaportraits.errors import MegaPortraitsError
 from megaportraits.export.base import BaseExport, export_base
 from megaportraits.export.student import StudentExport, export_student
+from megaportraits.export.tensors import flatten
 from megaportraits.faces import FaceAnalyzer
 from megaportraits.live.backgrounds import flat, photo
-from megaportraits.live.engines import Engine, GraphBase, GraphStudent, Setting, TorchBase, TorchStudent
+from megaportraits.live.engines import GraphBase, GraphStudent, Renderer, Setting, TorchBase, TorchStudent
 from megaportraits.media import VideoReader
 from megaportraits.models.storage import find_student
 from megaportraits.ops.geometry import HeadPose
@@ -60,7 +61,7 @@ class Way:
     """
 
     name: str
-    build: Callable[[], Engine]
+    build: Callable[[], Renderer]
     rounds: list[float] = field(default_factory=list)
     problem: str = ""
 
@@ -88,13 +89,14 @@ def base_ways(avatar: Avatar, weights: str, portrait: Portrait, folder: Path, th
         setting = Setting("torch", precision, threads)
         ways.append(Way(f"base, torch {precision}", lambda s=setting: TorchBase(avatar, portrait, s)))
 
-    def enhanced() -> Engine:
+    def enhanced() -> Renderer:
         finer = Avatar.from_pretrained(weights, device="cpu", enhancer=weights)
         return TorchBase(finer, finer.encode(demo_portrait()), Setting("torch", "float32", threads))
 
     ways.append(Way("base + enhancer, torch float32", enhanced))
+    tensors = {name: tensor.numpy() for name, tensor in flatten(portrait.identity).items()}
     for file, setting in graph_settings(folder, "drive", threads):
-        ways.append(Way(f"base, {label(setting)}", lambda f=file, s=setting: GraphBase(f, portrait, s)))
+        ways.append(Way(f"base, {label(setting)}", lambda f=file, s=setting: GraphBase(f, tensors, portrait.fine, s)))
     return ways
 
 
@@ -144,7 +146,7 @@ def measure(ways: list[Way], views: dict[int, list[DriverFrame]], frames: int, r
             console.print(f"round {turn + 1}: {way.name} {way.problem or f'{way.rounds[-1]:.1f} ms'}", style="dim")
 
 
-def block(engine: Engine, views: dict[int, list[DriverFrame]], frames: int) -> float:
+def block(engine: Renderer, views: dict[int, list[DriverFrame]], frames: int) -> float:
     """Median milliseconds of one `draw`."""
     if engine.size not in views:
         views[engine.size] = followed(engine.size)

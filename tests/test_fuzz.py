@@ -47,7 +47,7 @@ from megaportraits.evaluation.pairs import Pair, read_manifest, write_manifest
 from megaportraits.evaluation.store import SceneNote, Store
 from megaportraits.evaluation.study.plan import Question, Study, StudySettings, Triplet
 from megaportraits.export.page import find_scripts
-from megaportraits.live.engines import GraphModel
+from megaportraits.live.engines import GraphEncoder
 from megaportraits.live.tuning import remembered
 from megaportraits.media import VideoReader, VideoWriter, is_video, read_image
 from megaportraits.models.base import BaseModel
@@ -368,7 +368,7 @@ KINDS: dict[str, Kind] = {
     "result of evaluate": Kind(
         "scenes/self/a.npz", lambda p: judged(p.parents[2])[0].load_note(judged(p.parents[2])[1], 32), count=40
     ),
-    "graph": Kind("encode.onnx", GraphModel, (in_bytes, in_graph, in_graph), 60),
+    "graph": Kind("encode.onnx", GraphEncoder, (in_bytes, in_graph, in_graph), 60),
     "head": Kind("head.npz", MorphableHead.load, count=30, sound=False),
     "package": Kind("package.json", lambda p: find_scripts(str(p.parent)), (in_bytes, in_values), 30, sound=False),
 }

@@ -17,9 +17,11 @@ from megaportraits.errors import ExportError, MediaError
 from megaportraits.export.base import BaseExport, export_base, export_base_model
 from megaportraits.export.calibration import SourceCrop
 from megaportraits.export.report import ExportReport
+from megaportraits.export.tensors import flatten
 from megaportraits.live.engines import GraphBase, Setting
 from megaportraits.models.base import BaseModel
 from megaportraits.models.hidden import fill_hidden
+from megaportraits.models.motion import infer_motion
 from megaportraits.models.source_skip import copy_large
 from megaportraits.pipeline import Avatar, Portrait, PoseFrom
 from megaportraits.pipeline.motion import edit_motion
@@ -33,7 +35,7 @@ def expected(base: BaseModel, source: np.ndarray, driver: np.ndarray, fine: np.n
     """Picture and alpha (4, S, S) by the model itself, as `Avatar.drive` makes them."""
     with torch.no_grad():
         identity = base.encode(torch.from_numpy(source))
-        output = base.render(identity, edit_motion(identity.motion, base.motion(torch.from_numpy(driver))))
+        output = base.render(identity, edit_motion(identity.motion, infer_motion(base, torch.from_numpy(driver))))
         large = torch.from_numpy(fine)
         output = fill_hidden(output, large)
         assert output.alpha is not None and output.view is not None
@@ -61,7 +63,7 @@ def test_graphs_equal_torch_for_people_and_drivers_they_were_not_traced_with(
 def test_the_identity_is_what_the_frame_graph_reads_and_no_more(base_export: ExportReport) -> None:
     encode, drive = (open_graph(base_export.folder / f"{name}.onnx") for name in ("encode", "drive"))
     identity = {name for name in encode.outputs if not name.startswith("motion.pose.")}
-    assert identity == {"volume", "descriptor", "displacement", "source", "surface", "motion.z"}
+    assert identity == {"volume", "descriptor", "displacement", "source", "surface", "motion.expression.z"}
     poses = {f"motion.pose.{name}" for name in ("rotation", "translation", "scale")}
     assert set(encode.outputs) == identity | poses
     assert set(drive.inputs) == {"driver", "fine", *identity, *poses}, "where the source's pixels are takes its pose"
@@ -118,7 +120,8 @@ def test_graphs_take_measured_blendshapes_as_torch_does(
         identity = model.encode(torch.from_numpy(image_array(person.image)))
     portrait = SimpleNamespace(identity=identity, motion=identity.motion, fine=torch.from_numpy(fine), kept=None)
     setting = Setting("onnxruntime", "float32", 1)
-    engine = GraphBase(tmp_path / "drive.onnx", cast(Portrait, portrait), setting)
+    tensors = {name: tensor.numpy() for name, tensor in flatten(identity).items()}
+    engine = GraphBase(tmp_path / "drive.onnx", tensors, portrait.fine, setting)
     pictures = []
     for scores in (drivers[0].blendshapes, np.full(52, np.nan, np.float32)):
         drawn = engine.draw(drivers[0].image, drivers[0].pose, scores).premultiplied

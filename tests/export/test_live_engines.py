@@ -17,14 +17,15 @@ from megaportraits.errors import ConfigError, WeightsError
 from megaportraits.export.base import BaseExport, export_base_model
 from megaportraits.export.calibration import SourceCrop
 from megaportraits.export.report import ExportReport
+from megaportraits.export.tensors import flatten
 from megaportraits.live.choice import Wish, choose_engine
 from megaportraits.live.engines import (
     GraphBase,
+    GraphEncoder,
     GraphStudent,
     Setting,
     TorchBase,
     TorchStudent,
-    load_graph_avatar,
 )
 from megaportraits.media import VideoReader
 from megaportraits.models.base import BaseModel
@@ -45,11 +46,16 @@ def test_graphs_draw_a_photograph_as_torch_does(base: BaseModel, base_export: Ex
     portrait = avatar.encode(photo)
     small = torch.nn.functional.interpolate(portrait.fine, (64, 64), mode="area")
     portrait = replace(portrait, fine=small)
-    by_graph = replace(load_graph_avatar(base_export.folder / "encode.onnx").encode(photo), fine=small)
+    by_graph = GraphEncoder(base_export.folder / "encode.onnx").encode(photo)
+    assert np.allclose(by_graph.rest.rotation, portrait.rest.rotation, atol=1e-4)
+    assert np.array_equal(by_graph.seen, portrait.seen)
     (head,) = heads(1, 32, seed=4)
     wanted = TorchBase(avatar, portrait, TORCH).draw(head.image, head.pose, head.blendshapes)
-    for encoded in (portrait, by_graph):
-        drawn = GraphBase(base_export.folder / "drive.onnx", encoded, ORT).draw(head.image, head.pose, head.blendshapes)
+    by_torch = {name: tensor.numpy() for name, tensor in flatten(portrait.identity).items()}
+    for tensors in (by_torch, by_graph.tensors):
+        drawn = GraphBase(base_export.folder / "drive.onnx", tensors, small, ORT).draw(
+            head.image, head.pose, head.blendshapes
+        )
         assert np.abs(drawn.premultiplied - wanted.premultiplied).max() < 5e-3
         assert np.allclose(drawn.pose.rotation, wanted.pose.rotation, atol=1e-4)
         assert drawn.pose.scale == pytest.approx(wanted.pose.scale, rel=1e-4)
@@ -68,7 +74,7 @@ def test_graphs_that_take_blendshapes_encode_a_photograph_by_them_as_torch_does(
     first, *drivers = heads(3, 32, seed=6)
     crop = SourceCrop(first.image, first.pose, first.blendshapes, np.zeros((1, 4, 40, 40), np.float32))
     export_base_model(model, tmp_path, BaseExport(pose="landmarks"), crop, drivers)
-    by_graph = load_graph_avatar(tmp_path / "encode.onnx").encode(photo).identity.volume
+    by_graph = torch.from_numpy(GraphEncoder(tmp_path / "encode.onnx").encode(photo).tensors["volume"])
     torch.testing.assert_close(by_graph, encoded[True].identity.volume, atol=5e-3, rtol=0)
     assert (by_graph - encoded[False].identity.volume).abs().max() > 0.02, "the photograph's scores count"
 

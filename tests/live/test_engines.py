@@ -61,7 +61,7 @@ def test_the_neutral_head_is_no_motion_at_all(
     drawn: list[Motion] = []
     monkeypatch.setattr(engine._avatar, "render", lambda portrait, motion: drawn.append(motion))
     engine.draw(head, pose(5), REST)
-    torch.testing.assert_close(drawn[0].z, portrait.motion.z, atol=1e-5, rtol=0)
+    torch.testing.assert_close(drawn[0].expression.z, portrait.motion.expression.z, atol=1e-5, rtol=0)
     torch.testing.assert_close(drawn[0].pose.rotation, portrait.motion.pose.rotation, atol=1e-5, rtol=0)
 
 

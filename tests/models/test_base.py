@@ -145,8 +145,8 @@ def test_expression_and_pose_both_change_the_picture(tiny_config: ModelConfig) -
         identity = model.encode(torch.rand(1, 3, 32, 32))
         own = model.render(identity, identity.motion).image
         other = model.motion(torch.rand(1, 3, 32, 32))
-        expression = model.render(identity, Motion(identity.motion.pose, other.z)).image
-        pose = model.render(identity, Motion(other.pose, identity.motion.z)).image
+        expression = model.render(identity, Motion(identity.motion.pose, other.expression)).image
+        pose = model.render(identity, Motion(other.pose, identity.motion.expression)).image
     assert (own - expression).abs().max() > 1e-4
     assert (own - pose).abs().max() > 1e-4
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 import torch
 
 from megaportraits.config import ModelConfig
+from megaportraits.errors import ShapeError
 from megaportraits.models.base import BaseModel
-from megaportraits.models.motion import FARTHEST, BlendshapeCorrection
+from megaportraits.models.motion import MAX_RESIDUAL_SIGMA, BlendshapeCorrection, Expression, infer_motion
 
 
 def some_correction() -> BlendshapeCorrection:
@@ -19,21 +23,21 @@ def some_correction() -> BlendshapeCorrection:
 
 def test_z_that_says_what_was_measured_stays() -> None:
     correction, z = some_correction(), torch.randn(4, 6)
-    torch.testing.assert_close(correction(z, z @ correction.readout.T + correction.offset), z)
+    torch.testing.assert_close(correction(z, z @ correction.readout.T + correction.offset).z, z)
 
 
 def test_unknown_scores_change_nothing_and_each_known_one_moves_z_along_its_own_column() -> None:
     correction, z, unknown = some_correction(), torch.randn(2, 6), torch.full((2, 3), torch.nan)
-    torch.testing.assert_close(correction(z, unknown), z, atol=0, rtol=0)
+    torch.testing.assert_close(correction(z, unknown).z, z, atol=0, rtol=0)
     for score in range(3):
         measured = unknown.clone()
         measured[:, score] = z @ correction.readout[score] + correction.offset[score] + 0.5
-        torch.testing.assert_close(correction(z, measured), z + 0.5 * correction.gain[:, score])
+        torch.testing.assert_close(correction(z, measured).z, z + 0.5 * correction.gain[:, score])
 
 
 def test_before_it_is_found_the_correction_is_none() -> None:
     z = torch.randn(2, 6)
-    assert torch.equal(BlendshapeCorrection(6, 3)(z, torch.rand(2, 3)), z)
+    assert torch.equal(BlendshapeCorrection(6, 3)(z, torch.rand(2, 3)).z, z)
 
 
 def seeing_model(config: ModelConfig) -> BaseModel:
@@ -50,21 +54,41 @@ def seeing_model(config: ModelConfig) -> BaseModel:
     return model
 
 
-def test_what_scores_say_beyond_the_corrected_z_follows_it_in_deviations(tiny_config: ModelConfig) -> None:
+def test_residuals_are_differences_from_the_corrected_zs_prediction_in_sigmas(
+    tiny_config: ModelConfig,
+) -> None:
     model, image = seeing_model(tiny_config), torch.rand(1, 3, 32, 32)
     correction, n = model.motion.correction, tiny_config.motion.z
     assert correction is not None
-    alone = model.motion(image).z.detach()
-    assert alone.shape == (1, n + 2) and not alone[:, n:].any()
-    torch.testing.assert_close(model.motion(image, torch.full((1, 2), torch.nan)).z, alone)
-    both = model.motion(image, torch.tensor([[0.7, torch.nan]])).z.detach()
-    before = 0.7 - alone[0, :n] @ correction.readout[0] - correction.offset[0]
-    torch.testing.assert_close(both[0, :n], alone[0, :n] + before * correction.gain[:, 0])
-    after = 0.7 - both[0, :n] @ correction.readout[0] - correction.offset[0]
-    torch.testing.assert_close(both[0, n], 2 * after)
-    assert both[0, n + 1] == 0
+
+    def infer(*blendshapes: float) -> Expression:
+        with torch.no_grad():
+            return infer_motion(model, image, None, torch.tensor([blendshapes]) if blendshapes else None).expression
+
+    unknown = torch.nan
+    alone = infer()
+    assert alone.z.shape == (1, n) and alone.residual is not None and alone.residual.shape == (1, 2)
+    assert not alone.residual.any()
+    torch.testing.assert_close(infer(unknown, unknown), alone)
+    both = infer(0.7, unknown)
+    before = 0.7 - alone.z[0] @ correction.readout[0] - correction.offset[0]
+    torch.testing.assert_close(both.z[0], alone.z[0] + before * correction.gain[:, 0])
+    after = 0.7 - both.z[0] @ correction.readout[0] - correction.offset[0]
+    assert both.residual is not None
+    torch.testing.assert_close(both.residual[0, 0], 2 * after)
+    assert both.residual[0, 1] == 0
+    assert torch.equal(both.vector, torch.cat([both.z, both.residual], 1)), "what the generators read"
     correction.offset[1] -= 100
-    assert model.motion(image, torch.tensor([[torch.nan, 0.7]])).z[0, n + 1] == FARTHEST
+    far = infer(unknown, 0.7).residual
+    assert far is not None and far[0, 1] == MAX_RESIDUAL_SIGMA
+
+
+def test_expressions_of_different_models_are_not_mixed() -> None:
+    plain, seeing = Expression(torch.zeros(1, 4)), Expression(torch.zeros(1, 4), torch.zeros(1, 2))
+    with pytest.raises(ShapeError, match="one with blendshape residuals and one without"):
+        plain - seeing
+    with pytest.raises(ShapeError):
+        seeing.lerp(plain, 0.5)
 
 
 def test_scores_reach_the_pictures_and_the_warps(tiny_config: ModelConfig) -> None:
@@ -72,8 +96,9 @@ def test_scores_reach_the_pictures_and_the_warps(tiny_config: ModelConfig) -> No
     for parameter in model.parameters():
         if not parameter.any():  # what changes nothing at the start
             torch.nn.init.normal_(parameter, std=0.1)
-    identity, motion = model.encode(source), model.motion(driver)
-    other = type(motion)(motion.pose, motion.z + torch.tensor([0.0] * tiny_config.motion.z + [1.0, 0.0]))
+    identity, motion = model.encode(source), infer_motion(model, driver)
+    changed = replace(motion.expression, residual=torch.tensor([[1.0, 0.0]]))
+    other = replace(motion, expression=changed)
     one, two = model.render(identity, motion), model.render(identity, other)
     assert (one.displacement - two.displacement).abs().max() > 1e-5
     assert (one.image - two.image).abs().max() > 1e-4

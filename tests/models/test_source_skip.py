@@ -10,7 +10,7 @@ import torch
 from megaportraits.config import ModelConfig
 from megaportraits.losses.correspondence import surface_loss
 from megaportraits.models.base import BaseModel
-from megaportraits.models.motion import Motion
+from megaportraits.models.motion import Expression, Motion
 from megaportraits.models.source_skip import Flow, FlowRefinement, Origins, SourceSkip, SourceView, copy_large
 from megaportraits.ops.geometry import euler_to_matrix
 from megaportraits.ops.warping import Pose, identity_grid, warp_image
@@ -37,7 +37,7 @@ def flat_surface(model: BaseModel) -> None:
 
 @torch.no_grad()
 def test_the_source_itself_is_copied_where_nothing_moves(model: BaseModel) -> None:
-    source, motion = torch.rand(1, 3, 32, 32), Motion(pose(yaw=20, roll=10, scale=0.9), torch.zeros(1, 12))
+    source, motion = torch.rand(1, 3, 32, 32), Motion(pose(yaw=20, roll=10, scale=0.9), Expression(torch.zeros(1, 12)))
     out = model.render(model.encode(source, motion), motion)
     assert out.view is not None
     assert out.view.flow.direct.abs().max() < 1e-5
@@ -47,8 +47,8 @@ def test_the_source_itself_is_copied_where_nothing_moves(model: BaseModel) -> No
 @torch.no_grad()
 def test_a_shifted_driver_shifts_the_copy_by_whole_pixels(model: BaseModel) -> None:
     flat_surface(model)  # else a source that knows nothing yet may hide anything
-    source, still = torch.rand(1, 3, 32, 32), Motion(pose(), torch.zeros(1, 12))
-    four_pixels_right = Motion(pose(shift=(8 / 32, 0.0)), still.z)
+    source, still = torch.rand(1, 3, 32, 32), Motion(pose(), Expression(torch.zeros(1, 12)))
+    four_pixels_right = Motion(pose(shift=(8 / 32, 0.0)), still.expression)
     out = model.render(model.encode(source, still), four_pixels_right)
     assert out.view is not None
     inside = slice(8, 24)
@@ -76,7 +76,7 @@ def test_a_nearer_surface_turns_further() -> None:
 
 
 def test_the_copy_teaches_the_warps_and_the_surface(model: BaseModel) -> None:
-    source, motion = torch.rand(1, 3, 32, 32), Motion(pose(), torch.zeros(1, 12))
+    source, motion = torch.rand(1, 3, 32, 32), Motion(pose(), Expression(torch.zeros(1, 12)))
     turned = replace(motion, pose=pose(yaw=15))
     out = model.render(model.encode(source, motion), turned)
     assert out.view is not None
@@ -90,7 +90,7 @@ def test_the_copy_teaches_the_warps_and_the_surface(model: BaseModel) -> None:
 def test_the_refinement_starts_from_the_composed_warps_and_learns_from_the_copy(model: BaseModel) -> None:
     refinement = model.generator_2d.refinement
     assert refinement is not None
-    source, motion = torch.rand(1, 3, 32, 32), Motion(pose(), torch.randn(1, 12))
+    source, motion = torch.rand(1, 3, 32, 32), Motion(pose(), Expression(torch.randn(1, 12)))
     identity = model.encode(source, motion)
     before = model.render(identity, motion).view
     assert before is not None and before.flow.direct.abs().max() < 1e-5
@@ -108,7 +108,7 @@ def test_the_refinement_starts_from_the_composed_warps_and_learns_from_the_copy(
 @torch.no_grad()
 def test_what_a_turned_source_hides_is_copied_from_its_mirror_image(model: BaseModel) -> None:
     flat_surface(model)
-    source, turned = torch.rand(1, 3, 32, 32), Motion(pose(yaw=40), torch.zeros(1, 12))
+    source, turned = torch.rand(1, 3, 32, 32), Motion(pose(yaw=40), Expression(torch.zeros(1, 12)))
     identity = model.encode(source, turned)
     frontal = model.render(identity, replace(turned, pose=pose())).view
     assert frontal is not None and frontal.flow.hidden is not None and frontal.flow.mirrored is not None
@@ -127,7 +127,7 @@ def test_what_a_turned_source_hides_is_copied_from_its_mirror_image(model: BaseM
 def test_a_source_hides_nothing_of_its_own_view_and_nothing_is_mirrored_where_that_is_off(
     model: BaseModel, tiny_config: ModelConfig
 ) -> None:
-    source, motion = torch.rand(1, 3, 32, 32), Motion(pose(yaw=20), torch.randn(1, 12))
+    source, motion = torch.rand(1, 3, 32, 32), Motion(pose(yaw=20), Expression(torch.randn(1, 12)))
     own = model.render(model.encode(source, motion), motion).view
     assert own is not None and own.flow.hidden is not None and own.flow.hidden.max() == 0
     plain = BaseModel(tiny_config.model_copy(update={"mirror_hidden": False})).eval()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.media import VideoWriter
 from megaportraits.models.base import BaseModel, Identity, Output
-from megaportraits.models.motion import Motion
+from megaportraits.models.motion import Expression, Motion
 from megaportraits.ops.warping import Pose
 from megaportraits.pipeline import Avatar
 
@@ -33,18 +33,18 @@ class Echo(nn.Module):
         self.encoded = 0
         self.rendered = 0
 
-    def motion(self, image: Tensor, scores: Tensor | None = None) -> Motion:
+    def motion(self, image: Tensor, pose: Pose | None = None, blendshapes: Tensor | None = None) -> Motion:
         one = torch.ones(len(image))
-        pose = Pose(torch.eye(3).expand(len(image), 3, 3), torch.zeros(len(image), 2), one)
-        return Motion(pose, image.flatten(1))
+        straight = Pose(torch.eye(3).expand(len(image), 3, 3), torch.zeros(len(image), 2), one)
+        return Motion(straight if pose is None else pose, Expression(image.flatten(1)))
 
     def encode(self, source: Tensor, motion: Motion | None = None) -> Identity:
         self.encoded += 1
         return Identity(source, None, motion or self.motion(source), torch.zeros(len(source)))
 
     def render(self, identity: Identity, motion: Motion) -> Output:
-        self.rendered += len(motion.z)
-        image = motion.z.reshape(identity.volume.shape)
+        self.rendered += len(motion)
+        image = motion.expression.z.reshape(identity.volume.shape)
         return Output(image, torch.ones_like(image[:, :1]), torch.zeros(1))
 
 

@@ -16,6 +16,7 @@ from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.models.base import BaseModel, Identity, Output
 from megaportraits.models.motion import Motion
 from megaportraits.ops.geometry import HeadPose, euler_to_matrix
+from megaportraits.ops.warping import Pose
 from megaportraits.pipeline import (
     AnimateOptions,
     Avatar,
@@ -83,7 +84,7 @@ def test_the_edited_pose_is_what_is_rendered_and_where_it_is_pasted(
     network, rendered, pasted, paste = cast(Echo, avatar.model), [], [], Placement.paste
 
     def render(identity: Identity, motion: Motion) -> Output:
-        rendered.extend(head_pose(motion[slice(i, i + 1)].pose) for i in range(len(motion.z)))
+        rendered.extend(head_pose(motion[slice(i, i + 1)].pose) for i in range(len(motion)))
         return Echo.render(network, identity, motion)
 
     def record(self: Placement, picture: np.ndarray, plate: np.ndarray, head: Rendering, around: Any) -> np.ndarray:
@@ -91,7 +92,6 @@ def test_the_edited_pose_is_what_is_rendered_and_where_it_is_pasted(
         return paste(self, picture, plate, head, around)
 
     monkeypatch.setattr(network, "render", render)
-    monkeypatch.setattr(network, "motion", SimpleNamespace(encode_expression=lambda image, *_: image.flatten(1)))
     monkeypatch.setattr(Placement, "paste", record)
     avatar.pose_from = PoseFrom.LANDMARKS
     seen = moved(portrait, 6, roll=20)
@@ -265,16 +265,21 @@ def test_options_are_checked() -> None:
 
 def test_the_landmarks_pose_reaches_the_network_unchanged(avatar: Avatar, monkeypatch: pytest.MonkeyPatch) -> None:
     pose = HeadPose(euler_to_matrix(20, -5, 10), np.array([0.1, -0.2]), 1.1)
-    seen = []
-    monkeypatch.setattr(
-        avatar.model, "motion", SimpleNamespace(encode_expression=lambda _, p, __: seen.append(p) or torch.zeros(1, 4))
-    )
+    seen: list[Pose | None] = []
+    network = cast(Echo, avatar.model)
+
+    def motion(image: torch.Tensor, pose: Pose | None = None, blendshapes: torch.Tensor | None = None) -> Motion:
+        seen.append(pose)
+        return Echo.motion(network, image, pose)
+
+    monkeypatch.setattr(network, "motion", motion)
     avatar.pose_from = PoseFrom.LANDMARKS
-    motion = avatar._motions([np.zeros((64, 64, 3), np.uint8)], [pose], None)
-    back = head_pose(motion.pose)
+    avatar.motions([np.zeros((64, 64, 3), np.uint8)], [pose])
+    assert len(seen) == 1 and seen[0] is not None
+    back = head_pose(seen[0])
     np.testing.assert_allclose(back.rotation, pose.rotation, atol=1e-6)
     np.testing.assert_allclose(back.translation, pose.translation, atol=1e-6)
-    assert len(seen) == 1 and back.scale == pytest.approx(1.1)
+    assert back.scale == pytest.approx(1.1)
 
 
 def test_measured_blendshapes_reach_a_network_that_asks_for_them(
@@ -282,9 +287,9 @@ def test_measured_blendshapes_reach_a_network_that_asks_for_them(
 ) -> None:
     seen: list[torch.Tensor | None] = []
 
-    def motion(image: torch.Tensor, scores: torch.Tensor | None = None) -> Motion:
-        seen.append(scores)
-        return Echo.motion(network, image)
+    def motion(image: torch.Tensor, pose: Pose | None = None, blendshapes: torch.Tensor | None = None) -> Motion:
+        seen.append(blendshapes)
+        return Echo.motion(network, image, pose)
 
     network = Echo()
     network.config.motion.blendshapes = ("eyeBlinkLeft", "jawOpen")

@@ -17,7 +17,7 @@ from megaportraits.data.distillation import DistillationIndex
 from megaportraits.errors import DataError, FaceError
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.media import write_image
-from megaportraits.models.motion import Motion
+from megaportraits.models.motion import Expression, Motion
 from megaportraits.ops.geometry import HeadPose
 from megaportraits.ops.warping import Pose
 from megaportraits.pipeline.compose import Rendering
@@ -44,7 +44,7 @@ class Painter:
     def look(self, drivers: Sequence[np.ndarray], poses: Sequence[HeadPose]) -> list[Motion]:
         self.looked += len(drivers)
         pose = Pose(torch.eye(3)[None], torch.zeros(1, 2), torch.ones(1))
-        return [Motion(pose, torch.tensor([[float(d.mean())]])) for d in drivers]
+        return [Motion(pose, Expression(torch.tensor([[float(d.mean())]]))) for d in drivers]
 
     def draw(self, people: Sequence[float], motions: Sequence[Motion]) -> list[Rendering]:
         assert len(people) == len(motions)

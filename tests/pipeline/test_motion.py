@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from megaportraits.errors import ConfigError
-from megaportraits.models.motion import Motion
+from megaportraits.models.motion import Expression, Motion
 from megaportraits.ops.geometry import euler_to_matrix, matrix_to_euler
 from megaportraits.ops.warping import Pose
 from megaportraits.pipeline.motion import edit_motion, relative_motion
@@ -24,7 +24,8 @@ def motion(
 ) -> Motion:
     rotation = torch.tensor(euler_to_matrix(yaw, pitch, roll), dtype=torch.float32)[None]
     return Motion(
-        Pose(rotation, torch.tensor([shift], dtype=torch.float32), torch.tensor([scale])), torch.full((1, 5), z)
+        Pose(rotation, torch.tensor([shift], dtype=torch.float32), torch.tensor([scale])),
+        Expression(torch.full((1, 5), z)),
     )
 
 
@@ -40,7 +41,7 @@ def test_absolute_motion_is_the_drivers_own() -> None:
     assert torch.equal(edited.pose.rotation, DRIVER.pose.rotation)
     assert torch.equal(edited.pose.translation, DRIVER.pose.translation)
     assert torch.equal(edited.pose.scale, DRIVER.pose.scale)
-    assert torch.equal(edited.z, DRIVER.z)
+    assert torch.equal(edited.expression.z, DRIVER.expression.z)
 
 
 def test_relative_motion_of_a_neutral_driver_is_the_source() -> None:
@@ -48,14 +49,14 @@ def test_relative_motion_of_a_neutral_driver_is_the_source() -> None:
     torch.testing.assert_close(still.pose.rotation, SOURCE.pose.rotation)
     torch.testing.assert_close(still.pose.translation, SOURCE.pose.translation)
     torch.testing.assert_close(still.pose.scale, SOURCE.pose.scale)
-    torch.testing.assert_close(still.z, SOURCE.z)
+    torch.testing.assert_close(still.expression.z, SOURCE.expression.z)
 
 
 def test_relative_motion_from_the_sources_own_pose_is_absolute() -> None:
     same = relative_motion(SOURCE, DRIVER, SOURCE)
     torch.testing.assert_close(same.pose.rotation, DRIVER.pose.rotation)
     torch.testing.assert_close(same.pose.translation, DRIVER.pose.translation)
-    torch.testing.assert_close(same.z, DRIVER.z)
+    torch.testing.assert_close(same.expression.z, DRIVER.expression.z)
 
 
 def test_relative_turn_adds_to_the_sources_turn() -> None:
@@ -93,7 +94,7 @@ def test_translation_from_the_source_is_the_sources(mode: MotionMode) -> None:
     assert torch.equal(edited.pose.translation, SOURCE.pose.translation)
     assert torch.equal(edited.pose.rotation, as_driven.pose.rotation)
     assert torch.equal(edited.pose.scale, as_driven.pose.scale)
-    assert torch.equal(edited.z, as_driven.z)
+    assert torch.equal(edited.expression.z, as_driven.expression.z)
 
 
 @pytest.mark.parametrize("mode", BOTH)
@@ -102,7 +103,7 @@ def test_a_frontal_head_has_no_angles_and_the_expression_still_follows(mode: Mot
     as_driven = edit_motion(SOURCE, DRIVER, MotionOptions(motion=mode), neutral=NEUTRAL)
     assert torch.equal(edited.pose.rotation, torch.eye(3)[None])
     assert matrix_to_euler(edited.pose.rotation[0].numpy()) == (0, 0, 0)
-    assert torch.equal(edited.z, as_driven.z)
+    assert torch.equal(edited.expression.z, as_driven.expression.z)
     assert torch.equal(edited.pose.translation, as_driven.pose.translation)
 
 
@@ -134,10 +135,10 @@ def test_strength_scales_the_change_and_nothing_else(mode: MotionMode, rest: Res
         options = MotionOptions(motion=mode, rest_expression=rest, expression_strength=strength)
         return edit_motion(SOURCE, DRIVER, options, neutral=NEUTRAL)
 
-    change = DRIVER.z - (NEUTRAL.z if rest is RestExpression.SOURCE else SOURCE.z)
-    assert torch.equal(edited(0).z, SOURCE.z)
+    change = DRIVER.expression.z - (NEUTRAL.expression.z if rest is RestExpression.SOURCE else SOURCE.expression.z)
+    assert torch.equal(edited(0).expression.z, SOURCE.expression.z)
     for strength in (0.5, 1, 1.7):
-        torch.testing.assert_close(edited(strength).z, SOURCE.z + strength * change)
+        torch.testing.assert_close(edited(strength).expression.z, SOURCE.expression.z + strength * change)
         assert torch.equal(edited(strength).pose.rotation, edited(0).pose.rotation)
 
 
@@ -145,7 +146,7 @@ def test_strength_scales_the_change_and_nothing_else(mode: MotionMode, rest: Res
 def test_with_the_drivers_rest_the_expression_is_exactly_the_drivers(mode: MotionMode) -> None:
     options = MotionOptions(motion=mode, rest_expression=RestExpression.DRIVER)
     edited = edit_motion(SOURCE, DRIVER, options, neutral=NEUTRAL)
-    assert torch.equal(edited.z, DRIVER.z)
+    assert torch.equal(edited.expression.z, DRIVER.expression.z)
     pose = DRIVER.pose if mode is MotionMode.ABSOLUTE else relative_motion(SOURCE, DRIVER, NEUTRAL).pose
     assert torch.equal(edited.pose.rotation, pose.rotation)
     assert torch.equal(edited.pose.translation, pose.translation)

@@ -9,6 +9,7 @@ import torch
 
 from megaportraits.config import ModelConfig
 from megaportraits.models.base import BaseModel
+from megaportraits.models.motion import Expression
 from megaportraits.ops.geometry import HeadPose
 from megaportraits.pipeline import Avatar, PoseFrom
 from megaportraits.pipeline.teacher import AvatarTeacher
@@ -22,9 +23,9 @@ def test_a_teacher_measures_the_scores_of_its_drivers(
     photo = np.ascontiguousarray(skimage.data.astronaut()[:256, 98:354])
     (face,) = avatar.analyzer.detect(photo)
     seen: list[torch.Tensor] = []
-    monkeypatch.setattr(
-        avatar.model.motion, "encode_expression", lambda _, __, scores: seen.append(scores) or torch.zeros(2, 12)
-    )
+    correction = avatar.model.motion.correction
+    assert correction is not None
+    monkeypatch.setattr(correction, "forward", lambda z, blendshapes: seen.append(blendshapes) or Expression(z))
     weights = AvatarTeacher(avatar, "tiny", [])
     pose = HeadPose(np.eye(3), np.zeros(2), 1.0)
     weights.look([photo, np.zeros_like(photo)], [pose, pose])

@@ -20,6 +20,7 @@ from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.faces.landmarks import BLENDSHAPE_NAMES
 from megaportraits.faces.pose import fit_pose
 from megaportraits.models.base import BaseModel
+from megaportraits.models.motion import infer_motion
 from megaportraits.models.storage import load_base, save_base
 from megaportraits.ops.geometry import Crop
 from megaportraits.training.calibration import APPENDED_SCORES, READERS, SCORES, calibrate, fit_correction
@@ -57,7 +58,7 @@ def test_corrected_z_is_nearer_to_the_truth_where_the_network_errs_as_was_believ
     _, z, scores = scene(8000)
     correction, _ = fit_correction(z[:4000], scores[:4000], trust=0.5)
     seen = z[4000:] + 0.5**0.5 * (z[:4000] - z[:4000].mean(0))  # an error that varies like z
-    before, after = (seen - z[4000:]).square().sum(1).mean(), (correction(seen, scores[4000:]) - z[4000:]).square()
+    before, after = (seen - z[4000:]).square().sum(1).mean(), (correction(seen, scores[4000:]).z - z[4000:]).square()
     assert after.sum(1).mean() < 0.7 * before
 
 
@@ -73,13 +74,14 @@ def test_scores_that_do_not_correct_are_expected_all_the_same() -> None:
     every, _ = fit_correction(z, scores, trust=0.5)
     assert not some.gain[:, 1:].any()
     torch.testing.assert_close(some.gain[:, :1], alone.gain)
-    torch.testing.assert_close(some.surprise(z, scores), every.surprise(z, scores))
+    torch.testing.assert_close(some.residual(z, scores), every.residual(z, scores))
 
 
 def test_told_surprises_have_the_deviation_one_and_say_nothing_that_z_does() -> None:
     _, z, scores = scene(500)
     correction, _ = fit_correction(z, scores, trust=0, correcting=1, appends=True)
-    told = correction(z.float(), scores.float())[:, z.shape[1] :]
+    told = correction(z.float(), scores.float()).residual
+    assert told is not None
     torch.testing.assert_close(told.std(0), torch.ones(scores.shape[1]))
     together = torch.corrcoef(torch.cat([z.float(), told], 1).T)[: z.shape[1], z.shape[1] :]
     assert together.abs().max() < 0.02
@@ -132,9 +134,9 @@ def test_a_calibrated_model_corrects_by_scores_and_is_the_same_without_them(
     before, after = load_base(tmp_path / "base.safetensors"), load_base(out)
     assert after.config.motion.blendshapes == SCORES
     image = torch.rand(2, 3, 32, 32)
-    torch.testing.assert_close(after.motion(image).z, before.motion(image).z)
-    moved = after.motion(image, torch.rand(2, len(SCORES))).z
-    assert not torch.allclose(moved, before.motion(image).z, atol=1e-5)
+    torch.testing.assert_close(infer_motion(after, image).expression.z, infer_motion(before, image).expression.z)
+    moved = infer_motion(after, image, None, torch.rand(2, len(SCORES))).expression.z
+    assert not torch.allclose(moved, infer_motion(before, image).expression.z, atol=1e-5)
     again = tmp_path / "again.safetensors"  # the network's own z is what counts, not the corrected one
     calibrate(out, str(faces), again, frames=60, trust=0.5)
     kept, first = load_base(again).motion.correction, after.motion.correction
@@ -180,7 +182,7 @@ def test_a_generator_that_begins_to_see_scores_draws_the_same_pictures(
     old, new = (load_base(tmp_path / f"{name}.safetensors").requires_grad_(True) for name in ("base", "out"))
     source, driver = torch.rand(2, 1, 3, 32, 32)
     scores = torch.rand(1, len(SCORES) + len(APPENDED_SCORES))
-    got = new.render(new.encode(source), new.motion(driver, scores))
+    got = new.render(new.encode(source), infer_motion(new, driver, None, scores))
     torch.testing.assert_close(got.image, old.render(old.encode(source), old.motion(driver)).image)
     got.image.sum().backward()
     assert new.generator_2d.changes is not None

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from megaportraits.config import TrainBaseConfig
 from megaportraits.losses.foreground import composite
-from megaportraits.models.motion import Motion
+from megaportraits.models.motion import Expression, Motion
 from megaportraits.ops.warping import Pose
 from megaportraits.training import base
 from megaportraits.training.base import BaseStage
@@ -131,8 +131,8 @@ def test_nested_parts_are_followed_by_their_predecessors_and_none_stays_none() -
         motion: Motion
         nothing: Tensor | None = None
 
-    motion = Motion(Pose(torch.rand(3, 3, 3), torch.rand(3, 2), torch.rand(3)), torch.rand(3, 4))
+    motion = Motion(Pose(torch.rand(3, 3, 3), torch.rand(3, 2), torch.rand(3)), Expression(torch.rand(3, 4)))
     both = with_previous(Outer(motion))
     order = torch.tensor([0, 1, 2, 2, 0, 1])
     assert torch.equal(both.motion.pose.rotation, motion.pose.rotation[order]) and both.nothing is None
-    assert torch.equal(both.motion.z, motion.z[order])
+    assert torch.equal(both.motion.expression.z, motion.expression.z[order])

@@ -157,6 +157,10 @@ class ModelConfig(Config):
         """Side of the images that all parts but G_2D's fine blocks see, pixels; `image_size` where there are none."""
         return self.image_size // 2 ** len(self.generator_2d.fine)
 
+    def coarse_side(self, side: int) -> int:
+        """`coarse_size` for images of `side` pixels instead of `image_size`."""
+        return side * self.coarse_size // self.image_size
+
     @property
     def volume_size(self) -> int:
         """Height and width of v_s at `image_size`."""

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from megaportraits.export.tensors import flatten, rebuild
 from megaportraits.models.base import BaseModel, Identity
-from megaportraits.models.hidden import fill_hidden
-from megaportraits.models.motion import Motion
-from megaportraits.models.source_skip import copy_large
+from megaportraits.models.motion import Motion, infer_motion
+from megaportraits.models.picture import finish_picture
 from megaportraits.models.student import Student
 from megaportraits.ops.warping import Pose
 from megaportraits.pipeline.motion import edit_motion
@@ -33,11 +32,8 @@ def motion_inputs(model: BaseModel) -> tuple[str, ...]:
 
 def find_motion(model: BaseModel, image: Tensor, measured: Sequence[Tensor]) -> Motion:
     """E_mtn of a head crop: all of it, or its expression half with what was measured, `motion_inputs` or nothing."""
-    if not measured:
-        motion: Motion = model.motion(image)
-        return motion
-    pose, scores = Pose(*measured[:3]), measured[3] if len(measured) > 3 else None
-    return Motion(pose, model.motion.encode_expression(image, pose, scores))
+    pose = Pose(*measured[:3]) if measured else None
+    return infer_motion(model, image, pose, measured[3] if len(measured) > 3 else None)
 
 
 class EncodeGraph(nn.Module):
@@ -85,11 +81,7 @@ class DriveGraph(nn.Module):
         measured = rest[count + self.model.config.source_skip :]
         motion = edit_motion(identity.motion, find_motion(self.model, driver, measured))
         output = self.model.render(identity, motion)
-        if self.model.config.source_skip:
-            output = fill_hidden(output, rest[count])
-        picture = output.image if output.alpha is None else torch.cat([output.image, output.alpha], 1)
-        if output.view is not None:
-            picture = copy_large(picture, rest[count][:, : picture.shape[1]], output.view)
+        picture = finish_picture(output, rest[count] if self.model.config.source_skip else None)
         parts = (picture[:, :3],) if output.alpha is None else (picture[:, :3], picture[:, 3:])
         return (*parts, motion.pose.rotation * 1, motion.pose.translation * 1, motion.pose.scale * 1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from megaportraits.faces.matting import Matting
+from megaportraits.live.engines import GraphPortrait
 from megaportraits.live.loop import Compose
 from megaportraits.media.images import UInt8
 from megaportraits.pipeline import AnimateOptions, Background, Portrait, Rendering
@@ -12,7 +13,6 @@ from megaportraits.pipeline.compose import over
 from megaportraits.pipeline.driver import DriverFrame
 from megaportraits.pipeline.options import Color
 from megaportraits.pipeline.scene import Scene
-from megaportraits.pipeline.tensors import head_pose
 
 
 def flat(color: Color, size: int) -> Compose:
@@ -26,10 +26,10 @@ def flat(color: Color, size: int) -> Compose:
     return compose
 
 
-def photo(portrait: Portrait, matting: Matting, size: int, *, whole: bool) -> Compose:
+def photo(portrait: Portrait | GraphPortrait, matting: Matting, size: int, *, whole: bool) -> Compose:
     """The photograph's own background: its head crop, or the whole picture."""
     options = AnimateOptions(background=Background.SOURCE, crop=not whole)
-    scene = Scene(portrait, options, matting, head_pose(portrait.motion.pose), size=size)
+    scene = Scene(portrait, options, matting, portrait.rest, size=size)
 
     def compose(rendering: Rendering, view: DriverFrame) -> UInt8:
         return scene.compose(rendering, view)[0]

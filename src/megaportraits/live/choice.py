@@ -13,13 +13,15 @@ from megaportraits.errors import ConfigError, WeightsError
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.faces.matting import Matting
 from megaportraits.live.engines import (
-    Engine,
+    Encoder,
     GraphBase,
+    GraphEncoder,
+    GraphPortrait,
     GraphStudent,
+    Renderer,
     Setting,
     TorchBase,
     TorchStudent,
-    load_graph_avatar,
 )
 from megaportraits.live.tuning import Candidate, Trial, question, remember, remembered, thread_counts, tune
 from megaportraits.models.storage import find_base
@@ -29,6 +31,7 @@ from megaportraits.pipeline.demo import demo_driver
 from megaportraits.pipeline.devices import find_device
 from megaportraits.pipeline.driver import FrameSource, HeadFollower
 from megaportraits.pipeline.options import MotionOptions
+from megaportraits.pipeline.portrait import PreparedSource
 from megaportraits.reading import is_file
 from megaportraits.runtimes import available_runtimes, read_info
 from megaportraits.weights import cache_dir
@@ -74,9 +77,9 @@ class Chosen:
         trials: what was measured, the chosen one first; empty when it was remembered.
     """
 
-    engine: Engine
+    engine: Renderer
     analyzer: FaceAnalyzer
-    portrait: Portrait | None
+    portrait: Portrait | GraphPortrait | None
     matting: Matting
     trials: tuple[Trial, ...] = ()
 
@@ -112,19 +115,25 @@ def choose_engine(
             f"live: expected a student or a photograph, got {'neither' if student is None else 'both'}",
             fix="Give --student FILE, or --source PHOTO (and --weights).",
         )
-    avatars: Avatar | None = None
-    portrait: Portrait | None = None
-    if student is not None:
+    encoder: Encoder[PreparedSource] | None = None
+    portrait: Portrait | GraphPortrait | None = None
+    if source is None:
+        assert student is not None
         files, candidates = _student_candidates(student, avatar, wish)
+    elif _is_export(weights):
+        graph = _graph_encoder(Path(weights), wish)
+        by_graph = graph.encode(source, face=face)
+        files, candidates = _graph_candidates(Path(weights), by_graph, wish)
+        encoder, portrait = graph, by_graph
     else:
-        assert source is not None
-        avatars = _photographer(weights, wish)
-        portrait = avatars.encode(source, face=face)
-        files, candidates = _base_candidates(weights, avatars, portrait, wish)
-    analyzer = FaceAnalyzer() if avatars is None else avatars.analyzer
+        model = Avatar.from_pretrained(weights, device=wish.device, precision="float32")
+        by_torch = model.encode(source, face=face)
+        files, candidates = [find_base(weights)], _torch(partial(_torch_base, model, by_torch, wish.motion), wish)
+        encoder, portrait = model, by_torch
+    analyzer = FaceAnalyzer() if encoder is None else encoder.analyzer
     best, trials = _best(files, candidates, analyzer, wish, say)
     say(f"Running with {best.setting}.")
-    return Chosen(best.build(), analyzer, portrait, Matting() if avatars is None else avatars.matting, trials)
+    return Chosen(best.build(), analyzer, portrait, Matting() if encoder is None else encoder.matting, trials)
 
 
 def _best(
@@ -167,26 +176,28 @@ def _student_candidates(path: Path, avatar: str | None, wish: Wish) -> tuple[lis
     return [path], _torch(lambda setting: TorchStudent(path, avatar, setting), wish)
 
 
-def _base_candidates(
-    weights: str, avatars: Avatar, portrait: Portrait, wish: Wish
-) -> tuple[list[Path], list[Candidate]]:
-    """Every way to run the base model with an encoded photograph."""
-    if _is_export(weights):
-        files = {read_info(p).precision: p for p in _with_variants(Path(weights) / "drive.onnx")}
-        return _graphs(files, lambda p, setting: GraphBase(p, portrait, setting), wish)
-    return [find_base(weights)], _torch(lambda setting: TorchBase(avatars, portrait, setting, wish.motion), wish)
+def _torch_base(avatar: Avatar, portrait: Portrait, motion: MotionOptions, setting: Setting) -> Renderer:
+    return TorchBase(avatar, portrait, setting, motion)
 
 
-def _photographer(weights: str, wish: Wish) -> Avatar:
-    """What encodes the photograph."""
-    if not _is_export(weights):
-        return Avatar.from_pretrained(weights, device=wish.device, precision="float32")
+def _graph_candidates(folder: Path, portrait: GraphPortrait, wish: Wish) -> tuple[list[Path], list[Candidate]]:
+    """Every way to run an exported base model with a photograph that its encode graph encoded."""
+    files = {read_info(p).precision: p for p in _with_variants(folder / "drive.onnx")}
+    return _graphs(files, lambda p, setting: GraphBase(p, portrait.tensors, portrait.fine, setting), wish)
+
+
+def _graph_encoder(weights: Path, wish: Wish) -> GraphEncoder:
+    """The encoder of an export.
+
+    Raises:
+        ConfigError: the user wants motion control, which exported graphs do not have.
+    """
     if wish.motion != MotionOptions():
         raise ConfigError(
             f"{weights}: exported graphs take the driver's motion as it is",
             fix="Leave --motion and --scale-from out, or give --weights by name or as a .safetensors file.",
         )
-    return load_graph_avatar(Path(weights) / "encode.onnx")
+    return GraphEncoder(weights / "encode.onnx")
 
 
 def _is_export(weights: str) -> bool:
@@ -201,7 +212,7 @@ def _with_variants(path: Path) -> list[Path]:
 
 
 def _graphs(
-    files: dict[str, Path], build: Callable[[Path, Setting], Engine], wish: Wish
+    files: dict[str, Path], build: Callable[[Path, Setting], Renderer], wish: Wish
 ) -> tuple[list[Path], list[Candidate]]:
     if wish.device not in ("auto", "cpu"):
         raise ConfigError(
@@ -220,7 +231,7 @@ def _graphs(
     return list(files.values()), _checked(candidates, wish)
 
 
-def _torch(build: Callable[[Setting], Engine], wish: Wish) -> list[Candidate]:
+def _torch(build: Callable[[Setting], Renderer], wish: Wish) -> list[Candidate]:
     device = find_device(wish.device)
     worth = fast_in_bfloat16(device) or wish.precision == "bfloat16"
     names = ["float32", *(["bfloat16"] if worth else [])]
@@ -230,7 +241,7 @@ def _torch(build: Callable[[Setting], Engine], wish: Wish) -> list[Candidate]:
     return _checked([Candidate(s, partial(build, s)) for s in settings if wish.allows(s)], wish)
 
 
-def _settings(runtime: str, precision: str, build: Callable[[Setting], Engine], wish: Wish) -> list[Candidate]:
+def _settings(runtime: str, precision: str, build: Callable[[Setting], Renderer], wish: Wish) -> list[Candidate]:
     """One candidate for every number of threads, as far as the user allows."""
     counts = [wish.threads] if wish.threads else thread_counts()
     settings = [Setting(runtime, precision, threads) for threads in counts]

@@ -1,41 +1,43 @@
-"""Whatever draws one frame: the base model or a student, in torch or as exported graphs, behind one call."""
+"""What encodes a photograph and what draws a frame: the base model or a student, in torch or as exported graphs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, TypeVar, cast
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from megaportraits.config import ModelConfig, parse_config
 from megaportraits.errors import ConfigError, WeightsError
-from megaportraits.export.graphs import SCORES_INPUT
-from megaportraits.export.tensors import flatten
-from megaportraits.faces.detector import Blendshapes
+from megaportraits.export.graphs import POSE_INPUTS, SCORES_INPUT
+from megaportraits.faces.detector import Blendshapes, FaceAnalyzer
 from megaportraits.faces.landmarks import scores_of
+from megaportraits.faces.matting import Matting
 from megaportraits.media.images import UInt8
-from megaportraits.models.base import BaseModel, Identity
 from megaportraits.models.motion import Motion
 from megaportraits.models.storage import load_student
 from megaportraits.nn.inference import prepare_for_inference, running
 from megaportraits.ops.geometry import HeadPose
 from megaportraits.ops.precision import Precision
-from megaportraits.ops.warping import Pose
-from megaportraits.pipeline import Avatar, Portrait, PoseFrom, Rendering
+from megaportraits.pipeline import Avatar, Portrait, Rendering
 from megaportraits.pipeline.motion import edit_motion
 from megaportraits.pipeline.options import MotionOptions
+from megaportraits.pipeline.portrait import PreparedSource, Source, find_source_head, prepare_source
+from megaportraits.pipeline.tensors import head_crop_tensor
 from megaportraits.reading import parse_json
 from megaportraits.runtimes import Graph, open_graph
 from megaportraits.runtimes.arrays import image_array, pose_arrays
-from megaportraits.runtimes.graph import GraphInfo
+from megaportraits.runtimes.graph import Arrays, GraphInfo
 from megaportraits.runtimes.opening import RuntimeName
 
 Sample = tuple[UInt8, HeadPose, Blendshapes]
-"""What `Engine.draw` takes."""
+"""What `Renderer.draw` takes."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,35 @@ class Setting:
         return f"{self.runtime} {self.precision}, {self.threads} thread{'s' * (self.threads != 1)}"
 
 
-class Engine(Protocol):
-    """Draws the person. Not for two threads at once.
+P_co = TypeVar("P_co", bound=PreparedSource, covariant=True)
+
+
+class Encoder(Protocol[P_co]):
+    """Encodes photographs: `Avatar` in torch, `GraphEncoder` as an exported graph."""
+
+    @property
+    def analyzer(self) -> FaceAnalyzer:
+        """Finds faces."""
+
+    @property
+    def matting(self) -> Matting:
+        """Separates people from backgrounds."""
+
+    def encode(self, source: Source, /, *, face: int | None = None) -> P_co:
+        """Prepare and encode a source.
+
+        Args:
+            source: see `pipeline.portrait.Source`.
+            face: which face, counted from 1 from left to right; None takes the largest.
+
+        Raises:
+            MediaError: the file cannot be read.
+            FaceError: no human face, or not that many.
+        """
+
+
+class Renderer(Protocol):
+    """Draws one person: the base model or a student, in torch or as an exported graph. Not for two threads at once.
 
     Attributes:
         size: side of the head crops that it takes, pixels.
@@ -75,7 +104,7 @@ class Engine(Protocol):
         Args:
             head: (size, size, 3) uint8, the driver's head crop.
             pose: of that head by its landmarks, crop coordinates.
-            blendshapes: of its face.
+            blendshapes: (52,), of its face.
         """
         ...
 
@@ -140,29 +169,27 @@ class TorchStudent:
 
 
 class GraphBase:
-    """The exported per-frame graph of the base model, with a person that `GraphModel` encoded."""
+    """The exported per-frame graph of the base model.
 
-    def __init__(self, path: Path, portrait: Portrait, setting: Setting) -> None:
+    Args:
+        path: of `drive.onnx`.
+        tensors: of the encoded person, by name: `GraphPortrait.tensors`. Those that the graph does not take are unused.
+        fine: `PreparedSource.fine`.
+        setting: how it is run.
+    """
+
+    def __init__(self, path: Path, tensors: Arrays, fine: Tensor, setting: Setting) -> None:
         self._graph = open_as(path, setting)
         self.size = self._graph.inputs["driver"][-1]
-        self._inputs = {name: tensor.numpy() for name, tensor in flatten(portrait.identity).items()}
+        self._inputs = dict(tensors)
         self._scores = _config(self._graph.info, path).motion.blendshapes
         if "fine" in self._graph.inputs:
-            side = self._graph.inputs["fine"][-1]
-            fine = portrait.fine[0].permute(1, 2, 0).numpy()
-            how = cv2.INTER_AREA if side < fine.shape[0] else cv2.INTER_CUBIC
-            resized = np.clip(cv2.resize(fine, (side, side), interpolation=how), 0, 1)
-            self._inputs["fine"] = np.ascontiguousarray(resized.transpose(2, 0, 1)[None], np.float32)
+            self._inputs["fine"] = _resized(fine, self._graph.inputs["fine"][-1])
 
     def draw(self, head: UInt8, pose: HeadPose, blendshapes: Blendshapes) -> Rendering:
         measured = pose_arrays(pose) | {SCORES_INPUT: scores_of(blendshapes, self._scores)[None]}
         got = self._graph({"driver": image_array(head), **self._inputs, **measured})
-        rendered = HeadPose(
-            got["rendered_rotation"][0].astype(np.float64),
-            got["rendered_translation"][0].astype(np.float64),
-            float(got["rendered_scale"][0]),
-        )
-        return _rendering(got["image"], got.get("alpha"), rendered)
+        return _rendering(got["image"], got.get("alpha"), _pose_of(got, "rendered_"))
 
 
 class GraphStudent:
@@ -184,57 +211,54 @@ class GraphStudent:
         return _rendering(got["image"], got.get("alpha"), pose)
 
 
-class GraphModel(nn.Module):
-    """`encode.onnx` in the place of a `BaseModel`, so that `Avatar.encode` can look at photographs for it."""
+@dataclass(frozen=True, kw_only=True)
+class GraphPortrait(PreparedSource):
+    """A source that an exported graph encoded; `GraphEncoder.encode` makes it.
+
+    Attributes:
+        tensors: the encode graph's outputs by name, which the frame graph takes as inputs.
+    """
+
+    tensors: Arrays
+
+    @property
+    def rest(self) -> HeadPose:
+        """The head pose of the source's own motion."""
+        return _pose_of(self.tensors, "motion.pose.")
+
+
+class GraphEncoder:
+    """`encode.onnx` of an export: an `Encoder` without torch weights.
+
+    Raises:
+        WeightsError: no such file, or another kind of graph.
+    """
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
         self._graph = open_graph(path)
         info = self._graph.info
         if info.kind != "base-encode":
             raise WeightsError(f"{path}: expected an encode graph, got {info.kind}", fix="Name the export's folder.")
         self.config = _config(info, path)
-        self.motion = _Measured(len(self.config.motion.blendshapes))
-        self.pose_from = PoseFrom.LANDMARKS if info.pose == "landmarks" else PoseFrom.NETWORK
 
-    def encode(self, source: Tensor, motion: Motion) -> Identity:
-        """The tensors that the frame graph needs; the others are None."""
-        pose = motion.pose
-        got = self._graph(
-            {
-                "photo": source.numpy(),
-                "rotation": pose.rotation.numpy(),
-                "translation": pose.translation.numpy(),
-                "scale": pose.scale.numpy(),
-                SCORES_INPUT: motion.z.numpy(),
-            }
-        )
-        tensors = {name: torch.from_numpy(np.asarray(array)) for name, array in got.items()}
-        found = Pose(*(tensors[f"motion.pose.{name}"] for name in ("rotation", "translation", "scale")))
-        # The graph gives what the frame graph reads; the other fields are nobody's business here.
-        values: dict[str, Any] = {field.name: tensors.get(field.name) for field in fields(Identity)}
-        return Identity(**{**values, "motion": Motion(found, tensors.get("motion.z", torch.zeros(1, 0)))})
+    @cached_property
+    def analyzer(self) -> FaceAnalyzer:
+        """The face analyzer; its weights are fetched on first use."""
+        return FaceAnalyzer()
 
+    @cached_property
+    def matting(self) -> Matting:
+        """The matting network; its weights are fetched on first use."""
+        return Matting()
 
-class _Measured(nn.Module):
-    """E_mtn of a `GraphModel`, whose graphs find expressions themselves: in the place of z, the scores they correct by.
-
-    Args:
-        count: of those scores.
-    """
-
-    def __init__(self, count: int) -> None:
-        super().__init__()
-        self.count = count
-
-    def forward(self, image: Tensor, scores: Tensor | None = None) -> Motion:
-        count = len(image)
-        pose = Pose(torch.eye(3).repeat(count, 1, 1), torch.zeros(count, 2), torch.ones(count))
-        return Motion(pose, self.encode_expression(image, pose, scores))
-
-    def encode_expression(self, image: Tensor, pose: Pose, scores: Tensor | None = None) -> Tensor:
-        del pose
-        return torch.full((len(image), self.count), torch.nan) if scores is None else scores
+    def encode(self, source: Source, *, face: int | None = None) -> GraphPortrait:
+        """See `Encoder`."""
+        head = find_source_head(source, self.analyzer, face)
+        prepared = prepare_source(head, self.config, self.matting, torch.device("cpu"))
+        photo = head_crop_tensor(prepared.seen, self.config.image_size, torch.device("cpu")).numpy()
+        scores = scores_of(head.face.blendshapes, self.config.motion.blendshapes)[None]
+        tensors = self._graph({"photo": photo, **pose_arrays(prepared.pose), SCORES_INPUT: scores})
+        return GraphPortrait(**vars(prepared), tensors=tensors)
 
 
 def open_as(path: Path, setting: Setting) -> Graph:
@@ -243,16 +267,24 @@ def open_as(path: Path, setting: Setting) -> Graph:
     return open_graph(path, cast(RuntimeName, setting.runtime), threads=setting.threads, precision=precision)
 
 
-def load_graph_avatar(encode: Path) -> Avatar:
-    """An avatar that can encode portraits and nothing else."""
-    model = GraphModel(encode)
-    return Avatar(cast(BaseModel, model), pose_from=model.pose_from)
-
-
 def _config(info: GraphInfo, path: Path) -> ModelConfig:
     where = f"{path}: the model's config in the metadata"
     value = parse_json(info.model, where, WeightsError, fix="Export the model again.")
     return parse_config(ModelConfig, value, where)
+
+
+def _pose_of(arrays: Arrays, prefix: str) -> HeadPose:
+    """The pose among a graph's outputs, batch 1."""
+    rotation, translation, scale = (arrays[prefix + name][0] for name in POSE_INPUTS)
+    return HeadPose(rotation.astype(np.float64), translation.astype(np.float64), float(scale))
+
+
+def _resized(fine: Tensor, side: int) -> npt.NDArray[np.float32]:
+    """`PreparedSource.fine` as an array (1, 4, side, side)."""
+    picture = fine[0].permute(1, 2, 0).numpy()
+    how = cv2.INTER_AREA if side < picture.shape[0] else cv2.INTER_CUBIC
+    resized = np.clip(cv2.resize(picture, (side, side), interpolation=how), 0, 1)
+    return np.ascontiguousarray(resized.transpose(2, 0, 1)[None], np.float32)
 
 
 def _rendering(image: np.ndarray, alpha: np.ndarray | None, pose: HeadPose) -> Rendering:

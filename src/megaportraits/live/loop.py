@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from megaportraits.config.options import convert_options
 from megaportraits.errors import FaceError
-from megaportraits.live.engines import Engine
+from megaportraits.live.engines import Renderer
 from megaportraits.live.latest import Latest, feed
 from megaportraits.live.screens import Reply, Screen
 from megaportraits.media import VideoFrame
@@ -90,7 +90,7 @@ class LiveStats:
 def run_live(
     camera: Iterable[VideoFrame],
     look: Look,
-    engine: Engine,
+    engine: Renderer,
     compose: Compose,
     screens: Sequence[Screen],
     options: LiveOptions | None = None,
@@ -148,7 +148,7 @@ def run_live(
     return stats
 
 
-def _drawn(engine: Engine, view: DriverFrame, last: Rendering | None, stats: LiveStats) -> Rendering | None:
+def _drawn(engine: Renderer, view: DriverFrame, last: Rendering | None, stats: LiveStats) -> Rendering | None:
     """The person of a frame; where no face was found, the last one again."""
     if view.head is None:
         stats.faceless += last is not None

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from megaportraits.errors import ConfigError, DataError, MegaPortraitsError
-from megaportraits.live.engines import Engine, Sample, Setting
+from megaportraits.live.engines import Renderer, Sample, Setting
 from megaportraits.media.files import staged_output
 from megaportraits.pipeline import Rendering
 from megaportraits.reading import read_record
@@ -38,7 +38,7 @@ class Candidate:
     """A way to run a network, and how to get an engine that does so."""
 
     setting: Setting
-    build: Callable[[], Engine]
+    build: Callable[[], Renderer]
 
 
 @dataclass(frozen=True)

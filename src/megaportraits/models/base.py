@@ -21,14 +21,13 @@ from torch.utils.checkpoint import checkpoint
 from megaportraits.config import ModelConfig
 from megaportraits.models.appearance import AppearanceEncoder
 from megaportraits.models.generators import Generator2D, Generator3D, Projection
-from megaportraits.models.motion import Motion, MotionEncoder
+from megaportraits.models.motion import Expression, Motion, MotionEncoder, infer_motion
 from megaportraits.models.source_skip import Origins, SourceView
 from megaportraits.models.warp_generator import WarpGenerator
 from megaportraits.nn.blocks import BlockStyle
 from megaportraits.ops.resample import shrink
 from megaportraits.ops.shapes import check_shape
 from megaportraits.ops.warping import (
-    Pose,
     canonical_to_driver,
     canonical_to_image,
     sample,
@@ -65,8 +64,7 @@ class Identity:
             values = [getattr(person, name) for person in people]
             return None if values[0] is None else torch.cat(values)
 
-        motions = [person.motion for person in people]
-        motion = Motion(Pose.cat([m.pose for m in motions]), torch.cat([m.z for m in motions]))
+        motion = Motion.cat([person.motion for person in people])
         volume, displacement = (torch.cat([getattr(p, n) for p in people]) for n in ("volume", "displacement"))
         return Identity(volume, joined("descriptor"), motion, displacement, joined("source"), joined("surface"))
 
@@ -145,13 +143,13 @@ class BaseModel(nn.Module):
             motion: the source's motion where it is already known; E_mtn(source) otherwise.
         """
         check_shape(source, "source", "B", 3, "S", "S")
-        motion = self.motion(source) if motion is None else motion
+        motion = infer_motion(self, source) if motion is None else motion
         volume, descriptor = self.appearance(self._coarse(source))  # v_s, e_s
         size = (volume.shape[2], volume.shape[3], volume.shape[4])
         displacement = (
             self._no_displacement(volume)
             if self.warp_source is None
-            else self._heavy(self.warp_source, self.embed(motion.z, descriptor))
+            else self._heavy(self.warp_source, self.embed(motion.expression, descriptor))
         )
         canonical = sample(volume, source_to_canonical(displacement, motion.pose, size))  # w_s-> o v_s
         kept = source if self.config.source_skip else None
@@ -162,42 +160,42 @@ class BaseModel(nn.Module):
         """The encoded person with a given motion; run it once per frame."""
         driven, warp, displacement = self._driven(identity, motion)
         origins = None if identity.source is None else self._origins(identity, warp)
-        change = motion.z - identity.motion.z
-        image, view = self.generator_2d(self.projection(driven), motion.z, identity.source, origins, change)  # eq. 2
+        z, change = motion.expression.vector, (motion.expression - identity.motion.expression).vector
+        image, view = self.generator_2d(self.projection(driven), z, identity.source, origins, change)  # eq. 2
         return Output(image[:, :3], image[:, 3:] if self.config.predict_matte else None, displacement, view)
 
     def drive(self, identity: Identity, driver: Tensor) -> Output:
         """The encoded person moving like the driver frame (B, 3, S, S) in [0, 1], a head crop."""
         check_shape(driver, "driver", len(identity.volume), 3, "S", "S")
-        return self.render(identity, self.motion(driver))
+        return self.render(identity, infer_motion(self, driver))
 
-    def displacements(self, source: Tensor, source_z: Tensor, driver_z: Tensor) -> tuple[Tensor, Tensor]:
+    def displacements(self, source: Tensor, source_face: Expression, driver_face: Expression) -> tuple[Tensor, Tensor]:
         """W_s->'s and W_->d's fields alone, (B, 3, D, H, W) each, as `encode` and `render` make them on the way."""
         check_shape(source, "source", "B", 3, "S", "S")
         descriptor = self.appearance.describe(self._coarse(source))
-        driver = self.warp_driver(self.embed(driver_z, descriptor))
+        driver = self.warp_driver(self.embed(driver_face, descriptor))
         if self.warp_source is None:
             return torch.zeros_like(driver), driver
-        return self.warp_source(self.embed(source_z, descriptor)), driver
+        return self.warp_source(self.embed(source_face, descriptor)), driver
 
     def forward(self, source: Tensor, driver: Tensor) -> Output:
         """G_base(x_s, x_d), eq. 3."""
         return self.drive(self.encode(source), driver)
 
-    def embed(self, z: Tensor, descriptor: Tensor | None) -> Tensor:
-        """Z (B, n) as a map, plus e_s: "as inputs we use sums z_s + e_s and z_d + e_s" (A.1)."""
+    def embed(self, expression: Expression, descriptor: Tensor | None) -> Tensor:
+        """An expression as a map, plus e_s: "as inputs we use sums z_s + e_s and z_d + e_s" (A.1)."""
         grid = self.config.descriptor_grid
-        embedding = self.embed_z(z).unflatten(1, (-1, grid, grid))
+        embedding = self.embed_z(expression.vector).unflatten(1, (-1, grid, grid))
         return embedding if descriptor is None else embedding + descriptor
 
     def _coarse(self, image: Tensor) -> Tensor:
         """What all parts but G_2D's fine blocks see of an image (B, 3, S, S)."""
-        return shrink(image, image.shape[-1] * self.config.coarse_size // self.config.image_size)
+        return shrink(image, self.config.coarse_side(image.shape[-1]))
 
     def _driven(self, identity: Identity, motion: Motion) -> tuple[Tensor, Tensor, Tensor]:
         """v_s->d (B, C, D, H, W), w_->d (B, D, H, W, 3), and W_->d's field."""
         volume = identity.volume
-        displacement = self._heavy(self.warp_driver, self.embed(motion.z, identity.descriptor))
+        displacement = self._heavy(self.warp_driver, self.embed(motion.expression, identity.descriptor))
         warp = canonical_to_driver(displacement, motion.pose, (volume.shape[2], volume.shape[3], volume.shape[4]))
         return sample(volume, warp), warp, displacement  # eq. 1
 
@@ -216,7 +214,7 @@ class BaseModel(nn.Module):
     @torch.no_grad()
     def _own_surface(self, identity: Identity) -> Tensor:
         driven, _, _ = self._driven(identity, identity.motion)
-        return self.generator_2d.visible_depth(self.projection(driven), identity.motion.z)
+        return self.generator_2d.visible_depth(self.projection(driven), identity.motion.expression.vector)
 
     def _heavy(self, part: nn.Module, x: Tensor) -> Tensor:
         if self.checkpoint_3d and self.training and torch.is_grad_enabled():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from megaportraits.config import ModelConfig
+from megaportraits.errors import ShapeError
 from megaportraits.models.head_pose import HeadPoseNet
 from megaportraits.nn.backbones import ResNet
 from megaportraits.nn.blocks import BlockStyle
@@ -19,8 +21,8 @@ from megaportraits.ops.warping import Pose, crop_around, project
 FACE_CENTER = (0.0, -0.5, 8.0)
 """Head point (centimetres) between eyes and mouth, on which the face-centred crop lies."""
 
-FARTHEST = 4.0
-"""Standard deviations at which a surprise ends: faces unlike all that a model has learned with are farther off."""
+MAX_RESIDUAL_SIGMA = 4.0
+"""Blendshape residuals are clamped to this many standard deviations: a model knows nothing about larger ones."""
 
 
 def crop_face(image: Tensor, pose: Pose, *, centimetres: float, size: int) -> Tensor:
@@ -41,27 +43,81 @@ def crop_face(image: Tensor, pose: Pose, *, centimetres: float, size: int) -> Te
 
 
 @dataclass(frozen=True)
+class Expression:
+    """The expression of a face: everything of its motion that is not head pose.
+
+    Attributes:
+        z: (B, n), E_mtn's latent code.
+        residual: (B, m), the blendshape residuals: measured blendshapes minus their prediction from z, in standard
+            deviations, in [-`MAX_RESIDUAL_SIGMA`, `MAX_RESIDUAL_SIGMA`], 0 where unknown. None for models without
+            `MotionConfig.append_blendshapes`.
+    """
+
+    z: Tensor
+    residual: Tensor | None = None
+
+    @property
+    def vector(self) -> Tensor:
+        """What the generators read, (B, `MotionConfig.expression_size`): z, then the residuals if there are any."""
+        return self.z if self.residual is None else torch.cat([self.z, self.residual], 1)
+
+    @staticmethod
+    def cat(expressions: Sequence[Expression]) -> Expression:
+        """Several expressions of one model in one batch."""
+        residuals = [e.residual for e in expressions if e.residual is not None]
+        return Expression(torch.cat([e.z for e in expressions]), torch.cat(residuals) if residuals else None)
+
+    def __getitem__(self, index: slice | Tensor) -> Expression:
+        return Expression(self.z[index], None if self.residual is None else self.residual[index])
+
+    def __add__(self, other: Expression) -> Expression:
+        return self._with(other, torch.add)
+
+    def __sub__(self, other: Expression) -> Expression:
+        return self._with(other, torch.sub)
+
+    def lerp(self, end: Expression, weight: float) -> Expression:
+        """Linear interpolation: this expression at weight 0, `end` at 1; larger weights extrapolate."""
+        return self._with(end, lambda a, b: torch.lerp(a, b, weight))
+
+    def _with(self, other: Expression, operation: Callable[[Tensor, Tensor], Tensor]) -> Expression:
+        if self.residual is None and other.residual is None:
+            return Expression(operation(self.z, other.z))
+        if self.residual is None or other.residual is None:
+            raise ShapeError("Expected expressions of one model, got one with blendshape residuals and one without.")
+        return Expression(operation(self.z, other.z), operation(self.residual, other.residual))
+
+
+@dataclass(frozen=True)
 class Motion:
-    """What moves: `pose` and `z` (B, n). Pose control and relative motion are edits of this."""
+    """Head pose and expression of a batch of images. Pose control and relative motion edit this."""
 
     pose: Pose
-    z: Tensor
+    expression: Expression
+
+    @staticmethod
+    def cat(motions: Sequence[Motion]) -> Motion:
+        """Several motions of one model in one batch."""
+        return Motion(Pose.cat([m.pose for m in motions]), Expression.cat([m.expression for m in motions]))
 
     def __getitem__(self, index: slice | Tensor) -> Motion:
-        return Motion(self.pose[index], self.z[index])
+        return Motion(self.pose[index], self.expression[index])
+
+    def __len__(self) -> int:
+        return len(self.expression.z)
 
 
 class BlendshapeCorrection(nn.Module):
-    """Corrects z by measured blendshape scores s: z + G (s - A z - b). Ours.
+    """Corrects z by measured blendshapes s: z + G (s - A z - b). Ours.
 
-    A z + b is what z says the scores should be. A network that was trained on few people reads lips and eyes of others
-    less surely than one trained on very many, whose blendshapes are at hand where faces are tracked anyway. A, b, the
-    gain G and the surprises' deviations are found after training (`training.calibration`); until then G is zero.
+    A z + b predicts blendshapes from z. A network that was trained on few people sees lips and eyes of others less
+    well than one trained on very many, whose blendshapes face tracking provides anyway. Calibration
+    (`training.calibration`) fits A, b, the gain G and the standard deviations; until then G is zero.
 
     Args:
         z: size of z.
-        count: how many scores.
-        appends: whether what is left of the surprise follows z (`MotionConfig.append_blendshapes`).
+        count: how many blendshapes.
+        appends: whether an expression has residuals (`MotionConfig.append_blendshapes`).
     """
 
     readout: Tensor
@@ -78,56 +134,82 @@ class BlendshapeCorrection(nn.Module):
         if appends:
             self.register_buffer("deviation", torch.ones(count))
 
-    def forward(self, z: Tensor, scores: Tensor | None) -> Tensor:
-        """Z (B, z) and scores (B, count) in [0, 1], NaN where unknown, None where all are, to the corrected z.
+    def forward(self, z: Tensor, blendshapes: Tensor | None) -> Expression:
+        """The corrected z and, if it `appends`, the residuals of that z.
 
-        If it `appends`, (B, z + count): after the corrected z, how far the scores are from what that z says, in
-        standard deviations, up to `FARTHEST`; 0 where they are unknown.
+        Args:
+            z: (B, n), from the network alone.
+            blendshapes: (B, count) in [0, 1], NaN where unknown; None where all are unknown.
         """
-        if scores is None:
-            return F.pad(z, (0, len(self.offset))) if self.appends else z
-        z = z + self.surprise(z, scores) @ self.gain.T
+        if blendshapes is None:
+            return Expression(z, z.new_zeros(len(z), len(self.offset)) if self.appends else None)
+        z = z + self.residual(z, blendshapes) @ self.gain.T
         if not self.appends:
-            return z
-        return torch.cat([z, (self.surprise(z, scores) / self.deviation).clamp(-FARTHEST, FARTHEST)], 1)
+            return Expression(z)
+        sigmas = self.residual(z, blendshapes) / self.deviation
+        return Expression(z, sigmas.clamp(-MAX_RESIDUAL_SIGMA, MAX_RESIDUAL_SIGMA))
 
-    def surprise(self, z: Tensor, scores: Tensor) -> Tensor:
-        """How far scores are from what z says, (B, count); 0 where they are unknown."""
-        left = scores.to(z) - (z @ self.readout.T + self.offset)
-        return torch.where(left.isnan(), 0, left)
+    def residual(self, z: Tensor, blendshapes: Tensor) -> Tensor:
+        """Blendshapes minus their prediction from z, (B, count); 0 where they are unknown."""
+        difference = blendshapes.to(z) - (z @ self.readout.T + self.offset)
+        return torch.where(difference.isnan(), 0, difference)
 
 
 class MotionEncoder(nn.Module):
-    """Two separate ResNet-18s: the head-pose network, and the expression network trained from scratch."""
+    """Two separate ResNet-18s: the head-pose network, and the expression network trained from scratch.
+
+    Everything that turns images into motion calls `infer_motion`, or `encode_pose` for poses alone.
+    """
 
     def __init__(self, config: ModelConfig, style: BlockStyle) -> None:
         super().__init__()
         m = config.motion
-        self.face_size, self.face_cm, self.shrinkage = m.face_size, m.face_cm, config.image_size // config.coarse_size
+        self.config = config
         self.head_pose = HeadPoseNet(m.pose_width, m.pose_size, style)
         self.expression = ResNet(18, m.width, style)
         self.to_z = nn.Linear(self.expression.channels, m.z)
         count, appends = len(m.blendshapes), m.append_blendshapes
         self.correction = BlendshapeCorrection(m.z, count, appends=appends) if count else None
 
+    def forward(self, images: Tensor, *, pose: Pose | None = None, blendshapes: Tensor | None = None) -> Motion:
+        """See `infer_motion`."""
+        pose = self.encode_pose(images) if pose is None else pose
+        z = self.to_z(self.expression(self.face_crop(self._coarse(images), pose.detach())).mean((2, 3))).float()
+        return Motion(pose, Expression(z) if self.correction is None else self.correction(z, blendshapes))
+
+    def encode_pose(self, images: Tensor) -> Pose:
+        """Head poses by the head-pose network; `images` as for `infer_motion`."""
+        pose: Pose = self.head_pose(self._coarse(images))
+        return pose
+
     def face_crop(self, image: Tensor, pose: Pose) -> Tensor:
-        """The face-centred crop (B.1: "a center crop around the face"), (B, 3, face_size, face_size)."""
-        return crop_face(image, pose, centimetres=self.face_cm, size=self.face_size)
+        """The face crop (B.1: "a center crop around the face"), (B, 3, face_size, face_size)."""
+        m = self.config.motion
+        return crop_face(image, pose, centimetres=m.face_cm, size=m.face_size)
 
-    def encode_expression(self, image: Tensor, pose: Pose, scores: Tensor | None = None) -> Tensor:
-        """Z (B, n) of an image (B, 3, S, S) whose head has this pose; no gradient goes into the crop's place.
+    def _coarse(self, images: Tensor) -> Tensor:
+        return shrink(images, self.config.coarse_side(images.shape[-1]))
 
-        `scores` (B, m) are the config's blendshapes as they were measured, NaN where unknown; None: not measured.
-        With `append_blendshapes`, (B, n + m): what they say beyond z follows it (`BlendshapeCorrection`).
-        """
-        crop = self.face_crop(self._coarse(image), pose.detach())
-        z: Tensor = self.to_z(self.expression(crop).mean((2, 3)))
-        return z if self.correction is None else self.correction(z, scores)
 
-    def forward(self, image: Tensor, scores: Tensor | None = None) -> Motion:
-        """Image (B, 3, S, S) in [0, 1], a head crop, to its motion; `scores` as for `encode_expression`."""
-        pose = self.head_pose(self._coarse(image))
-        return Motion(pose, self.encode_expression(image, pose, scores))
+class SeesMotion(Protocol):
+    """A model with a motion encoder."""
 
-    def _coarse(self, image: Tensor) -> Tensor:
-        return shrink(image, image.shape[-1] // self.shrinkage)
+    @property
+    def motion(self) -> MotionEncoder: ...
+
+
+def infer_motion(
+    model: SeesMotion, images: Tensor, pose: Pose | None = None, blendshapes: Tensor | None = None
+) -> Motion:
+    """The motion of head crops: the only way from an image to a motion, in training and at inference.
+
+    Args:
+        model: whose E_mtn is used.
+        images: (B, 3, S, S) in [0, 1], head crops.
+        pose: of the heads, where it is known; None: the head-pose network's. It also places the face crop, into whose
+            position no gradient flows.
+        blendshapes: (B, m), those that `MotionConfig.blendshapes` names as they were measured, NaN where unknown;
+            None: not measured.
+    """
+    motion: Motion = model.motion(images, pose=pose, blendshapes=blendshapes)
+    return motion

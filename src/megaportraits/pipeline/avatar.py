@@ -16,24 +16,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from megaportraits.config.options import convert_option
-from megaportraits.errors import ConfigError, ShapeError
+from megaportraits.errors import ConfigError
 from megaportraits.faces.detector import Blendshapes, FaceAnalyzer
-from megaportraits.faces.inpainting import background_plate
 from megaportraits.faces.landmarks import scores_of
-from megaportraits.faces.matting import Matting, foreground
-from megaportraits.faces.pose import fit_pose
+from megaportraits.faces.matting import Matting
 from megaportraits.media import DEFAULT_LIMITS, Limits
 from megaportraits.media.images import UInt8
 from megaportraits.models.base import BaseModel, Identity, Output
 from megaportraits.models.enhancer import Enhancer, premultiplied
 from megaportraits.models.hidden import fill_hidden
-from megaportraits.models.motion import Motion
-from megaportraits.models.source_skip import copy_large, grow
+from megaportraits.models.motion import Motion, infer_motion
+from megaportraits.models.picture import finish_picture
+from megaportraits.models.source_skip import grow
 from megaportraits.models.storage import load_base, load_enhancer
 from megaportraits.nn.inference import prepare_for_inference, running
 from megaportraits.ops.geometry import Crop, HeadPose
 from megaportraits.ops.precision import Precision, find_precision
-from megaportraits.ops.warping import Pose
 from megaportraits.pipeline.compose import Rendering
 from megaportraits.pipeline.cut_out import cut_out
 from megaportraits.pipeline.devices import find_device
@@ -47,20 +45,15 @@ from megaportraits.pipeline.portrait import (
     Portrait,
     Source,
     SourceHead,
-    as_trained,
-    below_edge,
     find_source_head,
-    person_matte,
-    source_view,
+    prepare_source,
 )
 from megaportraits.pipeline.prefetch import prefetch
 from megaportraits.pipeline.scene import Scene
-from megaportraits.pipeline.tensors import flows, head_pose, moved_along, pixels, pose_batch
+from megaportraits.pipeline.tensors import flows, head_crop_tensor, head_pose, moved_along, pose_batch
 
 _PREVIEWED = (0.5, 0.25, 0.75, 0.0)
 """Shares of a driver's length at which a preview looks for a face."""
-_LARGEST_WORK_SIZE = 512
-"""Side at which source heads are matted and inpainted, and at which models copy their sources, at most."""
 
 
 class Avatar:
@@ -190,19 +183,11 @@ class Avatar:
 
     def encode_head(self, head: SourceHead) -> Portrait:
         """`encode` for a face that has been chosen."""
-        work = int(np.clip(round(head.crop.side), self.size, _LARGEST_WORK_SIZE))
-        square = source_view(head, head.crop, work)
-        matte = person_matte(head, head.crop, work, self.matting)
-        # Straight colours at the edge, so that the old background leaves no fringe on the new one.
-        person = square if self.model.config.predict_background else foreground(square, matte)
-        seen = as_trained(person, matte, self.model.config)
-        pose = fit_pose(head.face.landmarks).to_crop_pose(head.crop)
-        motion = self._motions([seen], [pose], [head.face.blendshapes])
+        prepared = prepare_source(head, self.model.config, self.matting, self.device)
+        motion = self._motions([prepared.seen], [prepared.pose], [head.face.blendshapes])
         with running(self.device, self.precision):
-            identity = self.model.encode(self._tensor(seen), motion)
-        fine = torch.cat([pixels(person), torch.from_numpy(matte)[None, None]], 1).to(self.device)
-        kept = None if head.alpha is None else torch.from_numpy(1 - below_edge(matte))[None, None].to(self.device)
-        return Portrait(head, square, matte, background_plate(square, matte), identity, fine, kept)
+            identity = self.model.encode(self._tensor(prepared.seen), motion)
+        return Portrait(**vars(prepared), identity=identity)
 
     def motion(self, driver: UInt8) -> Motion:
         """The motion of a driver's head crop, uint8 (N, N, 3) of any size; batch 1."""
@@ -233,12 +218,8 @@ class Avatar:
         if blendshapes is not None and self.scores:
             scores = torch.from_numpy(scores_of(np.stack(blendshapes), self.scores)).to(self.device)
         with running(self.device, self.precision):
-            if poses is None or self.pose_from is PoseFrom.NETWORK:
-                motion: Motion = self.model.motion(images, scores)
-            else:
-                pose = pose_batch(poses, self.device)
-                motion = Motion(pose, self.model.motion.encode_expression(images, pose, scores))
-            return Motion(motion.pose, motion.z.float())
+            pose = None if poses is None or self.pose_from is PoseFrom.NETWORK else pose_batch(poses, self.device)
+            return infer_motion(self.model, images, pose, scores)
 
     def view_motions(self, views: Sequence[HeadView]) -> Iterator[Motion]:
         if views:
@@ -257,7 +238,7 @@ class Avatar:
 
     def renders(self, portrait: Portrait | Sequence[Portrait], motions: Sequence[Motion]) -> list[Rendering]:
         """A person with several motions at once, batch 1 each; or as many people (`mixes`), one motion each."""
-        joined = Motion(Pose.cat([m.pose for m in motions]), torch.cat([m.z for m in motions]))
+        joined = Motion.cat(motions)
         with running(self.device, self.precision):
             if isinstance(portrait, Sequence):
                 identity, portrait = Identity.cat([p.identity for p in portrait]), portrait[0]
@@ -274,13 +255,9 @@ class Avatar:
 
     def _pictures(self, output: Output, fine: Tensor) -> Tensor:
         """Colours, premultiplied where the model predicts alpha, and alpha, (B, 3 or 4, N, N) in [0, 1]."""
-        output = fill_hidden(output, fine)
         if self.enhancer is not None:
-            return enhance(self.enhancer, output, fine)
-        pictures = output.image if output.alpha is None else torch.cat([output.image, output.alpha], 1)
-        if output.view is not None:
-            pictures = copy_large(pictures, fine[:, : pictures.shape[1]], output.view)
-        pictures = pictures.clamp(0, 1)
+            return enhance(self.enhancer, fill_hidden(output, fine), fine)
+        pictures = finish_picture(output, fine)
         return pictures if output.alpha is None else premultiplied(pictures)
 
     def _cut_out_pictures(self, output: Output, fine: Tensor) -> Tensor:
@@ -385,7 +362,7 @@ class Avatar:
         neutral: Motion | None,
     ) -> Iterator[AnimatedFrame]:
         size = options.head_size(self.output_size)
-        scene = Scene(portrait, options, self.matting, head_pose(portrait.motion.pose), size=size)
+        scene = Scene(portrait, options, self.matting, portrait.rest, size=size)
         # Until the driver's first face, the source's own motion with the same edits.
         motion, seen = edit_motion(portrait.motion, portrait.motion, options, neutral=portrait.motion), False
         views = prefetch(map(follower.look, source.frames(options.max_seconds)), depth=BATCH)
@@ -405,11 +382,4 @@ class Avatar:
 
     def _tensor(self, image: UInt8) -> Tensor:
         """uint8 (N, N, 3) to (1, 3, S, S) in [0, 1]."""
-        if image.ndim != 3 or image.shape[0] != image.shape[1] or image.shape[2] != 3:
-            raise ShapeError(f"Expected a square head crop (N, N, 3), got {image.shape}.")
-        tensor = pixels(image).to(self.device)
-        if image.shape[0] == self.size:
-            return tensor
-        return torch.nn.functional.interpolate(
-            tensor, (self.size, self.size), mode="bicubic", antialias=True, align_corners=False
-        ).clamp(0, 1)
+        return head_crop_tensor(image, self.size, self.device)

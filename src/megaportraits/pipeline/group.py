@@ -22,7 +22,6 @@ from megaportraits.pipeline.options import AnimateOptions
 from megaportraits.pipeline.portrait import Portrait, Source, find_source_heads
 from megaportraits.pipeline.prefetch import prefetch
 from megaportraits.pipeline.scene import Scene
-from megaportraits.pipeline.tensors import head_pose
 
 if TYPE_CHECKING:
     from megaportraits.pipeline.avatar import Avatar
@@ -173,7 +172,7 @@ class _Person:
     def __init__(self, avatar: Avatar, portrait: Portrait, track: _Track, options: AnimateOptions) -> None:
         self.portrait, self.track = portrait, track
         size = options.head_size(avatar.output_size)
-        self.scene = Scene(portrait, options, avatar.matting, head_pose(portrait.motion.pose), size=size)
+        self.scene = Scene(portrait, options, avatar.matting, portrait.rest, size=size)
 
     def renderings(self, avatar: Avatar, options: AnimateOptions) -> list[Rendering]:
         """The person with the motions that the driver's track has measured last."""

@@ -29,7 +29,7 @@ def relative_motion(source: Motion, driver: Motion, neutral: Motion) -> Motion:
         translation=source.pose.translation + driver.pose.translation - neutral.pose.translation,
         scale=source.pose.scale * driver.pose.scale / neutral.pose.scale,
     )
-    return Motion(pose, source.z + driver.z - neutral.z)
+    return Motion(pose, source.expression + driver.expression - neutral.expression)
 
 
 def edit_motion(
@@ -55,10 +55,11 @@ def edit_motion(
             )
         change = relative_motion(source, driver, neutral)
     pose = change.pose if options.motion is MotionMode.RELATIVE else driver.pose
-    full = change.z if options.rest is RestExpression.SOURCE else driver.z
-    # Linear from the source's own z: exactly that at 0, exactly `full` at 1.
-    z = full if options.expression_strength == 1 else torch.lerp(source.z, full, options.expression_strength)
-    return Motion(_edit_pose(source.pose, pose, options), z)
+    full = (change if options.rest is RestExpression.SOURCE else driver).expression
+    # Linear from the source's own expression: exactly that at 0, exactly `full` at 1.
+    strength = options.expression_strength
+    expression = full if strength == 1 else source.expression.lerp(full, strength)
+    return Motion(_edit_pose(source.pose, pose, options), expression)
 
 
 def _edit_pose(source: Pose, pose: Pose, options: MotionOptions) -> Pose:

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL.Image import Image
 from torch import Tensor
 
@@ -16,17 +17,22 @@ from megaportraits.config import ModelConfig
 from megaportraits.errors import FaceError
 from megaportraits.faces.crop import extract, head_crop
 from megaportraits.faces.detector import Face, FaceAnalyzer, from_left, pick_face
-from megaportraits.faces.matting import Matte, Matting
+from megaportraits.faces.inpainting import background_plate
+from megaportraits.faces.matting import Matte, Matting, foreground
 from megaportraits.faces.orientation import find_upright, turned
+from megaportraits.faces.pose import fit_pose
 from megaportraits.media import DEFAULT_LIMITS, Limits, VideoReader, is_video, read_picture
 from megaportraits.media.images import UInt8, as_picture, flattened
 from megaportraits.models.base import Identity
 from megaportraits.models.motion import Motion
 from megaportraits.ops.color import KEY_COLORS
-from megaportraits.ops.geometry import Crop
+from megaportraits.ops.geometry import Crop, HeadPose
+from megaportraits.pipeline.tensors import head_pose, pixels
 
 _LARGEST_PHOTO = 4096
 """Larger photos are shrunk to this longer side as soon as they are read, pixels."""
+_LARGEST_WORK_SIZE = 512
+"""Side at which source heads are matted and inpainted, and at which models copy their sources, at most."""
 _VIDEO_LOOKS = 100
 """Frames of a source video that are searched for a face."""
 
@@ -89,18 +95,18 @@ class Sight:
         return SourceHead(self.photo, face, head_crop(face), others, self.turns, self.alpha)
 
 
-@dataclass(frozen=True)
-class Portrait:
-    """An encoded source; `Avatar.encode` makes it.
+@dataclass(frozen=True, kw_only=True)
+class PreparedSource:
+    """A source before it is encoded; `prepare_source` makes it.
 
     Attributes:
         head: the chosen face in the picture at its own size.
         square: (n, n, 3) uint8, the head crop.
         matte: (n, n) float32 in [0, 1], its alpha.
-        plate: (n, n, 3) uint8, what stands behind the person in the head crop.
-        identity: the network's memory of the person, batch 1.
+        plate: (n, n, 3) uint8, the background plate of the head crop.
+        seen: (n, n, 3) uint8, the head crop as the model was trained to see sources.
         fine: (1, 4, n, n) in [0, 1], the person's straight colours (with the background, if the model predicts it) and
-            alpha, whose detail moves along with a model that copies its source.
+            alpha. A model with a source skip copies pixels from it.
         kept: (1, 1, n, n) in [0, 1], 0 below the lower edge of a cut-out person, where models expect a trunk. None for
             opaque pictures.
     """
@@ -109,14 +115,35 @@ class Portrait:
     square: UInt8
     matte: npt.NDArray[np.float32]
     plate: UInt8
-    identity: Identity
+    seen: UInt8
     fine: Tensor
     kept: Tensor | None = None
+
+    @property
+    def pose(self) -> HeadPose:
+        """The head pose by its landmarks, coordinates of the head crop."""
+        return fit_pose(self.head.face.landmarks).to_crop_pose(self.head.crop)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Portrait(PreparedSource):
+    """An encoded source; `Avatar.encode` makes it.
+
+    Attributes:
+        identity: what the base model encoded, batch 1.
+    """
+
+    identity: Identity
 
     @property
     def motion(self) -> Motion:
         """The source's own motion, batch 1."""
         return self.identity.motion
+
+    @property
+    def rest(self) -> HeadPose:
+        """The head pose of that motion."""
+        return head_pose(self.motion.pose)
 
 
 def find_source_head(
@@ -155,6 +182,32 @@ def find_source_heads(source: Source, analyzer: FaceAnalyzer, limits: Limits = D
     """
     seen = look(source, analyzer, limits)
     return [seen.head(face) for face in from_left(seen.faces)]
+
+
+def prepare_source(head: SourceHead, config: ModelConfig, matting: Matting, device: torch.device) -> PreparedSource:
+    """Everything that is made of a source once, before a model encodes it.
+
+    Args:
+        head: the chosen face.
+        config: of the base model that will encode it.
+        matting: finds the person's alpha.
+        device: of the tensors.
+    """
+    work = int(np.clip(round(head.crop.side), config.image_size, _LARGEST_WORK_SIZE))
+    square = source_view(head, head.crop, work)
+    matte = person_matte(head, head.crop, work, matting)
+    # Straight colours at the edge, so that the old background leaves no fringe on the new one.
+    person = square if config.predict_background else foreground(square, matte)
+    kept = None if head.alpha is None else torch.from_numpy(1 - below_edge(matte))[None, None].to(device)
+    return PreparedSource(
+        head=head,
+        square=square,
+        matte=matte,
+        plate=background_plate(square, matte),
+        seen=as_trained(person, matte, config),
+        fine=torch.cat([pixels(person), torch.from_numpy(matte)[None, None]], 1).to(device),
+        kept=kept,
+    )
 
 
 def shrink(photo: UInt8, crop: Crop, max_side: int) -> tuple[UInt8, Crop]:

@@ -16,7 +16,7 @@ from megaportraits.ops.geometry import Crop, HeadPose
 from megaportraits.pipeline.compose import ANCHOR_RIM, REACH, Placement, Rendering, Surroundings, over, straight
 from megaportraits.pipeline.driver import DriverFrame, HeadView
 from megaportraits.pipeline.options import AnimateOptions, Background
-from megaportraits.pipeline.portrait import Portrait, SourceHead, person_matte, shrink, source_view
+from megaportraits.pipeline.portrait import PreparedSource, SourceHead, person_matte, shrink, source_view
 
 _TALL_REACH = 2.0
 """`REACH` for hats, top knots and big hair that rise beyond it."""
@@ -44,7 +44,7 @@ class Scene:
     """
 
     def __init__(
-        self, portrait: Portrait, options: AnimateOptions, matting: Matting, rest: HeadPose, *, size: int
+        self, portrait: PreparedSource, options: AnimateOptions, matting: Matting, rest: HeadPose, *, size: int
     ) -> None:
         self._options = options
         self._matting = matting

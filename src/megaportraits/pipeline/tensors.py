@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from megaportraits.errors import ShapeError
 from megaportraits.media.images import UInt8
 from megaportraits.models.base import Output
 from megaportraits.models.source_skip import Flow
@@ -23,6 +24,20 @@ _FLOW_CELLS = 32
 def pixels(image: UInt8) -> Tensor:
     """uint8 (H, W, 3) to (1, 3, H, W) in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None] / 255
+
+
+def head_crop_tensor(image: UInt8, size: int, device: torch.device) -> Tensor:
+    """A head crop (N, N, 3) uint8 of any size to (1, 3, size, size) in [0, 1].
+
+    Raises:
+        ShapeError: the crop is not square, or not RGB.
+    """
+    if image.ndim != 3 or image.shape[0] != image.shape[1] or image.shape[2] != 3:
+        raise ShapeError(f"Expected a square head crop (N, N, 3), got {image.shape}.")
+    tensor = pixels(image).to(device)
+    if image.shape[0] == size:
+        return tensor
+    return F.interpolate(tensor, (size, size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
 
 
 def head_pose(pose: Pose) -> HeadPose:

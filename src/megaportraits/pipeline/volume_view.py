@@ -163,7 +163,7 @@ def driven_volume(avatar: Avatar, portrait: Portrait, motion: Motion) -> Tensor:
     model, identity = avatar.model, portrait.identity
     volume = identity.volume
     with torch.inference_mode():
-        displacement = model.warp_driver(model.embed(motion.z, identity.descriptor))
+        displacement = model.warp_driver(model.embed(motion.expression, identity.descriptor))
         size = (volume.shape[2], volume.shape[3], volume.shape[4])
         return sample(volume, canonical_to_driver(displacement, motion.pose, size))
 

@@ -18,7 +18,7 @@ from megaportraits.losses.correspondence import flow_loss, landmark_loss, surfac
 from megaportraits.losses.foreground import EYES_TO_MOUTH, composite, feature_weight, masked_l1
 from megaportraits.models.base import BaseModel, Identity, Output
 from megaportraits.models.discriminator import Discriminator
-from megaportraits.models.motion import Motion
+from megaportraits.models.motion import Expression, Motion, infer_motion
 from megaportraits.models.source_skip import SourceView
 from megaportraits.models.storage import load_base, load_head_pose, load_motion, save_base
 from megaportraits.nn.spectral import add_spectral_norm
@@ -123,31 +123,32 @@ class BaseStage(nn.Module):
         if self.config.data.flip:
             batch = flip(batch, torch.rand(len(batch["identity"]), generator=generator) < 0.5, self.expression_names)
         views = self._views(batch, generator)
-        source_pose, driver_pose, pose_error = self._poses(batch, views)
-        z = self._expressions(batch, views, source_pose, driver_pose)
-        z_source, z_driver = z.chunk(2)
+        motion, pose_error = self.motions(batch, views)
+        count = len(views.source)
+        source, driver = motion[slice(0, count)], motion[slice(count, None)]
         if not self.draws:
-            fields = self.model.displacements(views.source, z_source, z_driver)
-            return self._label_losses(batch, fields, z, pose_error)
-        identity = self.model.encode(views.source, Motion(source_pose, z_source))
+            fields = self.model.displacements(views.source, source.expression, driver.expression)
+            return self._label_losses(batch, fields, motion.expression, pose_error)
+        identity = self.model.encode(views.source, source)
         contrasts = self.config.loss.contrastive > 0 and step % self.config.loss.contrastive_every == 0
         if contrasts and len(views.source) * ranks() < 2:
             raise TrainingError(
                 "the contrastive loss compares with another sample of the same part, and parts have one sample",
                 fix="Raise optim.batch_size to two per part, or set loss.contrastive=0.",
             )
-        output, crossed = self._generate(identity, Motion(driver_pose, z_driver), contrasts)
+        output, crossed = self._generate(identity, driver, contrasts)
         losses = self._image_losses(batch, output, views, generator)
-        losses |= self._label_losses(batch, (identity.displacement, output.displacement), z, pose_error)
+        fields = identity.displacement, output.displacement
+        losses |= self._label_losses(batch, fields, motion.expression, pose_error)
         if contrasts:
-            losses["contrastive"] = self._contrastive(batch, output, crossed, driver_pose, z_driver, views)
+            losses["contrastive"] = self._contrastive(batch, output, crossed, driver, views)
         return losses
 
     def sample(self, model: BaseModel, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Rows of source, driver, prediction and target, driven as at inference; PSNR (dB) and pose error (degrees)."""
         views = self._views(batch, torch.Generator().manual_seed(0))
         scores = measured_scores(batch, model.config.motion.blendshapes)
-        motion = model.motion(torch.cat([views.source_full, views.driver]), scores)
+        motion = infer_motion(model, torch.cat([views.source_full, views.driver]), None, scores)
         count = len(views.source)
         identity = model.encode(views.source, motion[slice(0, count)])
         output = model.render(identity, motion[slice(count, None)])
@@ -173,35 +174,32 @@ class BaseStage(nn.Module):
     def _views(self, batch: Batch, generator: torch.Generator) -> Views:
         return make_views(batch, self.config, generator)
 
-    def _poses(self, batch: Batch, views: Views) -> tuple[Pose, Pose, Tensor]:
-        """Source and driver pose, and the head-pose network's error against the labels (zero if it is not trained)."""
+    def motions(self, batch: Batch, views: Views) -> tuple[Motion, Tensor]:
+        """The motions of all sources, then of all drivers (2 B), and the head-pose network's error (see `_poses`)."""
+        pose, error = self._poses(batch, views)
+        images = torch.cat([views.source_full, views.driver_augmented])
+        blendshapes = measured_scores(batch, self.config.model.motion.blendshapes)
+        return infer_motion(self.model, images, pose, blendshapes), error
+
+    def _poses(self, batch: Batch, views: Views) -> tuple[Pose, Tensor]:
+        """Source, then driver poses, and the head-pose network's error against the labels (zero if it is not trained).
+
+        The head-pose network sees drivers that are less degraded than what the expression network sees.
+        """
         labels = Pose.cat([label_pose(batch, "source"), label_pose(batch, "target")])
-        count = len(views.source)
         error = labels.scale.new_zeros(())
         predicted = labels
         if self.config.loss.pose or not self.config.run.teacher_pose:
-            predicted = self.model.motion.head_pose(torch.cat([views.source_full, views.driver]))
+            predicted = self.model.motion.encode_pose(torch.cat([views.source_full, views.driver]))
             error = pose_loss(predicted, labels)
-        used = labels if self.config.run.teacher_pose else predicted.detach()
-        return used[slice(0, count)], used[slice(count, None)], error
-
-    def _expressions(self, batch: Batch, views: Views, source_pose: Pose, driver_pose: Pose) -> Tensor:
-        images = torch.cat([views.source_full, views.driver_augmented])
-        scores = measured_scores(batch, self.config.model.motion.blendshapes)
-        return self.model.motion.encode_expression(images, Pose.cat([source_pose, driver_pose]), scores).float()
-
-    def _of_z(self, expression: Tensor) -> Tensor:
-        """Z (B, n) without the measured scores that may follow it, which no loss can change."""
-        return expression[:, : self.config.model.motion.z]
+        return labels if self.config.run.teacher_pose else predicted.detach(), error
 
     def _generate(self, identity: Identity, motion: Motion, contrasts: bool) -> tuple[Output, Output | None]:
         """x_s->d, and with contrast also x_s*->d, s* the source before it in all processes' batch, in one pass."""
         if not contrasts:
             return self.model.render(identity, motion), None
-        count = len(motion.z)
-        both = Motion(Pose.cat([motion.pose, motion.pose]), torch.cat([motion.z, motion.z]))
-        out = self.model.render(with_previous(identity), both)
-        return out[:count], out[count:]
+        out = self.model.render(with_previous(identity), Motion.cat([motion, motion]))
+        return out[: len(motion)], out[len(motion) :]
 
     def _image_losses(self, batch: Batch, output: Output, views: Views, generator: torch.Generator) -> Losses:
         w, losses = self.config.loss, {}
@@ -270,16 +268,17 @@ class BaseStage(nn.Module):
         assert self.discriminator is not None
         return judge(self.discriminator, real, fake)
 
-    def _label_losses(self, batch: Batch, fields: tuple[Tensor, Tensor], z: Tensor, pose_error: Tensor) -> Losses:
+    def _label_losses(
+        self, batch: Batch, fields: tuple[Tensor, Tensor], expression: Expression, pose_error: Tensor
+    ) -> Losses:
         """Against what synthetic clips know; `fields` are the displacements of W_s-> and W_->d."""
         w, losses = self.config.loss, {}
         if w.pose:
             losses["pose"] = pose_error
         if self.readout is not None:
             labels = torch.cat([batch["source_readout"], batch["target_readout"]])
-            losses["expression"] = readout_loss(
-                self.readout(self._of_z(z)), labels, readout_weights(self.expression_names).to(z)
-            )
+            weights = readout_weights(self.expression_names).to(expression.z)
+            losses["expression"] = readout_loss(self.readout(expression.z), labels, weights)
         if w.warp:
             m = self.config.model
             width = (self.config.run.train_size or m.image_size) * m.volume_size // m.image_size
@@ -290,12 +289,12 @@ class BaseStage(nn.Module):
         return losses
 
     def _contrastive(
-        self, batch: Batch, output: Output, crossed: Output | None, pose: Pose, z_driver: Tensor, views: Views
+        self, batch: Batch, output: Output, crossed: Output | None, driver: Motion, views: Views
     ) -> Tensor:
         assert crossed is not None
         images = torch.cat([shown(output, views), shown(crossed, views)])
-        z = self.model.motion.encode_expression(images, Pose.cat([pose, pose])).float()
-        z, z_driver = self._of_z(z), self._of_z(z_driver)
+        z = infer_motion(self.model, images, Pose.cat([driver.pose, driver.pose])).expression.z
+        z_driver = driver.expression.z
         z_other = previous_sample(z_driver)
         other = previous_sample(batch["person"]) != batch["person"]  # eq. 7 pushes apart what differs in appearance
         share = share_of(other.sum())

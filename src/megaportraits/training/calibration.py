@@ -22,7 +22,7 @@ from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.faces.landmarks import MEASURED_SIZE, scores_of
 from megaportraits.losses.foreground import composite
 from megaportraits.models.base import BaseModel
-from megaportraits.models.motion import BlendshapeCorrection
+from megaportraits.models.motion import BlendshapeCorrection, infer_motion
 from megaportraits.models.storage import find_base, load_base, read_notes, save_base
 from megaportraits.ops.warping import Pose
 
@@ -163,7 +163,7 @@ def observe(
                 image[None], (side, side), mode="bicubic", antialias=True, align_corners=False
             )
             with torch.inference_mode():
-                z = model.motion.encode_expression(small.clamp(0, 1), pose)[0, : model.config.motion.z]
+                z = infer_motion(model, small.clamp(0, 1), pose).expression.z[0]
             found.append((z.clone(), torch.from_numpy(scores_of(face.blendshapes, names))))
         progress(done + 1, count)
     needed = FEWEST * model.config.motion.z
@@ -197,6 +197,6 @@ def fit_correction(
     correction.offset.copy_(score_mean - readout @ z_mean)  # b
     correction.gain.copy_(gain)
     if appends:
-        known = correction(z.float(), scores.float())[:, : z.shape[1]]
-        correction.deviation.copy_(correction.surprise(known, scores.float()).std(0))
+        corrected = correction(z.float(), scores.float()).z
+        correction.deviation.copy_(correction.residual(corrected, scores.float()).std(0))
     return correction, 1 - noise / score_off.square().mean(0)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from megaportraits.config import TrainBaseConfig
 from megaportraits.data.augment import flip
-from megaportraits.models.motion import MotionEncoder
+from megaportraits.models.motion import Expression, MotionEncoder, infer_motion
 from megaportraits.models.storage import save_motion
 from megaportraits.nn.blocks import BlockStyle
 from megaportraits.ops.geometry import geodesic_distance
@@ -29,7 +29,7 @@ REPORTED = ("jawOpen", "eyeBlink_L", "mouthSmile_L", "mouthPucker")
 
 
 class ReadableMotion(nn.Module):
-    """E_mtn and a linear read-out of z, of what it sees itself: scores that may follow z are not measured here."""
+    """E_mtn and the linear expression readout of z. No blendshapes are measured here: residuals are 0."""
 
     def __init__(self, config: TrainBaseConfig, labels: int) -> None:
         super().__init__()
@@ -37,9 +37,14 @@ class ReadableMotion(nn.Module):
         self.encoder = MotionEncoder(config.model, style)
         self.readout = nn.Linear(config.model.motion.z, labels)
 
-    def read(self, expression: Tensor) -> Tensor:
-        """The labels (B, n) that an expression of the encoder says."""
-        labels: Tensor = self.readout(expression[:, : self.readout.in_features])
+    @property
+    def motion(self) -> MotionEncoder:
+        """For `infer_motion`."""
+        return self.encoder
+
+    def read(self, expression: Expression) -> Tensor:
+        """The labels (B, n) that the readout predicts from z."""
+        labels: Tensor = self.readout(expression.z)
         return labels.float()
 
 
@@ -66,20 +71,20 @@ class MotionStage(nn.Module):
         views = make_views(batch, self.config, generator)
         poses = Pose.cat([label_pose(batch, "source"), label_pose(batch, "target")])
         labels = torch.cat([batch["source_readout"], batch["target_readout"]])
-        encoder = self.model.encoder
-        predicted = encoder.head_pose(torch.cat([views.source_full, views.driver]))
-        z = encoder.encode_expression(torch.cat([views.source_full, views.driver_augmented]), poses)
+        predicted = self.model.encoder.encode_pose(torch.cat([views.source_full, views.driver]))
+        motion = infer_motion(self.model, torch.cat([views.source_full, views.driver_augmented]), poses)
+        read = self.model.read(motion.expression)
         return {
             "pose": pose_loss(predicted, poses),
-            "expression": readout_loss(self.model.read(z), labels, readout_weights(self.expression_names).to(z)),
+            "expression": readout_loss(read, labels, readout_weights(self.expression_names).to(read)),
         }
 
     def sample(self, model: ReadableMotion, batch: Batch) -> tuple[None, dict[str, float]]:
         """On drivers with a background, without other augmentation: degrees, and correlations with the labels."""
         views = make_views(batch, self.config, torch.Generator().manual_seed(0))
-        motion = model.encoder(views.driver)
+        motion = infer_motion(model, views.driver)
         angle = torch.rad2deg(geodesic_distance(motion.pose.rotation, batch["target_rotation"]))
-        read, labels = model.read(motion.z), batch["target_readout"]
+        read, labels = model.read(motion.expression), batch["target_readout"]
         numbers = {"degrees": float(angle.mean())}
         columns = [n for n in REPORTED if n in self.expression_names]
         index = [self.expression_names.index(n) for n in columns] + [-2, -1]

@@ -14,7 +14,7 @@ from megaportraits.data.photos import ROLES
 from megaportraits.losses.foreground import composite
 from megaportraits.models.base import BaseModel, Output
 from megaportraits.models.enhancer import fine_picture, move_source, over, picture_of, start_of
-from megaportraits.models.motion import Motion
+from megaportraits.models.motion import infer_motion
 from megaportraits.ops.color import random_colors
 from megaportraits.ops.warping import Pose
 from megaportraits.training.views import label_pose
@@ -109,7 +109,7 @@ def drive_views(model: BaseModel, batch: Batch, seen: Tensor, images: dict[str, 
     pose = Pose.cat([label_pose(batch, role) for role in ("source", *drivers)])
     views = torch.cat([seen, *(images[role] for role in drivers)])
     count = len(seen)
-    motion = Motion(pose, model.motion.encode_expression(views, pose).float())
+    motion = infer_motion(model, views, pose)
     identity = model.encode(seen, motion[slice(0, count)])
     repeated = identity[torch.arange(len(views) - count) % count]
     return model.render(repeated, motion[slice(count, None)])

@@ -34,7 +34,7 @@ def readout_loss(predicted: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
 
 
 def measured_scores(batch: dict[str, Tensor], names: tuple[str, ...]) -> Tensor | None:
-    """What `MotionEncoder.encode_expression` takes as scores, (2 B, n), of the sources and then of the targets.
+    """What `infer_motion` takes as blendshapes, (2 B, n), of the sources and then of the targets.
 
     Args:
         batch: of `data.pairs`.

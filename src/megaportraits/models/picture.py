@@ -1,0 +1,31 @@
+"""From what a model drew to the finished picture."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from megaportraits.models.base import Output
+from megaportraits.models.hidden import fill_hidden
+from megaportraits.models.source_skip import copy_large
+
+
+def finish_picture(output: Output, fine: Tensor | None) -> Tensor:
+    """The picture that users see: hidden parts filled, copied parts at the source's own resolution.
+
+    Avatars and exported graphs both call this.
+
+    Args:
+        output: B images of S x S pixels.
+        fine: (1 or B, 4, L, L) in [0, 1], the source's straight colours and alpha; L >= S. Without a source skip
+            nothing is copied, and None will do.
+
+    Returns:
+        (B, 3 or 4, L, L) in [0, 1], straight colours, and alpha where the output has one; S x S without a source skip.
+    """
+    if fine is not None:
+        output = fill_hidden(output, fine)
+    picture = output.image if output.alpha is None else torch.cat([output.image, output.alpha], 1)
+    if output.view is None or fine is None:
+        return picture
+    return copy_large(picture, fine[:, : picture.shape[1]], output.view)
