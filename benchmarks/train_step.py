@@ -1,7 +1,7 @@
 """What a training step of the base model costs: samples a second and peak memory, by setting, as ratios in one run.
 
     python benchmarks/train_step.py                             # nano, every loss
-    python benchmarks/train_step.py --config base-512 --batch 2 --repeat 1 --settings bf16-mixed+checkpoint
+    python benchmarks/train_step.py --config paper-512 --batch 2 --repeat 1 --settings bf16-mixed+checkpoint
 
 A setting is a precision, and any of +channels-last (how images lie in memory), +compile (`torch.compile` of the heavy
 parts) and +checkpoint (the 3D parts are computed again in the backward pass). The default is all that run here.

@@ -23,7 +23,7 @@ def test_a_step_with_every_loss_of_the_paper_is_measured(tmp_path: Path, monkeyp
     assert spec is not None and spec.loader is not None
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
-    config = {"extends": "base-256", "model": TINY | {"predict_matte": False}, "discriminator": {"scales": 2}}
+    config = {"extends": "paper-256", "model": TINY | {"predict_matte": False}, "discriminator": {"scales": 2}}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config | {"loss": {"perceptual_scales": 2}}))
     assert len(benchmark.SETTINGS) == 8 and all(benchmark.setting(name) == name for name in benchmark.SETTINGS)
     with monkeypatch.context() as patch:

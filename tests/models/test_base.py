@@ -181,7 +181,7 @@ def test_standardised_weights_have_no_mean_and_fan_in_variance() -> None:
 
 def test_the_papers_text_standardises_every_convolution_but_those_of_an_image_and_of_an_output() -> None:
     with torch.device("meta"):
-        model = BaseModel(load_config(TrainBaseConfig, "base-512").model)
+        model = BaseModel(load_config(TrainBaseConfig, "paper-512").model)
         enhancer = Enhancer(load_config(TrainEnhancerConfig, "paper-hr").model)
     for network, ends in (
         (

@@ -87,7 +87,7 @@ def test_train_head_pose_fits_into_a_base_model(nested: Path, tmp_path: Path, ti
         load_head_pose(tmp_path / "run/head_pose.safetensors", other)
 
 
-@pytest.mark.parametrize("model", ["nano", "base-512"])
+@pytest.mark.parametrize("model", ["nano", "paper-512"])
 def test_the_shipped_head_pose_configs_fit_the_shipped_models(model: str) -> None:
     from megaportraits.config import TrainBaseConfig
 

@@ -40,7 +40,7 @@ def train_base(
     data: Data = None,
     config: Annotated[
         str | None,
-        typer.Option(help="A shipped config (nano, base-256, base-512) or a YAML file.", show_default="nano"),
+        typer.Option(help="A shipped config (nano, paper-256, paper-512) or a YAML file.", show_default="nano"),
     ] = None,
     resume: Resume = False,
     init: Annotated[Path | None, typer.Option(help="Start from these weights (.safetensors).")] = None,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from megaportraits.config.base import (
     Config,
@@ -47,8 +47,6 @@ class DataConfig(Config):
     driver_warp: Literal["grid", "thin-plate"] = "grid"
     """How the driver's face loses its shape (B.1): by a smoothly interpolated grid, whose displacement is constant on
     eyes and mouth, or by thin-plate splines as in the paper (`data/thin_plate.py`)."""
-    predict_background: bool = False
-    """Ablation (B.4 d): images keep their background, which the model, told by its own option, has to predict."""
     random_background: bool = False
     """Drivers keep a background that is not the target's, as at inference without a matting network per frame."""
 
@@ -83,7 +81,6 @@ class LossConfig(PictureLossConfig):
     contrastive: Weight = 2.0
     contrastive_scale: Weight = 5.0
     contrastive_margin: Weight = 0.2
-    contrastive_margin_on: Literal["positives", "both"] = "positives"
     contrastive_every: Every = 1
     """Steps between two contrastive terms (each costs a second generator pass and re-encoding)."""
     pose: Weight = 0.0
@@ -159,8 +156,6 @@ class RunConfig(Config):
     """Recompute the 3D parts in the backward pass: less memory, more time, the same gradients."""
     tensorboard: bool = True
     """Event files beside `stats.jsonl`."""
-    train_size: int = Field(default=0, ge=0, le=8192)
-    """Side of training images; 0 is the model's image_size. Smaller first learns faster."""
     teacher_pose: bool = False
     """Warp with the labelled poses instead of the head-pose network's."""
     log_every: Every = 20
@@ -182,16 +177,6 @@ class TrainBaseConfig(Config):
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     run: RunConfig = RunConfig()
-
-    @model_validator(mode="after")
-    def _sources_look_as_the_weights_will_say(self) -> Self:
-        data, model = self.data.predict_background, self.model.predict_background
-        if data != model:
-            raise ValueError(
-                f"data.predict_background is {data} and model.predict_background is {model}: give both the same value, "
-                "for the weights say by the second how photographs must be shown to them"
-            )
-        return self
 
 
 class FrameConfig(Config):

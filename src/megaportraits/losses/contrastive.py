@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,7 +14,6 @@ def contrastive_loss(
     *,
     scale: float = 5.0,
     margin: float = 0.2,
-    margin_on: Literal["positives", "both"] = "positives",
 ) -> Tensor:
     """Large-margin cosine loss over the pairs P and N of the paper.
 
@@ -26,9 +23,8 @@ def contrastive_loss(
         z_driver: (B, n), z_d; the positives should align with it.
         z_other: (B, n), z_d*, the motion of a driver from another video.
         scale: s of eq. 6.
-        margin: m of eq. 6.
-        margin_on: eq. 6 as printed subtracts m from positives and negatives alike, where it cancels
-            ("both"); CosFace subtracts it from the positives only.
+        margin: m of eq. 6. As printed, it is subtracted from positives and negatives alike, where it cancels; CosFace,
+            which the paper cites, subtracts it from the positives only, as is done here.
 
     Returns:
         Scalar: the sum over the K positive pairs, the mean over the batch.
@@ -36,6 +32,5 @@ def contrastive_loss(
     similar = F.cosine_similarity(positives, z_driver[None], dim=-1)  # (K, B)
     different = F.cosine_similarity(positives, z_other[None], dim=-1)
     positive = scale * (similar - margin)
-    negative = scale * (different - margin) if margin_on == "both" else scale * different
-    negatives = torch.logsumexp(negative, dim=0, keepdim=True)  # sum over N
+    negatives = torch.logsumexp(scale * different, dim=0, keepdim=True)  # sum over N
     return -(positive - torch.logaddexp(positive, negatives)).sum(0).mean()

@@ -281,8 +281,7 @@ class BaseStage(nn.Module):
             losses["expression"] = readout_loss(self.readout(expression.z), labels, weights)
         if w.warp:
             m = self.config.model
-            width = (self.config.run.train_size or m.image_size) * m.volume_size // m.image_size
-            size = (m.volume_depth, width, width)
+            size = (m.volume_depth, m.volume_size, m.volume_size)
             for side, role, field in zip(("source", "driver"), ("source", "target"), fields, strict=True):
                 pose, coords, valid = label_pose(batch, role), batch[f"{role}_coords"], batch[f"{role}_valid"]
                 losses[f"warp_{side}"] = warp_loss(field, pose, coords, valid, size, side=side)
@@ -307,7 +306,6 @@ class BaseStage(nn.Module):
             z_other[other],
             scale=w.contrastive_scale,
             margin=w.contrastive_margin,
-            margin_on=w.contrastive_margin_on,
         )
 
 

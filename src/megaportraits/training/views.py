@@ -52,7 +52,7 @@ def make_views(batch: Batch, config: TrainBaseConfig, generator: torch.Generator
     """
     image = {k: batch[f"{k}_image"].float() / 255 for k in ("source", "target", "driver")}
     matte = {k: batch[f"{k}_matte"].float() / 255 for k in ("source", "target", "driver")}
-    if config.data.predict_background:
+    if config.model.predict_background:
         matte = {k: torch.ones_like(m) for k, m in matte.items()}
     count, device = len(image["source"]), image["source"].device
     pair = color_jitter(torch.cat([image["source"], image["target"]]), strength=0.25, generator=generator, repeat=2)
@@ -65,7 +65,7 @@ def make_views(batch: Batch, config: TrainBaseConfig, generator: torch.Generator
     background = random_background(image["target"], generator) if config.data.random_background else target_color
     driver = composite(image["driver"], matte["driver"], background)
     source = composite(image["source"], matte["source"], source_color)
-    size = config.run.train_size or config.model.image_size
+    size = config.model.image_size
     return Views(
         source=shrink(source, size),
         target=shrink(composite(image["target"], matte["target"], target_color), size),
