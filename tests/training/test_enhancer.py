@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from megaportraits.config import (
     ConfigError,
@@ -19,14 +20,18 @@ from megaportraits.config import (
 )
 from megaportraits.data.photos import PhotoDataset
 from megaportraits.errors import DataError, TrainingError
+from megaportraits.faces.landmarks import BLENDSHAPE_NAMES
+from megaportraits.losses.foreground import composite
 from megaportraits.models.base import BaseModel
 from megaportraits.models.enhancer import grow, move_source, over, picture_of
+from megaportraits.models.motion import infer_motion
 from megaportraits.models.source_skip import Flow
 from megaportraits.models.storage import load_enhancer, save_base
 from megaportraits.training import checkpoint
 from megaportraits.training.enhancer import EnhancerStage, train_enhancer
 from megaportraits.training.loop import phase_parameters
 from megaportraits.training.photos import aligned_views, drive_base, driven_pictures, photo_views, truth_of
+from megaportraits.training.views import label_pose
 from tests.models.test_enhancer import TINY_HR
 
 FULL = {
@@ -103,6 +108,37 @@ def test_every_loss_of_equation_10_reaches_the_enhancer_and_never_the_base(
         assert stage.model.stem.weight.grad.any(), name
     (frozen,) = stage._base
     assert not any(p.requires_grad or p.grad is not None for p in frozen.parameters())
+
+
+@torch.no_grad()
+def test_photographs_drive_the_base_with_their_blendshapes_as_at_inference(
+    clips: Path, tiny_config: ModelConfig
+) -> None:
+    names = ("jawOpen", "mouthSmileLeft")
+    motion = tiny_config.motion.model_copy(update={"blendshapes": names, "append_blendshapes": True})
+    torch.manual_seed(0)
+    base = BaseModel(tiny_config.model_copy(update={"motion": motion})).eval()
+    assert base.motion.correction is not None
+    base.motion.correction.gain.normal_()
+    for parameter in base.parameters():
+        if not parameter.any():  # layers that change nothing at the start of training
+            torch.nn.init.normal_(parameter, std=0.1)
+    stage, batch = stage_and_batch(clips, tiny_config)
+    for role in ("source", "target", "driver"):
+        batch[f"{role}_scores"] = torch.rand_like(batch[f"{role}_scores"])
+    views = photo_views(batch, stage.config.data, True, torch.Generator().manual_seed(0))
+    driven = drive_base(base, batch, views, cross=True)
+
+    small = {role: F.avg_pool2d(image, 2) for role, image in views.image.items()}
+    seen = composite(small["source"], F.avg_pool2d(views.matte["source"], 2), views.source_color)
+    columns = [BLENDSHAPE_NAMES.index(name) for name in names]
+    measured = {role: batch[f"{role}_scores"][:, columns] for role in small}
+    identity = base.encode(seen, infer_motion(base, seen, label_pose(batch, "source"), measured["source"]))
+    for part, role in ((slice(0, 3), "target"), (slice(3, 6), "driver")):
+        own = infer_motion(base, small[role], label_pose(batch, role), measured[role])
+        torch.testing.assert_close(driven.image[part], base.render(identity, own).image, atol=1e-5, rtol=0)
+        blind = infer_motion(base, small[role], label_pose(batch, role))
+        assert (driven.image[part] - base.render(identity, blind).image).abs().max() > 1e-3
 
 
 def test_alpha_is_judged_where_the_enhancer_writes_it(clips: Path, tiny_config: ModelConfig) -> None:

@@ -23,8 +23,11 @@ from megaportraits.data.pairs import PairDataset
 from megaportraits.errors import TrainingError, WeightsError
 from megaportraits.losses.foreground import EYES_TO_MOUTH
 from megaportraits.models.base import BaseModel
+from megaportraits.models.motion import Motion
 from megaportraits.models.storage import load_base, read_notes, save_base
+from megaportraits.ops.geometry import HeadPose
 from megaportraits.ops.warping import Pose
+from megaportraits.pipeline import Avatar
 from megaportraits.training import checkpoint, loop
 from megaportraits.training.base import BaseStage, train_base
 from megaportraits.training.features import feature_map
@@ -33,6 +36,8 @@ from megaportraits.training.schedule import learning_rate, warmed_ema
 from megaportraits.training.start import start_from
 from megaportraits.training.views import make_views
 from tests.conftest import TINY
+
+POSE = ("rotation", "translation", "scale")
 
 
 def tiny_run(clips: Path, steps: int = 4, *, optim: dict[str, Any] | None = None, **loss: float) -> TrainBaseConfig:
@@ -302,6 +307,39 @@ def test_validation_pictures_are_driven_by_measured_scores_as_at_inference(clips
     unknown, shut, opened = pictures
     assert torch.equal(unknown, shut)  # z, whose read-out is zero yet, says 0
     assert (opened - shut).abs().max() > 1e-4
+
+
+def test_motion_in_training_is_motion_at_inference(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one frame without augmentation, by the same pose and blendshapes: to the last bit."""
+    names = ("jawOpen", "eyeBlinkLeft")
+    config = tiny_run(clips)
+    motion = config.model.motion.model_copy(update={"blendshapes": names, "append_blendshapes": True})
+    data = config.data.model_copy(update={"driver_augmentation": False, "random_background": False})
+    config = config.model_copy(update={"model": config.model.model_copy(update={"motion": motion}), "data": data})
+    torch.manual_seed(0)
+    stage = BaseStage(config, ())
+    assert stage.model.motion.correction is not None
+    for buffer in stage.model.motion.correction.buffers():
+        buffer.copy_(torch.rand_like(buffer) + 0.1)
+    dataset = PairDataset(clips, length=1, size=32, seed=3)
+    batch = {key: value[None] for key, value in dataset[0].items()}
+    for role in ("source", "target"):
+        batch[f"{role}_scores"] = torch.rand_like(batch[f"{role}_scores"])
+    batch |= {key: torch.full_like(value, 255) for key, value in batch.items() if key.endswith("_matte")}
+    monkeypatch.setattr("megaportraits.training.views.color_jitter", lambda image, **_: image)
+    with torch.no_grad():
+        trained, _ = stage.motions(batch, make_views(batch, config, torch.Generator().manual_seed(0)))
+    heads, poses = [], []
+    for role, picture in (("source", "source"), ("target", "driver")):
+        rotation, translation, scale = (batch[f"{role}_{name}"][0].double() for name in POSE)
+        poses.append(HeadPose(rotation.numpy(), translation.numpy(), float(scale)))
+        heads.append(batch[f"{picture}_image"][0].permute(1, 2, 0).contiguous().numpy())
+    scores = [batch[f"{role}_scores"][0].numpy() for role in ("source", "target")]
+    inferred = Motion.cat(Avatar(stage.model, pose_from="landmarks").motions(heads, poses, scores))
+    assert torch.equal(trained.expression.z, inferred.expression.z)
+    assert trained.expression.residual is not None and trained.expression.residual.abs().min() > 0
+    assert torch.equal(trained.expression.vector, inferred.expression.vector)
+    assert all(torch.equal(getattr(trained.pose, name), getattr(inferred.pose, name)) for name in POSE)
 
 
 def test_a_generator_cannot_see_scores_that_its_start_was_not_calibrated_with(tiny_config: ModelConfig) -> None:

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from megaportraits.data.clip_schema import ClipFrame, FrameLabels
 from megaportraits.data.clips import ClipIndex
-from megaportraits.data.pairs import read_or_redraw
+from megaportraits.data.pairs import read_or_redraw, score_labels
 from megaportraits.errors import DataError
 from megaportraits.ops.geometry import HeadPose, euler_to_matrix
 
@@ -70,8 +70,8 @@ class PhotoDataset(Dataset[dict[str, Tensor]]):
     """Item k: two views of one photograph and a view of another person's, drawn by a generator seeded with (seed, k).
 
     Keys, for the roles "source", "target" (of the same photograph) and "driver" (another person): `ROLE_image`
-    (3, N, N) and `ROLE_matte` (1, N, N) uint8, `ROLE_rotation`, `ROLE_translation`, `ROLE_scale`; `identity` and
-    `stranger`, the clips' numbers.
+    (3, N, N) and `ROLE_matte` (1, N, N) uint8, `ROLE_rotation`, `ROLE_translation`, `ROLE_scale`, `ROLE_scores` (52,),
+    the measured blendshapes, NaN where unknown; `identity` and `stranger`, the clips' numbers.
 
     Args:
         folder: shards of clips; of a clip with several frames a random one is the photograph.
@@ -127,8 +127,9 @@ class PhotoDataset(Dataset[dict[str, Tensor]]):
         one, other = self.clips[first], self.clips[second]
         photo, stranger = self._read(one, rng), self._read(other, rng)
         item = {"identity": torch.tensor(one), "stranger": torch.tensor(other)}
-        for role, frame in zip(ROLES, (photo, photo, stranger), strict=True):
+        for role, frame, clip in zip(ROLES, (photo, photo, stranger), (one, one, other), strict=True):
             item |= {f"{role}_{key}": value for key, value in self._view(frame, rng).items()}
+            item[f"{role}_scores"] = torch.from_numpy(score_labels(frame.labels, self.index.record(clip)))
         return item
 
     def _read(self, clip: int, rng: np.random.Generator) -> ClipFrame:

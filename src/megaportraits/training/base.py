@@ -25,7 +25,7 @@ from megaportraits.nn.spectral import add_spectral_norm
 from megaportraits.ops.geometry import geodesic_distance
 from megaportraits.ops.resample import shrink
 from megaportraits.ops.warping import Pose
-from megaportraits.training.components import ComponentDiscriminator
+from megaportraits.training.components import ComponentCrops, ComponentDiscriminator
 from megaportraits.training.features import feature_map, visible_irises
 from megaportraits.training.loop import fit
 from megaportraits.training.pairs import run_pairs
@@ -37,6 +37,8 @@ from megaportraits.training.views import Views, label_pose, make_views
 
 Batch = dict[str, Tensor]
 Losses = dict[str, Tensor]
+
+_ORDER = "the generator's phase comes first"
 
 SPECTRAL_PARTS = ("appearance", "embed_z", "warp_source", "generator_3d", "warp_driver", "projection", "generator_2d")
 """What counts as generators (B.1): all of G_base but E_mtn, which is an encoder of motion and partly pre-trained."""
@@ -87,7 +89,8 @@ class BaseStage(nn.Module):
         self.component_discriminator = ComponentDiscriminator(config.component_discriminator) if components else None
         later = ("discriminator", "component_discriminator")
         self.phases = ("generator", *(name for name in later if getattr(self, name) is not None))
-        self._shown: tuple[Tensor, Tensor, Pose] | None = None
+        self._shown: tuple[Tensor, Tensor] | None = None
+        self._shown_components: ComponentCrops | None = None
         self.draws = any(name not in LABEL_LOSSES for name in self.weights())
 
     def weights(self) -> dict[str, float]:
@@ -211,10 +214,12 @@ class BaseStage(nn.Module):
             losses["matte"] = F.l1_loss(output.alpha, views.target_matte)
         pose = label_pose(batch, "target")
         losses |= self.perceptual(prediction, views.target, pose)
-        if w.component_perceptual:
-            losses["component_perceptual"] = self.perceptual.components(prediction, views.target, pose)
-        if len(self.phases) > 1:
-            losses |= self._adversarial(prediction, views.target, pose)
+        crops: ComponentCrops | None = None
+        if w.component_perceptual or self.component_discriminator is not None:
+            crops = ComponentCrops.cut(prediction, views.target, pose)
+        if w.component_perceptual and crops is not None:
+            losses["component_perceptual"] = self.perceptual.components(crops)
+        losses |= self._adversarial(prediction, views.target, crops)
         if output.view is not None:
             losses |= self._copy_losses(batch, output.view, views, weight, generator)
         return losses
@@ -247,25 +252,25 @@ class BaseStage(nn.Module):
             losses["landmarks"] = landmark_loss(view.flow.direct, marks[0], marks[1])
         return losses
 
-    def _adversarial(self, prediction: Tensor, target: Tensor, pose: Pose) -> Losses:
+    def _adversarial(self, prediction: Tensor, target: Tensor, crops: ComponentCrops | None) -> Losses:
         """The generator's side; gradient goes through the discriminators into the prediction."""
-        self._shown = prediction.detach(), target, pose
         losses: Losses = {}
         if self.discriminator is not None:
+            self._shown = prediction.detach(), target
             losses |= generator_terms(self.discriminator, prediction, target)
-        if self.component_discriminator is not None:
-            losses |= self.component_discriminator.generator_terms(prediction, target, pose)
+        if self.component_discriminator is not None and crops is not None:
+            self._shown_components = crops.detach()
+            losses |= self.component_discriminator.generator_terms(crops)
         return {name: loss for name, loss in losses.items() if getattr(self.config.loss, name)}
 
     def _judge(self, phase: str) -> Tensor:
-        assert self._shown is not None, "the generator's phase comes first"
-        fake, real, pose = self._shown
-        if phase == self.phases[-1]:
-            self._shown = None
         if phase == "component_discriminator":
-            assert self.component_discriminator is not None
-            return self.component_discriminator.judge(fake, real, pose)
-        assert self.discriminator is not None
+            crops, self._shown_components = self._shown_components, None
+            assert self.component_discriminator is not None and crops is not None, _ORDER
+            return self.component_discriminator.judge(crops)
+        shown, self._shown = self._shown, None
+        assert self.discriminator is not None and shown is not None, _ORDER
+        fake, real = shown
         return judge(self.discriminator, real, fake)
 
     def _label_losses(

@@ -7,6 +7,9 @@ none.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
@@ -43,6 +46,28 @@ def component_crops(images: Tensor, pose: Pose) -> dict[str, Tensor]:
     return {"eyes": torch.cat([left, right.flip(-1)]), "mouth": crop(_MOUTH, SIDE_CM["mouth"])}
 
 
+@dataclass(frozen=True)
+class ComponentCrops:
+    """The crops of a step, cut once for all losses that see them; see `component_crops`.
+
+    Attributes:
+        made: of the predictions.
+        wanted: of the targets.
+    """
+
+    made: dict[str, Tensor]
+    wanted: dict[str, Tensor]
+
+    @classmethod
+    def cut(cls, prediction: Tensor, target: Tensor, pose: Pose) -> Self:
+        """Args: prediction and target, (B, 3, S, S) in [0, 1]; the pose of the target's head."""
+        return cls(component_crops(prediction, pose), component_crops(target, pose))
+
+    def detach(self) -> ComponentCrops:
+        """The same without gradient."""
+        return ComponentCrops(*({k: v.detach() for k, v in crops.items()} for crops in (self.made, self.wanted)))
+
+
 class ComponentDiscriminator(nn.Module):
     """One discriminator for eyes and one for mouths."""
 
@@ -50,21 +75,16 @@ class ComponentDiscriminator(nn.Module):
         super().__init__()
         self.components = nn.ModuleDict({name: Discriminator(config) for name in SIDE_CM})
 
-    def generator_terms(self, prediction: Tensor, target: Tensor, pose: Pose) -> dict[str, Tensor]:
+    def generator_terms(self, crops: ComponentCrops) -> dict[str, Tensor]:
         """The generator's losses, means over components: `component_adversarial`, `component_matching`.
 
-        Args:
-            prediction: (B, 3, S, S) in [0, 1]; receives gradient.
-            target: (B, 3, S, S) in [0, 1]; receives none.
-            pose: of the target's head.
+        Gradient goes into the predictions only.
         """
-        made, wanted = component_crops(prediction, pose), component_crops(target, pose)
-        terms = [generator_terms(net, made[name], wanted[name]) for name, net in self.components.items()]
+        terms = [generator_terms(net, crops.made[name], crops.wanted[name]) for name, net in self.components.items()]
         names = {"adversarial": "component_adversarial", "feature_matching": "component_matching"}
         return {new: torch.stack([term[old] for term in terms]).mean() for old, new in names.items()}
 
-    def judge(self, prediction: Tensor, target: Tensor, pose: Pose) -> Tensor:
-        """The discriminators' hinge loss, the mean over components; arguments as above, both without gradient."""
-        made, wanted = component_crops(prediction, pose), component_crops(target, pose)
-        losses = [judge(net, wanted[name], made[name]) for name, net in self.components.items()]
+    def judge(self, crops: ComponentCrops) -> Tensor:
+        """The discriminators' hinge loss on crops without gradient, the mean over components."""
+        losses = [judge(net, crops.wanted[name], crops.made[name]) for name, net in self.components.items()]
         return torch.stack(losses).mean()

@@ -16,7 +16,7 @@ from megaportraits.nn.efficientnet import EfficientNetLite0
 from megaportraits.nn.vgg import FACE_SIZE, VGG19Features, VGGFaceFeatures
 from megaportraits.ops.resample import shrink
 from megaportraits.ops.warping import Pose
-from megaportraits.training.components import component_crops
+from megaportraits.training.components import ComponentCrops
 
 FACE_CM = 24.0
 """Side of the face crop that VGGFace sees, centimetres."""
@@ -73,10 +73,10 @@ class PerceptualTerms:
             losses[name] = terms[name](prediction, target, pose.detach())
         return losses
 
-    def components(self, prediction: Tensor, target: Tensor, pose: Pose) -> Tensor:
-        """The general network's loss on crops of eyes and mouth (`training.components`), the mean of both."""
-        made, wanted = component_crops(prediction, pose), component_crops(target, pose)
-        return torch.stack([self._compare(made[name], wanted[name], scales=1) for name in made]).mean()
+    def components(self, crops: ComponentCrops) -> Tensor:
+        """The general network's loss on crops of eyes and mouth, the mean of both."""
+        losses = [self._compare(made, crops.wanted[name], scales=1) for name, made in crops.made.items()]
+        return torch.stack(losses).mean()
 
     def _general_loss(self, prediction: Tensor, target: Tensor, pose: Pose) -> Tensor:
         if 0 < self.config.perceptual_size < target.shape[-1]:

@@ -17,6 +17,7 @@ from megaportraits.models.enhancer import fine_picture, move_source, over, pictu
 from megaportraits.models.motion import infer_motion
 from megaportraits.ops.color import random_colors
 from megaportraits.ops.warping import Pose
+from megaportraits.training.readout import measured_scores
 from megaportraits.training.views import label_pose
 
 Batch = dict[str, Tensor]
@@ -82,7 +83,7 @@ def photo_views(
 def drive_base(base: BaseModel, batch: Batch, views: PhotoViews, *, cross: bool) -> Output:
     """The frozen base model on small pictures: every source by its own second view, then (`cross`) by a stranger.
 
-    Poses are the labelled ones, as at inference by landmarks.
+    Poses and blendshapes are the labelled ones, as at inference by landmarks.
 
     Returns:
         Images of B or 2 B drivers.
@@ -98,7 +99,7 @@ def drive_views(model: BaseModel, batch: Batch, seen: Tensor, images: dict[str, 
 
     Args:
         model: see above.
-        batch: of `data.photos`, for the poses.
+        batch: of `data.photos`, for poses and blendshapes.
         seen: (B, 3, S, S), the sources as the model shall see them.
         images: (B, 3, S, S) of every role.
 
@@ -109,7 +110,8 @@ def drive_views(model: BaseModel, batch: Batch, seen: Tensor, images: dict[str, 
     pose = Pose.cat([label_pose(batch, role) for role in ("source", *drivers)])
     views = torch.cat([seen, *(images[role] for role in drivers)])
     count = len(seen)
-    motion = infer_motion(model, views, pose)
+    blendshapes = measured_scores(batch, model.config.motion.blendshapes, ("source", *drivers))
+    motion = infer_motion(model, views, pose, blendshapes)
     identity = model.encode(seen, motion[slice(0, count)])
     repeated = identity[torch.arange(len(views) - count) % count]
     return model.render(repeated, motion[slice(count, None)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -33,14 +35,17 @@ def readout_loss(predicted: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     return error.sum(1).mean()
 
 
-def measured_scores(batch: dict[str, Tensor], names: tuple[str, ...]) -> Tensor | None:
-    """What `infer_motion` takes as blendshapes, (2 B, n), of the sources and then of the targets.
+def measured_scores(
+    batch: dict[str, Tensor], names: tuple[str, ...], roles: Sequence[str] = ("source", "target")
+) -> Tensor | None:
+    """The measured blendshapes for `infer_motion`, (R B, n), of all samples of the first role, then of the next.
 
     Args:
-        batch: of `data.pairs`.
+        batch: of `data.pairs` or `data.photos`.
         names: the model's blendshapes, by ARKit's names; none: None comes back.
+        roles: R roles.
     """
     if not names:
         return None
-    measured = torch.cat([batch["source_scores"], batch["target_scores"]])
+    measured = torch.cat([batch[f"{role}_scores"] for role in roles])
     return measured[:, [BLENDSHAPE_NAMES.index(name) for name in names]]
