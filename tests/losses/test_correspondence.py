@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from megaportraits.losses.correspondence import Surface, flow_loss, landmark_loss, origins
+from megaportraits.ops.geometry import HEAD_HALF_CM
 
 SIZE, CELLS = 128, 64
 CELL = 2 / CELLS  # crop units
@@ -92,3 +93,17 @@ def test_landmarks_that_one_frame_lacks_do_not_count_and_give_no_gradient() -> N
     assert flow.grad is not None and flow.grad.isfinite().all() and flow.grad.any()
     nothing = landmark_loss(flow, source * torch.nan, target)
     assert nothing.item() == 0 and nothing.requires_grad
+
+
+def test_cells_that_hold_no_surface_do_not_count_in_the_flow() -> None:
+    """Even where most cells hold none and what they contain looks like eyes, which are drawn most densely."""
+    coords, valid = plane()
+    only = torch.zeros_like(valid)
+    only[:, 20, 20] = True
+    garbage = coords.clone()
+    garbage[~only] = torch.tensor([3.0, -4.0, 8.0, 0.0]) / HEAD_HALF_CM  # an eye, crop units, y down
+    flow = constant(0.3)
+    clean = flow_loss(flow, (coords, valid), (coords, only), torch.Generator().manual_seed(0))
+    loss = flow_loss(flow, (coords, valid), (garbage, only), torch.Generator().manual_seed(0))
+    assert clean.item() == pytest.approx(0.3 * SIZE / (SIZE - 1), abs=2e-3)
+    assert loss.item() == clean.item()

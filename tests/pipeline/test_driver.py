@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 
 from megaportraits.errors import FaceError, MediaError, ShapeError
-from megaportraits.faces.detector import FaceAnalyzer
+from megaportraits.faces.canonical import canonical_mesh
+from megaportraits.faces.detector import Face, FaceAnalyzer
+from megaportraits.faces.landmarks import BLENDSHAPE_NAMES
 from megaportraits.faces.pose import fit_pose
 from megaportraits.media import Limits, VideoFrame
-from megaportraits.ops.geometry import matrix_to_euler
+from megaportraits.ops.geometry import euler_to_matrix, matrix_to_euler
 from megaportraits.pipeline.driver import FrameSource, HeadFollower, distance_from_neutral, find_neutral
 
 from .conftest import moved, write_video
@@ -175,3 +177,30 @@ def test_a_driver_whose_head_is_tilted_is_not_turned(analyzer: FaceAnalyzer, por
     source = FrameSource([moved(portrait, 0.0, roll=35)])
     source.turn_upright(analyzer)
     assert source.turns == 0
+
+
+def neutral_face(yaw: float = 0.0, **blendshapes: float) -> Face:
+    """The canonical face, turned, with these blendshapes."""
+    points = canonical_mesh().vertices @ euler_to_matrix(yaw, 0, 0).T * (10, -10, -10) + 200  # image axes, pixels
+    values = np.zeros(len(BLENDSHAPE_NAMES), np.float32)
+    for name, value in blendshapes.items():
+        values[BLENDSHAPE_NAMES.index(name)] = value
+    return Face(np.zeros(4, np.float32), points.astype(np.float32), 1.0, values)
+
+
+@pytest.mark.parametrize(
+    ("face", "distance"),
+    [
+        ({}, 0.0),
+        ({"mouthPucker": 0.5}, 0.5),
+        ({"mouthSmileLeft": 0.5, "mouthSmileRight": 0.3}, 0.4),
+        ({"jawOpen": 0.5}, 1.0),
+        ({"eyeBlinkLeft": 0.5, "eyeBlinkRight": 0.5}, 1.0),
+        ({"yaw": 25.0}, 1.0),
+        ({"yaw": -12.5, "jawOpen": 0.5}, 1.5),
+    ],
+)
+def test_open_jaws_and_closed_eyes_make_a_frame_twice_as_far_from_neutral(
+    face: dict[str, float], distance: float
+) -> None:
+    assert distance_from_neutral(neutral_face(**face)) == pytest.approx(distance, abs=0.01)

@@ -73,3 +73,17 @@ def test_both_kinds_of_discriminators_judge_the_same_images(clips: Path) -> None
     for phase in stage.phases:
         losses = stage(phase, batch, 1, torch.Generator().manual_seed(0))
         assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+def test_crops_are_cut_once_for_all_losses_of_a_step(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut: list[torch.Tensor] = []
+
+    def counted(images: torch.Tensor, pose: Pose) -> dict[str, torch.Tensor]:
+        cut.append(images)
+        return component_crops(images, pose)
+
+    monkeypatch.setattr("megaportraits.training.components.component_crops", counted)
+    stage, batch = stage_and_batch(clips, **ON)
+    for phase in stage.phases:
+        stage(phase, batch, 1, torch.Generator().manual_seed(0))
+    assert len(cut) == 2, "of the prediction and of the target"
