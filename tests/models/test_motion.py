@@ -69,7 +69,7 @@ def test_residuals_are_differences_from_the_corrected_zs_prediction_in_sigmas(
     alone = infer()
     assert alone.z.shape == (1, n) and alone.residual is not None and alone.residual.shape == (1, 2)
     assert not alone.residual.any()
-    torch.testing.assert_close(infer(unknown, unknown), alone)
+    torch.testing.assert_close(infer(unknown, unknown).vector, alone.vector)
     both = infer(0.7, unknown)
     before = 0.7 - alone.z[0] @ correction.readout[0] - correction.offset[0]
     torch.testing.assert_close(both.z[0], alone.z[0] + before * correction.gain[:, 0])

@@ -66,7 +66,7 @@ def test_jaw_and_gaze_errors_count_five_times_those_of_brows(
         known[:, label] = 1.0  # where a readout of zeros predicts 0
         batch["source_readout"] = batch["target_readout"] = known
         found = stage("generator" if kind is BaseStage else "network", batch, 1, torch.Generator().manual_seed(0))
-        losses.append(float(found["expression"]))
+        losses.append(float(found["expression"].detach()))
     assert losses == pytest.approx([5, 1, 5, 5])
     assert readout_weights(("eyeBlink_L", "mouthSmile_R", "mouthPucker", "cheekPuff")).tolist() == [5, 5, 5, 1, 5, 5]
 

@@ -23,7 +23,7 @@ from megaportraits.data.pairs import PairDataset
 from megaportraits.errors import TrainingError, WeightsError
 from megaportraits.losses.foreground import EYES_TO_MOUTH
 from megaportraits.models.base import BaseModel
-from megaportraits.models.motion import Motion
+from megaportraits.models.motion import MAX_RESIDUAL_SIGMA, Motion
 from megaportraits.models.storage import load_base, read_notes, save_base
 from megaportraits.ops.geometry import HeadPose
 from megaportraits.ops.warping import Pose
@@ -310,7 +310,7 @@ def test_validation_pictures_are_driven_by_measured_scores_as_at_inference(clips
 
 
 def test_motion_in_training_is_motion_at_inference(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of one frame without augmentation, by the same pose and blendshapes: to the last bit."""
+    """Of one frame without augmentation, by the same pose and blendshapes; only memory layouts differ."""
     names = ("jawOpen", "eyeBlinkLeft")
     config = tiny_run(clips)
     motion = config.model.motion.model_copy(update={"blendshapes": names, "append_blendshapes": True})
@@ -320,7 +320,8 @@ def test_motion_in_training_is_motion_at_inference(clips: Path, monkeypatch: pyt
     stage = BaseStage(config, ())
     assert stage.model.motion.correction is not None
     for buffer in stage.model.motion.correction.buffers():
-        buffer.copy_(torch.rand_like(buffer) + 0.1)
+        buffer.copy_(0.1 * torch.rand_like(buffer))
+    stage.model.motion.correction.deviation.fill_(0.5)
     dataset = PairDataset(clips, length=1, size=32, seed=3)
     batch = {key: value[None] for key, value in dataset[0].items()}
     for role in ("source", "target"):
@@ -336,9 +337,9 @@ def test_motion_in_training_is_motion_at_inference(clips: Path, monkeypatch: pyt
         heads.append(batch[f"{picture}_image"][0].permute(1, 2, 0).contiguous().numpy())
     scores = [batch[f"{role}_scores"][0].numpy() for role in ("source", "target")]
     inferred = Motion.cat(Avatar(stage.model, pose_from="landmarks").motions(heads, poses, scores))
-    assert torch.equal(trained.expression.z, inferred.expression.z)
-    assert trained.expression.residual is not None and trained.expression.residual.abs().min() > 0
-    assert torch.equal(trained.expression.vector, inferred.expression.vector)
+    residual = trained.expression.residual
+    assert residual is not None and 0 < residual.abs().min() and residual.abs().max() < MAX_RESIDUAL_SIGMA
+    torch.testing.assert_close(trained.expression.vector, inferred.expression.vector, atol=1e-5, rtol=0)
     assert all(torch.equal(getattr(trained.pose, name), getattr(inferred.pose, name)) for name in POSE)
 
 
