@@ -214,12 +214,11 @@ class BaseStage(nn.Module):
             losses["matte"] = F.l1_loss(output.alpha, views.target_matte)
         pose = label_pose(batch, "target")
         losses |= self.perceptual(prediction, views.target, pose)
-        crops: ComponentCrops | None = None
+        if self.discriminator is not None:
+            self._shown = prediction.detach(), views.target
+            losses |= self._switched_on(generator_terms(self.discriminator, prediction, views.target))
         if w.component_perceptual or self.component_discriminator is not None:
-            crops = ComponentCrops.cut(prediction, views.target, pose)
-        if w.component_perceptual and crops is not None:
-            losses["component_perceptual"] = self.perceptual.components(crops)
-        losses |= self._adversarial(prediction, views.target, crops)
+            losses |= self._component_losses(ComponentCrops.cut(prediction, views.target, pose))
         if output.view is not None:
             losses |= self._copy_losses(batch, output.view, views, weight, generator)
         return losses
@@ -252,15 +251,17 @@ class BaseStage(nn.Module):
             losses["landmarks"] = landmark_loss(view.flow.direct, marks[0], marks[1])
         return losses
 
-    def _adversarial(self, prediction: Tensor, target: Tensor, crops: ComponentCrops | None) -> Losses:
-        """The generator's side; gradient goes through the discriminators into the prediction."""
+    def _component_losses(self, crops: ComponentCrops) -> Losses:
+        """Of eyes and mouth; gradient goes through their discriminators into the prediction."""
         losses: Losses = {}
-        if self.discriminator is not None:
-            self._shown = prediction.detach(), target
-            losses |= generator_terms(self.discriminator, prediction, target)
-        if self.component_discriminator is not None and crops is not None:
+        if self.config.loss.component_perceptual:
+            losses["component_perceptual"] = self.perceptual.components(crops)
+        if self.component_discriminator is not None:
             self._shown_components = crops.detach()
-            losses |= self.component_discriminator.generator_terms(crops)
+            losses |= self._switched_on(self.component_discriminator.generator_terms(crops))
+        return losses
+
+    def _switched_on(self, losses: Losses) -> Losses:
         return {name: loss for name, loss in losses.items() if getattr(self.config.loss, name)}
 
     def _judge(self, phase: str) -> Tensor:
