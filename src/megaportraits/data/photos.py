@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from megaportraits.data.clip_schema import ClipFrame, FrameLabels
 from megaportraits.data.clips import ClipIndex
-from megaportraits.data.pairs import read_or_redraw, score_labels
+from megaportraits.data.pairs import blendshape_labels, read_or_redraw
 from megaportraits.errors import DataError
 from megaportraits.ops.geometry import HeadPose, euler_to_matrix
 
@@ -129,7 +129,7 @@ class PhotoDataset(Dataset[dict[str, Tensor]]):
         item = {"identity": torch.tensor(one), "stranger": torch.tensor(other)}
         for role, frame, clip in zip(ROLES, (photo, photo, stranger), (one, one, other), strict=True):
             item |= {f"{role}_{key}": value for key, value in self._view(frame, rng).items()}
-            item[f"{role}_scores"] = torch.from_numpy(score_labels(frame.labels, self.index.record(clip)))
+            item[f"{role}_scores"] = torch.from_numpy(blendshape_labels(frame.labels, self.index.record(clip)))
         return item
 
     def _read(self, clip: int, rng: np.random.Generator) -> ClipFrame:
