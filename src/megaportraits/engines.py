@@ -287,13 +287,12 @@ def run_ray(
             # Ray shares a GPU in steps of a ten-thousandth.
             share = {"num_gpus": int(min(gpus / actors, 1) * 10_000) / 10_000}
         rows = ray.data.from_items([{"item": pickle.dumps(item)} for item in items], override_num_blocks=blocks)
+        # By default Ray Data restarts dead actors and repeats their rows without limit, which is what is wanted here.
         done = rows.map(
             cast(Any, _RayWorker),
             fn_constructor_args=(work,),
             compute=ActorPoolStrategy(size=actors),
             num_cpus=1,
-            max_restarts=-1,
-            max_task_retries=-1,
             **share,
         )
         for row in done.iter_rows():

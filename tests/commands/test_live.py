@@ -10,7 +10,7 @@ import skimage.data
 from typer.testing import CliRunner
 
 from megaportraits.cli import app
-from megaportraits.errors import ConfigError, FaceError, MediaError
+from megaportraits.errors import ConfigError, FaceError, MediaError, WeightsError
 from megaportraits.media import VideoWriter, write_image
 
 
@@ -50,6 +50,12 @@ def test_options_that_would_do_nothing_are_refused(words: tuple[str, ...], refus
 def test_a_missing_photograph_is_told_before_a_missing_camera() -> None:
     with pytest.raises(MediaError, match=r"nobody\.jpg: no such file"):
         live("--source", "nobody.jpg", "--input", "97")
+
+
+def test_an_unknown_avatar_is_told_before_a_missing_camera() -> None:
+    with pytest.raises(WeightsError, match="has no avatar 'nobody'") as caught:
+        live("--student", "nano", "--avatar", "nobody", "--input", "97")
+    assert "ada" in caught.value.fix
 
 
 def test_the_face_of_the_photograph_is_chosen(clip: Path, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_no_invitation_is_kept_where_the_port_is_taken(tmp_path: Path) -> None:
     study = made(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as other:
         arguments = ["serve", str(study), "--invites", "2", "--port", str(other.getsockname()[1])]
-        with pytest.raises(DataError, match="cannot listen"):
+        with pytest.raises(DataError, match="is in use"):
             RUN.invoke(study_app, arguments, catch_exceptions=False)
     assert invitations(study) == 0
 

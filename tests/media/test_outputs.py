@@ -16,8 +16,8 @@ import pytest
 
 from megaportraits.errors import DataError, MediaError, OutputTakenError
 from megaportraits.media import VideoReader, VideoWriter, files, write_image
-from megaportraits.media.files import Stage, staged_output
-from megaportraits.media.folders import LOCK, folder_lock, full_folder_is_said, write_json
+from megaportraits.media.files import Stage, full_disk_errors, staged_output
+from megaportraits.media.folders import LOCK, folder_lock, write_json
 
 FRAME = np.full((64, 96, 3), 90, np.uint8)
 
@@ -158,7 +158,7 @@ def test_a_disk_that_fills_at_any_moment_is_told_and_leaves_nothing(tmp_path: Pa
             writer.write(picture)
     size = (tmp_path / f"whole{suffix}").stat().st_size
     for most in (0, 100, size // 2, size - 1):
-        told = pytest.raises(MediaError, match="the disk is full")
+        told = pytest.raises(MediaError, match="cannot be written: File too large")
         with told, files_of_at_most(most), VideoWriter(tmp_path / f"a{suffix}", alpha=alpha) as writer:
             for picture in pictures:
                 writer.write(picture)
@@ -212,6 +212,10 @@ def test_a_folder_made_for_nothing_goes_and_one_that_was_there_stays(tmp_path: P
 
 
 def test_a_full_disk_under_a_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be written"), full_folder_is_said(tmp_path), files_of_at_most(100):
+    with (
+        pytest.raises(DataError, match="cannot be written"),
+        full_disk_errors(tmp_path, DataError),
+        files_of_at_most(100),
+    ):
         write_json(tmp_path / "a.json", ["x" * 1000])
     assert names(tmp_path) == []

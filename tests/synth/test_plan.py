@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from megaportraits.errors import ConfigError, DataError
+from megaportraits.media import PICTURE_SUFFIXES
 from megaportraits.synth.plan import (
     Pool,
     SynthSettings,
@@ -93,6 +94,13 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(DataError, match="No portraits"):
         find_portraits(tmp_path)
+
+
+def test_portraits_are_pictures_of_every_kind_that_animate_reads(tmp_path: Path) -> None:
+    names = [f"{number}{suffix}" for number, suffix in enumerate(PICTURE_SUFFIXES)] + ["phone.HEIC"]
+    for name in [*names, "notes.txt", "film.mp4"]:
+        (tmp_path / name).touch()
+    assert find_portraits(tmp_path) == sorted(names)
 
 
 def test_photographs_without_lifted_heads_are_refused_with_the_values_that_came() -> None:

@@ -331,5 +331,5 @@ def test_with_invitations_only_the_invited_get_in(study: Path) -> None:
 
 
 def test_a_port_that_is_taken_is_told(study: Path, address: str) -> None:
-    with pytest.raises(DataError, match=r"cannot listen on 127\.0\.0\.1"):
+    with pytest.raises(DataError, match=r"of 127\.0\.0\.1 is in use"):
         serve_study(study, hosts=Hosts.of(), port=int(address.rpartition(":")[2]), ready=print)

@@ -65,7 +65,7 @@ def live(
     """Be somebody else before a camera: a student's avatar, or a photograph, moves like you, right now."""
     from megaportraits.live.backgrounds import flat, photo
     from megaportraits.live.cameras import open_camera
-    from megaportraits.live.choice import Wish, choose_engine
+    from megaportraits.live.choice import Wish, check_avatar, choose_engine
     from megaportraits.live.loop import LiveOptions, run_live
     from megaportraits.media import check_input, check_output
     from megaportraits.media.files import output_file
@@ -88,8 +88,11 @@ def live(
     if recording is not None:
         inputs = tuple(path for path in (video, source, file, Path(weights)) if path is not None)
         check_output(recording, overwrite=overwrite, inputs=inputs)
+    # Before a camera's light goes on.
     if source is not None:
-        check_input(source)  # before a camera's light goes on
+        check_input(source)
+    if file is not None and avatar is not None:
+        check_avatar(file, avatar)
     options = MotionOptions(motion=motion, scale_from=scale_from)
     wish = Wish(runtime, precision, threads, retune, device, options)
     with ExitStack() as stack:

@@ -38,7 +38,7 @@ def web(
     from megaportraits.media import Limits
     from megaportraits.pipeline import Avatar
     from megaportraits.web.hosts import Hosts
-    from megaportraits.web.serving import serve
+    from megaportraits.web.serving import listen, serve
 
     hosts = Hosts.of(host)
     with optional_dependency("web", "The page"):
@@ -50,10 +50,11 @@ def web(
         if browser:
             webbrowser.open(address)
 
-    avatar = Avatar.from_pretrained(weights, device=device, enhancer=enhancer or (weights if hr else None))
     size, pixels = max_upload * 1_000_000, max_megapixels * 1_000_000
     media = Limits(
         bytes=size, pixels=pixels, frame_pixels=min(pixels, _FRAME_PIXELS), seconds=max_seconds, frames=max_frames
     )
-    with page_app(avatar, hosts=hosts, uploads=UploadLimits(bytes=size), media=media) as app:
-        serve(app, hosts=hosts, port=port, ready=ready, needs="web")
+    with listen(hosts, port, needs="web") as listening:
+        avatar = Avatar.from_pretrained(weights, device=device, enhancer=enhancer or (weights if hr else None))
+        with page_app(avatar, hosts=hosts, uploads=UploadLimits(bytes=size), media=media) as app:
+            serve(app, listening, hosts=hosts, ready=ready)

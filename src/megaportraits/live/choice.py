@@ -24,7 +24,7 @@ from megaportraits.live.engines import (
     TorchStudent,
 )
 from megaportraits.live.tuning import Candidate, Trial, question, remember, remembered, thread_counts, tune
-from megaportraits.models.storage import find_base
+from megaportraits.models.storage import find_base, student_avatars
 from megaportraits.ops.precision import fast_in_bfloat16
 from megaportraits.pipeline import Avatar, Portrait
 from megaportraits.pipeline.demo import demo_driver
@@ -134,6 +134,17 @@ def choose_engine(
     best, trials = _best(files, candidates, analyzer, wish, say)
     say(f"Running with {best.setting}.")
     return Chosen(best.build(), analyzer, portrait, Matting() if encoder is None else encoder.matting, trials)
+
+
+def check_avatar(student: Path, avatar: str) -> None:
+    """Check a name before a camera is opened.
+
+    Raises:
+        WeightsError: the student has no avatar of this name, or is not a readable student.
+    """
+    names = read_info(student).avatars if student.suffix == ".onnx" else student_avatars(student)
+    if avatar not in names:
+        raise WeightsError(f"{student} has no avatar {avatar!r}", fix="It has: " + ", ".join(names) + ".")
 
 
 def _best(

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 
-from megaportraits.errors import MediaError, OutputTakenError
+from megaportraits.errors import MediaError, MegaPortraitsError, OutputTakenError
 from megaportraits.media.locks import RENAMES_OPEN_FILES, remove_unless_in_use, try_lock
 from megaportraits.reading import access, is_folder
 
@@ -195,7 +195,7 @@ def staged_output(path: Path, *, overwrite: bool, late: bool = False) -> Iterato
     """
     stage = Stage(path, overwrite=overwrite, late=late)
     try:
-        with full_disk_is_said(path):
+        with full_disk_errors(path):
             yield stage.part
         stage.commit()
     finally:
@@ -295,14 +295,22 @@ def is_full_disk(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def full_disk_is_said(path: Path) -> Iterator[None]:
-    """Turn "no space left" of any library into a `MediaError` that names the file."""
+def full_disk_errors(
+    path: Path,
+    kind: type[MegaPortraitsError] = MediaError,
+    *,
+    fix: str = "Free some space or choose another folder; nothing was written.",
+) -> Iterator[None]:
+    """Turn errors of a full or read-only disk, of any library, into an expected error.
+
+    Args:
+        path: the file or folder that is written, for the message.
+        kind: the error's class.
+        fix: what the user can do, and what is kept.
+    """
     try:
         yield
     except OSError as error:
-        if is_full_disk(error):
-            raise MediaError(
-                f"{path}: the disk is full ({error.strerror}); nothing was written",
-                fix="Free some space or choose another folder.",
-            ) from error
-        raise
+        if not is_full_disk(error) and error.errno != errno.EROFS:
+            raise
+        raise kind(f"{path} cannot be written: {error.strerror or error}.", fix=fix) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -13,12 +12,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from megaportraits.errors import DataError
-from megaportraits.media.files import is_full_disk
 from megaportraits.media.locks import RENAMES_OPEN_FILES, try_lock
 from megaportraits.reading import is_file, read_record, shown
 
 LOCK = ".lock"
 _SPARE_BYTES = 500_000_000
+RESUMES = "Free some space, then repeat the same command to resume."
+"""What to do where a folder that several commands fill cannot be written."""
 _held: dict[Path, int] = {}
 
 
@@ -176,20 +176,6 @@ def _take(path: Path) -> int | None:
             return handle
         os.close(handle)  # the previous process removed it with its empty folder
         path.parent.mkdir(parents=True, exist_ok=True)
-
-
-@contextlib.contextmanager
-def full_folder_is_said(folder: Path) -> Iterator[None]:
-    """Turn errors of a full or read-only disk in the block into a DataError that names the folder."""
-    try:
-        yield
-    except OSError as error:
-        if not is_full_disk(error) and error.errno != errno.EROFS:
-            raise
-        raise DataError(
-            f"{folder} cannot be written: {error.strerror or error}.",
-            fix="Free some space, then repeat the same command to resume.",
-        ) from error
 
 
 @contextlib.contextmanager

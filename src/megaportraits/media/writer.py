@@ -14,7 +14,7 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from megaportraits.errors import MediaError, OutputTakenError
 from megaportraits.media.audio import AudioTrack
-from megaportraits.media.files import Stage, full_disk_is_said, uninterrupted
+from megaportraits.media.files import Stage, full_disk_errors, uninterrupted
 from megaportraits.media.images import UInt8
 
 _BT709 = 1
@@ -153,7 +153,7 @@ class VideoWriter:
         frame = self._to_frame(image)
         frame.pts, frame.time_base = pts - self._shift, self.time_base
         frame.duration = duration or self._regular_step()
-        with full_disk_is_said(self.path):
+        with full_disk_errors(self.path):
             for packet in self._stream.encode(frame):
                 self._container.mux(packet)
             if self._audio is not None:
@@ -203,7 +203,7 @@ class VideoWriter:
         )
 
     def _finish(self) -> None:
-        with full_disk_is_said(self.path):
+        with full_disk_errors(self.path):
             for packet in self._stream.encode():
                 self._container.mux(packet)
             if self._audio is not None:

@@ -192,14 +192,23 @@ def load_student(path: Path, device: torch.device | str = "cpu") -> Student:
     if not is_file(path, WeightsError):
         raise WeightsError(f"the student {path} does not exist", fix="Make one with `megaportraits distill`.")
     file = _open(path, "student", StudentConfig)
-    avatars = parse_json(file.notes.get("avatars", ""), f"{path}: the list of avatars", WeightsError, fix=_AGAIN)
+    return _inference(_built(file, lambda: Student(file.config, student_avatars(path))), device)
+
+
+def student_avatars(path: Path) -> list[str]:
+    """Names of a student's avatars, in the order of its index, without reading its weights.
+
+    Raises:
+        WeightsError: it is not a readable safetensors file, or names no avatars.
+    """
+    avatars = parse_json(read_notes(path).get("avatars", ""), f"{path}: the list of avatars", WeightsError, fix=_AGAIN)
     named = isinstance(avatars, list) and all(isinstance(name, str) and name for name in avatars)
     if not named or not 0 < len(set(avatars)) == len(avatars) <= MOST_AVATARS:
         raise WeightsError(
             f"{path}: expected the names of 1 to {MOST_AVATARS:,} avatars, no two alike, got {shown(avatars)}",
             fix=_AGAIN,
         )
-    return _inference(_built(file, lambda: Student(file.config, avatars)), device)
+    return list(avatars)
 
 
 def read_notes(path: Path) -> dict[str, str]:

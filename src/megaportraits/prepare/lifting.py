@@ -9,13 +9,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from megaportraits.errors import DataError
-from megaportraits.media import read_image, write_image
+from megaportraits.media import PICTURE_SUFFIXES, read_image, write_image
 from megaportraits.media.files import link_or_copy
 from megaportraits.media.folders import write_json
 from megaportraits.prepare.filters import KEPT, Row
 from megaportraits.prepare.sources import local_copy
 from megaportraits.synth.generate import Progress, generate
-from megaportraits.synth.plan import PORTRAIT_SUFFIXES, SynthSettings
+from megaportraits.synth.plan import SynthSettings
 
 _CLIPS_PER_STILL = 4
 
@@ -74,7 +74,7 @@ def _note(names: list[str]) -> str:
 def _place(address: str, folder: Path, name: str) -> None:
     """A still under its key: a link when it is local and `synth` can read it, a copy otherwise."""
     suffix = PurePosixPath(address).suffix.lower()
-    if "://" not in address and suffix in PORTRAIT_SUFFIXES:
+    if "://" not in address and suffix in PICTURE_SUFFIXES:
         link_or_copy(Path(address), folder / f"{name}{suffix}")
         return
     with local_copy(address) as path:

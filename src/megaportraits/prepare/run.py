@@ -13,7 +13,8 @@ from megaportraits.data.index import refresh
 from megaportraits.engines import Engine
 from megaportraits.errors import DataError, MediaError
 from megaportraits.media import VideoReader, is_video
-from megaportraits.media.folders import check_space, full_folder_is_said, write_json, write_whole
+from megaportraits.media.files import full_disk_errors
+from megaportraits.media.folders import RESUMES, check_space, write_json, write_whole
 from megaportraits.prepare.extract import Extractor
 from megaportraits.prepare.filters import KEPT, Row, judge, survivors
 from megaportraits.prepare.index import write_index
@@ -104,7 +105,7 @@ def prepare(
     Raises:
         DataError: the folder belongs to something else or is in use, or the disk is too small.
     """
-    with full_folder_is_said(out), claimed(out, settings) as store:
+    with full_disk_errors(out, DataError, fix=RESUMES), claimed(out, settings) as store:
         known = _remember(items, out)
         if retry_failed:
             for key in known:

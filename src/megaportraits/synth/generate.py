@@ -28,7 +28,8 @@ from megaportraits.data.clips import ShardWriter, shard_name
 from megaportraits.data.index import refresh
 from megaportraits.engines import run_local
 from megaportraits.errors import DataError, FaceError
-from megaportraits.media.folders import full_folder_is_said, write_json
+from megaportraits.media.files import full_disk_errors
+from megaportraits.media.folders import RESUMES, write_json
 from megaportraits.reading import access, is_file, read_record
 from megaportraits.synth import folder, plan
 from megaportraits.synth.appearance import is_grey
@@ -201,7 +202,7 @@ def generate(
         raise DataError(f"No morphable head at {settings.head}.", fix=WHERE)
     if settings.portraits is not None:
         plan.find_portraits(settings.portraits)
-    with full_folder_is_said(out), folder.claimed(settings, out):
+    with full_disk_errors(out, DataError, fix=RESUMES), folder.claimed(settings, out):
         folder.check_space(settings, out)
         pools = sort_portraits(settings, out)
         todo = folder.missing_shards(settings, out)

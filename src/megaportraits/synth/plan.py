@@ -13,12 +13,11 @@ import numpy as np
 from megaportraits.config.options import convert_options
 from megaportraits.data.clips import CLIPS_PER_SHARD
 from megaportraits.errors import ConfigError, DataError
+from megaportraits.media import PICTURE_SUFFIXES
 
 SPLITS = ("train", "val")
 VALIDATION_PERCENT = 3
 _SPLIT_SEED = {"train": 1, "val": 2}
-PORTRAIT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-"""Suffixes of portraits when a folder is searched."""
 
 
 @dataclass(frozen=True)
@@ -128,10 +127,10 @@ def is_validation(identity: str) -> bool:
 
 def find_portraits(folder: Path) -> list[str]:
     """All pictures below a folder, as sorted relative paths; DataError if there are none."""
-    found = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in PORTRAIT_SUFFIXES]
+    found = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES]
     if not found:
         raise DataError(
-            f"No portraits ({', '.join(sorted(PORTRAIT_SUFFIXES))}) in {folder}.",
+            f"No portraits ({', '.join(PICTURE_SUFFIXES)}) in {folder}.",
             fix="Give a folder of photographs with --portraits, or make procedural heads only: --lifted-share 0.",
         )
     return sorted(found)

@@ -6,7 +6,6 @@ loading; `read` does.
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,10 @@ from rich.console import Console
 from torch.optim.swa_utils import AveragedModel
 
 from megaportraits.errors import TrainingError
+from megaportraits.media.folders import whole_file
 from megaportraits.reading import access, is_file, shown
+
+KEPT = "Free disk space and resume; the last checkpoint is intact."
 
 
 def save(folder: Path, state: dict[str, Any], *, keep: int) -> Path:
@@ -27,21 +29,12 @@ def save(folder: Path, state: dict[str, Any], *, keep: int) -> Path:
     Raises:
         TrainingError: the disk is full or not writable; older checkpoints are untouched.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{state['step']:08d}.pt"
-    partial = path.with_suffix(".partial")
     try:
-        with partial.open("wb") as file:
+        with whole_file(path) as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise TrainingError(
-            f"cannot write checkpoint {path}: {error}",
-            fix="Free disk space and resume; the last checkpoint is intact.",
-        ) from error
+        raise TrainingError(f"cannot write checkpoint {path}: {error}", fix=KEPT) from error
     # Those of later steps are damaged ones that the run went back behind: they do not count.
     for old in sorted(other for other in folder.glob("step-*.pt") if other.name <= path.name)[:-keep]:
         old.unlink()

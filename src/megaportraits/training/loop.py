@@ -26,8 +26,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from megaportraits.config import OptimConfig
 from megaportraits.data.stream import Layout
 from megaportraits.errors import TrainingError
+from megaportraits.media.files import full_disk_errors
 from megaportraits.training import checkpoint
-from megaportraits.training.run import Meter, Run, full_disk_is_said, only_run, print_line
+from megaportraits.training.run import Meter, Run, only_run, print_line
 from megaportraits.training.schedule import learning_rate, warmed_ema
 from megaportraits.training.signals import stop_on_signals
 from megaportraits.training.strategy import (
@@ -118,7 +119,7 @@ def fit(
             the batch size does not fit; a loss is not finite; the disk is full.
     """
     fabric = make_fabric(config.run)
-    with only_run(fabric, folder, resume=resume), full_disk_is_said(folder):
+    with only_run(fabric, folder, resume=resume), full_disk_errors(folder, TrainingError, fix=checkpoint.KEPT):
         return _fit(fabric, stage, dataset, validation, config, folder, resume=resume)
 
 

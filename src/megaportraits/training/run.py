@@ -18,7 +18,6 @@ from megaportraits.config import Config
 from megaportraits.errors import TrainingError
 from megaportraits.extras import optional_dependency, require
 from megaportraits.media import write_image
-from megaportraits.media.files import is_full_disk
 from megaportraits.media.folders import folder_lock, write_whole
 from megaportraits.reading import FAULTS, is_file
 from megaportraits.training.schedule import learning_rate
@@ -108,20 +107,6 @@ def only_run(fabric: Fabric, folder: Path, *, resume: bool) -> Iterator[None]:
                 f"another process trains in {folder}", fix="Wait for it, or stop it, or choose another --out."
             )
         yield
-
-
-@contextmanager
-def full_disk_is_said(folder: Path) -> Iterator[None]:
-    """Turn "no space left" into a TrainingError that says what is kept."""
-    try:
-        yield
-    except OSError as error:
-        if not is_full_disk(error):
-            raise
-        raise TrainingError(
-            f"{folder} cannot be written: {error.strerror or error}",
-            fix="Free disk space and resume; the last checkpoint is intact.",
-        ) from error
 
 
 def _step_of(line: str) -> float:

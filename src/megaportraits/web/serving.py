@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import socket
@@ -20,22 +21,15 @@ _LOGGERS = ("uvicorn.error", "asyncio", "megaportraits.web", "python_multipart.m
 """Loggers that a visitor's request can trigger."""
 
 
-def serve(app: Any, *, hosts: Hosts, port: int, ready: Callable[[str], None], needs: str) -> None:
+def serve(app: Any, listening: socket.socket, *, hosts: Hosts, ready: Callable[[str], None]) -> None:
     """Serve an ASGI application until Ctrl-C.
 
     Args:
         app: the application.
-        hosts: where to listen; the application itself checks the host names of requests.
-        port: 0: any free port.
+        listening: from `listen`; closed at the end.
+        hosts: where it listens; the application itself checks the host names of requests.
         ready: called with the address as soon as the server accepts requests.
-        needs: the extra of this package that contains the server, for the error message if it is not installed.
-
-    Raises:
-        MissingPackageError: the extra is not installed.
-        DataError: the port is taken.
     """
-    require(needs, "The page", "uvicorn")
-    listening = _listen(hosts.listen, port)
     ready(f"http://{_shown(hosts.listen)}:{listening.getsockname()[1]}")
     with listening:
         make_server(app).run(sockets=[listening])
@@ -70,16 +64,47 @@ def make_server(app: Any, limits: ConnectionLimits | None = None, **settings: An
     return uvicorn.Server(config)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(hosts: Hosts, port: int, *, needs: str) -> socket.socket:
+    """Open the port, before slower work such as loading a model.
+
+    Args:
+        hosts: where to listen.
+        port: 0: any free port.
+        needs: the extra of this package that contains the server, for the error message if it is not installed.
+
+    Raises:
+        MissingPackageError: the extra is not installed.
+        DataError: the port is in use or reserved, or the host is not an address of this machine.
+    """
+    require(needs, "The page", "uvicorn")
+    host = hosts.listen
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except (OSError, UnicodeError) as error:
-        raise DataError(
-            f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}",
-            fix="Choose another --port, or end the program that uses it. Give the name of a proxy in addition to "
-            "the address to listen on: --host 127.0.0.1 --host NAME.",
-        ) from error
+        raise _refused(host, port, error) from error
+
+
+def _refused(host: str, port: int, error: OSError | UnicodeError) -> DataError:
+    """What is wrong with a host or a port, and what to do."""
+    number = getattr(error, "errno", None)
+    if number == errno.EADDRINUSE:
+        return DataError(
+            f"port {port} of {host} is in use by another program",
+            fix="Choose another --port (0 takes a free one), or stop that program.",
+        )
+    if number in (errno.EACCES, errno.EPERM):
+        return DataError(f"port {port} may not be opened by this user", fix="Choose a --port of 1024 or above.")
+    if isinstance(error, socket.gaierror | UnicodeError) or number == errno.EADDRNOTAVAIL:
+        return DataError(
+            f"{host} is not an address of this machine",
+            fix="Listen on an address of it, and give names that visitors use as further values: "
+            f"--host 127.0.0.1 --host {host}. --host 0.0.0.0 listens on all addresses.",
+        )
+    return DataError(
+        f"cannot listen on {host}, port {port}: {getattr(error, 'strerror', None) or error}",
+        fix="Choose another --host or --port.",
+    )
 
 
 def _shown(host: str) -> str:

@@ -17,7 +17,7 @@ from megaportraits.evaluation.study.plan import FILE, ROLES, Question, Role, Stu
 from megaportraits.evaluation.study.votes import Ballot, Choice, State
 from megaportraits.extras import optional_dependency
 from megaportraits.web.hosts import Hosts
-from megaportraits.web.serving import serve
+from megaportraits.web.serving import listen, serve
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -203,4 +203,5 @@ def serve_study(folder: Path, *, hosts: Hosts, port: int, ready: Callable[[str],
     Raises:
         DataError: no study, no `study` extra, or the port is taken.
     """
-    serve(study_app(folder, hosts), hosts=hosts, port=port, ready=ready, needs="study")
+    app = study_app(folder, hosts)
+    serve(app, listen(hosts, port, needs="study"), hosts=hosts, ready=ready)
