@@ -45,6 +45,31 @@ def test_only_a_few_items_wait_in_memory() -> None:
     stream.close()
 
 
+def test_stopping_the_last_of_a_chain_ends_all_threads() -> None:
+    first = prefetch(iter(range(1000)), depth=1)
+
+    def doubled() -> Iterator[int]:
+        for item in first:
+            yield 2 * item
+
+    stream = prefetch(doubled(), depth=1)
+    assert [next(stream), next(stream)] == [0, 2]
+    del first
+    stream.close()
+    assert "prefetch" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_an_error_at_the_head_of_a_chain_comes_after_the_items_before_it() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise ValueError("damaged")
+
+    stream = prefetch(map(str, prefetch(items())))
+    assert next(stream) == "1"
+    with pytest.raises(ValueError, match="damaged"):
+        next(stream)
+
+
 def test_stopping_early_ends_the_thread() -> None:
     stream = prefetch(iter(range(1000)), depth=1)
     next(stream)

@@ -35,7 +35,7 @@ from megaportraits.ops.precision import Precision, find_precision
 from megaportraits.pipeline.compose import Rendering
 from megaportraits.pipeline.cut_out import cut_out
 from megaportraits.pipeline.devices import find_device
-from megaportraits.pipeline.driver import Driver, FrameSource, HeadFollower, HeadView, find_neutral
+from megaportraits.pipeline.driver import Driver, DriverFrame, FrameSource, HeadFollower, HeadView, find_neutral
 from megaportraits.pipeline.enhance import enhance
 from megaportraits.pipeline.frames import BATCH, AnimatedFrame
 from megaportraits.pipeline.group import animate_group, find_group
@@ -163,6 +163,11 @@ class Avatar:
         """For renderings: the other one follows the driver in a thread of its own."""
         return FaceAnalyzer(reject_animals=False)
 
+    @cached_property
+    def _render_matting(self) -> Matting:
+        """For renderings: the other one looks at the driver's pictures in the caller's thread."""
+        return Matting()
+
     def encode(self, source: Source, *, face: Faces | None = None, limits: Limits = DEFAULT_LIMITS) -> Portrait:
         """Look at a source and remember the person: everything that is needed once per source.
 
@@ -262,7 +267,7 @@ class Avatar:
 
     def _cut_out_pictures(self, output: Output, fine: Tensor) -> Tensor:
         """As `_pictures` with alpha, (B, 4, N, N), of a model that predicts none, as the paper's."""
-        cut = partial(cut_out, analyzer=self._render_analyzer, matting=self.matting)
+        cut = partial(cut_out, analyzer=self._render_analyzer, matting=self._render_matting)
         if self.enhancer is None or self.model.config.predict_background:
             pictures = self._pictures(output, fine)
             mattes = cut(pictures, size=pictures.shape[-1])
@@ -363,22 +368,30 @@ class Avatar:
     ) -> Iterator[AnimatedFrame]:
         size = options.head_size(self.output_size)
         scene = Scene(portrait, options, self.matting, portrait.rest, size=size)
-        # Until the driver's first face, the source's own motion with the same edits.
-        motion, seen = edit_motion(portrait.motion, portrait.motion, options, neutral=portrait.motion), False
+        # Three threads: tracking, networks, and the caller's, which composites and writes.
         views = prefetch(map(follower.look, source.frames(options.max_seconds)), depth=BATCH)
+        seen = False
+        for rendering, view in prefetch(self._drawn(portrait, views, options, neutral), depth=BATCH):
+            seen = seen or view.head is not None
+            composed = scene.compose(rendering, view)
+            yield AnimatedFrame(*composed, frame=view.frame, held=view.head is None)
+        if not seen:
+            raise follower.missing(source.name)
+
+    def _drawn(
+        self, portrait: Portrait, views: Iterator[DriverFrame], options: AnimateOptions, neutral: Motion | None
+    ) -> Iterator[tuple[Rendering, DriverFrame]]:
+        """Every view with the person in its motion; where no face was found the last motion stays."""
+        # Until the driver's first face, the source's own motion with the same edits.
+        motion = edit_motion(portrait.motion, portrait.motion, options, neutral=portrait.motion)
         while batch := list(itertools.islice(views, BATCH)):
             driven = self.view_motions([view.head for view in batch if view.head is not None])
             motions: list[Motion] = []
             for view in batch:
                 if view.head is not None:
-                    seen = True
                     motion = edit_motion(portrait.motion, next(driven), options, neutral=neutral)
                 motions.append(motion)
-            for rendering, view in zip(self.renders(portrait, motions), batch, strict=True):
-                composed = scene.compose(rendering, view)
-                yield AnimatedFrame(*composed, frame=view.frame, held=view.head is None)
-        if not seen:
-            raise follower.missing(source.name)
+            yield from zip(self.renders(portrait, motions), batch, strict=True)
 
     def _tensor(self, image: UInt8) -> Tensor:
         """uint8 (N, N, 3) to (1, 3, S, S) in [0, 1]."""

@@ -118,24 +118,36 @@ def _animate(
 ) -> Iterator[AnimatedFrame]:
     back_to_front = sorted(range(len(people)), key=lambda k: people[k].portrait.head.crop.side)
     steps = prefetch(_in_step(tracks, lead, options.max_seconds), depth=BATCH)
+    # Three threads: tracking, networks, and the caller's, which composites and writes.
+    for rendered, views in prefetch(_drawn(avatar, people, tracks, steps, options), depth=BATCH):
+        picture = people[0].scene.photo
+        drawn = np.zeros(picture.shape[:2], np.float32)
+        for k in back_to_front:
+            picture = people[k].scene.paste(picture, rendered[k], drawn)
+        squares, drivers = zip(
+            *(
+                person.scene.squares(rendering, views[tracks.index(person.track)])
+                for person, rendering in zip(people, rendered, strict=True)
+            ),
+            strict=True,
+        )
+        held = any(view.head is None for view in views)
+        yield AnimatedFrame(picture, np.concatenate(squares), _column(drivers), views[lead].frame, held)
+
+
+def _drawn(
+    avatar: Avatar,
+    people: list[_Person],
+    tracks: list[_Track],
+    steps: Iterator[list[DriverFrame]],
+    options: AnimateOptions,
+) -> Iterator[tuple[tuple[Rendering, ...], list[DriverFrame]]]:
+    """The renderings of all people for every step."""
     while batch := list(itertools.islice(steps, BATCH)):
         for number, track in enumerate(tracks):
             track.measure(avatar, [views[number] for views in batch])
         rendered = [person.renderings(avatar, options) for person in people]
-        for index, views in enumerate(batch):
-            picture = people[0].scene.photo
-            drawn = np.zeros(picture.shape[:2], np.float32)
-            for k in back_to_front:
-                picture = people[k].scene.paste(picture, rendered[k][index], drawn)
-            squares, drivers = zip(
-                *(
-                    person.scene.squares(drawn[index], views[tracks.index(person.track)])
-                    for person, drawn in zip(people, rendered, strict=True)
-                ),
-                strict=True,
-            )
-            held = any(view.head is None for view in views)
-            yield AnimatedFrame(picture, np.concatenate(squares), _column(drivers), views[lead].frame, held)
+        yield from zip(zip(*rendered, strict=True), batch, strict=True)
     for track in tracks:
         if not track.seen:
             raise track.follower.missing(track.source.name)

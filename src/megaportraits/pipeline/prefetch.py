@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ def prefetch(items: Iterable[T], depth: int = 3) -> Iterator[T]:
     """Yield the items in order; at most `depth` of them wait in memory.
 
     An error in the background is raised here, after the items before it. When the consumer stops early, the
-    thread ends with its current item.
+    thread ends with its current item, and an iterator that can be closed is closed: prefetches may be chained.
     """
     waiting: queue.Queue[T | _End] = queue.Queue(maxsize=depth)
     stop = threading.Event()
@@ -44,6 +44,9 @@ def prefetch(items: Iterable[T], depth: int = 3) -> Iterator[T]:
             put(_End())
         except BaseException as error:  # every error belongs to the consumer's thread
             put(_End(error))
+        finally:
+            if isinstance(items, Generator):
+                items.close()
 
     thread = threading.Thread(target=work, name="prefetch", daemon=True)
     thread.start()
