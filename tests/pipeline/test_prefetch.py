@@ -46,15 +46,12 @@ def test_only_a_few_items_wait_in_memory() -> None:
 
 
 def test_stopping_the_last_of_a_chain_ends_all_threads() -> None:
-    first = prefetch(iter(range(1000)), depth=1)
-
     def doubled() -> Iterator[int]:
-        for item in first:
+        for item in prefetch(iter(range(1000)), depth=1):
             yield 2 * item
 
     stream = prefetch(doubled(), depth=1)
     assert [next(stream), next(stream)] == [0, 2]
-    del first
     stream.close()
     assert "prefetch" not in {thread.name for thread in threading.enumerate()}
 
