@@ -10,7 +10,7 @@ from torch import nn
 
 from megaportraits.config import ModelConfig, parse_config
 from megaportraits.models.base import BaseModel
-from megaportraits.models.motion import Motion
+from megaportraits.models.motion import Expression, Motion
 from megaportraits.nn.blocks import BlockStyle, ResBlock, StandardizedConv3d
 from megaportraits.nn.inference import OneDnnConv3d, prepare_for_inference, running
 from megaportraits.ops.warping import Pose
@@ -35,7 +35,7 @@ def frames(model: BaseModel, count: int, precision: str = "float32") -> torch.Te
     with running(CPU, precision):  # type: ignore[arg-type]
         identity = model.encode(photo)
         pose = Pose(torch.eye(3).repeat(count, 1, 1), torch.full((count, 2), 0.1), torch.ones(count))
-        motion = Motion(pose, torch.randn(count, 12, generator=generator))
+        motion = Motion(pose, Expression(torch.randn(count, 12, generator=generator)))
         return model.render(identity[torch.zeros(count, dtype=torch.long)], motion).image.float()
 
 

@@ -27,7 +27,7 @@ def test_shipped_nano_in_bfloat16_draws_real_people_as_in_float32() -> None:
         portrait = avatar.encode(photo)
         pose, scores = view.pose.to_crop_pose(view.crop), view.face.blendshapes
         motion = avatar.motions([view.image], [pose], [scores])[0]
-        assert motion.z.dtype == motion.pose.rotation.dtype == torch.float32
+        assert motion.expression.vector.dtype == motion.pose.rotation.dtype == torch.float32
         pictures.append(avatar.render(portrait, motion).premultiplied)
     error = float(np.square(pictures[0] - pictures[1], dtype=np.float64).mean())
     assert error > 0, "bfloat16 was not used"
