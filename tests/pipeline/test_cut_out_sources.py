@@ -17,7 +17,7 @@ from megaportraits.models.base import BaseModel, Identity, Output
 from megaportraits.models.motion import Motion
 from megaportraits.models.source_skip import Flow, SourceView
 from megaportraits.pipeline import AnimateOptions, Avatar, Background, PoseFrom
-from megaportraits.pipeline.portrait import below_edge, find_source_head, person_matte, source_view
+from megaportraits.pipeline.portrait import below_edge, cut_at_border, find_source_head, person_matte, source_view
 from megaportraits.pipeline.tensors import flows
 
 from .conftest import SIZE, Echo, moved
@@ -81,6 +81,34 @@ def test_nothing_is_shown_below_a_cut_out_persons_edge_wherever_it_moves(
     alpha = frame.image[:, SIZE // 2 - 8 : SIZE // 2 + 8, 3]
     assert alpha[: int(edge) - 3].min() == 255
     assert alpha[int(edge) + 4 :].max() < 3
+
+
+@pytest.mark.parametrize("background", [Background.TRANSPARENT, Background.COLOR])
+def test_a_tightly_framed_photo_is_not_continued_below_its_border(
+    analyzer: FaceAnalyzer, portrait: np.ndarray, background: Background
+) -> None:
+    avatar = Avatar(cast(BaseModel, Copying(-0.125)), analyzer=analyzer, pose_from=PoseFrom.NETWORK)
+    encoded = avatar.encode(portrait[:EDGE])
+    (frame,) = avatar.animate(encoded, moved(portrait, 0), AnimateOptions(background=background, size=SIZE))
+    border = int((float(encoded.head.crop.image_to_crop([0, EDGE])[1]) + 0.125 + 1) * SIZE / 2)
+    if background is Background.COLOR:
+        below = frame.image[border + 4 :].reshape(-1, 3)
+        assert len(below) and np.abs(below.astype(int) - AnimateOptions().color).max() < 4
+    else:
+        assert frame.image[: border - 3, :, 3].min() == 255
+        assert frame.image[border + 4 :, :, 3].max() < 3
+
+
+def test_photos_that_reach_below_the_crop_and_photos_that_heads_go_back_into_are_not_cut(
+    analyzer: FaceAnalyzer, portrait: np.ndarray
+) -> None:
+    avatar = Avatar(cast(BaseModel, Copying(-0.125)), analyzer=analyzer, pose_from=PoseFrom.NETWORK)
+    whole = avatar.encode(portrait)
+    assert cut_at_border(whole) is whole
+    tight = avatar.encode(portrait[:EDGE])
+    assert tight.kept is None
+    drawn = avatar.render(tight, tight.motion).premultiplied[..., 3]
+    assert drawn.min() > 0.99
 
 
 def test_round_corners_do_not_make_the_background_a_person(analyzer: FaceAnalyzer, portrait: np.ndarray) -> None:

@@ -40,11 +40,20 @@ from megaportraits.pipeline.enhance import enhance
 from megaportraits.pipeline.frames import BATCH, AnimatedFrame
 from megaportraits.pipeline.group import animate_group, find_group
 from megaportraits.pipeline.motion import edit_motion
-from megaportraits.pipeline.options import ALL_FACES, AnimateOptions, Faces, MotionMode, MotionOptions, PoseFrom
+from megaportraits.pipeline.options import (
+    ALL_FACES,
+    AnimateOptions,
+    Background,
+    Faces,
+    MotionMode,
+    MotionOptions,
+    PoseFrom,
+)
 from megaportraits.pipeline.portrait import (
     Portrait,
     Source,
     SourceHead,
+    cut_at_border,
     find_source_head,
     prepare_source,
 )
@@ -367,6 +376,8 @@ class Avatar:
         neutral: Motion | None,
     ) -> Iterator[AnimatedFrame]:
         size = options.head_size(self.output_size)
+        if options.background in (Background.COLOR, Background.TRANSPARENT):
+            portrait = cut_at_border(portrait)
         scene = Scene(portrait, options, self.matting, portrait.rest, size=size)
         # Three threads: tracking, networks, and the caller's, which composites and writes.
         views = prefetch(map(follower.look, source.frames(options.max_seconds)), depth=BATCH)

@@ -108,7 +108,7 @@ class PreparedSource:
         fine: (1, 4, n, n) in [0, 1], the person's straight colours (with the background, if the model predicts it) and
             alpha. A model with a source skip copies pixels from it.
         kept: (1, 1, n, n) in [0, 1], 0 below the lower edge of a cut-out person, where models expect a trunk. None for
-            opaque pictures.
+            opaque pictures; see `cut_at_border`.
     """
 
     head: SourceHead
@@ -335,6 +335,21 @@ def below_edge(matte: Matte) -> Matte:
     above = np.maximum.accumulate(inside, axis=0)
     below = np.maximum.accumulate(inside[::-1], axis=0)[::-1]
     return np.asarray(above * (1 - below), np.float32)
+
+
+def cut_at_border(portrait: Portrait) -> Portrait:
+    """A portrait whose renderings end at the photo's lower border, for backgrounds that do not continue the photo.
+
+    Below its border a photo is repeated, so that models see a trunk; a rendering would show that as vertical streaks.
+    Cut-out sources, and photos that reach below the head crop, are returned unchanged.
+    """
+    size, crop = portrait.square.shape[0], portrait.head.crop
+    border = (portrait.head.photo.shape[0] - crop.corners[1]) * size / crop.side
+    if portrait.kept is not None or border >= size:
+        return portrait
+    rows = np.clip(border - np.arange(size, dtype=np.float32), 0, 1).astype(np.float32)
+    kept = torch.from_numpy(rows)[None, None, :, None].expand(-1, -1, -1, size)
+    return replace(portrait, kept=kept.contiguous().to(portrait.fine.device))
 
 
 def _name(source: Source) -> str:
