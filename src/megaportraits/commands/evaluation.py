@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,14 +19,20 @@ if TYPE_CHECKING:
     from megaportraits.evaluation.systems import System
     from megaportraits.faces.matting import Matting
 
-Clips = Annotated[list[Path] | None, typer.Option(help="A video or a folder of videos; may be given several times.")]
-Stills = Annotated[list[Path] | None, typer.Option(help="A photograph or a folder: sources of cross, student and hr.")]
+Clips = Annotated[
+    list[Path] | None,
+    typer.Option(help="A video, a folder of videos or a folder of shards; may be given several times."),
+]
+Stills = Annotated[
+    list[Path] | None,
+    typer.Option(help="A photograph, a folder of them or a folder of shards: sources of cross, student and hr."),
+]
 Protocols = Annotated[
     list[str] | None,
     typer.Option("--protocol", help="self, cross, hr, student; several times; default: self and cross."),
 ]
 Frames = Annotated[int, typer.Option(min=2, help="Driver frames of each pair, every second one, at most.")]
-Limit = Annotated[int, typer.Option(min=1, help="Pairs of cross, student and hr, at most.")]
+Limit = Annotated[int, typer.Option(min=1, help="Pairs of cross, student and hr, and clips out of shards, at most.")]
 Manifest = Annotated[Path | None, typer.Option(help="Pairs that `megaportraits pairs` wrote, in place of folders.")]
 Head = Annotated[
     Path | None, typer.Option(help="ICT-FaceKit for the floor `lifted`; without it that floor is left out.")
@@ -74,7 +81,7 @@ def pairs(
     from megaportraits.media.files import output_file
 
     file = check_output(output_file(output, "pairs.csv"), overwrite=overwrite)
-    found = _make_pairs(None, clips, stills, protocol, frames, limit)
+    found = _make_pairs(None, clips, stills, protocol, frames, limit, file.with_suffix(".media"))
     if export is not None:
         check_outputs(export, (name for pair in found for name in exported_names(pair)), overwrite=overwrite)
     write_manifest(file, found, overwrite=overwrite)
@@ -127,7 +134,7 @@ def evaluate(
     check_outputs(out, REPORT_FILES, overwrite=overwrite)
     references = [load_reference(path) for path in reference or []]
     judges = Judges(find_device(device), arcface)
-    found = _make_pairs(manifest, clips, stills, protocol, frames, limit)
+    found = _make_pairs(manifest, clips, stills, protocol, frames, limit, out / "media")
     matting = Matting()
     named = (weights if weights or videos else ["nano"]) or []
     models = [model_system(text, pose, device, matting, precision, blendshapes=blendshapes) for text in named]
@@ -204,7 +211,7 @@ def ablate(
     kept = out / "pairs.csv"
     if kept.is_file() and manifest is None:
         manifest = kept  # pairs of the stopped run
-    found = _make_pairs(manifest, clips, stills, protocol, frames, limit)
+    found = _make_pairs(manifest, clips, stills, protocol, frames, limit, out / "media")
     if not kept.is_file() or read_manifest(kept) != found:
         write_manifest(kept, found, overwrite=overwrite)
     trials = train()
@@ -243,10 +250,15 @@ def _make_pairs(
     protocols: Sequence[str] | None,
     frames: int,
     limit: int,
+    media: Path,
 ) -> list[Pair]:
-    """A manifest's pairs, or those made from folders; what cannot be used is told."""
+    """A manifest's pairs, or those made from folders; what cannot be used is told.
+
+    `media` is the folder for the files that are made of the clips in folders of shards.
+    """
     from megaportraits.evaluation.pairs import DEFAULT_PROTOCOLS, protocol_named, read_manifest
     from megaportraits.evaluation.plan import find_media, make_pairs
+    from megaportraits.evaluation.shards import files_of
     from megaportraits.faces import FaceAnalyzer
 
     chosen = [protocol_named(name) for name in dict.fromkeys(protocols or [])]
@@ -254,8 +266,8 @@ def _make_pairs(
         return [pair for pair in read_manifest(manifest) if not chosen or pair.protocol in chosen]
     if not clips and not stills:
         raise ConfigError("Expected --manifest, --clips or --stills, got none.", fix="For example --clips FOLDER.")
-    videos = find_media(clips, videos=True) if clips else []
-    photos = find_media(stills, videos=False) if stills else []
+    videos = find_media(files_of(clips, media, videos=True, limit=limit), videos=True) if clips else []
+    photos = find_media(files_of(stills, media, videos=False, limit=limit), videos=False) if stills else []
     told: dict[Path, str] = {}
     made = []
     analyzer = FaceAnalyzer()
@@ -263,7 +275,8 @@ def _make_pairs(
         made += make_pairs(name, videos, photos, analyzer, frames=frames, limit=limit, skipped=told.__setitem__)
     for path, why in told.items():
         typer.secho(f"{path.name}: left out: {why}", err=True)
-    return made
+    # `prepare` has thinned out frames already.
+    return [replace(pair, step=1) if media in pair.driver.parents else pair for pair in made]
 
 
 def model_system(

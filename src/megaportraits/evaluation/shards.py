@@ -1,0 +1,106 @@
+"""Clips of shards as videos and stills, so that held-out data can be evaluated like any other files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from megaportraits.data.clips import ClipIndex, video_of
+from megaportraits.data.index import SHARDS
+from megaportraits.errors import DataError
+from megaportraits.media import write_image
+from megaportraits.media.files import staged_output
+from megaportraits.reading import list_files
+
+FPS = 5
+"""Of videos whose clips do not say; what `prepare` stores by default."""
+
+
+def holds_shards(path: Path) -> bool:
+    """Whether a folder is one of shards."""
+    return bool(list_files(path, SHARDS, DataError))
+
+
+def files_of(paths: Sequence[Path], folder: Path, *, videos: bool, limit: int) -> list[Path]:
+    """The paths, but every folder of shards replaced by files made from its clips: videos, or stills.
+
+    Of a video that was cut into several clips the longest is taken. People take turns, so that a limit cuts off
+    further clips of the same person first. Files that are there already are used again.
+
+    Args:
+        paths: files and folders.
+        folder: where the files are made, in a subfolder for each folder of shards.
+        videos: videos of all frames, of clips with two at least; otherwise the first frame of each clip.
+        limit: files from each folder of shards, at most.
+
+    Raises:
+        DataError: a folder of shards has no such clip, or a clip cannot be read.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not holds_shards(path):
+            found.append(path)
+            continue
+        index = ClipIndex(path)
+        target = folder / _name(path)
+        chosen = _chosen(index, least=2 if videos else 1, limit=limit)
+        if not chosen:
+            raise DataError(
+                f"The shards in {path} hold no clip with {2 if videos else 1} or more frames.",
+                fix="Give shards of videos as --clips, shards of stills as --stills.",
+            )
+        for clip in chosen:
+            found.append(target / f"{index.record(clip).key}{'.mkv' if videos else '.png'}")
+            if not found[-1].is_file():
+                (_write_video if videos else _write_still)(index, clip, found[-1])
+    return found
+
+
+def _name(path: Path) -> str:
+    """A folder's name for what is made of the shards in it, which differs if they do."""
+    shards = [(shard.name, shard.stat().st_size) for shard in list_files(path, SHARDS, DataError)]
+    digest = hashlib.sha256(repr((str(path.resolve()), shards)).encode()).hexdigest()[:8]
+    return f"{path.resolve().parent.name}-{path.resolve().name}-{digest}"
+
+
+def _chosen(index: ClipIndex, *, least: int, limit: int) -> list[int]:
+    longest: dict[str, tuple[int, int, str]] = {}
+    for clip, summary in index.summaries():
+        video = video_of(summary.key)
+        if summary.frames >= least and (video not in longest or summary.frames > longest[video][1]):
+            longest[video] = (clip, summary.frames, summary.identity or video)
+    people: dict[str, list[int]] = defaultdict(list)
+    for clip, _, person in longest.values():
+        people[person].append(clip)
+    turns = max((len(clips) for clips in people.values()), default=0)
+    return [clips[turn] for turn in range(turns) for clips in people.values() if turn < len(clips)][:limit]
+
+
+def _write_still(index: ClipIndex, clip: int, path: Path) -> None:
+    write_image(path, index.read_frame(clip, 0, coords=False).image)
+
+
+def _write_video(index: ClipIndex, clip: int, path: Path) -> None:
+    """A video without loss (FFV1, RGB): what is measured is compared with the frames as they are stored."""
+    record, frames = index.read_clip(clip, coords=False)
+    with staged_output(path, overwrite=False) as part:
+        rate = Fraction(record.fps or FPS).limit_denominator(1000)
+        _encode(part, (frame.image for frame in frames), record.size, rate)
+
+
+def _encode(path: Path, images: Iterable[np.ndarray], size: int, rate: Fraction) -> None:
+    with av.open(str(path), "w", format="matroska") as container:
+        stream = container.add_stream("ffv1", rate=rate, width=size, height=size, pix_fmt="bgr0")
+        for number, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24").reformat(format="bgr0")
+            frame.pts, frame.time_base = number, 1 / rate
+            for packet in stream.encode(frame):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
