@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -49,6 +50,19 @@ def test_the_plate_has_the_grain_of_its_surroundings() -> None:
     plate = background_plate(image, matte).astype(float)
     inside, outside = plate[70:110, 90:150, 0], plate[:40, :, 0]
     assert 0.5 < inside.std() / outside.std() < 1.3
+
+
+def test_texture_of_the_background_is_not_grain() -> None:
+    rng = np.random.default_rng(1)
+    leaves = cv2.GaussianBlur(rng.normal(0, 200, (180, 240)).astype(np.float32), (0, 0), 1.2)
+    image = np.clip(110 + leaves, 0, 255).astype(np.uint8)
+    image[:24] = 200  # a strip of sky
+    matte = np.zeros((180, 240), np.float32)
+    matte[50:130, 70:170] = 1
+    plate = background_plate(np.dstack([image] * 3), matte).astype(np.float32)
+    inside = plate[70:110, 90:150, 0]
+    assert image[140:].std() > 20
+    assert (inside - cv2.GaussianBlur(inside, (0, 0), 1.5)).std() < 1
 
 
 def test_nothing_to_remove_is_a_copy_and_nothing_known_is_flat() -> None:

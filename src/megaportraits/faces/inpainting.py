@@ -19,6 +19,11 @@ from megaportraits.faces.networks import Image, check_image
 
 Floats = npt.NDArray[np.float32]
 
+_FLAT_REACH = 5
+"""Pixels on each side of the windows whose detail is compared."""
+_FLATTEST = 0.05
+"""Share of the known background that counts as flat."""
+
 
 Fill = Callable[[Image, npt.NDArray[np.uint8]], Floats]
 """An inpainter: image (H, W, 3) uint8 and hole (H, W), 1 inside, to a filled image (H, W, 3) in [0, 255]."""
@@ -97,12 +102,14 @@ def _soften(array: Floats) -> Floats:
 
 def _grain(image: Image, known: Floats) -> Floats:
     """Noise (H, W, 3) with the strength and scale of the noise in flat parts of the known background."""
-    detail = image.astype(np.float32) - cv2.GaussianBlur(image, (0, 0), 1.5)
-    away = cv2.erode(known, np.ones((7, 7), np.uint8)) > 0
+    detail = np.abs(image.astype(np.float32) - cv2.GaussianBlur(image, (0, 0), 1.5))
+    window = 2 * _FLAT_REACH + 1
+    away = cv2.erode(known, np.ones((window + 6, window + 6), np.uint8)) > 0  # 6: the blur above mixes neighbours in
     if not away.any():
         return np.zeros(image.shape, np.float32)
-    # The median ignores edges and texture of the background, which are not grain.
-    strength = np.median(np.abs(detail[away]), axis=0) * 1.48
+    # Detail of the flattest places is grain; elsewhere it is texture (foliage, cloth), which must not become noise.
+    local = cv2.blur(detail, (window, window))[away]
+    strength = np.quantile(local, _FLATTEST, axis=0) * np.sqrt(np.pi / 2)
     noise = np.random.default_rng(0).normal(size=image.shape[:2]).astype(np.float32)
     noise = cv2.GaussianBlur(noise, (0, 0), 0.6)
     return (noise / noise.std())[..., None] * strength.astype(np.float32)
