@@ -8,7 +8,7 @@ Every part is a process of its own with a limit, so that a part that fails, hang
 the others go on; parts for which no time is left are named. `gpu.json` (every number) and `gpu.md` (the table) are
 written anew after each part.
 
-Networks have the paper's sizes and random weights: they cost what trained ones cost. Training is `base-512` with every
+Networks have the paper's sizes and random weights: they cost what trained ones cost. Training is `paper-512` with every
 loss, by `train_step.py` (the same stand-ins for VGG19, VGGFace and the gaze network); batches that do not fit are
 halved. Frames are float16: `base` is E_mtn, W_->d, P and G_2D of one driver frame, `enhanced` adds G_enh, `student` is
 the whole student; the source is encoded once, before. Utilisation is the arithmetic of the model (counted by
@@ -46,7 +46,7 @@ _LEAST_S = 15.0
 """With less time left no further part is begun."""
 _MATRIX, _TINY_MATRIX = 8192, 256
 _BATCH = 16
-"""Of the paper's training of base-512 (4.1), tried first."""
+"""Of the paper's training of paper-512 (4.1), tried first."""
 Result = dict[str, Any]
 
 
@@ -146,7 +146,7 @@ def measure_peak(device: torch.device, tiny: bool) -> Result:
 
 
 def measure_flops(device: torch.device, tiny: bool) -> Result:
-    """Operations of a training sample of base-512, forward and backward, every loss and the discriminator."""
+    """Operations of a training sample of paper-512, forward and backward, every loss and the discriminator."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
@@ -183,7 +183,7 @@ def _train_step(device: torch.device, tiny: bool, setting: str, *, batch: int, r
 
     train_step.torch.backends.cuda.matmul.allow_tf32 = True
     if not tiny:
-        return dict(train_step.measure("base-512", batch, repeat, setting))
+        return dict(train_step.measure("paper-512", batch, repeat, setting))
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -384,7 +384,7 @@ _TINY_STUDENT = {
     "identity_size": 16,
 }
 _TINY_TRAINING = {
-    "extends": "base-256",
+    "extends": "paper-256",
     "model": _TINY_BASE,
     "discriminator": {"widths": [4, 6], "strides": [2, 2], "scales": 2},
     "loss": {"perceptual_scales": 2},

@@ -62,7 +62,7 @@ def test_training_halves_its_batch_until_it_fits_and_counts_both_directions(
     monkeypatch.setattr(train_step, "measure", measure)
     found = benchmark.measure_training(CPU, False, options="+checkpoint")
     assert (found["batch"], found["samples_per_s"], found["first_s"]) == (4, 8.0, 2.0)
-    assert asked == [("base-512", n, "32-true+checkpoint") for n in (16, 8, 4)]
+    assert asked == [("paper-512", n, "32-true+checkpoint") for n in (16, 8, 4)]
     assert benchmark.measure_flops(CPU, True) == {"per_sample": 2 * 2 * 9}, "two products of 2 x 3 x 3, for two samples"
     assert asked[-1] == ("tiny.yaml", 2, "32-true")
 

@@ -17,6 +17,7 @@ from megaportraits.commands.demo import demo
 from megaportraits.commands.enhancement import evaluate_hr
 from megaportraits.commands.evaluation import ablate, evaluate, pairs
 from megaportraits.commands.export import export_app
+from megaportraits.commands.importing import import_app
 from megaportraits.commands.index import index
 from megaportraits.commands.live import live
 from megaportraits.commands.prepare import prepare
@@ -33,6 +34,7 @@ from megaportraits.errors import MegaPortraitsError
 
 app = typer.Typer(name="megaportraits", no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(train_app, name="train")
+app.add_typer(import_app, name="import")
 app.add_typer(export_app, name="export")
 app.add_typer(study_app, name="study")
 app.add_typer(student_app, name="student")
