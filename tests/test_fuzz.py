@@ -44,7 +44,7 @@ from megaportraits.data.gaze_labels import read_gaze_labels
 from megaportraits.data.pairs import PairDataset
 from megaportraits.errors import DataError, MegaPortraitsError
 from megaportraits.evaluation.pairs import Pair, read_manifest, write_manifest
-from megaportraits.evaluation.store import SceneNote, Store
+from megaportraits.evaluation.store import ResultStore, SampleNote
 from megaportraits.evaluation.study.plan import Question, Study, StudySettings, Triplet
 from megaportraits.export.page import find_scripts
 from megaportraits.live.engines import GraphEncoder
@@ -166,9 +166,9 @@ def read_synthesized(folder: Path) -> None:
 
 
 @cache
-def judged(folder: Path) -> tuple[Store, Pair]:
-    judges: Any = SimpleNamespace(settings={"frechet": "f"})
-    return Store(folder, judges), Pair("a", "self", folder / "a.mp4", 0, folder / "a.mp4")
+def judged(folder: Path) -> tuple[ResultStore, Pair]:
+    networks: Any = SimpleNamespace(settings={"frechet": "f"})
+    return ResultStore(folder, networks), Pair("a", "self", folder / "a.mp4", 0, folder / "a.mp4")
 
 
 JOB = Job(Path("a.png"), (Path("a.mp4"),), PurePath("b.mp4"), AnimateOptions())
@@ -273,9 +273,9 @@ def originals() -> dict[str, bytes]:
         write_manifest(folder / "pairs.csv", [Pair("a", "self", clip, 3, clip), Pair("b", "cross", clip, 0, clip)])
         _, pair = judged(folder)
         boxes, eyes = np.zeros((3, 2, 3), np.float32), (square, square)
-        note = SceneNote(3, 0, 25.0, np.zeros((3, 10)), square, np.zeros((1, 4), np.float32), boxes, eyes)
+        note = SampleNote(3, 0, 25.0, np.zeros((3, 10)), square, np.zeros((1, 4), np.float32), boxes, eyes)
         judged(folder)[0].save_note(pair, 32, note)
-        made["scenes/self/a.npz"] = (folder / "scenes/self/a.npz").read_bytes()
+        made["samples/self/a.npz"] = (folder / "samples/self/a.npz").read_bytes()
         made |= {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     triplet = Triplet("motion", "cross/a", "good", "poor")
     study = Study(("good", "poor"), StudySettings(), (Question("q", triplet, "r.mp4", "l.mp4", "m.mp4"),))
@@ -366,7 +366,7 @@ KINDS: dict[str, Kind] = {
     "study.json": Kind("study.json", lambda p: Study.read(p.parent), (in_bytes, in_values), 80),
     "tuning": Kind("tuning.json", lambda p: remembered(p, "key", []), (in_bytes, in_values), 40),
     "result of evaluate": Kind(
-        "scenes/self/a.npz", lambda p: judged(p.parents[2])[0].load_note(judged(p.parents[2])[1], 32), count=40
+        "samples/self/a.npz", lambda p: judged(p.parents[2])[0].load_note(judged(p.parents[2])[1], 32), count=40
     ),
     "graph": Kind("encode.onnx", GraphEncoder, (in_bytes, in_graph, in_graph), 60),
     "head": Kind("head.npz", MorphableHead.load, count=30, sound=False),

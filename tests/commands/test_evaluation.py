@@ -8,7 +8,7 @@ import torch
 from megaportraits.commands import evaluation
 from megaportraits.config import StudentConfig, parse_config
 from megaportraits.errors import ConfigError, DataError, WeightsError
-from megaportraits.evaluation.avatars import StudentSystem
+from megaportraits.evaluation.methods.students import StudentMethod
 from megaportraits.evaluation.pairs import read_manifest
 from megaportraits.faces.matting import Matting
 from megaportraits.models.storage import save_student
@@ -41,16 +41,16 @@ def test_a_manifest_and_a_reports_pairs_are_the_same(tmp_path: Path) -> None:
 
 
 def test_weights_are_named_after_themselves_or_as_asked(student: Path, matting: Matting) -> None:
-    named, _ = evaluation.model_system("nano", "landmarks", "cpu", matting)
+    named, _ = evaluation.model_method("nano", "landmarks", "cpu", matting)
     assert named.name == "nano" and len(named.settings["sha256"]) == 64
-    other, size = evaluation.model_system(f"mine={student}", "landmarks", "cpu", matting)
-    assert isinstance(other, StudentSystem) and other.name == "mine" and size == 64
-    assert evaluation.model_system(str(student), "landmarks", "cpu", matting)[0].name == "ann"
+    other, size = evaluation.model_method(f"mine={student}", "landmarks", "cpu", matting)
+    assert isinstance(other, StudentMethod) and other.name == "mine" and size == 64
+    assert evaluation.model_method(str(student), "landmarks", "cpu", matting)[0].name == "ann"
     with pytest.raises(WeightsError, match="does not exist"):
-        evaluation.model_system("x=none.safetensors", "landmarks", "cpu", matting)
+        evaluation.model_method("x=none.safetensors", "landmarks", "cpu", matting)
     student.write_bytes(b"no weights")
     with pytest.raises(WeightsError, match="not a file of weights"):
-        evaluation.model_system(str(student), "landmarks", "cpu", matting)
+        evaluation.model_method(str(student), "landmarks", "cpu", matting)
 
 
 def test_a_student_is_measured_against_its_teacher(student: Path, tmp_path: Path) -> None:
@@ -59,13 +59,13 @@ def test_a_student_is_measured_against_its_teacher(student: Path, tmp_path: Path
     manifest = tmp_path / "pairs.csv"
     manifest.write_text(manifest.read_text().replace(",self,", ",student,"))
     evaluation.evaluate(
-        out=out, manifest=manifest, weights=[f"s={student}"], teacher=f"t={student}", floors=False, device="cpu"
+        out=out, manifest=manifest, weights=[f"s={student}"], teacher=f"t={student}", baselines=False, device="cpu"
     )
     assert "Against the teacher's pictures" in (out / "report.md").read_text()
     assert (out / "results" / "s" / "student" / "driver.mp4").is_file()
     with pytest.raises(DataError, match="teacher"):
         evaluation.evaluate(
-            out=out, manifest=manifest, weights=[f"s={student}"], floors=False, device="cpu", overwrite=True
+            out=out, manifest=manifest, weights=[f"s={student}"], baselines=False, device="cpu", overwrite=True
         )
 
 

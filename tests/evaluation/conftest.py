@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from megaportraits.evaluation.judges import Judges
+from megaportraits.evaluation.metrics.metric_networks import MetricNetworks
 from megaportraits.evaluation.pairs import Pair
-from megaportraits.evaluation.scenes import Scene, best_source_frame, read_scene
+from megaportraits.evaluation.samples import EvaluationSample, best_source_frame, read_sample
 from megaportraits.faces import FaceAnalyzer, extract, head_crop
 from megaportraits.faces.detector import Blendshapes
 from megaportraits.faces.matting import Matting
@@ -83,8 +83,8 @@ def matting() -> Matting:
 
 
 @pytest.fixture(scope="session")
-def judges() -> Judges:
-    return Judges()
+def networks() -> MetricNetworks:
+    return MetricNetworks()
 
 
 @pytest.fixture(scope="session")
@@ -100,14 +100,14 @@ def pair(talking: Path, analyzer: FaceAnalyzer) -> Pair:
 
 
 @pytest.fixture(scope="session")
-def scene(pair: Pair, analyzer: FaceAnalyzer, matting: Matting) -> Scene:
-    return read_scene(pair, analyzer, matting, SIZE)
+def sample(pair: Pair, analyzer: FaceAnalyzer, matting: Matting) -> EvaluationSample:
+    return read_sample(pair, analyzer, matting, SIZE)
 
 
 @pytest.fixture(scope="session")
-def short(scene: Scene) -> Scene:
+def short(sample: EvaluationSample) -> EvaluationSample:
     """Its first three drivers."""
-    return replace(scene, frames=scene.frames[:3])
+    return replace(sample, frames=sample.frames[:3])
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from megaportraits.evaluation.closeups import CELLS, REGIONS, boxes_of, closeup
+from megaportraits.evaluation.report.closeups import CELLS, REGIONS, boxes_of, closeup
 from megaportraits.faces.outlines import LEFT_EYE, LIPS, RIGHT_EYE
 
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from megaportraits.evaluation.detail import detail_metrics, eye_detail, mouth_detail, teeth_area
-from megaportraits.evaluation.scenes import Scene
+from megaportraits.evaluation.metrics.detail import detail_metrics, eye_detail, mouth_detail, teeth_area
+from megaportraits.evaluation.samples import EvaluationSample
 from megaportraits.faces.canonical import canonical_mesh
 from megaportraits.faces.detector import Face
 from megaportraits.faces.outlines import INNER_LIPS, LEFT_EYE, RIGHT_EYE
@@ -88,7 +88,7 @@ def test_a_clip_that_equals_its_driver_has_all_its_detail() -> None:
     assert "detail_mouth" not in none and "corr_teeth" not in none
 
 
-def test_a_drivers_face_lies_in_its_square(scene: Scene) -> None:
-    true = scene.frames[0]
+def test_a_drivers_face_lies_in_its_square(sample: EvaluationSample) -> None:
+    true = sample.frames[0]
     marks = true.face_in_square.landmarks[:, :2]
     np.testing.assert_allclose(marks, (true.points + 1) * (true.square.shape[0] / 2), atol=1e-3)

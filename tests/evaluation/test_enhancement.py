@@ -1,4 +1,4 @@
-"""The comparison of an enhancer with bicubic enlargement, on systems whose answer is known."""
+"""The comparison of an enhancer with bicubic enlargement, on methods whose answer is known."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import skimage.data
 
 from megaportraits.errors import DataError
 from megaportraits.evaluation.enhancement import as_it_is, bicubic_from, compare, find_photos
-from megaportraits.evaluation.scenes import TrueFrame
+from megaportraits.evaluation.samples import TrueFrame
 from megaportraits.faces import FaceAnalyzer, head_crop
 from megaportraits.faces.detector import Blendshapes
 from megaportraits.media import write_image

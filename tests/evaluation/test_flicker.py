@@ -8,7 +8,7 @@ import pytest
 import skimage.data
 
 from megaportraits.errors import ShapeError
-from megaportraits.evaluation.flicker import FlowError
+from megaportraits.evaluation.metrics.flicker import FlowError
 
 WHOLE = np.ones((128, 128), bool)
 

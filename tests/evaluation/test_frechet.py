@@ -10,7 +10,7 @@ from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from megaportraits.errors import ShapeError
-from megaportraits.evaluation.frechet import frechet_distance
+from megaportraits.evaluation.metrics.frechet import frechet_distance
 
 
 def by_sqrtm(a: np.ndarray, b: np.ndarray) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from megaportraits.evaluation.lifted import crop_pose, fitted_gaze
+from megaportraits.evaluation.methods.lifted import crop_pose, fitted_gaze
 from megaportraits.faces import Crop
 from megaportraits.ops.geometry import euler_to_matrix
 from megaportraits.synth.fit import HeadFit

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from megaportraits.errors import DataError
-from megaportraits.evaluation.measure import PairResult
+from megaportraits.evaluation.methods.base import TRUE
+from megaportraits.evaluation.metrics.measure import PairResult
 from megaportraits.evaluation.pairs import Pair
 from megaportraits.evaluation.reenactment import check_held_out, draw_pairs, figure, table, write_avatars
-from megaportraits.evaluation.report import Report, Row
-from megaportraits.evaluation.store import SceneNote
-from megaportraits.evaluation.systems import TRUE
+from megaportraits.evaluation.report.results import PairRow, Report
+from megaportraits.evaluation.store import SampleNote
 from megaportraits.faces import FaceAnalyzer
 from megaportraits.media import VideoReader, read_image
 
@@ -64,10 +64,10 @@ def test_the_figure_has_source_driver_teacher_and_student_and_the_table_names_th
         return PairResult(metrics, {}, np.zeros((2, 3), np.float32), np.zeros((2, 10)), [picture] * 5)
 
     grey = np.full((16, 16, 3), 30, np.uint8)
-    note = SceneNote(2, 0, 25.0, np.zeros((2, 10)), grey, np.zeros((1, 3)), np.zeros((2, 2, 3)), (grey, grey))
+    note = SampleNote(2, 0, 25.0, np.zeros((2, 10)), grey, np.zeros((1, 3)), np.zeros((2, 2, 3)), (grey, grey))
     known = {"psnr": 20.0, "ssim": 0.5, "psnr_masked": 25.0, "ssim_masked": 0.75}
     results = {TRUE: result(60), "teacher": result(90, **known), "student": result(120, **(known | {"psnr": 18.0}))}
-    row = Row(Pair("ann", "self", Path("ann.mp4"), 0, Path("ann.mp4")), note, results)
+    row = PairRow(Pair("ann", "self", Path("ann.mp4"), 0, Path("ann.mp4")), note, results)
     report = Report({}, {name: {} for name in results}, [row], "csim_sface", "p", "f", None, {})
     sheet = figure(report, "teacher", "student")
     middle = sheet[sheet.shape[0] // 2, [192 + 96 + i * 192 for i in range(4)], 0]

@@ -10,18 +10,18 @@ import pytest
 import skimage.data
 
 from megaportraits.errors import DataError, ShapeError
-from megaportraits.evaluation.frechet import frechet_distance, moments
-from megaportraits.evaluation.judges import Judges
-from megaportraits.evaluation.pairs import Pair
-from megaportraits.evaluation.reference import (
+from megaportraits.evaluation.methods.base import AlignedCopy
+from megaportraits.evaluation.metrics.frechet import frechet_distance, moments
+from megaportraits.evaluation.metrics.metric_networks import MetricNetworks
+from megaportraits.evaluation.metrics.reference import (
     Reference,
     find_pictures,
     load_reference,
     measure_reference,
     save_reference,
 )
+from megaportraits.evaluation.pairs import Pair
 from megaportraits.evaluation.run import Evaluation
-from megaportraits.evaluation.systems import AlignedCopy
 from megaportraits.faces import FaceAnalyzer, extract, head_crop
 from megaportraits.media import write_image
 
@@ -53,7 +53,7 @@ def test_moments_in_blocks_are_those_of_the_whole() -> None:
 
 
 def test_pictures_are_measured_as_head_crops_and_others_are_counted(
-    judges: Judges, analyzer: FaceAnalyzer, talking: Path, tmp_path: Path
+    networks: MetricNetworks, analyzer: FaceAnalyzer, talking: Path, tmp_path: Path
 ) -> None:
     face = skimage.data.astronaut()
     write_image(tmp_path / "a" / "face.png", face)
@@ -64,14 +64,14 @@ def test_pictures_are_measured_as_head_crops_and_others_are_counted(
     (tmp_path / "talking.mp4").write_bytes(talking.read_bytes())
     files = find_pictures([tmp_path])
     assert [path.name for path in files] == ["face.png", "broken.jpg", "small.png", "talking.mp4", "wall.png"]
-    found = measure_reference("set", files, judges, analyzer, size=SIZE, per_video=2)
+    found = measure_reference("set", files, networks, analyzer, size=SIZE, per_video=2)
     assert found.left_out == {"unreadable": 1, "no face": 1, "the head crop has less than 96 px": 1}
-    assert (found.moments.count, found.network, found.size) == (3, judges.frechet, SIZE)
+    assert (found.moments.count, found.network, found.size) == (3, networks.frechet, SIZE)
     crop = extract(face, head_crop(analyzer.detect(face)[0]), SIZE)
-    alone = measure_reference("set", [files[0], files[0]], judges, analyzer, size=SIZE)
-    np.testing.assert_allclose(alone.moments.mean, judges.features([crop])[0], atol=1e-4)
+    alone = measure_reference("set", [files[0], files[0]], networks, analyzer, size=SIZE)
+    np.testing.assert_allclose(alone.moments.mean, networks.features([crop])[0], atol=1e-4)
     with pytest.raises(DataError, match="1 no face"):
-        measure_reference("set", [files[-1]], judges, analyzer, size=SIZE)
+        measure_reference("set", [files[-1]], networks, analyzer, size=SIZE)
     with pytest.raises(DataError, match="found none"):
         (tmp_path / "empty").mkdir()
         find_pictures([tmp_path / "empty"])
@@ -100,27 +100,27 @@ def test_a_file_gives_back_what_was_measured_and_other_files_are_refused(referen
 
 
 def test_a_report_compares_with_the_reference_of_its_size(
-    judges: Judges, analyzer: FaceAnalyzer, pair: Pair, reference: Reference, tmp_path: Path
+    networks: MetricNetworks, analyzer: FaceAnalyzer, pair: Pair, reference: Reference, tmp_path: Path
 ) -> None:
     few = replace(pair, frames=2, protocol="cross")
 
     def run(**settings: object) -> Evaluation:
         return Evaluation(
-            [AlignedCopy()], [few], tmp_path, SIZE, make_analyzer=lambda **_: analyzer, judges=judges, **settings
+            [AlignedCopy()], [few], tmp_path, SIZE, make_analyzer=lambda **_: analyzer, networks=networks, **settings
         )
 
-    mine = replace(reference, network=judges.frechet, moments=moments([features(width=_width(judges))]))
+    mine = replace(reference, network=networks.frechet, moments=moments([features(width=_width(networks))]))
     report = run(references=[replace(mine, size=1024), mine]).run()
     assert report.settings["real pictures of cross"] == "ffhq, 40 pictures of 128 px"
     made = report.rows[0].results["aligned copy"].features
     expected = frechet_distance(made, mine.moments)
-    assert report.estimate("cross", "aligned copy", judges.frechet).value == pytest.approx(expected)
-    assert run().run().estimate("cross", "aligned copy", judges.frechet).value != pytest.approx(expected)
+    assert report.estimate("cross", "aligned copy", networks.frechet).value == pytest.approx(expected)
+    assert run().run().estimate("cross", "aligned copy", networks.frechet).value != pytest.approx(expected)
     with pytest.raises(DataError, match=r"reference of 128 px for the protocol 'cross', got 256 px"):
         run(references=[replace(mine, size=256)]).run()
     with pytest.raises(DataError, match="of another_network, and this machine"):
         run(references=[replace(mine, network="another_network")]).run()
 
 
-def _width(judges: Judges) -> int:
-    return judges.features([np.zeros((32, 32, 3), np.uint8)]).shape[1]
+def _width(networks: MetricNetworks) -> int:
+    return networks.features([np.zeros((32, 32, 3), np.uint8)]).shape[1]

@@ -5,8 +5,8 @@ import pytest
 from skimage.draw import polygon2mask
 
 from megaportraits.errors import ShapeError
-from megaportraits.evaluation.regions import FACE_OVAL, LEFT_EYE, LIPS, RIGHT_EYE, box_mask, face_regions, hull_mask
-from megaportraits.evaluation.scenes import Scene
+from megaportraits.evaluation.samples import EvaluationSample
+from megaportraits.faces.regions import FACE_OVAL, LEFT_EYE, LIPS, RIGHT_EYE, box_mask, face_regions, hull_mask
 
 
 def test_a_box_holds_the_pixels_whose_centres_are_inside() -> None:
@@ -25,8 +25,8 @@ def test_a_hull_holds_about_the_pixels_whose_centres_are_inside() -> None:
     assert mask[30, 30]
 
 
-def test_mouth_and_eyes_lie_inside_the_face_and_apart(scene: Scene) -> None:
-    true = scene.frames[0]
+def test_mouth_and_eyes_lie_inside_the_face_and_apart(sample: EvaluationSample) -> None:
+    true = sample.frames[0]
     points = true.crop.image_to_crop(true.face.landmarks[:, :2])
     regions = face_regions(points, 128)
     assert (regions.mouth & regions.face).sum() > 0.95 * regions.mouth.sum()

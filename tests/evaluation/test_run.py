@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from megaportraits.errors import DataError, FaceError
-from megaportraits.evaluation.judges import Judges
+from megaportraits.evaluation.methods.base import AlignedCopy, VideoFolder
+from megaportraits.evaluation.metrics.metric_networks import MetricNetworks
 from megaportraits.evaluation.pairs import Pair
-from megaportraits.evaluation.plan import export_scene, find_media, make_pairs
+from megaportraits.evaluation.plan import export_sample, find_media, make_pairs
+from megaportraits.evaluation.report.write import write_report
 from megaportraits.evaluation.run import Evaluation
-from megaportraits.evaluation.scenes import Scene
-from megaportraits.evaluation.systems import AlignedCopy, VideoFolder
+from megaportraits.evaluation.samples import EvaluationSample
 from megaportraits.faces import FaceAnalyzer
 from megaportraits.media import VideoReader, VideoWriter, read_image, write_image
 from tests.evaluation.conftest import SIZE
@@ -32,17 +33,17 @@ class Counting(AlignedCopy):
         self.done: list[str] = []
         self.fails = fails
 
-    def perform(self, scene: Scene, /) -> Iterator[np.ndarray]:
-        self.done.append(scene.pair.name)
-        if scene.pair.key == self.fails:
+    def perform(self, sample: EvaluationSample, /) -> Iterator[np.ndarray]:
+        self.done.append(sample.pair.name)
+        if sample.pair.key == self.fails:
             raise FaceError("turned away: yaw 80")
-        yield from super().perform(scene)
+        yield from super().perform(sample)
 
 
 @pytest.fixture(scope="module")
-def evaluation(judges: Judges, analyzer: FaceAnalyzer) -> Callable[..., Evaluation]:
+def evaluation(networks: MetricNetworks, analyzer: FaceAnalyzer) -> Callable[..., Evaluation]:
     """Evaluations that share the loaded networks."""
-    return partial(Evaluation, make_analyzer=lambda **_: analyzer, judges=judges)
+    return partial(Evaluation, make_analyzer=lambda **_: analyzer, networks=networks)
 
 
 @pytest.fixture(scope="module")
@@ -55,23 +56,23 @@ def pairs(pair: Pair, empty_room: Path) -> list[Pair]:
 def finished(
     evaluation: Callable[..., Evaluation], pairs: list[Pair], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Counting]:
-    out, system = tmp_path_factory.mktemp("report"), Counting()
+    out, method = tmp_path_factory.mktemp("report"), Counting()
     told: list[tuple[int, int | None]] = []
-    report = evaluation([system], pairs, out, SIZE).run(lambda done, total: told.append((done, total)))
+    report = evaluation([method], pairs, out, SIZE).run(lambda done, total: told.append((done, total)))
     assert told[-1] == (12, 12)
-    report.write(out)
-    return out, system
+    write_report(report, out)
+    return out, method
 
 
 def test_a_report_names_every_number_and_every_pair_that_failed(finished: tuple[Path, Counting]) -> None:
     out, _ = finished
     content = json.loads((out / "report.json").read_text(encoding="utf-8"))
-    assert list(content["systems"]) == ["true crops", "counting"]
+    assert list(content["methods"]) == ["true crops", "counting"]
     assert [p["name"] for p in content["pairs"]] == ["self/talking", "cross/b", "self/wall"]
     assert "none" in content["pairs"][2]["failed"][""]
     metrics = content["metrics"]["counting"]
     assert metrics["self/psnr_masked"]["pairs"] == 1 and metrics["self/psnr_masked"]["low"] is None
-    assert metrics["self/psnr_mouth"]["mean"] == content["pairs"][0]["systems"]["counting"]["metrics"]["psnr_mouth"]
+    assert metrics["self/psnr_mouth"]["mean"] == content["pairs"][0]["methods"]["counting"]["metrics"]["psnr_mouth"]
     assert "cross/psnr" not in metrics and "cross/csim_sface" in metrics
     assert any(re.fullmatch(r"cross/f[id].*", name) for name in metrics)
     text = (out / "report.md").read_text(encoding="utf-8")
@@ -92,11 +93,11 @@ def test_the_page_needs_nothing_beside_it(finished: tuple[Path, Counting]) -> No
 def test_a_finished_evaluation_is_not_done_again_and_gives_the_same_bytes(
     evaluation: Callable[..., Evaluation], finished: tuple[Path, Counting], pairs: list[Pair]
 ) -> None:
-    out, system = finished
+    out, method = finished
     before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
-    count = len(system.done)
-    evaluation([system], pairs, out, SIZE).run().write(out, overwrite=True)
-    assert len(system.done) == count
+    count = len(method.done)
+    write_report(evaluation([method], pairs, out, SIZE).run(), out, overwrite=True)
+    assert len(method.done) == count
     for name, content in before.items():
         assert (out / name).read_bytes() == content, name
 
@@ -183,8 +184,8 @@ def test_stills_are_sources_and_clips_are_drivers(talking: Path, analyzer: FaceA
     assert [p.key for p in crossed] == ["a-b", "b-a"]
 
 
-def test_exported_inputs_have_a_frame_for_every_driver(short: Scene, tmp_path: Path) -> None:
-    export_scene(short, tmp_path)
+def test_exported_inputs_have_a_frame_for_every_driver(short: EvaluationSample, tmp_path: Path) -> None:
+    export_sample(short, tmp_path)
     folder = tmp_path / "self"
     assert read_image(folder / "talking.source.png").shape == short.photo.shape
     np.testing.assert_array_equal(read_image(folder / "talking.crop.png"), short.source)

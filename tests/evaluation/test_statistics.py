@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from megaportraits.evaluation.statistics import bootstrap_mean, jackknife
+from megaportraits.evaluation.metrics.statistics import bootstrap_mean, jackknife
 
 
 def test_the_interval_is_scipys_percentile_bootstrap() -> None:

@@ -89,7 +89,7 @@ def test_the_floor_is_a_picture_that_does_not_move(student: Path, lessons: Path,
         [20 * np.log10(255 / np.sqrt(((still - x) ** 2).mean())) for still, x in zip(stills, over, strict=True)]
     )
     report = measure_student(student, lessons, difference, "levels", BaseModel(tiny_config).eval())
-    assert report.scores["bob"].floor == pytest.approx(expected, abs=0.1)
+    assert report.scores["bob"].still == pytest.approx(expected, abs=0.1)
 
 
 def test_lessons_of_other_avatars_are_refused(student: Path, lessons: Path, tiny_config: ModelConfig) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from megaportraits.evaluation.tables import ablation_markdown
+from megaportraits.evaluation.report.tables import ablation_markdown
 from tests.evaluation.test_worst import report_of, row
 
 

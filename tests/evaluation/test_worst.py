@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from megaportraits.evaluation.closeups import CELLS
-from megaportraits.evaluation.measure import PairResult
+from megaportraits.evaluation.methods.base import COPY, TRUE
+from megaportraits.evaluation.metrics.measure import PairResult
 from megaportraits.evaluation.pairs import Pair
-from megaportraits.evaluation.report import Report, Row
-from megaportraits.evaluation.store import SceneNote, result_video
-from megaportraits.evaluation.systems import COPY, TRUE
-from megaportraits.evaluation.worst import COUNT, judged_systems, worst_pairs, worst_sheet
+from megaportraits.evaluation.report.closeups import CELLS
+from megaportraits.evaluation.report.results import PairRow, Report
+from megaportraits.evaluation.report.worst import COUNT, ranked_methods, worst_pairs, worst_sheet
+from megaportraits.evaluation.store import SampleNote, result_video
 from megaportraits.media import VideoWriter
 
 FRAMES = 4
@@ -25,11 +25,11 @@ def result(values: dict[str, float], frame: int) -> PairResult:
     return PairResult(values, {}, nothing, np.zeros((FRAMES, 10)), [np.zeros((8, 8, 3), np.uint8)] * 5, known)
 
 
-def row(number: int, **values: float) -> Row:
+def row(number: int, **values: float) -> PairRow:
     pair = Pair(f"p{number}", "self", Path(f"{number}.mp4"), 0, Path(f"{number}.mp4"))
     eyes, mouth = (np.full((height, width, 3), 40, np.uint8) for width, height in CELLS.values())
     boxes = np.tile(np.array([0.5, 0.5, 0.25], np.float32), (FRAMES, 2, 1))
-    note = SceneNote(
+    note = SampleNote(
         FRAMES,
         0,
         25.0,
@@ -40,10 +40,10 @@ def row(number: int, **values: float) -> Row:
         (eyes, mouth),
     )
     made = result(values, number % FRAMES)
-    return Row(pair, note, {TRUE: made, COPY: made, "mine": made})
+    return PairRow(pair, note, {TRUE: made, COPY: made, "mine": made})
 
 
-def report_of(rows: list[Row]) -> Report:
+def report_of(rows: list[PairRow]) -> Report:
     return Report({}, {TRUE: {}, COPY: {}, "mine": {}}, rows, "csim_sface", "p", "f", None, {})
 
 
@@ -55,8 +55,8 @@ def test_the_lowest_detail_and_the_gain_farthest_from_one_are_the_worst() -> Non
     keys = {m: [e.row.pair.key for e in found if e.metric == m] for m in ("detail_eyes", "gain_teeth", "corr_teeth")}
     assert keys == {"detail_eyes": ["p2", "p4", "p0"], "gain_teeth": ["p2", "p3", "p0"], "corr_teeth": []}
     assert len(keys["detail_eyes"]) == COUNT
-    assert judged_systems(report, "self") == ["mine"]
-    assert judged_systems(report_of([row(0, detail_eyes=np.nan)]), "self") == []
+    assert ranked_methods(report, "self") == ["mine"]
+    assert ranked_methods(report_of([row(0, detail_eyes=np.nan)]), "self") == []
 
 
 def test_source_driver_result_and_floor_are_shown_at_the_frame_that_lowered_the_measure(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from megaportraits.data.clip_schema import ClipRecord
 from megaportraits.errors import WeightsError
-from megaportraits.evaluation.parsing import BODY, EARS, FACE, HAIR, NOTHING
 from megaportraits.faces import Face, FaceAnalyzer, fit_pose
 from megaportraits.faces.crop import crop_of_pose
+from megaportraits.faces.parsing import BODY, EARS, FACE, HAIR, NOTHING
 from megaportraits.prepare.cutting import Clip, Cutter, Instruments
 from megaportraits.prepare.settings import ExtractSettings
 from tests.prepare.damage import portrait
@@ -117,9 +117,9 @@ def test_webp_frames_are_members_too(found: tuple[np.ndarray, Face]) -> None:
 
 
 def test_face_and_hair_lie_where_they_belong(found: tuple[np.ndarray, Face]) -> None:
-    from megaportraits.evaluation.parsing import region_mask
     from megaportraits.faces.crop import extract
     from megaportraits.faces.matting import Matting
+    from megaportraits.faces.parsing import region_mask
 
     image, face = found
     crop = crop_of_pose(fit_pose(face.landmarks))

@@ -28,9 +28,9 @@ def evaluate_hr(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,
 ) -> None:
     """Compare enhanced images with bicubically enlarged ones: sharpness, likeness to the truth, identity, flicker."""
-    from megaportraits.evaluation.comparison import HR_FILES
     from megaportraits.evaluation.enhancement import as_it_is, bicubic_from, compare, find_photos, read_drivers
-    from megaportraits.evaluation.judges import Judges
+    from megaportraits.evaluation.metrics.metric_networks import MetricNetworks
+    from megaportraits.evaluation.report.comparison import HR_FILES
     from megaportraits.faces import FaceAnalyzer
     from megaportraits.media import check_outputs
     from megaportraits.pipeline import Avatar
@@ -38,7 +38,7 @@ def evaluate_hr(
     from megaportraits.pipeline.devices import find_device
 
     check_outputs(out, HR_FILES, overwrite=overwrite)
-    judges = Judges(find_device(device), arcface)
+    networks = MetricNetworks(find_device(device), arcface)
     plain = Avatar.from_pretrained(weights, device=device, pose_from=pose)
     finer = Avatar.from_pretrained(weights, device=device, pose_from=pose, enhancer=enhancer or weights)
     size, analyzer = finer.output_size, FaceAnalyzer(reject_animals=False)
@@ -52,7 +52,7 @@ def evaluate_hr(
             "enhanced": animators["enhanced"],
         }
     with frame_progress("Measuring") as advance:
-        report = compare(animators, found, drivers, size=size, analyzer=analyzer, judges=judges, progress=advance)
+        report = compare(animators, found, drivers, size=size, analyzer=analyzer, networks=networks, progress=advance)
     report.skipped |= skipped
     for path in report.write(out, overwrite=overwrite):
         typer.echo(str(path))

@@ -14,9 +14,9 @@ from megaportraits.errors import ConfigError, WeightsError
 from megaportraits.pipeline.options import PoseFrom
 
 if TYPE_CHECKING:
+    from megaportraits.evaluation.methods.base import Method
     from megaportraits.evaluation.pairs import Pair
-    from megaportraits.evaluation.report import Report
-    from megaportraits.evaluation.systems import System
+    from megaportraits.evaluation.report.results import Report
     from megaportraits.faces.matting import Matting
 
 Clips = Annotated[
@@ -65,16 +65,16 @@ def pairs(
     frames: Frames = 60,
     limit: Limit = 8,
     export: Annotated[
-        Path | None, typer.Option(help="Also write sources and driver crops there, for systems outside this program.")
+        Path | None, typer.Option(help="Also write sources and driver crops there, for methods outside this program.")
     ] = None,
     size: Annotated[int, typer.Option(min=32, help="Side of exported crops, pixels; hr has 1024.")] = 256,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a manifest of pairs, so that several systems are judged on the same ones."""
+    """Write a manifest of pairs, so that several methods are judged on the same ones."""
     from megaportraits.evaluation.pairs import write_manifest
-    from megaportraits.evaluation.plan import export_scene, exported_names
+    from megaportraits.evaluation.plan import export_sample, exported_names
     from megaportraits.evaluation.run import HR_SIZE
-    from megaportraits.evaluation.scenes import read_scene
+    from megaportraits.evaluation.samples import read_sample
     from megaportraits.faces import FaceAnalyzer
     from megaportraits.faces.matting import Matting
     from megaportraits.media import check_output, check_outputs
@@ -89,8 +89,8 @@ def pairs(
     if export is not None:
         analyzer, matting = FaceAnalyzer(), Matting()
         for pair in found:
-            scene = read_scene(pair, analyzer, matting, HR_SIZE if pair.protocol == "hr" else size)
-            export_scene(scene, export, overwrite=overwrite)
+            sample = read_sample(pair, analyzer, matting, HR_SIZE if pair.protocol == "hr" else size)
+            export_sample(sample, export, overwrite=overwrite)
         typer.echo(f"{export}: PROTOCOL/PAIR.source.png, .crop.png and .driver.mp4")
 
 
@@ -105,11 +105,11 @@ def evaluate(
         typer.Option(help="[NAME=]BASE, BASE+ENHANCER or STUDENT: a shipped name or file; several times. [nano]"),
     ] = None,
     videos: Annotated[
-        list[str] | None, typer.Option(help="NAME=FOLDER with another system's videos, PROTOCOL/PAIR.mp4.")
+        list[str] | None, typer.Option(help="NAME=FOLDER with another method's videos, PROTOCOL/PAIR.mp4.")
     ] = None,
     head: Head = None,
     teacher: Annotated[str | None, typer.Option(help="Weights whose pictures are the truth in student.")] = None,
-    floors: Annotated[bool, typer.Option(help="Measure the floors that need no learning, too.")] = True,
+    baselines: Annotated[bool, typer.Option(help="Also measure the learning-free baselines.")] = True,
     frames: Frames = 60,
     limit: Limit = 8,
     size: Annotated[int | None, typer.Option(min=32, help="Side of head crops; default: the first model's.")] = None,
@@ -121,10 +121,10 @@ def evaluate(
     reference: References = None,
     overwrite: ReplaceReport = False,
 ) -> None:
-    """Measure systems on the same pairs, beside floors to beat: the paper's tables, and motion, identity, flicker."""
-    from megaportraits.evaluation.judges import Judges, require_packages
-    from megaportraits.evaluation.reference import load_reference
-    from megaportraits.evaluation.report import REPORT_FILES
+    """Measure methods and baselines on the same pairs: the paper's tables, motion, identity and flicker."""
+    from megaportraits.evaluation.metrics.metric_networks import MetricNetworks, require_packages
+    from megaportraits.evaluation.metrics.reference import load_reference
+    from megaportraits.evaluation.report.write import REPORT_FILES, write_report
     from megaportraits.evaluation.run import Evaluation
     from megaportraits.faces.matting import Matting
     from megaportraits.media import check_outputs
@@ -133,28 +133,28 @@ def evaluate(
     require_packages()
     check_outputs(out, REPORT_FILES, overwrite=overwrite)
     references = [load_reference(path) for path in reference or []]
-    judges = Judges(find_device(device), arcface)
+    networks = MetricNetworks(find_device(device), arcface)
     found = _make_pairs(manifest, clips, stills, protocol, frames, limit, out / "media")
     matting = Matting()
     named = (weights if weights or videos else ["nano"]) or []
-    models = [model_system(text, pose, device, matting, precision, blendshapes=blendshapes) for text in named]
-    systems: list[System] = [system for system, _ in models]
-    systems += [_videos(text) for text in videos or []]
+    models = [model_method(text, pose, device, matting, precision, blendshapes=blendshapes) for text in named]
+    methods: list[Method] = [method for method, _ in models]
+    methods += [_videos(text) for text in videos or []]
     job = Evaluation(
-        systems=[*systems, *(_floors(head, matting) if floors else [])],
+        methods=[*methods, *(_baselines(head, matting) if baselines else [])],
         pairs=found,
         out=out,
         size=size or (models[0][1] if models else 256),
-        teacher=model_system(teacher, pose, device, matting, precision)[0] if teacher else None,
-        settings={"pairs": len(found), "pose": pose, **({} if head or not floors else {"lifted": "no --head"})},
-        judges=judges,
+        teacher=model_method(teacher, pose, device, matting, precision)[0] if teacher else None,
+        settings={"pairs": len(found), "pose": pose, **({} if head or not baselines else {"lifted": "no --head"})},
+        networks=networks,
         references=references,
     )
     report = _run(job)
-    for path in report.write(out, overwrite=overwrite):
+    for path in write_report(report, out, overwrite=overwrite):
         typer.echo(str(path))
-    for pair, system, why in report.failures():
-        typer.secho(f"{pair}{f', {system}' if system else ''}: not measured: {why}", err=True)
+    for pair, method, why in report.failures():
+        typer.secho(f"{pair}{f', {method}' if method else ''}: not measured: {why}", err=True)
     if not any(row.results for row in report.rows):
         raise typer.Exit(1)
 
@@ -187,12 +187,12 @@ def ablate(
     """Train each config on the same budget (also under torchrun), evaluate all on the same pairs, print the table."""
     from megaportraits.commands.ablation import train_trials
     from megaportraits.commands.distill import rank
-    from megaportraits.evaluation.judges import Judges, require_packages
+    from megaportraits.evaluation.metrics.metric_networks import MetricNetworks, require_packages
+    from megaportraits.evaluation.metrics.reference import load_reference
     from megaportraits.evaluation.pairs import read_manifest, write_manifest
-    from megaportraits.evaluation.reference import load_reference
-    from megaportraits.evaluation.report import REPORT_FILES
+    from megaportraits.evaluation.report.tables import ablation_markdown
+    from megaportraits.evaluation.report.write import REPORT_FILES, write_report
     from megaportraits.evaluation.run import Evaluation
-    from megaportraits.evaluation.tables import ablation_markdown
     from megaportraits.faces.matting import Matting
     from megaportraits.media import check_outputs
     from megaportraits.media.files import staged_output
@@ -206,7 +206,7 @@ def ablate(
         return
     require_packages()
     references = [load_reference(path) for path in reference or []]
-    judges = Judges(find_device(device), arcface)
+    networks = MetricNetworks(find_device(device), arcface)
     check_outputs(out, (*REPORT_FILES, "ablation.md"), overwrite=overwrite)
     kept = out / "pairs.csv"
     if kept.is_file() and manifest is None:
@@ -216,18 +216,18 @@ def ablate(
         write_manifest(kept, found, overwrite=overwrite)
     trials = train()
     matting = Matting()
-    models = [model_system(f"{name}={path}", PoseFrom.LANDMARKS, device, matting) for name, path in trials.items()]
+    models = [model_method(f"{name}={path}", PoseFrom.LANDMARKS, device, matting) for name, path in trials.items()]
     job = Evaluation(
-        systems=[*(system for system, _ in models), *_floors(head, matting)],
+        methods=[*(method for method, _ in models), *_baselines(head, matting)],
         pairs=found,
         out=out,
         size=models[0][1],
         settings={"pairs": len(found), "samples": samples},
-        judges=judges,
+        networks=networks,
         references=references,
     )
     report = _run(job)
-    report.write(out, overwrite=overwrite)
+    write_report(report, out, overwrite=overwrite)
     table = ablation_markdown(report)
     with staged_output(out / "ablation.md", overwrite=overwrite) as part:
         part.write_text(table, encoding="utf-8")
@@ -279,7 +279,7 @@ def _make_pairs(
     return [replace(pair, step=1) if media in pair.driver.parents else pair for pair in made]
 
 
-def model_system(
+def model_method(
     text: str,
     pose: PoseFrom,
     device: str,
@@ -287,13 +287,13 @@ def model_system(
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
     *,
     blendshapes: bool = True,
-) -> tuple[System, int]:
-    """Weights as a system, and the side of its pictures.
+) -> tuple[Method, int]:
+    """Weights as a method, and the side of its pictures.
 
     `text` is [NAME=]BASE, [NAME=]BASE+ENHANCER or [NAME=]STUDENT: shipped names or .safetensors files.
     """
-    from megaportraits.evaluation.avatars import StudentSystem
-    from megaportraits.evaluation.systems import Animated
+    from megaportraits.evaluation.methods.base import Animated
+    from megaportraits.evaluation.methods.students import StudentMethod
     from megaportraits.models.storage import find_base, find_enhancer, load_student
     from megaportraits.pipeline import Avatar
     from megaportraits.pipeline.devices import find_device
@@ -306,7 +306,7 @@ def model_system(
     name = given if separator else _name(path) + ("+hr" if enhancer else "")
     if _kind(path) == "student":
         student = load_student(path, find_device(device))
-        return StudentSystem(name, student, settings, matting), student.config.image_size
+        return StudentMethod(name, student, settings, matting), student.config.image_size
     avatar = Avatar.from_pretrained(
         base,
         device=device,
@@ -336,8 +336,8 @@ def _name(path: Path) -> str:
     return path.parent.name if path.stem in ("base", "student") else path.stem
 
 
-def _videos(text: str) -> System:
-    from megaportraits.evaluation.systems import VideoFolder
+def _videos(text: str) -> Method:
+    from megaportraits.evaluation.methods.base import VideoFolder
 
     name, separator, folder = text.partition("=")
     if not separator or not name or not folder:
@@ -345,12 +345,12 @@ def _videos(text: str) -> System:
     return VideoFolder(name, Path(folder))
 
 
-def _floors(head: Path | None, matting: Matting) -> list[System]:
-    from megaportraits.evaluation.systems import AlignedCopy
+def _baselines(head: Path | None, matting: Matting) -> list[Method]:
+    from megaportraits.evaluation.methods.base import AlignedCopy
 
-    floors: list[System] = [AlignedCopy()]
+    baselines: list[Method] = [AlignedCopy()]
     if head is not None:
-        from megaportraits.evaluation.lifted import LiftedFloor
+        from megaportraits.evaluation.methods.lifted import LiftedBaseline
 
-        floors.append(LiftedFloor(head, matting))
-    return floors
+        baselines.append(LiftedBaseline(head, matting))
+    return baselines

@@ -51,13 +51,14 @@ def reenact(
 ) -> None:
     """Distil a student of people from test videos, and measure it and its teacher on these videos (B.1, Figure 17)."""
     from megaportraits.commands import distill as work
-    from megaportraits.commands.evaluation import model_system
+    from megaportraits.commands.evaluation import model_method
     from megaportraits.commands.train import settle
     from megaportraits.config import TrainStudentConfig
-    from megaportraits.evaluation.judges import Judges, require_packages
+    from megaportraits.evaluation.metrics.metric_networks import MetricNetworks, require_packages
     from megaportraits.evaluation.pairs import read_manifest, write_manifest
     from megaportraits.evaluation.plan import find_media
     from megaportraits.evaluation.reenactment import check_held_out, draw_pairs, figure, table, write_avatars
+    from megaportraits.evaluation.report.write import write_report
     from megaportraits.evaluation.run import Evaluation
     from megaportraits.faces import FaceAnalyzer
     from megaportraits.faces.matting import Matting
@@ -103,20 +104,20 @@ def reenact(
         return
     matting = Matting()
     named = {TEACHER: teacher + (f"+{enhancer}" if enhancer else ""), STUDENT: str(student)}
-    models = {name: model_system(f"{name}={text}", PoseFrom.LANDMARKS, device, matting) for name, text in named.items()}
+    models = {name: model_method(f"{name}={text}", PoseFrom.LANDMARKS, device, matting) for name, text in named.items()}
     evaluation = Evaluation(
-        systems=[system for system, _ in models.values()],
+        methods=[method for method, _ in models.values()],
         pairs=pairs,
         out=out / "report",
         size=models[STUDENT][1],
         settings={"avatars": len(pairs), "seed": seed},
-        judges=Judges(find_device(device)),
+        networks=MetricNetworks(find_device(device)),
     )
     with frame_progress("Measuring") as advance:
         report = evaluation.run(advance)
-    report.write(out / "report", overwrite=True)
-    for pair, system, why in report.failures():
-        typer.secho(f"{pair}{f', {system}' if system else ''}: not measured: {why}", err=True)
+    write_report(report, out / "report", overwrite=True)
+    for pair, method, why in report.failures():
+        typer.secho(f"{pair}{f', {method}' if method else ''}: not measured: {why}", err=True)
     write_image(out / "figure17.png", figure(report, TEACHER, STUDENT), overwrite=True)
     text = table(report, TEACHER, STUDENT)
     with staged_output(out / "reenactment.md", overwrite=True) as part:

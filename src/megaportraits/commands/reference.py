@@ -24,8 +24,8 @@ def reference(
     overwrite: Overwrite = False,
 ) -> None:
     """Measure a set of real pictures, with which `evaluate --reference` compares outputs (FID)."""
-    from megaportraits.evaluation.judges import FID, Judges
-    from megaportraits.evaluation.reference import find_pictures, measure_reference, save_reference
+    from megaportraits.evaluation.metrics.metric_networks import FID, MetricNetworks
+    from megaportraits.evaluation.metrics.reference import find_pictures, measure_reference, save_reference
     from megaportraits.faces import FaceAnalyzer
     from megaportraits.media import check_output
     from megaportraits.media.files import output_file
@@ -34,13 +34,13 @@ def reference(
     file = check_output(output_file(output, "reference.npz"), overwrite=overwrite)
     if file.suffix != ".npz":
         raise ConfigError(f"--output: expected a .npz file, got {file}", fix="For example -o reference.npz.")
-    files, judges = find_pictures(images), Judges(find_device(device))
-    if judges.frechet != FID:
-        typer.secho(judges.absent()["FID"], err=True)
+    files, networks = find_pictures(images), MetricNetworks(find_device(device))
+    if networks.frechet != FID:
+        typer.secho(networks.absent()["FID"], err=True)
     analyzer = FaceAnalyzer(reject_animals=False)
     named = name or " + ".join(folder.resolve().name for folder in images)
     with frame_progress("Measuring") as advance:
-        found = measure_reference(named, files, judges, analyzer, size=size, per_video=per_video, progress=advance)
+        found = measure_reference(named, files, networks, analyzer, size=size, per_video=per_video, progress=advance)
     save_reference(file, found, overwrite=overwrite)
     for why, count in found.left_out.items():
         typer.secho(f"left out: {count}, {why}", err=True)

@@ -151,7 +151,7 @@ def student_report(
     overwrite: Overwrite = False,
 ) -> None:
     """Measure a student against its teacher: PSNR and perceptual distance by avatar, speed, size."""
-    from megaportraits.evaluation.judges import Judges
+    from megaportraits.evaluation.metrics.metric_networks import MetricNetworks
     from megaportraits.evaluation.student import REPORT_FILES, measure_student
     from megaportraits.media import check_outputs
     from megaportraits.models.storage import find_student, load_base
@@ -159,12 +159,12 @@ def student_report(
 
     check_outputs(out, REPORT_FILES, overwrite=overwrite)
     where = find_device(device)
-    judges = Judges(where)
+    networks = MetricNetworks(where)
     report = measure_student(
         find_student(student),
         lessons / "lessons",
-        judges.distance,
-        judges.perceptual,
+        networks.distance,
+        networks.perceptual,
         load_base(teacher),
         pictures=pictures,
         device=where,

@@ -19,19 +19,19 @@ from megaportraits.data.clip_schema import FrameLabels
 from megaportraits.data.clips import ClipIndex
 from megaportraits.data.photos import View
 from megaportraits.errors import DataError, FaceError, MediaError
-from megaportraits.evaluation.comparison import Comparison
-from megaportraits.evaluation.flicker import FLOW
-from megaportraits.evaluation.judges import SHARPNESS, Judges, sharpness, ssim
-from megaportraits.evaluation.metrics import psnr
+from megaportraits.evaluation.methods.base import Animator, P
+from megaportraits.evaluation.metrics.agreement import psnr
+from megaportraits.evaluation.metrics.flicker import FLOW
+from megaportraits.evaluation.metrics.metric_networks import SHARPNESS, MetricNetworks, sharpness, ssim
 from megaportraits.evaluation.pairs import Pair
 from megaportraits.evaluation.plan import find_media
-from megaportraits.evaluation.regions import face_regions
-from megaportraits.evaluation.scenes import TrueFrame, read_scene
-from megaportraits.evaluation.systems import Animator, P
+from megaportraits.evaluation.report.comparison import Comparison
+from megaportraits.evaluation.samples import TrueFrame, read_sample
 from megaportraits.faces.crop import extract, head_crop
 from megaportraits.faces.detector import Face, FaceAnalyzer
 from megaportraits.faces.matting import Matting
 from megaportraits.faces.pose import fit_pose
+from megaportraits.faces.regions import face_regions
 from megaportraits.media import read_image
 from megaportraits.media.images import UInt8
 from megaportraits.ops.geometry import Crop, HeadPose
@@ -94,7 +94,7 @@ def compare(
     *,
     size: int,
     analyzer: FaceAnalyzer,
-    judges: Judges | None = None,
+    networks: MetricNetworks | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Comparison:
     """Drive every photograph by itself and by a clip, with every method.
@@ -105,12 +105,12 @@ def compare(
         drivers: neighbouring frames of a clip, of `read_drivers`; none leaves `cross` out.
         size: side of the result, pixels.
         analyzer: finds faces in results.
-        judges: the judging networks; None: on the CPU.
+        networks: the judging networks; None: on the CPU.
         progress: called with photographs done and in all.
     """
     report = Comparison(size, tuple(animators))
     report.columns = ("photograph", *(f"{m}, own" for m in animators), "truth", *(f"{m}, cross" for m in animators))
-    bench = _Bench(report, animators, drivers, analyzer, judges or Judges())
+    bench = _Bench(report, animators, drivers, analyzer, networks or MetricNetworks())
     for number, photo in enumerate(photos):
         if progress is not None:
             progress(number, len(photos))
@@ -134,7 +134,7 @@ def read_drivers(clip: Path, analyzer: FaceAnalyzer, *, size: int, frames: int) 
         MediaError, FaceError: it cannot be read, or shows no face.
     """
     pair = Pair("driver", "cross", clip, 0, clip, first=0, step=1, frames=frames)
-    return read_scene(pair, analyzer, Matting(), size).frames
+    return read_sample(pair, analyzer, Matting(), size).frames
 
 
 def as_it_is(picture: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
@@ -164,10 +164,10 @@ class _Bench(Generic[P]):
         animators: Mapping[str, tuple[Animator[P], Method]],
         drivers: Sequence[TrueFrame],
         analyzer: FaceAnalyzer,
-        judges: Judges,
+        networks: MetricNetworks,
     ) -> None:
         self.report, self.animators, self.drivers, self.analyzer = report, animators, drivers, analyzer
-        self.judges, self.matting, self.size = judges, Matting(), report.size
+        self.networks, self.matting, self.size = networks, Matting(), report.size
 
     def measure(self, photo: Photo) -> UInt8:
         """All numbers of a photograph; a row of pictures."""
@@ -183,21 +183,21 @@ class _Bench(Generic[P]):
         return _over_grey(method(drawn.premultiplied, self.size), self.size)
 
     def _own(self, photo: Photo, portraits: Mapping[str, P]) -> list[UInt8]:
-        size, judges, shown = self.size, self.judges, []
+        size, networks, shown = self.size, self.networks, []
         for view in _VIEWS:
             driver, pose = view.extract(photo.image, size), view.moved(photo.labels)
             truth = _over_grey(_person(driver, self.analyzer, self.matting), size)
             face = _face(truth, self.analyzer)
             mask = face_regions(Crop(size / 2, size / 2, size).image_to_crop(face.landmarks[:, :2]), size).face
-            wanted = judges.embedder.embed(truth, face.landmarks)
+            wanted = networks.embedder.embed(truth, face.landmarks)
             pictures = {name: self._draw(name, portrait, driver, pose, face) for name, portrait in portraits.items()}
             for name, image in pictures.items():
                 for metric, value in {
                     "psnr": psnr(image, truth),
                     "ssim": ssim(image, truth),
-                    judges.perceptual: judges.distance(image, truth),
+                    networks.perceptual: networks.distance(image, truth),
                     f"{SHARPNESS}_of_truth": sharpness(image, mask) / sharpness(truth, mask),
-                    judges.identity: float(judges.embedder.embed(image, face.landmarks) @ wanted),
+                    networks.identity: float(networks.embedder.embed(image, face.landmarks) @ wanted),
                 }.items():
                     self.report.add(name, f"own/{metric}", value)
             shown = [*pictures.values(), truth]
@@ -206,8 +206,8 @@ class _Bench(Generic[P]):
     def _cross(self, photo: Photo, portraits: Mapping[str, P]) -> list[UInt8]:
         if not self.drivers:
             return []
-        judges, shown = self.judges, []
-        wanted = judges.embedder.embed(photo.image, _face(photo.image, self.analyzer).landmarks)
+        networks, shown = self.networks, []
+        wanted = networks.embedder.embed(photo.image, _face(photo.image, self.analyzer).landmarks)
         masks = [face_regions(true.points, self.size).face for true in self.drivers]
         numbers = [true.number for true in self.drivers]
         few = range(0, len(numbers), max(1, len(numbers) // 4))
@@ -216,10 +216,10 @@ class _Bench(Generic[P]):
             for i in few:
                 found = next(iter(self.analyzer.detect(images[i])), None)
                 if found is not None:
-                    likeness = float(judges.embedder.embed(images[i], found.landmarks) @ wanted)
-                    self.report.add(name, f"cross/{judges.identity}", likeness)
+                    likeness = float(networks.embedder.embed(images[i], found.landmarks) @ wanted)
+                    self.report.add(name, f"cross/{networks.identity}", likeness)
                 self.report.add(name, f"cross/{SHARPNESS}", sharpness(images[i], masks[i]))
-            errors = judges.flow.of(images, masks, numbers)
+            errors = networks.flow.of(images, masks, numbers)
             if np.isfinite(errors).any():
                 self.report.add(name, f"cross/flicker_{FLOW}", float(np.nanmean(errors)))
             shown.append(images[len(images) // 2])

@@ -1,4 +1,4 @@
-"""Which pictures are driven by which: the manifest that every system is judged on.
+"""Which pictures are driven by which: the manifest that every method is judged on.
 
 A manifest is a CSV file that people can read and edit, one pair a line:
 

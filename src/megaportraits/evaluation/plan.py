@@ -1,4 +1,4 @@
-"""Pairs from folders, always the same ones for the same files, and what another system needs to do them."""
+"""Pairs from folders, always the same ones for the same files, and what another method needs to do them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from megaportraits.errors import DataError, FaceError, MediaError
 from megaportraits.evaluation.pairs import Pair, ProtocolName, crossed, key_of
-from megaportraits.evaluation.scenes import Scene, best_source_frame
+from megaportraits.evaluation.samples import EvaluationSample, best_source_frame
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.media import PICTURE_SUFFIXES, VideoWriter, is_video, read_image, write_image
 
@@ -85,24 +85,24 @@ def make_pairs(
 
 
 def exported_names(pair: Pair) -> tuple[str, str, str]:
-    """The files of a pair that `export_scene` writes: the source, its head crop, the driver's head crops."""
+    """The files of a pair that `export_sample` writes: the source, its head crop, the driver's head crops."""
     stem = f"{pair.protocol}/{pair.key}"
     return f"{stem}.source.png", f"{stem}.crop.png", f"{stem}.driver.mp4"
 
 
-def export_scene(scene: Scene, folder: Path, *, overwrite: bool = False) -> None:
-    """Write what another system needs: `PROTOCOL/PAIR.source.png` (the whole picture), `.crop.png` (its head crop),
+def export_sample(sample: EvaluationSample, folder: Path, *, overwrite: bool = False) -> None:
+    """Write what another method needs: `PROTOCOL/PAIR.source.png` (the whole picture), `.crop.png` (its head crop),
     and `PROTOCOL/PAIR.driver.mp4`, the driver's head crops, one frame for each that is judged.
 
     Raises:
         MediaError: a file exists and `overwrite` is false, or the folder cannot be written.
     """
-    source, crop, driver = (folder / name for name in exported_names(scene.pair))
-    write_image(source, scene.photo, overwrite=overwrite)
-    write_image(crop, scene.source, overwrite=overwrite)
-    rate = Fraction(scene.fps).limit_denominator(1000)
+    source, crop, driver = (folder / name for name in exported_names(sample.pair))
+    write_image(source, sample.photo, overwrite=overwrite)
+    write_image(crop, sample.source, overwrite=overwrite)
+    rate = Fraction(sample.fps).limit_denominator(1000)
     with VideoWriter(driver, fps=rate, overwrite=overwrite) as writer:
-        for true in scene.frames:
+        for true in sample.frames:
             writer.write(true.square)
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from megaportraits.errors import DataError, FaceError, MediaError
+from megaportraits.evaluation.methods.base import TRUE, resized
 from megaportraits.evaluation.pairs import Pair, key_of
-from megaportraits.evaluation.report import Report
-from megaportraits.evaluation.scenes import best_source_frame
-from megaportraits.evaluation.sheets import label, title
-from megaportraits.evaluation.systems import TRUE, resized
+from megaportraits.evaluation.report.results import Report
+from megaportraits.evaluation.report.sheets import label, title
+from megaportraits.evaluation.samples import best_source_frame
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.media import VideoReader, write_image
 from megaportraits.media.images import UInt8
@@ -111,11 +111,11 @@ def figure(report: Report, teacher: str, student: str) -> UInt8:
     Raises:
         DataError: no pair has results of all of them.
     """
-    systems = (TRUE, teacher, student)
+    methods = (TRUE, teacher, student)
     rows = []
     for row in report.of("self"):
-        if row.note is not None and all(name in row.results for name in systems):
-            shown = [row.results[name].thumbnails for name in systems]
+        if row.note is not None and all(name in row.results for name in methods):
+            shown = [row.results[name].thumbnails for name in methods]
             tiles = [row.note.source, *(pictures[len(pictures) // 2] for pictures in shown)]
             rows.append(np.concatenate([title(_TILE, row.pair.key), *(resized(p, _TILE) for p in tiles)], axis=1))
     if not rows:
@@ -130,9 +130,9 @@ def table(report: Report, teacher: str, student: str) -> str:
     """PSNR and SSIM, raw and masked, beside the paper's, as Markdown."""
     head = ("self-reenactment", "PSNR, dB", "SSIM", "masked PSNR, dB", "masked SSIM", "the paper (B.1)")
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for role, system in (("teacher", teacher), ("student", student)):
+    for role, method in (("teacher", teacher), ("student", student)):
         values = [
-            report.estimate("self", system, name).value for name in ("psnr", "ssim", "psnr_masked", "ssim_masked")
+            report.estimate("self", method, name).value for name in ("psnr", "ssim", "psnr_masked", "ssim_masked")
         ]
         cells = [f"{value:.{digits}f}" for value, digits in zip(values, (2, 3, 2, 3), strict=True)]
         lines.append(f"| {role} | {' | '.join(cells)} | {PAPER[role]['psnr']}, {PAPER[role]['ssim']} |")

@@ -11,16 +11,16 @@ import numpy as np
 
 from megaportraits import __version__
 from megaportraits.errors import DataError, FaceError, MediaError, WeightsError
-from megaportraits.evaluation.closeups import boxes_of, closeup
-from megaportraits.evaluation.judges import Judges
-from megaportraits.evaluation.measure import THUMBNAIL, PairResult, measure
+from megaportraits.evaluation.methods.base import TRUE, Method, TrueCrops, resized
+from megaportraits.evaluation.metrics.face_signals import signals_of
+from megaportraits.evaluation.metrics.measure import THUMBNAIL, PairResult, measure
+from megaportraits.evaluation.metrics.metric_networks import MetricNetworks
+from megaportraits.evaluation.metrics.reference import Reference
 from megaportraits.evaluation.pairs import Pair
-from megaportraits.evaluation.reference import Reference
-from megaportraits.evaluation.report import Report, Row
-from megaportraits.evaluation.scenes import Scene, read_scene
-from megaportraits.evaluation.signals import signals_of
-from megaportraits.evaluation.store import SceneNote, Store, write_row
-from megaportraits.evaluation.systems import TRUE, System, TrueCrops, resized
+from megaportraits.evaluation.report.closeups import boxes_of, closeup
+from megaportraits.evaluation.report.results import PairRow, Report
+from megaportraits.evaluation.samples import EvaluationSample, read_sample
+from megaportraits.evaluation.store import ResultStore, SampleNote, write_row
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.faces.matting import Matting
 from megaportraits.media.images import UInt8
@@ -32,29 +32,29 @@ Progress = Callable[[int, int | None], None]
 
 @dataclass
 class Evaluation:
-    """Systems, judged on pairs.
+    """Methods, judged on pairs.
 
     Attributes:
-        systems: what is measured, in the order of the tables; the true crops come by themselves.
+        methods: what is measured, in the order of the tables; the true crops come by themselves.
         pairs: on what.
         out: folder of the report; results that lie there from an interrupted run are taken over.
         size: side of the head crops, pixels; 1024 in `hr` whatever this says.
         teacher: whose pictures are the truth in `student`.
         settings: what else the numbers depend on, for the report.
         make_analyzer: `FaceAnalyzer`.
-        judges: the judging networks, where they are loaded already.
+        networks: the judging networks, where they are loaded already.
         references: sets of real pictures for the Frechet distance, one of each size that a protocol has; none: each
             protocol's own pictures.
     """
 
-    systems: Sequence[System]
+    methods: Sequence[Method]
     pairs: Sequence[Pair]
     out: Path
     size: int
-    teacher: System | None = None
+    teacher: Method | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     make_analyzer: Callable[..., FaceAnalyzer] = FaceAnalyzer
-    judges: Judges | None = None
+    networks: MetricNetworks | None = None
     references: Sequence[Reference] = ()
 
     def run(self, progress: Progress = lambda done, expected: None) -> Report:
@@ -64,102 +64,102 @@ class Evaluation:
             progress: called with the frames done and the frames expected.
 
         Raises:
-            DataError: two systems of one name, the protocol `student` without a teacher, or references of other
+            DataError: two methods of one name, the protocol `student` without a teacher, or references of other
                 sizes or networks.
         """
         self._check()
-        judges, matting = self.judges or Judges(), Matting()
-        references = self._references(judges)
+        networks, matting = self.networks or MetricNetworks(), Matting()
+        references = self._references(networks)
         videos, outputs = self.make_analyzer(), self.make_analyzer(reject_animals=False)
-        store = Store(self.out / "results", judges)
-        systems: list[System] = [TrueCrops(), *self.systems]
-        count = _Count(sum(pair.frames for pair in self.pairs) * len(systems), progress)
-        rows: list[Row] = []
+        store = ResultStore(self.out / "results", networks)
+        methods: list[Method] = [TrueCrops(), *self.methods]
+        count = _Count(sum(pair.frames for pair in self.pairs) * len(methods), progress)
+        rows: list[PairRow] = []
         for pair in self.pairs:
             size = HR_SIZE if pair.protocol == "hr" else self.size
-            row = Row(pair, store.load_note(pair, size))
+            row = PairRow(pair, store.load_note(pair, size))
             missing = []
-            for system in systems:
-                known = store.load(system, pair, size)
+            for method in methods:
+                known = store.load(method, pair, size)
                 if known is None:
-                    missing.append(system)
+                    missing.append(method)
                 else:
-                    row.results[system.name] = known
+                    row.results[method.name] = known
                     count.skip(pair.frames)
             rows.append(row)
             if not missing and row.note is not None:
                 continue
             try:
-                scene = read_scene(pair, videos, matting, size)
+                sample = read_sample(pair, videos, matting, size)
             except (FaceError, MediaError, DataError) as error:
                 row.failed[""] = error.message
                 count.skip(pair.frames * len(missing))
                 continue
-            row.note = _note(scene, judges)
+            row.note = _note(sample, networks)
             store.save_note(pair, size, row.note)
-            self._measure(scene, missing, row, store, judges, outputs, count)
+            self._measure(sample, missing, row, store, networks, outputs, count)
         settings = {"version": __version__, "size": self.size, **self.settings}
         settings |= {f"real pictures of {name}": reference.describe() for name, reference in references.items()}
-        described = {system.name: dict(system.settings) for system in systems}
+        described = {method.name: dict(method.settings) for method in methods}
         return Report(
             settings,
             described,
             rows,
-            identity=judges.identity,
-            perceptual=judges.perceptual,
-            frechet=judges.frechet,
-            quality=judges.quality,
-            absent=judges.absent(),
+            identity=networks.identity,
+            perceptual=networks.perceptual,
+            frechet=networks.frechet,
+            quality=networks.quality,
+            absent=networks.absent(),
             references=references,
         )
 
     def _measure(
         self,
-        scene: Scene,
-        missing: Sequence[System],
-        row: Row,
-        store: Store,
-        judges: Judges,
+        sample: EvaluationSample,
+        missing: Sequence[Method],
+        row: PairRow,
+        store: ResultStore,
+        networks: MetricNetworks,
         analyzer: FaceAnalyzer,
         count: _Count,
     ) -> None:
-        """Measure systems on a scene, keep what came out, and lay all systems' videos side by side."""
-        pair = scene.pair
-        truth = self._truth(scene)
-        for system in missing:
+        """Measure methods on a sample, keep what came out, and lay all methods' videos side by side."""
+        pair = sample.pair
+        truth = self._truth(sample)
+        for method in missing:
             done = count.done
             try:
-                result = measure(system, scene, judges, analyzer, truth=truth, progress=count.advance)
-                store.save(system, pair, scene.size, result, scene.fps)
-                row.results[system.name] = result
+                result = measure(method, sample, networks, analyzer, truth=truth, progress=count.advance)
+                store.save(method, pair, sample.size, result, sample.fps)
+                row.results[method.name] = result
             except (FaceError, MediaError, DataError, WeightsError) as error:
-                row.failed[system.name] = error.message
+                row.failed[method.name] = error.message
             count.skip(pair.frames - (count.done - done))
-        ordered = {system.name: system for system in [TrueCrops(), *self.systems]}
+        ordered = {method.name: method for method in [TrueCrops(), *self.methods]}
         made = [self._small(store, ordered[name], row, pair) for name in ordered if name in row.results]
-        source = [resized(scene.source, min(scene.size, THUMBNAIL))] * len(scene.frames)
-        write_row(self.out / "videos" / pair.protocol / f"{pair.key}.mp4", [source, *made], scene.fps)
+        source = [resized(sample.source, min(sample.size, THUMBNAIL))] * len(sample.frames)
+        write_row(self.out / "videos" / pair.protocol / f"{pair.key}.mp4", [source, *made], sample.fps)
 
-    def _small(self, store: Store, system: System, row: Row, pair: Pair) -> list[UInt8]:
-        result: PairResult = row.results[system.name]
-        pictures = result.pictures or store.pictures(system, pair)
+    def _small(self, store: ResultStore, method: Method, row: PairRow, pair: Pair) -> list[UInt8]:
+        result: PairResult = row.results[method.name]
+        pictures = result.pictures or store.pictures(method, pair)
         small = [resized(picture, min(picture.shape[0], THUMBNAIL)) for picture in pictures]
         result.pictures.clear()  # a long evaluation must not keep them all
         return small
 
-    def _truth(self, scene: Scene) -> list[UInt8] | None:
-        if scene.pair.protocol == "self":
-            return [true.square for true in scene.frames]
-        if scene.pair.protocol == "student" and self.teacher is not None:
-            return [resized(picture, scene.size) for picture in self.teacher.perform(scene)]
+    def _truth(self, sample: EvaluationSample) -> list[UInt8] | None:
+        if sample.pair.protocol == "self":
+            return [true.square for true in sample.frames]
+        if sample.pair.protocol == "student" and self.teacher is not None:
+            return [resized(picture, sample.size) for picture in self.teacher.perform(sample)]
         return None
 
-    def _references(self, judges: Judges) -> dict[str, Reference]:
+    def _references(self, networks: MetricNetworks) -> dict[str, Reference]:
         """The reference of each protocol, by its size; `self` has one if it is there, since no table shows it."""
-        others = {reference.network for reference in self.references} - {judges.frechet}
+        others = {reference.network for reference in self.references} - {networks.frechet}
         if others:
             raise DataError(
-                f"The reference is of {', '.join(sorted(others))}, and this machine measures {judges.frechet}.",
+                f"The reference is of {', '.join(sorted(others))}, and this machine measures {networks.frechet}.",
                 fix="Make it anew with `megaportraits reference`, on this machine.",
             )
         by_size = {reference.size: reference for reference in self.references}
@@ -177,10 +177,10 @@ class Evaluation:
         return found
 
     def _check(self) -> None:
-        names = [system.name for system in self.systems]
+        names = [method.name for method in self.methods]
         if TRUE in names or len(set(names)) < len(names):
             raise DataError(
-                f"Expected different names of systems, none of them {TRUE!r}, got {', '.join(names)}.",
+                f"Expected different names of methods, none of them {TRUE!r}, got {', '.join(names)}.",
                 fix="Give names as NAME=...",
             )
         if self.teacher is None and any(pair.protocol == "student" for pair in self.pairs):
@@ -206,15 +206,15 @@ class _Count:
         self._tell(self.done, self._expected)
 
 
-def _note(scene: Scene, judges: Judges) -> SceneNote:
-    around = boxes_of(scene.face.landmarks, scene.photo.shape[1])
-    return SceneNote(
-        frames=len(scene.frames),
-        lost=scene.lost,
-        fps=scene.fps,
-        curves=signals_of([true.face for true in scene.frames]),
-        source=resized(scene.source, min(scene.size, THUMBNAIL)),
-        source_features=judges.features([scene.source]),
-        boxes=np.stack([boxes_of(true.face_in_square.landmarks, scene.size) for true in scene.frames]),
-        closeups=(closeup(scene.photo, around[0], "eyes"), closeup(scene.photo, around[1], "mouth")),
+def _note(sample: EvaluationSample, networks: MetricNetworks) -> SampleNote:
+    around = boxes_of(sample.face.landmarks, sample.photo.shape[1])
+    return SampleNote(
+        frames=len(sample.frames),
+        lost=sample.lost,
+        fps=sample.fps,
+        curves=signals_of([true.face for true in sample.frames]),
+        source=resized(sample.source, min(sample.size, THUMBNAIL)),
+        source_features=networks.features([sample.source]),
+        boxes=np.stack([boxes_of(true.face_in_square.landmarks, sample.size) for true in sample.frames]),
+        closeups=(closeup(sample.photo, around[0], "eyes"), closeup(sample.photo, around[1], "mouth")),
     )

@@ -1,4 +1,4 @@
-"""Results on disk, so that an interrupted evaluation goes on where it was: one file for each system and pair."""
+"""Results on disk, so that an interrupted evaluation goes on where it was: one file for each method and pair."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from megaportraits import __version__
-from megaportraits.evaluation.closeups import Boxes
-from megaportraits.evaluation.judges import Judges
-from megaportraits.evaluation.measure import Doubles, PairResult
+from megaportraits.evaluation.methods.base import Method
+from megaportraits.evaluation.metrics.measure import Doubles, PairResult
+from megaportraits.evaluation.metrics.metric_networks import MetricNetworks
 from megaportraits.evaluation.pairs import Pair
-from megaportraits.evaluation.systems import System
+from megaportraits.evaluation.report.closeups import Boxes
 from megaportraits.media import VideoReader, VideoWriter
 from megaportraits.media.files import staged_output
 from megaportraits.media.images import UInt8
@@ -31,17 +31,17 @@ _SIZE_OF_UNKNOWN = -1
 
 
 @dataclass(frozen=True)
-class SceneNote:
+class SampleNote:
     """What a report tells of a pair itself.
 
     Attributes:
         frames: drivers.
-        lost: see `Scene`.
-        fps: see `Scene`.
+        lost: see `EvaluationSample`.
+        fps: see `EvaluationSample`.
         curves: (n, 10) the drivers' motion signals.
         source: (s, s, 3) the source's head crop.
         source_features: (1, d) of it, for the Frechet distance.
-        boxes: (n, 2, 3) where eyes and mouth are in the drivers' head crops, see `evaluation.closeups`.
+        boxes: (n, 2, 3) where eyes and mouth are in the drivers' head crops, see `evaluation.report.closeups`.
         closeups: the source's eyes and mouth.
     """
 
@@ -55,23 +55,23 @@ class SceneNote:
     closeups: tuple[UInt8, UInt8]
 
 
-class Store:
-    """The folder `results` of an evaluation: `results/SYSTEM/PROTOCOL/PAIR.npz`, and outputs as `.mp4` beside them.
+class ResultStore:
+    """The folder `results` of an evaluation: `results/METHOD/PROTOCOL/PAIR.npz`, and outputs as `.mp4` beside them.
 
-    A result counts only when everything that it depends on is the same: pair, files, system, size, judges, version.
+    A result counts only when everything that it depends on is the same: pair, files, method, size, networks, version.
     """
 
-    def __init__(self, folder: Path, judges: Judges) -> None:
+    def __init__(self, folder: Path, networks: MetricNetworks) -> None:
         self.folder = folder
-        self._judges = judges.settings
+        self._networks = networks.settings
 
-    def video(self, system: System, pair: Pair) -> Path:
-        """Where the outputs of a system lie."""
-        return result_video(self.folder, system.name, pair)
+    def video(self, method: Method, pair: Pair) -> Path:
+        """Where the outputs of a method lie."""
+        return result_video(self.folder, method.name, pair)
 
-    def load(self, system: System, pair: Pair, size: int) -> PairResult | None:
+    def load(self, method: Method, pair: Pair, size: int) -> PairResult | None:
         """A result of earlier; None when there is none that counts."""
-        found = _read(self._path(system.name, pair), self._digest(pair, size, dict(system.settings)))
+        found = _read(self._path(method.name, pair), self._digest(pair, size, dict(method.settings)))
         if found is None:
             return None
         meta, arrays = found
@@ -84,9 +84,9 @@ class Store:
             meta["worst_frames"],
         )
 
-    def save(self, system: System, pair: Pair, size: int, result: PairResult, fps: float) -> None:
+    def save(self, method: Method, pair: Pair, size: int, result: PairResult, fps: float) -> None:
         """Keep a result, and its pictures as a video."""
-        path = self._path(system.name, pair)
+        path = self._path(method.name, pair)
         rate = Fraction(fps).limit_denominator(1000)
         with VideoWriter(path.with_suffix(".mp4"), fps=rate, overwrite=True) as writer:
             for picture in result.pictures:
@@ -97,15 +97,15 @@ class Store:
             "curves": result.curves,
             "thumbnails": np.stack(result.thumbnails),
         }
-        _write(path, self._digest(pair, size, dict(system.settings)), meta, arrays)
+        _write(path, self._digest(pair, size, dict(method.settings)), meta, arrays)
 
-    def load_note(self, pair: Pair, size: int) -> SceneNote | None:
+    def load_note(self, pair: Pair, size: int) -> SampleNote | None:
         """What was noted of a pair; None when nothing that counts."""
-        found = _read(self._path("scenes", pair), self._digest(pair, size, {}))
+        found = _read(self._path("samples", pair), self._digest(pair, size, {}))
         if found is None:
             return None
         meta, arrays = found
-        return SceneNote(
+        return SampleNote(
             meta["frames"],
             meta["lost"],
             meta["fps"],
@@ -116,7 +116,7 @@ class Store:
             (arrays["source_eyes"], arrays["source_mouth"]),
         )
 
-    def save_note(self, pair: Pair, size: int, note: SceneNote) -> None:
+    def save_note(self, pair: Pair, size: int, note: SampleNote) -> None:
         """Keep what is known of a pair."""
         meta = {"frames": note.frames, "lost": note.lost, "fps": note.fps}
         arrays: Arrays = {
@@ -127,11 +127,11 @@ class Store:
             "source_eyes": note.closeups[0],
             "source_mouth": note.closeups[1],
         }
-        _write(self._path("scenes", pair), self._digest(pair, size, {}), meta, arrays)
+        _write(self._path("samples", pair), self._digest(pair, size, {}), meta, arrays)
 
-    def pictures(self, system: System, pair: Pair) -> list[UInt8]:
-        """The outputs of a system, from its video."""
-        return [frame.image for frame in VideoReader(self.video(system, pair))]
+    def pictures(self, method: Method, pair: Pair) -> list[UInt8]:
+        """The outputs of a method, from its video."""
+        return [frame.image for frame in VideoReader(self.video(method, pair))]
 
     def _path(self, name: str, pair: Pair) -> Path:
         return _result(self.folder, name, pair)
@@ -139,22 +139,22 @@ class Store:
     def _digest(self, pair: Pair, size: int, settings: Mapping[str, str]) -> str:
         files = [(file.name, _size(file)) for file in (pair.source, pair.driver)]
         asked = [pair.name, pair.source_frame, pair.first, pair.step, pair.frames, files]
-        content = [_FORMAT, __version__, asked, size, self._judges, settings]
+        content = [_FORMAT, __version__, asked, size, self._networks, settings]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def result_video(folder: Path, system: str, pair: Pair) -> Path:
-    """Where the folder `results` keeps a system's outputs of a pair."""
-    return _result(folder, system, pair).with_suffix(".mp4")
+def result_video(folder: Path, method: str, pair: Pair) -> Path:
+    """Where the folder `results` keeps a method's outputs of a pair."""
+    return _result(folder, method, pair).with_suffix(".mp4")
 
 
-def _result(folder: Path, system: str, pair: Pair) -> Path:
-    return folder / slug(system) / pair.protocol / f"{pair.key}.npz"
+def _result(folder: Path, method: str, pair: Pair) -> Path:
+    return folder / slug(method) / pair.protocol / f"{pair.key}.npz"
 
 
 def slug(name: str) -> str:
     """A name as a file's name."""
-    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "system"
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "method"
 
 
 def _size(path: Path) -> int:

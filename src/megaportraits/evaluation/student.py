@@ -19,7 +19,7 @@ from torch import Tensor
 from megaportraits.data.distillation import DistillationIndex
 from megaportraits.data.distillation_dataset import distillation_item, spread
 from megaportraits.errors import DataError
-from megaportraits.evaluation.metrics import psnr
+from megaportraits.evaluation.metrics.agreement import psnr
 from megaportraits.media import check_outputs, write_image
 from megaportraits.media.files import staged_output
 from megaportraits.media.images import UInt8
@@ -47,14 +47,14 @@ class Scores:
     Attributes:
         pictures: how many.
         psnr: student against teacher, dB.
-        floor: the same for the mean of the avatar's other pictures, which does not move: what a student must beat. NaN
+        still: the same for the mean of the avatar's other pictures, which does not move: what a student must beat. NaN
             for a single picture.
         distance: perceptual, 0 is equal.
     """
 
     pictures: int
     psnr: float
-    floor: float
+    still: float
     distance: float
 
 
@@ -89,7 +89,7 @@ class StudentReport:
         """All numbers."""
         content: dict[str, Any] = {name: getattr(self, name) for name in ("student", "image_size", "perceptual")}
         content["avatars"] = {name: vars(scores) for name, scores in self.scores.items()}
-        content["mean"] = {name: self.mean(name) for name in ("psnr", "floor", "distance")}
+        content["mean"] = {name: self.mean(name) for name in ("psnr", "still", "distance")}
         for name in ("bytes_shared", "bytes_per_avatar", "teacher_ms", "student_ms"):
             content[name] = getattr(self, name)
         content["speed_up"] = self.teacher_ms / self.student_ms
@@ -104,10 +104,10 @@ class StudentReport:
             "|---|---|---|---|---|",
         ]
         for name, s in self.scores.items():
-            lines.append(f"| {name} | {s.pictures} | {s.psnr:.2f} | {s.floor:.2f} | {s.distance:.4f} |")
-        quality, floor, distance = (self.mean(name) for name in ("psnr", "floor", "distance"))
+            lines.append(f"| {name} | {s.pictures} | {s.psnr:.2f} | {s.still:.2f} | {s.distance:.4f} |")
+        quality, still, distance = (self.mean(name) for name in ("psnr", "still", "distance"))
         lines += [
-            f"| **mean** | | **{quality:.2f}** | {floor:.2f} | **{distance:.4f}** |",
+            f"| **mean** | | **{quality:.2f}** | {still:.2f} | **{distance:.4f}** |",
             "",
             f"Speed: {self.student_ms:.1f} ms a frame, its teacher {self.teacher_ms:.1f} ms: "
             f"{self.teacher_ms / self.student_ms:.1f} times faster (networks alone, torch, one frame at a time).",
@@ -222,11 +222,11 @@ def _compare(
 
 def _score(rows: list[tuple[UInt8, UInt8, UInt8]], distance: Distance) -> Scores:
     total, others = np.sum([wanted.astype(np.float64) for _, wanted, _ in rows], axis=0), len(rows) - 1
-    floors = [psnr((total - wanted) / others, wanted) for _, wanted, _ in rows] if others else [float("nan")]
+    baselines = [psnr((total - wanted) / others, wanted) for _, wanted, _ in rows] if others else [float("nan")]
     return Scores(
         len(rows),
         _mean(psnr(drawn, wanted) for _, wanted, drawn in rows),
-        _mean(floors),
+        _mean(baselines),
         _mean(distance(drawn, wanted) for _, wanted, drawn in rows),
     )
 

@@ -11,14 +11,14 @@ import numpy.typing as npt
 
 from megaportraits.data.clip_schema import ClipRecord, FrameLabels
 from megaportraits.data.codec import encode_image, encode_matte, encode_webp
-from megaportraits.evaluation.parsing import region_mask
-from megaportraits.evaluation.regions import face_regions
 from megaportraits.faces.crop import extract
 from megaportraits.faces.detector import Face
 from megaportraits.faces.landmarks import BLENDSHAPE_NAMES, COEFFICIENT_NAMES
 from megaportraits.faces.matting import foreground
 from megaportraits.faces.networks import Image
+from megaportraits.faces.parsing import region_mask
 from megaportraits.faces.pose import fit_pose
+from megaportraits.faces.regions import face_regions
 from megaportraits.faces.tracking import CropTracker
 from megaportraits.ops.geometry import Crop, matrix_to_euler
 from megaportraits.prepare import measures

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from megaportraits.evaluation.plots import curves_plot, motion_plot, summary_plot
-from megaportraits.evaluation.report import Report, Row
-from megaportraits.evaluation.sheets import pair_block
-from megaportraits.evaluation.systems import TRUE
-from megaportraits.evaluation.tables import DETAILS, TITLES, Cell, Table, counts, reading, tables_of
-from megaportraits.evaluation.worst import COUNT, file_name, judged_systems, worst_pairs
+from megaportraits.evaluation.methods.base import TRUE
+from megaportraits.evaluation.report.plots import curves_plot, motion_plot, summary_plot
+from megaportraits.evaluation.report.results import PairRow, Report
+from megaportraits.evaluation.report.sheets import pair_block
+from megaportraits.evaluation.report.tables import DETAILS, TITLES, Cell, Table, counts, reading, tables_of
+from megaportraits.evaluation.report.worst import COUNT, file_name, ranked_methods, worst_pairs
 from megaportraits.media.images import UInt8
 
 MAX_SHOWN = 24
@@ -26,7 +26,7 @@ _OPEN = 2
 """Pairs whose pictures are unfolded from the start."""
 _CSS = """
 :root { color-scheme: light dark; --line: #8884; --quiet: #888; --best: #2a7d4f22; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1180px; margin: 0 auto; padding: 16px; }
+body { font: 15px/1.5 method-ui, sans-serif; max-width: 1180px; margin: 0 auto; padding: 16px; }
 h1 { margin: 8px 0; } h2 { margin-top: 48px; border-bottom: 2px solid var(--line); } h3 { margin: 28px 0 6px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
@@ -67,13 +67,13 @@ def _facts(report: Report) -> Iterator[str]:
     yield "<details open><summary>What was measured</summary><ul>"
     for name, value in report.settings.items():
         yield f"<li>{escape(name)}: {escape(str(value))}</li>"
-    for name, settings in report.systems.items():
+    for name, settings in report.methods.items():
         told = ", ".join(f"{key} {value}" for key, value in settings.items()) or "needs no weights"
         yield f"<li><b>{escape(name)}</b>: {escape(told)}</li>"
     for name, why in report.absent.items():
         yield f"<li>not measured: <b>{escape(name)}</b>: {escape(why)}</li>"
-    for pair, system, why in report.failures():
-        yield f"<li>without result: <b>{escape(f'{pair}, {system}'.strip(', '))}</b>: {escape(why)}</li>"
+    for pair, method, why in report.failures():
+        yield f"<li>without result: <b>{escape(f'{pair}, {method}'.strip(', '))}</b>: {escape(why)}</li>"
     yield "</ul></details>"
 
 
@@ -95,32 +95,32 @@ def _section(report: Report, protocol: str, videos: Path, worst: Mapping[str, UI
 
 
 def _worst(report: Report, protocol: str, pictures: Mapping[str, UInt8]) -> Iterator[str]:
-    systems = judged_systems(report, protocol)
-    if systems:
+    methods = ranked_methods(report, protocol)
+    if methods:
         yield f"<h3>Worst {COUNT} pairs in each measure of detail</h3>"
         yield '<p class="note">The driver frame that lowers the measure most; report.json has every value.</p>'
-    for number, system in enumerate(systems):
+    for number, method in enumerate(methods):
         values: dict[str, list[str]] = {}
-        for example in worst_pairs(report, protocol, system):
+        for example in worst_pairs(report, protocol, method):
             values.setdefault(example.metric, []).append(f"{example.row.pair.key} {example.value:.2f}")
         told = "; ".join(f"{DETAILS[metric]}: {', '.join(each)}" for metric, each in values.items())
-        yield f"<details{' open' if number == 0 else ''}><summary>{escape(system)}</summary>"
+        yield f"<details{' open' if number == 0 else ''}><summary>{escape(method)}</summary>"
         yield f"<figure><figcaption>{escape(told)}</figcaption>"
-        picture = _jpeg(pictures[file_name(protocol, system)])
-        yield f'<img loading="lazy" alt="Worst pairs of {escape(system)}" src="{picture}"></figure></details>'
+        picture = _jpeg(pictures[file_name(protocol, method)])
+        yield f'<img loading="lazy" alt="Worst pairs of {escape(method)}" src="{picture}"></figure></details>'
 
 
-def _pictures(report: Report, rows: Sequence[Row], videos: Path) -> Iterator[str]:
+def _pictures(report: Report, rows: Sequence[PairRow], videos: Path) -> Iterator[str]:
     yield "<h3>Videos and contact sheets</h3>"
     for number, row in enumerate(rows):
-        made = ["driver" if name == TRUE else name for name in report.systems if name in row.results]
+        made = ["driver" if name == TRUE else name for name in report.methods if name in row.results]
         path = videos / f"{row.pair.key}.mp4"
         yield f"<details{' open' if number < _OPEN else ''}><summary>{escape(row.pair.key)}</summary>"
         if path.is_file():
             yield f"<figure><figcaption>{escape(' | '.join(['source', *made]))}</figcaption>"
             data = base64.b64encode(path.read_bytes()).decode()
             yield f'<video controls loop muted playsinline src="data:video/mp4;base64,{data}"></video></figure>'
-        block = pair_block(row, list(report.systems), _TILE)
+        block = pair_block(row, list(report.methods), _TILE)
         yield f'<img loading="lazy" alt="{escape(row.pair.key)}" src="{_jpeg(block)}"></details>'
 
 

@@ -1,4 +1,4 @@
-"""The pairs on which a system does worst in detail, as pictures: numbers alone do not say what went wrong."""
+"""The pairs on which a method does worst in detail, as pictures: numbers alone do not say what went wrong."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import cv2
 import numpy as np
 
 from megaportraits.errors import MediaError
-from megaportraits.evaluation.closeups import CELLS, REGIONS, closeup
-from megaportraits.evaluation.detail import REGION_OF
-from megaportraits.evaluation.report import Report, Row
+from megaportraits.evaluation.methods.base import COPY, LIFTED, TRUE
+from megaportraits.evaluation.metrics.detail import REGION_OF
+from megaportraits.evaluation.report.closeups import CELLS, REGIONS, closeup
+from megaportraits.evaluation.report.results import PairRow, Report
 from megaportraits.evaluation.store import result_video, slug
-from megaportraits.evaluation.systems import COPY, LIFTED, TRUE
 from megaportraits.media import VideoReader
 from megaportraits.media.images import UInt8
 
 COUNT = 3
 """Pairs that are shown of each measure."""
-_FLOORS = (COPY, LIFTED)
+_BASELINES = (COPY, LIFTED)
 _LABEL, _HEAD, _GAP = 190, 22, 4
 _PAPER, _INK = 255, (40, 40, 40)
 
 
 @dataclass(frozen=True)
 class Example:
-    """A pair on which a system is among the worst.
+    """A pair on which a method is among the worst.
 
     Attributes:
         metric: in which measure.
@@ -38,19 +38,19 @@ class Example:
     """
 
     metric: str
-    row: Row
+    row: PairRow
     value: float
     frame: int
 
 
-def judged_systems(report: Report, protocol: str) -> list[str]:
-    """Systems that are no floor and have examples in a protocol."""
-    names = [name for name in report.systems if name not in (TRUE, *_FLOORS)]
+def ranked_methods(report: Report, protocol: str) -> list[str]:
+    """Methods that are no floor and have examples in a protocol."""
+    names = [name for name in report.methods if name not in (TRUE, *_BASELINES)]
     return [name for name in names if worst_pairs(report, protocol, name)]
 
 
-def worst_pairs(report: Report, protocol: str, system: str) -> list[Example]:
-    """Up to `COUNT` pairs for each measure of `evaluation.detail`, the worst first.
+def worst_pairs(report: Report, protocol: str, method: str) -> list[Example]:
+    """Up to `COUNT` pairs for each measure of `evaluation.metrics.detail`, the worst first.
 
     The worst has the lowest value, of gains the one farthest from 1. Pairs without a value do not count.
     """
@@ -59,9 +59,9 @@ def worst_pairs(report: Report, protocol: str, system: str) -> list[Example]:
         return found
     for metric in REGION_OF:
         examples = [
-            Example(metric, row, row.results[system].metrics[metric], row.results[system].worst_frames[metric])
+            Example(metric, row, row.results[method].metrics[metric], row.results[method].worst_frames[metric])
             for row in report.of(protocol)
-            if system in row.results and metric in row.results[system].worst_frames and row.note is not None
+            if method in row.results and metric in row.results[method].worst_frames and row.note is not None
         ]
         badness: Callable[[Example], float] = (
             (lambda e: -abs(e.value - 1)) if metric.startswith("gain") else (lambda e: e.value)
@@ -70,27 +70,27 @@ def worst_pairs(report: Report, protocol: str, system: str) -> list[Example]:
     return found
 
 
-def file_name(protocol: str, system: str) -> str:
-    """Of a system's picture in the report's folder."""
-    return f"worst-{protocol}-{slug(system)}.png"
+def file_name(protocol: str, method: str) -> str:
+    """Of a method's picture in the report's folder."""
+    return f"worst-{protocol}-{slug(method)}.png"
 
 
-def worst_sheet(report: Report, protocol: str, system: str, results: Path) -> UInt8:
-    """A system's worst pairs: for each measure rows of source, driver, result and floors, cut to eyes or mouth.
+def worst_sheet(report: Report, protocol: str, method: str, results: Path) -> UInt8:
+    """A method's worst pairs: for each measure rows of source, driver, result and baselines, cut to eyes or mouth.
 
     Args:
         report: what was found.
         protocol: which.
-        system: one of `judged_systems`.
+        method: one of `ranked_methods`.
         results: folder of the outputs as videos, see `evaluation.store`.
     """
-    columns = [TRUE, system, *(name for name in _FLOORS if name in report.systems)]
-    examples = worst_pairs(report, protocol, system)
+    columns = [TRUE, method, *(name for name in _BASELINES if name in report.methods)]
+    examples = worst_pairs(report, protocol, method)
     blocks = []
     for metric, region in REGION_OF.items():
         chosen = [example for example in examples if example.metric == metric]
         if chosen:
-            blocks.append(_header(region, metric, ["source", "driver", system, *columns[2:]]))
+            blocks.append(_header(region, metric, ["source", "driver", method, *columns[2:]]))
             blocks += [_line(example, region, columns, results) for example in chosen]
     width = max(block.shape[1] for block in blocks)
     return np.concatenate(

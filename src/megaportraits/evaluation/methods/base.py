@@ -1,4 +1,4 @@
-"""What is measured: our models, another system's videos, floors that need no learning, and the true crops."""
+"""What is measured: our models, another method's videos, baselines that need no learning, and the true crops."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from megaportraits.errors import DataError
-from megaportraits.evaluation.floors import aligned_copy
-from megaportraits.evaluation.scenes import Scene
+from megaportraits.evaluation.methods.baselines import aligned_copy
+from megaportraits.evaluation.samples import EvaluationSample
 from megaportraits.faces.detector import Blendshapes
 from megaportraits.faces.matting import Matting
 from megaportraits.media import VIDEO_SUFFIXES, VideoReader
@@ -26,7 +26,7 @@ COPY = "aligned copy"
 LIFTED = "lifted"
 
 
-class System(Protocol):
+class Method(Protocol):
     """Anything that animates. To measure a new kind of model, write one of these, or an `Animator`.
 
     Attributes:
@@ -40,11 +40,11 @@ class System(Protocol):
     @property
     def settings(self) -> Mapping[str, str]: ...
 
-    def perform(self, scene: Scene, /) -> Iterator[UInt8]:
-        """A picture (n, n, 3) for each of the scene's frames, in the coordinates of the driver's head crop.
+    def perform(self, sample: EvaluationSample, /) -> Iterator[UInt8]:
+        """A picture (n, n, 3) for each of the sample's frames, in the coordinates of the driver's head crop.
 
         Raises:
-            FaceError, DataError, MediaError, WeightsError: this scene cannot be done; the report says why.
+            FaceError, DataError, MediaError, WeightsError: this sample cannot be done; the report says why.
         """
 
 
@@ -72,7 +72,7 @@ class Animator(Protocol[P]):
 
 
 class Animated(Generic[P]):
-    """An animator as a system; its mattes lie over the continued background of the source, as `animate --crop`."""
+    """An animator as a method; its mattes lie over the continued background of the source, as `animate --crop`."""
 
     def __init__(self, name: str, animator: Animator[P], settings: Mapping[str, str], matting: Matting) -> None:
         self.name = name
@@ -80,17 +80,17 @@ class Animated(Generic[P]):
         self._animator = animator
         self._matting = matting
 
-    def perform(self, scene: Scene, /) -> Iterator[UInt8]:
-        """See `System`."""
-        portrait = self._animator.encode(scene.photo)
-        plate = scene.plate(self._matting)
-        for true in scene.frames:
+    def perform(self, sample: EvaluationSample, /) -> Iterator[UInt8]:
+        """See `Method`."""
+        portrait = self._animator.encode(sample.photo)
+        plate = sample.plate(self._matting)
+        for true in sample.frames:
             drawn = self._animator.drive(portrait, true.square, pose=true.pose, blendshapes=true.face.blendshapes)
             yield over_plate(drawn.premultiplied, plate)
 
 
 class VideoFolder:
-    """Results that another system wrote: `FOLDER/PROTOCOL/PAIR.mp4`, or `FOLDER/PAIR.mp4`, one frame for each driver
+    """Results that another method wrote: `FOLDER/PROTOCOL/PAIR.mp4`, or `FOLDER/PAIR.mp4`, one frame for each driver
     frame of the pair, square, in the coordinates of the driver's head crop (`megaportraits pairs --export` writes
     these crops as inputs).
 
@@ -105,28 +105,28 @@ class VideoFolder:
         self.settings = {"videos": folder.name}
         self._folder = folder
 
-    def perform(self, scene: Scene, /) -> Iterator[UInt8]:
-        """See `System`."""
-        path = self._find(scene)
+    def perform(self, sample: EvaluationSample, /) -> Iterator[UInt8]:
+        """See `Method`."""
+        path = self._find(sample)
         count = 0
         for frame in VideoReader(path):
             height, width = frame.image.shape[:2]
             if height != width:
                 raise DataError(
                     f"{path}: expected square frames, got {width} x {height}.",
-                    fix="Give what the system made of the driver's head crop.",
+                    fix="Give what the method made of the driver's head crop.",
                 )
             count += 1
-            if count <= len(scene.frames):
+            if count <= len(sample.frames):
                 yield frame.image
-        if count != len(scene.frames):
+        if count != len(sample.frames):
             raise DataError(
-                f"{path}: expected {len(scene.frames)} frames, one for each driver frame, got {count}.",
+                f"{path}: expected {len(sample.frames)} frames, one for each driver frame, got {count}.",
                 fix="Make the videos from what `megaportraits pairs --export` writes.",
             )
 
-    def _find(self, scene: Scene) -> Path:
-        pair = scene.pair
+    def _find(self, sample: EvaluationSample) -> Path:
+        pair = sample.pair
         for folder in (self._folder / pair.protocol, self._folder):
             for suffix in VIDEO_SUFFIXES:
                 path = folder / f"{pair.key}{suffix}"
@@ -143,10 +143,10 @@ class AlignedCopy:
     name = COPY
     settings: Mapping[str, str] = {}  # never changed
 
-    def perform(self, scene: Scene, /) -> Iterator[UInt8]:
-        """See `System`."""
-        for true in scene.frames:
-            yield aligned_copy(scene.photo, scene.face.landmarks, true.face.landmarks, true.crop, scene.size)
+    def perform(self, sample: EvaluationSample, /) -> Iterator[UInt8]:
+        """See `Method`."""
+        for true in sample.frames:
+            yield aligned_copy(sample.photo, sample.face.landmarks, true.face.landmarks, true.crop, sample.size)
 
 
 class TrueCrops:
@@ -155,9 +155,9 @@ class TrueCrops:
     name = TRUE
     settings: Mapping[str, str] = {}  # never changed
 
-    def perform(self, scene: Scene, /) -> Iterator[UInt8]:
-        """See `System`."""
-        yield from (true.square for true in scene.frames)
+    def perform(self, sample: EvaluationSample, /) -> Iterator[UInt8]:
+        """See `Method`."""
+        yield from (true.square for true in sample.frames)
 
 
 def over_plate(picture: npt.NDArray[np.float32], plate: UInt8) -> UInt8:

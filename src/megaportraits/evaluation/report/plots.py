@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from megaportraits.evaluation.flicker import FLOW
-from megaportraits.evaluation.judges import SSIM
-from megaportraits.evaluation.report import Report, Row
-from megaportraits.evaluation.signals import NETWORK, SIGNALS
-from megaportraits.evaluation.systems import TRUE
+from megaportraits.evaluation.methods.base import TRUE
+from megaportraits.evaluation.metrics.face_signals import NETWORK, SIGNALS
+from megaportraits.evaluation.metrics.flicker import FLOW
+from megaportraits.evaluation.metrics.metric_networks import SSIM
+from megaportraits.evaluation.report.results import PairRow, Report
 from megaportraits.extras import optional_dependency
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _SHOWN_PAIRS = 4
 
 
 def summary_plot(report: Report, protocol: str) -> str:
-    """Main metrics, one panel each: every system's mean with its interval."""
+    """Main metrics, one panel each: every method's mean with its interval."""
     masked = "_masked" if protocol == "self" else ""
     picture = [f"{name}{masked}" for name in ("psnr", SSIM, report.perceptual)]
     metrics = (picture if protocol in ("self", "student") else []) + [
@@ -46,44 +46,44 @@ def summary_plot(report: Report, protocol: str) -> str:
         report.identity,
         f"flicker_{FLOW}",
     ]
-    systems = [name for name in report.systems if name != TRUE]
-    shown = [m for m in metrics if any(math.isfinite(report.estimate(protocol, s, m).value) for s in systems)]
-    with _figure(figsize=(2.4 * len(shown), 0.7 + 0.32 * len(systems))) as figure:
+    methods = [name for name in report.methods if name != TRUE]
+    shown = [m for m in metrics if any(math.isfinite(report.estimate(protocol, s, m).value) for s in methods)]
+    with _figure(figsize=(2.4 * len(shown), 0.7 + 0.32 * len(methods))) as figure:
         axes = figure.subplots(1, len(shown), squeeze=False)[0]
         for axis, metric in zip(axes, shown, strict=True):
-            for index, system in enumerate(systems):
-                estimate = report.estimate(protocol, system, metric)
-                _point(axis, estimate.value, estimate.low, estimate.high, -index, _color(report, system))
+            for index, method in enumerate(methods):
+                estimate = report.estimate(protocol, method, metric)
+                _point(axis, estimate.value, estimate.low, estimate.high, -index, _color(report, method))
             axis.set_title(metric, fontsize=8)
-            names = systems if axis is axes[0] else [""] * len(systems)
-            axis.set_yticks([-i for i in range(len(systems))], names)
-            axis.set_ylim(-len(systems) + 0.5, 0.5)
+            names = methods if axis is axes[0] else [""] * len(methods)
+            axis.set_yticks([-i for i in range(len(methods))], names)
+            axis.set_ylim(-len(methods) + 0.5, 0.5)
         return _svg(figure)
 
 
 def motion_plot(report: Report, protocol: str) -> str:
-    """Correlation with the driver by signal, every system beside the others, with intervals."""
-    systems = list(report.systems)
+    """Correlation with the driver by signal, every method beside the others, with intervals."""
+    methods = list(report.methods)
     with _figure(figsize=(9, 3)) as figure:
         axis = figure.subplots()
-        for index, system in enumerate(systems):
-            shift = (index - (len(systems) - 1) / 2) * 0.7 / len(systems)
+        for index, method in enumerate(methods):
+            shift = (index - (len(methods) - 1) / 2) * 0.7 / len(methods)
             for at, signal in enumerate(SIGNALS):
-                estimate = report.estimate(protocol, system, f"corr_{signal}_{NETWORK}")
-                color = _color(report, system)
+                estimate = report.estimate(protocol, method, f"corr_{signal}_{NETWORK}")
+                color = _color(report, method)
                 if math.isfinite(estimate.low):
                     axis.plot([at + shift] * 2, [estimate.low, estimate.high], color=color, lw=1.4, alpha=0.6)
-                axis.plot([at + shift], [estimate.value], "o", ms=4, color=color, label=system if at == 0 else None)
+                axis.plot([at + shift], [estimate.value], "o", ms=4, color=color, label=method if at == 0 else None)
         axis.set_xticks(range(len(SIGNALS)), [name.replace("_", " ") for name in SIGNALS], rotation=20, ha="right")
         axis.axhline(0, color="#bbbbbb", lw=0.8, zorder=0)
         axis.set_ylabel("correlation with the driver")
         axis.set_ylim(-1.02, 1.04)
-        axis.legend(frameon=False, ncols=len(systems), loc="lower center", bbox_to_anchor=(0.5, 1))
+        axis.legend(frameon=False, ncols=len(methods), loc="lower center", bbox_to_anchor=(0.5, 1))
         return _svg(figure)
 
 
-def curves_plot(report: Report, rows: Sequence[Row]) -> str:
-    """Lips, eyes and yaw over time for some pairs: the driver and every system but the true crops."""
+def curves_plot(report: Report, rows: Sequence[PairRow]) -> str:
+    """Lips, eyes and yaw over time for some pairs: the driver and every method but the true crops."""
     chosen = [rows[i] for i in sorted({round(x) for x in np.linspace(0, len(rows) - 1, _SHOWN_PAIRS)})]
     with _figure(figsize=(9, 1.7 * len(chosen) + 0.3)) as figure:
         grid = figure.subplots(len(chosen), len(_CURVES), squeeze=False)
@@ -110,13 +110,13 @@ def _figure(*, figsize: tuple[float, float]) -> Iterator[Figure]:
         yield Figure(figsize=figsize, layout="constrained")
 
 
-def _curves(axis: Axes, report: Report, row: Row, signal: str) -> None:
+def _curves(axis: Axes, report: Report, row: PairRow, signal: str) -> None:
     column = list(SIGNALS).index(signal)
     if row.note is not None:
         axis.plot(row.note.curves[:, column], color=_DRIVER_COLOR, lw=1.6, label="driver")
-    for system, result in row.results.items():
-        if system != TRUE:
-            axis.plot(result.curves[:, column], color=_color(report, system), lw=1, label=system)
+    for method, result in row.results.items():
+        if method != TRUE:
+            axis.plot(result.curves[:, column], color=_color(report, method), lw=1, label=method)
 
 
 def _point(axis: Axes, value: float, low: float, high: float, at: float, color: str) -> None:
@@ -125,12 +125,12 @@ def _point(axis: Axes, value: float, low: float, high: float, at: float, color: 
     axis.plot([value], [at], "o", ms=5, color=color)
 
 
-def _color(report: Report, system: str) -> str:
-    """Each system's own in all plots."""
-    if system == TRUE:
+def _color(report: Report, method: str) -> str:
+    """Each method's own in all plots."""
+    if method == TRUE:
         return _DRIVER_COLOR
-    others = [name for name in report.systems if name != TRUE]
-    return _COLORS[others.index(system) % len(_COLORS)]
+    others = [name for name in report.methods if name != TRUE]
+    return _COLORS[others.index(method) % len(_COLORS)]
 
 
 def _svg(figure: Figure) -> str:

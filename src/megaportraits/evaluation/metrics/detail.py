@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from megaportraits.evaluation.metrics import agreement
+from megaportraits.evaluation.metrics.agreement import agreement
 from megaportraits.faces.detector import Face
 from megaportraits.faces.outlines import FACE_OVAL, INNER_LIPS, LEFT_EYE, LIPS, RIGHT_EYE
 from megaportraits.faces.pose import fit_pose

@@ -1,4 +1,4 @@
-"""A distilled student as a system: the source of a pair must be one of its avatars."""
+"""A distilled student as a method: the source of a pair must be one of its avatars."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import torch
 
-from megaportraits.evaluation.scenes import Scene
-from megaportraits.evaluation.systems import over_plate
+from megaportraits.evaluation.methods.base import over_plate
+from megaportraits.evaluation.samples import EvaluationSample
 from megaportraits.faces.matting import Matting
 from megaportraits.media.images import UInt8
 from megaportraits.models.student import Student
 
 
-class StudentSystem:
+class StudentMethod:
     """A student (3.3); avatars are found by the file name of the source, without its suffix.
 
     Args:
@@ -30,18 +30,18 @@ class StudentSystem:
         self._student = student
         self._matting = matting
 
-    def perform(self, scene: Scene, /) -> Iterator[UInt8]:
-        """See `System`.
+    def perform(self, sample: EvaluationSample, /) -> Iterator[UInt8]:
+        """See `Method`.
 
         Raises:
             WeightsError: the student has no such avatar.
         """
-        index = self._student.find(scene.pair.source.stem)
-        plate = scene.plate(self._matting)
+        index = self._student.find(sample.pair.source.stem)
+        plate = sample.plate(self._matting)
         device = next(self._student.parameters()).device
         with torch.inference_mode():
             identity = self._student.identity(torch.tensor([index], device=device))
-        for true in scene.frames:
+        for true in sample.frames:
             driver = torch.from_numpy(true.square).permute(2, 0, 1)[None].to(device) / 255
             with torch.inference_mode():
                 made = self._student.render(driver, identity)

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from megaportraits.evaluation.regions import hull_mask
 from megaportraits.faces.networks import Image
 from megaportraits.faces.outlines import FACE_OVAL
+from megaportraits.faces.regions import hull_mask
 from megaportraits.ops.geometry import HeadPose
 
 Mask = npt.NDArray[np.bool_]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from megaportraits.errors import ShapeError
-from megaportraits.evaluation.regions import Mask
+from megaportraits.faces.regions import Mask
 from megaportraits.media.images import UInt8
 
 FLOW = "dis"

@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from megaportraits.evaluation.flicker import FLOW
-from megaportraits.evaluation.judges import IDENTITY_TITLES, SHARPNESS, SSIM
-from megaportraits.evaluation.metrics import MIN_PAIRS
-from megaportraits.evaluation.report import Report
-from megaportraits.evaluation.signals import BLENDSHAPE_NETWORK, NETWORK, SIGNALS
-from megaportraits.evaluation.statistics import Estimate
-from megaportraits.evaluation.systems import TRUE
-from megaportraits.evaluation.worst import file_name, judged_systems
+from megaportraits.evaluation.methods.base import TRUE
+from megaportraits.evaluation.metrics.agreement import MIN_PAIRS
+from megaportraits.evaluation.metrics.face_signals import BLENDSHAPE_NETWORK, NETWORK, SIGNALS
+from megaportraits.evaluation.metrics.flicker import FLOW
+from megaportraits.evaluation.metrics.metric_networks import IDENTITY_TITLES, SHARPNESS, SSIM
+from megaportraits.evaluation.metrics.statistics import Estimate
+from megaportraits.evaluation.report.results import Report
+from megaportraits.evaluation.report.worst import file_name, ranked_methods
 
 TITLES = {
     "self": "Self-reenactment",
@@ -28,7 +28,7 @@ DETAILS = {
     "corr_teeth": "teeth, correlation",
     "gain_teeth": "teeth, gain",
 }
-"""Metrics of `evaluation.detail`, and how tables call them."""
+"""Metrics of `evaluation.metrics.detail`, and how tables call them."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,11 @@ def to_markdown(report: Report) -> str:
     """The report as Markdown."""
     lines = ["# Evaluation", ""]
     lines += [f"- {name}: {value}" for name, value in report.settings.items()]
-    for name, settings in report.systems.items():
+    for name, settings in report.methods.items():
         lines.append(f"- {name}: " + (", ".join(f"{k} {v}" for k, v in settings.items()) or "needs no weights"))
     lines += [f"- not measured: {name}: {why}" for name, why in report.absent.items()]
     lines += [
-        f"- without result: {pair}{f', {system}' if system else ''}: {why}" for pair, system, why in report.failures()
+        f"- without result: {pair}{f', {method}' if method else ''}: {why}" for pair, method, why in report.failures()
     ]
     for protocol in report.protocols:
         lines += ["", f"## {TITLES[protocol]} (`{protocol}`), {counts(report, protocol)}"]
@@ -105,8 +105,8 @@ def to_markdown(report: Report) -> str:
             lines += ["", f"### {table.title}", "", *_markdown(table)]
             lines += ["", table.note] if table.note else []
         lines += ["", f"![contact sheet](contact-{protocol}.png)"]
-        for system in judged_systems(report, protocol):
-            lines += ["", f"![worst pairs of {system} in detail]({file_name(protocol, system)})"]
+        for method in ranked_methods(report, protocol):
+            lines += ["", f"![worst pairs of {method} in detail]({file_name(protocol, method)})"]
     lines += ["", "## Reading", "", *reading()]
     return "\n".join(lines) + "\n"
 
@@ -234,23 +234,23 @@ def _motion_tables(report: Report, protocol: str) -> list[Table]:
             rows.append((label, _motion_cells(report, protocol, f"{kind}_{signal}_{NETWORK}", kind, digits)))
         shapes = f"{kind}_blendshapes_{BLENDSHAPE_NETWORK}"
         rows.append(("51 blendshapes", _motion_cells(report, protocol, shapes, kind, 2 if kind == "corr" else 3)))
-        tables.append(Table(title, (NETWORK, *report.systems), rows))
+        tables.append(Table(title, (NETWORK, *report.methods), rows))
     gains = [(signal, _motion_cells(report, protocol, f"gain_{signal}_{NETWORK}", "gain", 2)) for signal in SIGNALS]
     note = "The least-squares slope over the driver's motion: 1 moves as far as the driver, 0 does not move."
-    tables.append(Table("Motion: gain", (NETWORK, *report.systems), gains, note))
+    tables.append(Table("Motion: gain", (NETWORK, *report.methods), gains, note))
     return tables
 
 
 def _motion_cells(report: Report, protocol: str, metric: str, kind: str, digits: int) -> list[Cell]:
     column = _Column(metric, (metric,), digits, {"corr": 1, "error": -1, "gain": 0}[kind])
-    estimates = [report.estimate(protocol, system, metric) for system in report.systems]
+    estimates = [report.estimate(protocol, method, metric) for method in report.methods]
     best = _best(report, estimates, column)
-    pairs = zip(report.systems, estimates, strict=True)
-    return [_cell([estimate], digits, best if system != TRUE else None) for system, estimate in pairs]
+    pairs = zip(report.methods, estimates, strict=True)
+    return [_cell([estimate], digits, best if method != TRUE else None) for method, estimate in pairs]
 
 
 def _by_pair(report: Report, protocol: str) -> Table:
-    """The main numbers of every pair, for the systems that are no floor's ceiling."""
+    """The main numbers of every pair, for the methods that are no floor's ceiling."""
     columns = ["psnr_masked" if protocol == "self" else "psnr", "psnr_mouth"] if protocol in ("self", "student") else []
     columns += [
         report.identity,
@@ -259,37 +259,37 @@ def _by_pair(report: Report, protocol: str) -> Table:
     ]
     rows = []
     for row in report.of(protocol):
-        for system, result in row.results.items():
-            if system != TRUE:
+        for method, result in row.results.items():
+            if method != TRUE:
                 cells = [Cell(_text(result.metrics.get(name, math.nan), 2)) for name in columns]
-                rows.append((f"{row.pair.key}, {system}", cells))
+                rows.append((f"{row.pair.key}, {method}", cells))
     return Table("Pairs", ("pair", *(name.removesuffix(f"_{NETWORK}") for name in columns)), rows)
 
 
 def _table(report: Report, protocol: str, title: str, columns: Sequence[_Column], note: str = "") -> Table:
-    """Systems as rows, metrics as columns; systems without any of them are left out."""
+    """Methods as rows, metrics as columns; methods without any of them are left out."""
     best = [
-        _best(report, [report.estimate(protocol, system, column.metrics[-1]) for system in report.systems], column)
+        _best(report, [report.estimate(protocol, method, column.metrics[-1]) for method in report.methods], column)
         for column in columns
     ]
     rows = []
-    for system in report.systems:
-        estimates = [[report.estimate(protocol, system, name) for name in column.metrics] for column in columns]
+    for method in report.methods:
+        estimates = [[report.estimate(protocol, method, name) for name in column.metrics] for column in columns]
         if any(math.isfinite(e.value) for column in estimates for e in column):
             cells = [
-                _cell(values, column.digits, winner if system != TRUE else None)
+                _cell(values, column.digits, winner if method != TRUE else None)
                 for values, column, winner in zip(estimates, columns, best, strict=True)
             ]
-            rows.append((system, cells))
+            rows.append((method, cells))
     return Table(title, ("method", *(column.title for column in columns)), rows, note)
 
 
 def _best(report: Report, estimates: Sequence[Estimate], column: _Column) -> str | None:
-    """The text of the best value among the systems that compete; None where nothing is won."""
+    """The text of the best value among the methods that compete; None where nothing is won."""
     known = [
         estimate.value
-        for system, estimate in zip(report.systems, estimates, strict=True)
-        if system != TRUE and math.isfinite(estimate.value)
+        for method, estimate in zip(report.methods, estimates, strict=True)
+        if method != TRUE and math.isfinite(estimate.value)
     ]
     texts = {_text(value, column.digits) for value in known}
     if not column.better or len(texts) < 2:

@@ -1,4 +1,4 @@
-"""One system on one scene: every number that the protocol asks for."""
+"""One method on one sample: every number that the protocol asks for."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from megaportraits.evaluation import judges as names
-from megaportraits.evaluation.detail import detail_metrics
-from megaportraits.evaluation.flicker import FLOW
-from megaportraits.evaluation.judges import Judges, sharpness, ssim
-from megaportraits.evaluation.metrics import agreement, psnr
-from megaportraits.evaluation.scenes import Scene
-from megaportraits.evaluation.signals import (
+from megaportraits.evaluation.methods.base import TRUE, Method, resized
+from megaportraits.evaluation.metrics import metric_networks as names
+from megaportraits.evaluation.metrics.agreement import agreement, psnr
+from megaportraits.evaluation.metrics.detail import detail_metrics
+from megaportraits.evaluation.metrics.face_signals import (
     BLENDSHAPE_NETWORK,
     BLENDSHAPES,
     LEAST_BLENDSHAPE,
@@ -26,7 +24,9 @@ from megaportraits.evaluation.signals import (
     blendshapes_of,
     signals_of,
 )
-from megaportraits.evaluation.systems import TRUE, System, resized
+from megaportraits.evaluation.metrics.flicker import FLOW
+from megaportraits.evaluation.metrics.metric_networks import MetricNetworks, sharpness, ssim
+from megaportraits.evaluation.samples import EvaluationSample
 from megaportraits.faces.detector import Face, FaceAnalyzer
 from megaportraits.media.images import UInt8
 
@@ -42,7 +42,7 @@ _IDENTITY_TAIL = 0.05
 
 @dataclass(frozen=True)
 class PairResult:
-    """What was measured of one system on one pair.
+    """What was measured of one method on one pair.
 
     Attributes:
         metrics: values by name without the protocol, e.g. `psnr_mouth`; NaN where there is none.
@@ -50,7 +50,7 @@ class PairResult:
         features: (n, d) of the outputs, for the Frechet distance.
         curves: (n, 10) motion signals of the outputs.
         thumbnails: pictures at some times, for contact sheets.
-        worst_frames: the frame that lowers a measure of `evaluation.detail` most, by the measure's name.
+        worst_frames: the frame that lowers a measure of `evaluation.metrics.detail` most, by the measure's name.
         pictures: all outputs; empty when the result was read from disk, where they are a video.
     """
 
@@ -64,51 +64,51 @@ class PairResult:
 
 
 def measure(
-    system: System,
-    scene: Scene,
-    judges: Judges,
+    method: Method,
+    sample: EvaluationSample,
+    networks: MetricNetworks,
     analyzer: FaceAnalyzer,
     *,
     truth: Sequence[UInt8] | None,
     progress: Callable[[], None] = lambda: None,
 ) -> PairResult:
-    """Measure a system on a scene.
+    """Measure a method on a sample.
 
     Args:
-        system: the measured one.
-        scene: the pair.
-        judges: the networks.
+        method: the measured one.
+        sample: the pair.
+        networks: the networks.
         analyzer: finds faces in outputs; it should not reject animals, since outputs may look like nothing.
         truth: what the outputs should look like (the driver's crops in `self`, the teacher's pictures in `student`);
             None where nobody knows (`cross`, `hr`).
         progress: called after each frame.
 
     Raises:
-        FaceError, DataError, MediaError: the system cannot do this scene.
+        FaceError, DataError, MediaError: the method cannot do this sample.
     """
     pictures: list[UInt8] = []
-    for picture in system.perform(scene):
-        pictures.append(resized(picture, scene.size))
+    for picture in method.perform(sample):
+        pictures.append(resized(picture, sample.size))
         progress()
     metrics: dict[str, float] = {}
-    if truth is not None and system.name != TRUE:
-        metrics |= _against_truth(pictures, truth, scene, judges)
+    if truth is not None and method.name != TRUE:
+        metrics |= _against_truth(pictures, truth, sample, networks)
     faces = redetect(pictures, analyzer)
-    found, reasons = _motion(scene, faces)
+    found, reasons = _motion(sample, faces)
     metrics |= found
-    drivers = [(true.square, true.face_in_square) for true in scene.frames]
-    found, missing, worst = detail_metrics(pictures, faces, drivers, (scene.photo, scene.face))
+    drivers = [(true.square, true.face_in_square) for true in sample.frames]
+    found, missing, worst = detail_metrics(pictures, faces, drivers, (sample.photo, sample.face))
     metrics, reasons = metrics | found, reasons | missing
-    metrics |= _identity(pictures, faces, scene, judges)
-    metrics |= _steadiness(pictures, scene, judges)
-    regions = [true.regions for true in scene.frames]
+    metrics |= _identity(pictures, faces, sample, networks)
+    metrics |= _steadiness(pictures, sample, networks)
+    regions = [true.regions for true in sample.frames]
     sharp = [sharpness(picture, region.face) for picture, region in zip(pictures, regions, strict=True)]
     metrics[names.SHARPNESS] = float(np.mean(sharp))
-    if judges.quality is not None:
-        metrics[judges.quality] = float(np.mean([judges.score(picture) for picture in pictures]))
+    if networks.quality is not None:
+        metrics[networks.quality] = float(np.mean([networks.score(picture) for picture in pictures]))
     shown = np.linspace(0, len(pictures) - 1, SHOWN).round().astype(int).tolist()
-    thumbnails = [resized(pictures[i], min(scene.size, THUMBNAIL)) for i in shown]
-    features = judges.features(pictures)
+    thumbnails = [resized(pictures[i], min(sample.size, THUMBNAIL)) for i in shown]
+    features = networks.features(pictures)
     return PairResult(metrics, reasons, features, signals_of(faces), thumbnails, worst, pictures)
 
 
@@ -130,10 +130,12 @@ def _scaled(face: Face, size: int) -> Face:
     return Face(face.box * factor, face.landmarks * np.float32(factor), face.presence, face.blendshapes)
 
 
-def _against_truth(pictures: Sequence[UInt8], truth: Sequence[UInt8], scene: Scene, judges: Judges) -> dict[str, float]:
+def _against_truth(
+    pictures: Sequence[UInt8], truth: Sequence[UInt8], sample: EvaluationSample, networks: MetricNetworks
+) -> dict[str, float]:
     """PSNR, SSIM and perceptual distance, raw and masked, and PSNR by region; means over frames."""
     rows: dict[str, list[float]] = {}
-    for picture, wanted, true in zip(pictures, truth, scene.frames, strict=True):
+    for picture, wanted, true in zip(pictures, truth, sample.frames, strict=True):
         pairs = {"": (picture, wanted)}
         if true.head is not None:
             mask = true.head[..., None]  # of both, before measuring (4.4)
@@ -141,15 +143,15 @@ def _against_truth(pictures: Sequence[UInt8], truth: Sequence[UInt8], scene: Sce
         for suffix, pair in pairs.items():
             rows.setdefault(f"psnr{suffix}", []).append(psnr(*pair))
             rows.setdefault(f"{names.SSIM}{suffix}", []).append(ssim(*pair))
-            rows.setdefault(f"{judges.perceptual}{suffix}", []).append(judges.distance(*pair))
+            rows.setdefault(f"{networks.perceptual}{suffix}", []).append(networks.distance(*pair))
         for region, inside in true.regions.named().items():
             rows.setdefault(f"psnr_{region}", []).append(psnr(picture, wanted, inside))
     return {name: float(np.mean(values)) for name, values in rows.items()}
 
 
-def _motion(scene: Scene, faces: Sequence[Face | None]) -> tuple[dict[str, float], dict[str, str]]:
+def _motion(sample: EvaluationSample, faces: Sequence[Face | None]) -> tuple[dict[str, float], dict[str, str]]:
     """How well the outputs' motion follows the driver's, the share of outputs with a face, and reasons for NaN."""
-    drivers = [true.face for true in scene.frames]
+    drivers = [true.face for true in sample.frames]
     metrics = {f"detected_{NETWORK}": float(np.mean([face is not None for face in faces]))}
     reasons: dict[str, str] = {}
     wanted, got = signals_of(drivers), signals_of(faces)
@@ -171,31 +173,31 @@ def _motion(scene: Scene, faces: Sequence[Face | None]) -> tuple[dict[str, float
 
 
 def _identity(
-    pictures: Sequence[UInt8], faces: Sequence[Face | None], scene: Scene, judges: Judges
+    pictures: Sequence[UInt8], faces: Sequence[Face | None], sample: EvaluationSample, networks: MetricNetworks
 ) -> dict[str, float]:
     """Likeness with the source: its mean, its worst twentieth of the frames, and likeness of neighbouring outputs."""
-    source = judges.embedder.embed(scene.photo, scene.face.landmarks)
+    source = networks.embedder.embed(sample.photo, sample.face.landmarks)
     seen = [
-        None if face is None else judges.embedder.embed(picture, face.landmarks)
+        None if face is None else networks.embedder.embed(picture, face.landmarks)
         for picture, face in zip(pictures, faces, strict=True)
     ]
     like = np.array([math.nan if e is None else float(e @ source) for e in seen])
     steps = [float(a @ b) for a, b in pairwise(seen) if a is not None and b is not None]
     known = like[np.isfinite(like)]
     return {
-        judges.identity: _mean(like),
-        f"{judges.identity}_worst": float(np.quantile(known, _IDENTITY_TAIL)) if len(known) else math.nan,
-        f"{judges.identity}_neighbours": _mean(np.array(steps)),
+        networks.identity: _mean(like),
+        f"{networks.identity}_worst": float(np.quantile(known, _IDENTITY_TAIL)) if len(known) else math.nan,
+        f"{networks.identity}_neighbours": _mean(np.array(steps)),
     }
 
 
-def _steadiness(pictures: Sequence[UInt8], scene: Scene, judges: Judges) -> dict[str, float]:
+def _steadiness(pictures: Sequence[UInt8], sample: EvaluationSample, networks: MetricNetworks) -> dict[str, float]:
     """The warping error of the outputs, and how much more it is than the driver's own."""
-    size = scene.size
-    masks = [_widened(true.regions.face, size) for true in scene.frames]
-    numbers = [true.number for true in scene.frames]
-    own = judges.flow.of(pictures, masks, numbers)
-    driver = judges.flow.of([true.square for true in scene.frames], masks, numbers)
+    size = sample.size
+    masks = [_widened(true.regions.face, size) for true in sample.frames]
+    numbers = [true.number for true in sample.frames]
+    own = networks.flow.of(pictures, masks, numbers)
+    driver = networks.flow.of([true.square for true in sample.frames], masks, numbers)
     return {f"warp_error_{FLOW}": _mean(own), f"flicker_{FLOW}": _mean(own - driver)}
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import skimage.data
 
-from megaportraits.evaluation.signals import SIGNALS, motion_signals, signals_of
+from megaportraits.evaluation.metrics.face_signals import SIGNALS, motion_signals, signals_of
 from megaportraits.faces import Face, FaceAnalyzer
 from megaportraits.faces.canonical import canonical_mesh
 from megaportraits.ops.geometry import euler_to_matrix

@@ -1,6 +1,6 @@
 """Reference statistics of a Frechet distance: what a set of real pictures, such as FFHQ, looks like to a network.
 
-Pictures are shown as systems' outputs are: the head crop at the size of the evaluation. A file holds the mean and a
+Pictures are shown as methods' outputs are: the head crop at the size of the evaluation. A file holds the mean and a
 root of the covariance of the features, the network's name, and the size.
 """
 
@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from megaportraits.errors import DataError, MediaError
-from megaportraits.evaluation.frechet import Moments, moments
-from megaportraits.evaluation.judges import Judges
+from megaportraits.evaluation.metrics.frechet import Moments, moments
+from megaportraits.evaluation.metrics.metric_networks import MetricNetworks
 from megaportraits.faces.crop import extract, head_crop
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.media import PICTURE_SUFFIXES, VIDEO_SUFFIXES, VideoReader, read_image
@@ -40,7 +40,7 @@ class Reference:
 
     Attributes:
         name: of the set, for reports.
-        network: name of the Frechet distance, see `Judges.frechet`.
+        network: name of the Frechet distance, see `MetricNetworks.frechet`.
         size: side of the head crops, pixels.
         moments: of their features.
         left_out: why files were not used, with how many each.
@@ -82,7 +82,7 @@ def find_pictures(folders: Sequence[Path]) -> list[Path]:
 def measure_reference(
     name: str,
     files: Sequence[Path],
-    judges: Judges,
+    networks: MetricNetworks,
     analyzer: FaceAnalyzer,
     *,
     size: int,
@@ -94,7 +94,7 @@ def measure_reference(
     Args:
         name: of the set.
         files: images and videos.
-        judges: the networks.
+        networks: the networks.
         analyzer: finds faces; the largest counts.
         size: side of the crops, pixels.
         per_video: frames of a video, at most.
@@ -128,10 +128,10 @@ def measure_reference(
         for crop in crops():
             block.append(crop)
             if len(block) == _BLOCK:
-                yield judges.features(block)
+                yield networks.features(block)
                 block.clear()
         if block:
-            yield judges.features(block)
+            yield networks.features(block)
 
     usable = iter(blocks())
     first = next(usable, None)
@@ -143,7 +143,7 @@ def measure_reference(
     found = moments(_chain(first, usable))
     if found.count < 2:
         raise DataError("Expected at least two usable pictures, got one.", fix="Give more pictures.")
-    return Reference(name, judges.frechet, size, found, left_out)
+    return Reference(name, networks.frechet, size, found, left_out)
 
 
 def save_reference(path: Path, reference: Reference, *, overwrite: bool = False) -> None:

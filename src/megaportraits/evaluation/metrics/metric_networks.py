@@ -16,11 +16,11 @@ from torch import Tensor
 
 from megaportraits import weights
 from megaportraits.errors import ShapeError
-from megaportraits.evaluation.flicker import FlowError
-from megaportraits.evaluation.regions import Mask
-from megaportraits.evaluation.systems import resized
+from megaportraits.evaluation.methods.base import resized
+from megaportraits.evaluation.metrics.flicker import FlowError
 from megaportraits.extras import optional_dependency, require
 from megaportraits.faces.recognition import FaceEmbedder
+from megaportraits.faces.regions import Mask
 from megaportraits.media.files import link_or_copy
 from megaportraits.media.images import UInt8
 from megaportraits.nn.efficientnet import EfficientNetLite0
@@ -49,7 +49,7 @@ def require_packages() -> None:
     require("train", "Evaluation", "torchmetrics", "matplotlib")
 
 
-class Judges:
+class MetricNetworks:
     """The judging networks that this machine has the weights of. Not for two threads at once.
 
     Args:

@@ -7,7 +7,7 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
 from megaportraits.errors import ShapeError
-from megaportraits.evaluation.metrics import MIN_PAIRS, agreement, psnr
+from megaportraits.evaluation.metrics.agreement import MIN_PAIRS, agreement, psnr
 
 
 @pytest.fixture

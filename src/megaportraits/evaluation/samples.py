@@ -1,4 +1,4 @@
-"""A pair as pictures: the source, and the driver's head crops that are shown to systems, the same to each."""
+"""A pair as pictures: the source, and the driver's head crops that are shown to methods, the same to each."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 from megaportraits.errors import DataError, FaceError
 from megaportraits.evaluation.pairs import STEP, Pair
-from megaportraits.evaluation.parsing import EARS, FACE, HAIR, region_mask
-from megaportraits.evaluation.regions import Mask, Regions, face_regions
 from megaportraits.faces.crop import extract, head_crop
 from megaportraits.faces.detector import Face, FaceAnalyzer
 from megaportraits.faces.inpainting import background_plate
 from megaportraits.faces.matting import Matting
+from megaportraits.faces.parsing import EARS, FACE, HAIR, region_mask
 from megaportraits.faces.pose import fit_pose
+from megaportraits.faces.regions import Mask, Regions, face_regions
 from megaportraits.faces.tracking import CropTracker
 from megaportraits.media import VideoReader, is_video, read_image
 from megaportraits.media.images import UInt8
@@ -75,7 +75,7 @@ class TrueFrame:
 
 
 @dataclass(frozen=True)
-class Scene:
+class EvaluationSample:
     """A pair, read.
 
     Attributes:
@@ -105,7 +105,7 @@ class Scene:
         return extract(self.photo, head_crop(self.face), self.size)
 
     def plate(self, matting: Matting) -> UInt8:
-        """What stands behind the person in the source's head crop (S, S, 3); systems that give mattes are laid over it.
+        """What stands behind the person in the source's head crop (S, S, 3); methods that give mattes are laid over it.
 
         It is made at no more than 512 pixels: a background continued under a head has no finer detail.
         """
@@ -118,7 +118,7 @@ class Scene:
         return np.asarray(cv2.resize(plate, (self.size, self.size), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-def read_scene(pair: Pair, analyzer: FaceAnalyzer, matting: Matting, size: int) -> Scene:
+def read_sample(pair: Pair, analyzer: FaceAnalyzer, matting: Matting, size: int) -> EvaluationSample:
     """Read a pair. The largest face of the first driver frame that shows one is followed.
 
     Args:
@@ -157,7 +157,7 @@ def read_scene(pair: Pair, analyzer: FaceAnalyzer, matting: Matting, size: int) 
             fix="Take a clip in which a face is well visible.",
         )
     fps = float(VideoReader(pair.driver).info.fps) if is_video(pair.driver) else _STILL_FPS
-    return Scene(pair, photo, face, frames, lost, fps / pair.step)
+    return EvaluationSample(pair, photo, face, frames, lost, fps / pair.step)
 
 
 def best_source_frame(path: Path, analyzer: FaceAnalyzer) -> int:

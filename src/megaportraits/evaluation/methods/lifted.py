@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from megaportraits.evaluation.scenes import Scene, TrueFrame
-from megaportraits.evaluation.systems import LIFTED
+from megaportraits.evaluation.methods.base import LIFTED
+from megaportraits.evaluation.samples import EvaluationSample, TrueFrame
 from megaportraits.faces.landmarks import LEFT_IRIS, RIGHT_IRIS
 from megaportraits.faces.matting import Matting
 from megaportraits.media.images import UInt8
@@ -25,7 +25,7 @@ _MAX_GAZE = 30.0
 """Degrees beyond which a fitted gaze is an error of the landmarks."""
 
 
-class LiftedFloor:
+class LiftedBaseline:
     """The source's photograph on a morphable head, moved by the coefficients that are fitted to each driver frame.
 
     Args:
@@ -44,14 +44,14 @@ class LiftedFloor:
         self._lifter = Lifter(model)
         self._matting = matting
 
-    def perform(self, scene: Scene, /) -> Iterator[UInt8]:
-        """See `System`; sources that cannot be lifted (turned away, hidden) raise FaceError."""
-        portrait = matted(scene.photo, scene.face, self._matting)
-        lifted = self._lifter.lift(portrait.image, portrait.landmarks, portrait.matte, scene.pair.key)
-        plate = scene.plate(self._matting).astype(np.float32)
-        for true in scene.frames:
+    def perform(self, sample: EvaluationSample, /) -> Iterator[UInt8]:
+        """See `Method`; sources that cannot be lifted (turned away, hidden) raise FaceError."""
+        portrait = matted(sample.photo, sample.face, self._matting)
+        lifted = self._lifter.lift(portrait.image, portrait.landmarks, portrait.matte, sample.pair.key)
+        plate = sample.plate(self._matting).astype(np.float32)
+        for true in sample.frames:
             motion = driver_motion(self._lifter.fitter, self._lifter.head, true)
-            made = lifted.render(motion, scene.size, coords=False)
+            made = lifted.render(motion, sample.size, coords=False)
             alpha = made.matte[..., None].astype(np.float32) / 255
             yield np.rint(made.image * alpha + plate * (1 - alpha)).astype(np.uint8)
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from megaportraits import weights
 from megaportraits.errors import ShapeError
-from megaportraits.evaluation import tables
-from megaportraits.evaluation.judges import Judges, feature_distance, lpips, sharpness, ssim
+from megaportraits.evaluation.metrics.metric_networks import MetricNetworks, feature_distance, lpips, sharpness, ssim
+from megaportraits.evaluation.report import tables
 from megaportraits.nn.hyperiqa import HyperIQA
 from tests.faces.arcface_files import write_graph
 
@@ -49,38 +49,38 @@ def test_the_feature_distance_is_the_printed_formula(pictures: tuple[np.ndarray,
 
 
 def test_the_stand_in_grows_with_blur_and_ignores_nothing(
-    judges: Judges, pictures: tuple[np.ndarray, np.ndarray]
+    networks: MetricNetworks, pictures: tuple[np.ndarray, np.ndarray]
 ) -> None:
     smooth, noisy = pictures
-    assert judges.distance(smooth, smooth) == pytest.approx(0, abs=1e-6)
+    assert networks.distance(smooth, smooth) == pytest.approx(0, abs=1e-6)
     near = np.clip(smooth.astype(int) + 3, 0, 255).astype(np.uint8)
-    assert 0 < judges.distance(near, smooth) < judges.distance(noisy, smooth) < 2
+    assert 0 < networks.distance(near, smooth) < networks.distance(noisy, smooth) < 2
 
 
-def test_names_say_which_network_judged(judges: Judges) -> None:
-    assert judges.perceptual in ("lpips_alex", "perceptual_effnetlite0")
-    assert ("LPIPS" in judges.absent()) == (judges.perceptual != "lpips_alex")
-    assert ("FID" in judges.absent()) == (judges.frechet != "fid")
-    assert ("IQA" in judges.absent()) == (judges.quality is None)
-    assert judges.identity in ("csim_arcface", "csim_sface")
-    assert ("CSIM (ArcFace)" in judges.absent()) == (judges.identity != "csim_arcface")
+def test_names_say_which_network_judged(networks: MetricNetworks) -> None:
+    assert networks.perceptual in ("lpips_alex", "perceptual_effnetlite0")
+    assert ("LPIPS" in networks.absent()) == (networks.perceptual != "lpips_alex")
+    assert ("FID" in networks.absent()) == (networks.frechet != "fid")
+    assert ("IQA" in networks.absent()) == (networks.quality is None)
+    assert networks.identity in ("csim_arcface", "csim_sface")
+    assert ("CSIM (ArcFace)" in networks.absent()) == (networks.identity != "csim_arcface")
     assert tables.IDENTITY_TITLES.keys() == {"csim_arcface", "csim_sface"}
 
 
 def test_a_users_arcface_takes_the_place_of_sface_and_results_depend_on_its_bytes(tmp_path: Path) -> None:
     paths = [write_graph(tmp_path / f"{seed}.onnx", seed)[0] for seed in (1, 2)]
-    one, two = (Judges(arcface=path) for path in paths)
+    one, two = (MetricNetworks(arcface=path) for path in paths)
     assert one.identity == "csim_arcface" and "CSIM (ArcFace)" not in one.absent()
     assert one.settings["arcface"] == weights.sha256_of(paths[0]) != two.settings["arcface"]
 
 
 def test_networks_under_torch_run_on_the_chosen_device(pictures: tuple[np.ndarray, np.ndarray]) -> None:
     """On the meta device all of a network can run but nothing comes back: the error is that of copying out."""
-    judges = Judges("meta")
+    networks = MetricNetworks("meta")
     with pytest.raises(NotImplementedError, match="copy out of meta"):
-        judges.features(pictures)
+        networks.features(pictures)
     with pytest.raises(RuntimeError, match=r"item\(\) cannot be called on meta"):
-        judges.distance(*pictures)
+        networks.distance(*pictures)
     with torch.device("meta"):
         quality = HyperIQA().eval()
     with pytest.raises(RuntimeError, match=r"item\(\) cannot be called on meta"):
@@ -138,8 +138,10 @@ def test_sharpness_falls_with_blur(pictures: tuple[np.ndarray, np.ndarray]) -> N
     assert np.isnan(sharpness(pictures[0], ~everywhere))
 
 
-def test_features_do_not_depend_on_the_company(judges: Judges, pictures: tuple[np.ndarray, np.ndarray]) -> None:
-    together = judges.features([*pictures] * 5)
-    alone = judges.features([pictures[1]])
+def test_features_do_not_depend_on_the_company(
+    networks: MetricNetworks, pictures: tuple[np.ndarray, np.ndarray]
+) -> None:
+    together = networks.features([*pictures] * 5)
+    alone = networks.features([pictures[1]])
     assert together.shape == (10, 1280)
     np.testing.assert_allclose(together[9], alone[0], atol=1e-4)

@@ -7,8 +7,8 @@ import skimage.data
 from skimage.transform import SimilarityTransform
 
 from megaportraits.errors import ShapeError
-from megaportraits.evaluation.floors import aligned_copy, similarity_2d
-from megaportraits.evaluation.metrics import psnr
+from megaportraits.evaluation.methods.baselines import aligned_copy, similarity_2d
+from megaportraits.evaluation.metrics.agreement import psnr
 from megaportraits.faces import Crop, extract
 
 

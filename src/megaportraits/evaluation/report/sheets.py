@@ -1,4 +1,4 @@
-"""Contact sheets: for each pair the source, and the systems below each other at several times."""
+"""Contact sheets: for each pair the source, and the methods below each other at several times."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from megaportraits.evaluation.report import Row
-from megaportraits.evaluation.systems import TRUE, resized
+from megaportraits.evaluation.methods.base import TRUE, resized
+from megaportraits.evaluation.report.results import PairRow
 from megaportraits.media.images import UInt8
 
 _PAPER, _INK = 255, (40, 40, 40)
@@ -16,15 +16,15 @@ _MARGIN = 4
 _SHEET_TILE = 128
 
 
-def pair_block(row: Row, systems: Sequence[str], tile: int) -> UInt8:
-    """One pair: its name and source on the left, a row of pictures for each system that has some.
+def pair_block(row: PairRow, methods: Sequence[str], tile: int) -> UInt8:
+    """One pair: its name and source on the left, a row of pictures for each method that has some.
 
     Args:
         row: with a note and at least one result.
-        systems: in this order.
+        methods: in this order.
         tile: side of a picture, pixels.
     """
-    made = [name for name in systems if name in row.results]
+    made = [name for name in methods if name in row.results]
     source = resized(row.note.source, tile) if row.note is not None else _blank(tile)
     rows = []
     for index, name in enumerate(made):
@@ -37,9 +37,9 @@ def pair_block(row: Row, systems: Sequence[str], tile: int) -> UInt8:
     return np.pad(block, edge, constant_values=_PAPER)
 
 
-def contact_sheet(rows: Sequence[Row], systems: Sequence[str], per_row: int = 2) -> UInt8:
+def contact_sheet(rows: Sequence[PairRow], methods: Sequence[str], per_row: int = 2) -> UInt8:
     """All pairs of a protocol that have results, in one picture (H, W, 3)."""
-    blocks = [pair_block(row, systems, _SHEET_TILE) for row in rows if row.results]
+    blocks = [pair_block(row, methods, _SHEET_TILE) for row in rows if row.results]
     height, width = max(block.shape[0] for block in blocks), max(block.shape[1] for block in blocks)
     padded = [
         np.pad(b, ((0, height - b.shape[0]), (0, width - b.shape[1]), (0, 0)), constant_values=_PAPER) for b in blocks
@@ -64,7 +64,7 @@ def title(tile: int, text: str) -> UInt8:
 
 
 def label(tile: int, text: str) -> UInt8:
-    """A system's name, before its row, word below word."""
+    """A method's name, before its row, word below word."""
     cell = np.full((tile, tile * 5 // 8, 3), _PAPER, np.uint8)
     for line, word in enumerate(text.split()):
         at = (6, tile // 2 + 15 * line)

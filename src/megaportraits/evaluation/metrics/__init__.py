@@ -1,0 +1,1 @@
+"""Metrics: image quality, identity, motion, flicker, detail, and their statistics."""

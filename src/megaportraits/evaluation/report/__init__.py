@@ -1,0 +1,1 @@
+"""Reports: results with intervals as JSON, tables, plots, contact sheets and an HTML page."""
