@@ -16,7 +16,7 @@ from megaportraits.data.clips import ClipIndex, ShardWriter
 from megaportraits.errors import DataError, WeightsError
 from megaportraits.evaluation.pairs import read_manifest
 from megaportraits.evaluation.plan import find_media
-from megaportraits.evaluation.scenes import read_scene
+from megaportraits.evaluation.samples import read_sample
 from megaportraits.evaluation.shards import files_of
 from megaportraits.faces import FaceAnalyzer
 from megaportraits.faces.matting import Matting
@@ -97,5 +97,5 @@ def test_pairs_takes_folders_of_shards_and_every_stored_frame(tmp_path: Path) ->
         ("cross", "b-000-a-000", 1),
     ]
     assert all(pair.driver.is_relative_to(tmp_path / "pairs.media") for pair in pairs)
-    scene = read_scene(replace(pairs[1], frames=2), analyzer, matting, 64)
-    assert [true.number for true in scene.frames] == [0, 1] and scene.fps == 5
+    sample = read_sample(replace(pairs[1], frames=2), analyzer, matting, 64)
+    assert [true.number for true in sample.frames] == [0, 1] and sample.fps == 5
