@@ -95,14 +95,15 @@ class Runner:
             self.echo(f"[{number}/{len(steps)}] {step.command.text}")
             if step.stands_for:
                 self.echo(f"    stands for: {step.stands_for}")
-            start = time.monotonic()
+            start, used = time.monotonic(), _cpu_seconds()
             if (code := self._perform(step, log)) != 0:
                 self.echo("".join(f"    {line}\n" for line in log.read_text(errors="replace").splitlines()[-_TAIL:]))
                 self.echo(f"FAILED with exit code {code}, in {self.folder}:\n    {step.command.text}\n    log: {log}")
                 return False
             mark.touch()
-            self.echo(f"    {time.monotonic() - start:.1f} s")
-        self.echo(f"\nAll {len(steps)} commands done, {time.monotonic() - began:.0f} s.")
+            self.echo(f"    {time.monotonic() - start:.1f} s, {_cpu_seconds() - used:.1f} s of CPU")
+        spent = f"{time.monotonic() - began:.0f} s, {_cpu_seconds():.0f} s of CPU"
+        self.echo(f"\nAll {len(steps)} commands done, {spent}.")
         return True
 
     def _files(self, number: int, step: Step) -> tuple[Path, Path]:
@@ -127,6 +128,12 @@ class Runner:
                 _program(words), cwd=self.folder, env=_environment(), stdout=file, stderr=subprocess.STDOUT, check=False
             )
         return done.returncode
+
+
+def _cpu_seconds() -> float:
+    """Of all commands that have ended so far, their processes together."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _fingerprint(step: Step) -> str:

@@ -89,8 +89,8 @@ def make_corpora(folder: Path, *, tell: Callable[[str], None] = print) -> Corpor
     tell(f"{made.ffhq}: {len(photos)} pictures")
     for name in list(photos)[:2]:
         _write(made.avatars / f"{name}.png", read_image(photos[name]))
-    for file in sorted((made.voxceleb2 / "test").rglob("*.mp4")):
-        _copy(file, made.test / "clips" / f"{file.parents[1].name}-{file.parent.name}.mp4")
+    for person in sorted((made.voxceleb2 / "test" / "mp4").iterdir()):
+        _copy(sorted(person.rglob("*.mp4"))[0], made.test / "clips" / f"{person.name}.mp4")
     for file in sorted((made.ffhq / "images1024x1024").iterdir())[-TEST_PEOPLE:]:
         _copy(file, made.test / "stills" / file.name)
     tell(f"{made.avatars} and {made.test}")

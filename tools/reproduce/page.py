@@ -85,6 +85,10 @@ SMALLER: dict[str, Smaller] = {
     "train base": Smaller({}, steps(30, 4)),
     "train enhancer": Smaller({}, steps(10, 4)),
     "distill": Smaller({"--frames": "16", "--teachers": str(PROCESSES), "--teacher-batch": "4"}, steps(10, 4)),
+    "student reenact": Smaller(
+        {"--avatars": "2", "--test-frames": "4", "--frames": "16", "--teachers": "1", "--teacher-batch": "4"},
+        steps(10, 4),
+    ),
     "student report": Smaller({"--pictures": "4"}),
     "pairs": Smaller({"--frames": "4", "--limit": "4"}),
     # Faces of 32 px, which the tiny base-256 paints, are too small for the landmark network.
@@ -162,6 +166,8 @@ def resumed(command: Command, folder: Path) -> Command:
     if command.name.startswith("train "):
         run = command.value("--out")
         begun = run is not None and (folder / run / "config.yaml").is_file()
+    elif command.name == "student reenact":
+        begun = (folder / (command.value("--out") or "") / "pairs.csv").is_file()
     elif command.name == "distill":
         begun = any((folder / run).exists() for run in distill_runs(command))
     else:
