@@ -30,6 +30,8 @@ from megaportraits.pipeline.driver import HeadFollower
 UInt8 = npt.NDArray[np.uint8]
 _EVERY, FPS = 2, 12.5
 """Which frames of the driver, which has 25 a second, the people follow."""
+_TRACK_FPS = 25
+"""Frames a second of VoxCeleb2's tracks."""
 TEST_PEOPLE = 2
 """The last ones are VoxCeleb2's test set and FFHQ's validation set."""
 _SIDE, _HEAD = 288, 256
@@ -41,7 +43,7 @@ class Corpora:
     """Where the generated collections lie.
 
     Attributes:
-        voxceleb2: `dev/mp4` and `test/mp4`, ID/VIDEO/CLIP.mp4.
+        voxceleb2: the original videos `videos/VIDEO.mp4`, and their tracks `dev/txt/ID/VIDEO/CLIP.txt`, `test/txt/...`.
         ffhq: `images1024x1024/00000.png` and `ffhq-dataset-v2.json`.
         avatars: photographs of the people whom the student learns.
         test: `clips` and `stills`, the held-out ones among the others.
@@ -70,14 +72,16 @@ def make_corpora(folder: Path, *, tell: Callable[[str], None] = print) -> Corpor
     half = len(drivers) // 2
     for number, name in enumerate(photos):
         part = "test" if number >= len(photos) - TEST_PEOPLE else "dev"
-        place = made.voxceleb2 / part / "mp4" / f"id{number:05d}"
         # Two videos of one person move differently; so do the people, who begin at different frames.
-        for video, crops in (("AAAAAAAAAAA", drivers[:half]), ("BBBBBBBBBBB", drivers[half:])):
-            file = place / video / "00001.mp4"
-            if file.is_file():
-                continue
-            turned = crops[3 * number % half :] + crops[: 3 * number % half]
-            _write_video(file, _draw(student, name, turned, seed=number))
+        for turn, crops in enumerate((drivers[:half], drivers[half:])):
+            video, person = f"{name.upper():_<10}{turn}", f"id{number:05d}"  # as long as YouTube's names
+            file = made.voxceleb2 / "videos" / f"{video}.mp4"
+            if not file.is_file():
+                begin = 3 * number % half
+                _write_video(file, _draw(student, name, crops[begin:] + crops[:begin], seed=number))
+            track = made.voxceleb2 / part / "txt" / person / video / "00001.txt"
+            track.parent.mkdir(parents=True, exist_ok=True)
+            track.write_text(_track(person, video, round(half / FPS * _TRACK_FPS)), encoding="utf-8")
     tell(f"{made.voxceleb2}: {2 * len(photos)} videos of {len(photos)} people")
     labels = {}
     for number, photo in enumerate(photos.values()):
@@ -133,6 +137,16 @@ def _draw(student: Student, name: str, crops: Sequence[UInt8], *, seed: int) -> 
         inside = frame[y : y + _HEAD, x : x + _HEAD]
         frame[y : y + _HEAD, x : x + _HEAD] = image * alpha + inside * (1 - alpha)
         yield (frame * 255).round().astype(np.uint8)
+
+
+def _track(person: str, video: str, frames: int) -> str:
+    """A track file of VoxCeleb2, whose one box holds the face in all frames."""
+    box = " \t".join(f"{number:.3f}" for number in (0.25, 0.25, 0.5, 0.6))
+    rows = "".join(f"{number:06d} \t{box}\n" for number in range(frames))
+    head = (
+        f"Identity  : \t{person}\nReference : \t{video}\nOffset    : \t0\nFV Conf   : \t20.0\t(1)\nASD Conf  : \t5.0\n"
+    )
+    return f"{head}\nFRAME \tX \tY \tW \tH\n{rows}"
 
 
 def _write_video(path: Path, frames: Iterator[UInt8]) -> None:
