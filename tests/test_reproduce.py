@@ -21,10 +21,10 @@ from tools.reproduce.page import CONFIGS, Command, read_commands, resumed, shrin
 
 STAGES = ["prepare", "train gaze", "train head-pose", "train base", "train enhancer", "distill", "pairs", "evaluate"]
 SCHEMAS = {
-    "base": TrainBaseConfig,
+    "paper-hr": TrainEnhancerConfig,
+    "paper": TrainBaseConfig,
     "gaze": TrainGazeConfig,
     "head-pose": TrainHeadPoseConfig,
-    "paper": TrainEnhancerConfig,
     "student": TrainStudentConfig,
 }
 

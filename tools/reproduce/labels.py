@@ -35,7 +35,9 @@ def write_labels(data: Path, file: Path) -> int:
     count, part = 0, file.with_suffix(".partial")
     part.parent.mkdir(parents=True, exist_ok=True)
     with part.open("w", encoding="utf-8") as lines:
-        for _, record in ClipIndex(data).readable():
+        index = ClipIndex(data)
+        for clip in range(len(index)):
+            record = index.record(clip)
             for number, frame in enumerate(record.frames):
                 if frame.expression is not None:
                     scores = dict(zip(record.expression_names, map(float, frame.expression), strict=True))

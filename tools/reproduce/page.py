@@ -91,7 +91,7 @@ SMALLER: dict[str, Smaller] = {
     ),
     "student report": Smaller({"--pictures": "4"}),
     "pairs": Smaller({"--frames": "4", "--limit": "4"}),
-    # Faces of 32 px, which the tiny base-256 paints, are too small for the landmark network.
+    # Faces of 32 px, which the tiny paper-256 paints, are too small for the landmark network.
     "reference": Smaller({"--size": {"512": "64", "256": "64", "1024": "1024"}}),
     "evaluate": Smaller({"--size": {"512": "64", "256": "64"}}),
     "ablate": Smaller({"--samples": "8"}, ("--set", "optim.batch_size=4")),
