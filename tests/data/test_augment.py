@@ -7,11 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from megaportraits.data.augment import FEATURES_CM, color_jitter, flip, mirrored_names, random_warp, warp_field
+from megaportraits.data.augment import FEATURES_CM, color_jitter, random_warp, warp_field
 from megaportraits.data.thin_plate import CELLS, _spline, thin_plate_field, thin_plate_warp
-from megaportraits.faces.landmarks import BLENDSHAPE_NAMES
-from megaportraits.faces.outlines import FEATURES
-from megaportraits.ops.geometry import euler_to_matrix, matrix_to_euler
+from megaportraits.ops.geometry import euler_to_matrix
 from megaportraits.ops.warping import Pose, project
 
 NAMES = ("jawOpen", "eyeBlink_L", "eyeBlink_R", "jawLeft", "jawRight", "mouthRollUpper")
@@ -25,98 +23,6 @@ def poses(count: int, seed: int = 0) -> Pose:
         torch.tensor(rng.normal(size=(count, 2)) * 0.05, dtype=torch.float32),
         torch.tensor(rng.uniform(0.85, 1.15, count), dtype=torch.float32),
     )
-
-
-def batch_of(count: int = 3) -> dict[str, torch.Tensor]:
-    torch.manual_seed(0)
-    pose = poses(count)
-    return {
-        "target_image": torch.randint(0, 256, (count, 3, 8, 8), dtype=torch.uint8),
-        "target_matte": torch.randint(0, 256, (count, 1, 8, 8), dtype=torch.uint8),
-        "target_rotation": pose.rotation,
-        "target_translation": pose.translation,
-        "target_scale": pose.scale,
-        "target_readout": torch.rand(count, len(NAMES) + 2),
-        "target_landmarks": torch.rand(count, len(FEATURES), 2) - 0.5,
-        "target_coords": torch.rand(count, 4, 4, 4),
-        "target_valid": torch.rand(count, 4, 4) < 0.5,
-        "gaze": torch.rand(count, 2),
-        "blink": torch.rand(count, 2),
-        "identity": torch.arange(count),
-    }
-
-
-def test_two_flips_are_none_and_unchosen_samples_stay() -> None:
-    batch = batch_of()
-    which = torch.tensor([True, False, True])
-    once = flip(batch, which, NAMES)
-    twice = flip(once, which, NAMES)
-    for key, value in batch.items():
-        assert torch.equal(twice[key], value), key
-        assert torch.equal(once[key][1], value[1]), key
-    changed = {k for k in batch if not torch.equal(once[k], batch[k])}
-    assert changed == set(batch) - {"target_scale", "identity"}
-
-
-def test_a_flipped_landmark_is_its_mirror_images() -> None:
-    batch = batch_of()
-    flipped = flip(batch, torch.tensor([True, True, True]), NAMES)["target_landmarks"]
-    right, left = FEATURES.index(33), FEATURES.index(263)  # outer corners of the eyes
-    torch.testing.assert_close(flipped[:, left], batch["target_landmarks"][:, right] * torch.tensor([-1.0, 1.0]))
-
-
-def test_left_and_right_coefficients_change_places() -> None:
-    assert [NAMES[i] for i in mirrored_names(NAMES)] == [
-        "jawOpen", "eyeBlink_R", "eyeBlink_L", "jawRight", "jawLeft", "mouthRollUpper",
-    ]  # fmt: skip
-
-
-def test_measured_scores_change_sides_by_their_names() -> None:
-    scores = torch.rand(1, len(BLENDSHAPE_NAMES))
-    out = flip({"target_scores": scores}, torch.tensor([True]))["target_scores"][0]
-    at = BLENDSHAPE_NAMES.index
-    assert out[at("mouthSmileLeft")] == scores[0, at("mouthSmileRight")]
-    assert out[at("jawLeft")] == scores[0, at("jawRight")] and out[at("jawOpen")] == scores[0, at("jawOpen")]
-
-
-def test_a_mirrored_head_turns_and_looks_the_other_way() -> None:
-    batch = batch_of(1) | {
-        "target_rotation": torch.tensor(euler_to_matrix(20, 7, -11), dtype=torch.float32)[None],
-        "gaze": torch.tensor([[10.0, -4.0]]),
-        "blink": torch.tensor([[1.0, 0.0]]),
-    }
-    out = flip(batch, torch.tensor([True]), NAMES)
-    np.testing.assert_allclose(matrix_to_euler(out["target_rotation"][0].double().numpy()), (-20, 7, 11), atol=1e-4)
-    assert out["gaze"].tolist() == [[-10.0, -4.0]] and out["blink"].tolist() == [[0.0, 1.0]]
-    assert out["target_readout"][0, -2] == -batch["target_readout"][0, -2]
-
-
-def test_the_mean_blink_of_both_eyes_stays_with_its_sample() -> None:
-    blink = torch.tensor([0.0, 0.5, 1.0])
-    assert torch.equal(flip({"blink": blink}, torch.ones(3, dtype=torch.bool))["blink"], blink)
-
-
-def test_a_flipped_pose_projects_mirrored_points_to_mirrored_places() -> None:
-    batch = batch_of(2)
-    points = torch.randn(5, 3) * 5
-    out = flip(batch, torch.ones(2, dtype=torch.bool), NAMES)
-
-    def seen(b: dict[str, torch.Tensor], p: torch.Tensor) -> torch.Tensor:
-        return project(p, Pose(b["target_rotation"], b["target_translation"], b["target_scale"]))
-
-    there = seen(out, points * torch.tensor([-1.0, 1.0, 1.0]))
-    torch.testing.assert_close(there, seen(batch, points) * torch.tensor([-1.0, 1.0]))
-
-
-def test_flipped_surface_maps_keep_the_relation_of_pixel_and_point() -> None:
-    """A frontal head: canonical X is the pixel's own x, before and after."""
-    x = (torch.arange(6) + 0.5) / 3 - 1
-    coords = torch.zeros(1, 6, 6, 4)
-    coords[..., 0] = x
-    coords[..., 3] = torch.rand(1, 6, 6)
-    out = flip({"target_coords": coords}, torch.tensor([True]))["target_coords"]
-    torch.testing.assert_close(out[..., 0], coords[..., 0])
-    torch.testing.assert_close(out[..., 3], coords[..., 3].flip(2))
 
 
 def lids_and_lips(opening: float) -> torch.Tensor:

@@ -134,7 +134,6 @@ def test_g_3d_keeps_what_is_finer_than_half_resolution(tiny_config: ModelConfig)
 
 def test_the_source_and_driver_warps_share_no_weights(tiny_config: ModelConfig) -> None:
     model = BaseModel(tiny_config)
-    assert model.warp_source is not None
     theirs = {id(p) for p in model.warp_source.parameters()}
     assert not theirs & {id(p) for p in model.warp_driver.parameters()}
 

@@ -20,8 +20,9 @@ from megaportraits.config import (
     parse_config,
 )
 from megaportraits.errors import ShapeError, WeightsError
-from megaportraits.models.base import BaseModel, Output
+from megaportraits.models.base import BaseModel
 from megaportraits.models.enhancer import Enhancer, fine_picture, grow, over, picture_of
+from megaportraits.models.identity import Output
 from megaportraits.models.source_skip import Flow, SourceView
 from megaportraits.models.storage import enhancer_problem, load_enhancer, save_base, save_enhancer
 

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 
 from megaportraits.config import ModelConfig, parse_config
 from megaportraits.errors import ConfigError
-from megaportraits.models.base import BaseModel, Output
+from megaportraits.models.base import BaseModel
+from megaportraits.models.identity import Output
 from megaportraits.ops.resample import shrink
 from megaportraits.training.start import start_from
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import torch
 
-from megaportraits.models.base import Output
 from megaportraits.models.hidden import fill_hidden
+from megaportraits.models.identity import Output
 from megaportraits.models.source_skip import Flow, SourceView
 
 

@@ -30,7 +30,7 @@ def model(tiny_config: ModelConfig) -> BaseModel:
 def flat_surface(model: BaseModel) -> None:
     """Whatever the features say, the visible surface is the plane through the head's middle."""
     skip = model.generator_2d.skip
-    assert skip is not None
+    assert isinstance(skip, SourceSkip)
     torch.nn.init.zeros_(skip.surface.weight)
     torch.nn.init.zeros_(skip.surface.bias)
 
@@ -55,9 +55,10 @@ def test_a_shifted_driver_shifts_the_copy_by_whole_pixels(model: BaseModel) -> N
     assert torch.allclose(out.view.image[..., inside, inside], source[..., inside, 4:20], atol=1e-4)
 
 
-def test_a_nearer_surface_turns_further() -> None:
+def test_a_nearer_surface_turns_further(tiny_config: ModelConfig) -> None:
     """Under yaw, what is near moves with the face and what is far moves against it."""
-    skip = SourceSkip(channels=1, depth=5)
+    narrow = tiny_config.generator_2d.model_copy(update={"channels": 1})
+    skip = SourceSkip(tiny_config.model_copy(update={"volume_depth": 5, "generator_2d": narrow}))
     grid = identity_grid((5, 4, 4), torch.zeros(1))
     origins = grid + torch.tensor([0.2, 0.0, 0.0]) * grid[..., 2:]
     flows = []
@@ -66,7 +67,7 @@ def test_a_nearer_surface_turns_further() -> None:
             skip.surface.weight.zero_()
             skip.surface.bias.fill_(-50.0)
             skip.surface.bias[plane] = 50.0
-        flow, depth = skip(torch.zeros(1, 1, 4, 4), Origins(origins), 16)
+        flow, depth = skip.flow(torch.zeros(1, 1, 4, 4), Origins(origins), 16)
         assert flow.mirrored is None and flow.hidden is None
         assert torch.allclose(depth, torch.full((1, 4, 4), -1.0 if plane == 0 else 1.0))
         flows.append(flow.direct[:, 0])
@@ -84,12 +85,12 @@ def test_the_copy_teaches_the_warps_and_the_surface(model: BaseModel) -> None:
     for part in (model.warp_source, model.warp_driver):
         assert part is not None and part.output.conv.weight.grad is not None and part.output.conv.weight.grad.any()
     skip = model.generator_2d.skip
-    assert skip is not None and skip.surface.weight.grad is not None and skip.surface.weight.grad.any()
+    assert isinstance(skip, SourceSkip) and skip.surface.weight.grad is not None and skip.surface.weight.grad.any()
 
 
 def test_the_refinement_starts_from_the_composed_warps_and_learns_from_the_copy(model: BaseModel) -> None:
     refinement = model.generator_2d.refinement
-    assert refinement is not None
+    assert isinstance(refinement, FlowRefinement)
     source, motion = torch.rand(1, 3, 32, 32), Motion(pose(), Expression(torch.randn(1, 12)))
     identity = model.encode(source, motion)
     before = model.render(identity, motion).view

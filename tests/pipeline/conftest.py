@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.media import VideoWriter
-from megaportraits.models.base import BaseModel, Identity, Output
+from megaportraits.models.base import BaseModel
+from megaportraits.models.identity import Identity, Output
 from megaportraits.models.motion import Expression, Motion
 from megaportraits.ops.warping import Pose
 from megaportraits.pipeline import Avatar

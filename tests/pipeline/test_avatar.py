@@ -13,7 +13,8 @@ import torch
 from megaportraits.config import ModelConfig
 from megaportraits.errors import ConfigError, FaceError, ShapeError, WeightsError
 from megaportraits.faces.detector import FaceAnalyzer
-from megaportraits.models.base import BaseModel, Identity, Output
+from megaportraits.models.base import BaseModel
+from megaportraits.models.identity import Identity, Output
 from megaportraits.models.motion import Motion
 from megaportraits.ops.geometry import HeadPose, euler_to_matrix
 from megaportraits.ops.warping import Pose

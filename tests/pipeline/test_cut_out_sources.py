@@ -13,7 +13,8 @@ from PIL import Image
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.faces.matting import Matting
 from megaportraits.media import write_image
-from megaportraits.models.base import BaseModel, Identity, Output
+from megaportraits.models.base import BaseModel
+from megaportraits.models.identity import Identity, Output
 from megaportraits.models.motion import Motion
 from megaportraits.models.source_skip import Flow, SourceView
 from megaportraits.pipeline import AnimateOptions, Avatar, Background, PoseFrom

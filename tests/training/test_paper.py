@@ -12,7 +12,8 @@ from megaportraits.config import HeadPoseConfig, ModelConfig, TrainBaseConfig
 from megaportraits.data.pairs import PairDataset
 from megaportraits.data.photos import PhotoDataset
 from megaportraits.errors import TrainingError
-from megaportraits.models.base import BaseModel, Output
+from megaportraits.models.base import BaseModel
+from megaportraits.models.identity import Output
 from megaportraits.models.motion import Motion
 from megaportraits.models.storage import save_base, save_head_pose
 from megaportraits.training import views

@@ -1,20 +1,15 @@
-"""Augmentations on whole batches (B.1): joint flip and colour jitter, severe driver jitter, random smooth warping."""
+"""Augmentations of pictures (B.1): colour jitter, severe driver jitter, random smooth warping."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from megaportraits.faces.landmarks import BLENDSHAPE_NAMES
-from megaportraits.faces.outlines import MIRRORED
 from megaportraits.ops.geometry import HEAD_HALF_CM
 from megaportraits.ops.warping import Pose, project, warp_image
 
 _LUMA = (0.299, 0.587, 0.114)
-_MIRROR = (-1.0, 1.0, 1.0)  # the head's own mirror: its left becomes its right
 
 FEATURES_CM = (((3.1, 3.5, 9.0), 2.2), ((-3.1, 3.5, 9.0), 2.2), ((0.0, -3.6, 10.5), 3.6))
 """Eyes and mouth on the neutral head: centre and radius, centimetres. `random_warp` moves each as a whole."""
@@ -122,61 +117,3 @@ def _lookup(field: Tensor, points: Tensor) -> Tensor:
     column = ((points[:, 0] + 1) * (width / 2)).long().clamp(0, width - 1)
     row = ((points[:, 1] + 1) * (height / 2)).long().clamp(0, height - 1)
     return field[torch.arange(len(field), device=field.device), :, row, column]
-
-
-def mirrored_names(names: Sequence[str]) -> list[int]:
-    """For every coefficient the index of its mirror image: `_L` and `_R`, `Left` and `Right` change places."""
-
-    def mirror(name: str) -> str:
-        for left, right in (("_L", "_R"), ("Left", "Right")):
-            if name.endswith(left):
-                return name.removesuffix(left) + right
-            if name.endswith(right):
-                return name.removesuffix(right) + left
-        return name
-
-    position = {name: index for index, name in enumerate(names)}
-    return [position.get(mirror(name), index) for index, name in enumerate(names)]
-
-
-def flip(batch: dict[str, Tensor], which: Tensor, names: Sequence[str] = ()) -> dict[str, Tensor]:
-    """Mirror samples of a batch, pixels and labels alike (B.1): what was the subject's left is its right.
-
-    Args:
-        batch: of `data.pairs` or `data.frames`; keys end in what they are: `image`, `matte`, `rotation`,
-            `translation`, `readout`, `scores`, `gaze`, `blink`, `landmarks`, `coords`, `valid`. Others stay.
-        which: (B,) bool.
-        names: the expression coefficients at the head of every `readout`; gaze yaw and pitch follow.
-    """
-    order = [*mirrored_names(names), len(names), len(names) + 1]
-    out = dict(batch)
-    for key, value in batch.items():
-        mirrored = _mirror(key.rpartition("_")[2], value, order)
-        if mirrored is not None:
-            out[key] = torch.where(which.reshape(-1, *[1] * (value.ndim - 1)).to(value.device), mirrored, value)
-    return out
-
-
-def _mirror(kind: str, value: Tensor, order: list[int]) -> Tensor | None:
-    if kind in ("image", "matte"):
-        return value.flip(-1)
-    if kind == "rotation":
-        signs = value.new_tensor(_MIRROR)
-        return value * signs[:, None] * signs[None, :]
-    if kind == "landmarks":
-        return value[:, list(MIRRORED)] * value.new_tensor(_MIRROR[:2])
-    if kind in ("translation", "gaze"):
-        return value * value.new_tensor(_MIRROR[:2])
-    if kind == "blink" and value.ndim > 1:  # of both eyes; the mean of both has no side
-        return value.flip(-1)
-    if kind == "scores":
-        return value[:, mirrored_names(BLENDSHAPE_NAMES)]
-    if kind == "readout":
-        signs = value.new_ones(len(order))
-        signs[-2] = -1  # gaze yaw
-        return value[:, order] * signs
-    if kind == "coords":  # (B, h, w, 4): X, Y, Z, depth
-        return value.flip(2) * value.new_tensor([*_MIRROR, 1.0])
-    if kind == "valid":
-        return value.flip(2)
-    return None

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from megaportraits.export.tensors import flatten, rebuild
-from megaportraits.models.base import BaseModel, Identity
+from megaportraits.models.base import BaseModel
+from megaportraits.models.identity import Identity
 from megaportraits.models.motion import Motion, infer_motion
 from megaportraits.models.picture import finish_picture
 from megaportraits.models.student import Student

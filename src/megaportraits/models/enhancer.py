@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from megaportraits.config import EnhancerConfig
 from megaportraits.errors import ConfigError
-from megaportraits.models.base import Output
+from megaportraits.models.identity import Output
 from megaportraits.models.source_skip import Flow, copy_large
 from megaportraits.nn.blocks import BlockStyle, OutputHead, ResBlock, make_conv
 from megaportraits.ops.shapes import check_shape

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from megaportraits.config import ModelConfig
-from megaportraits.models.source_skip import Flow, FlowRefinement, Origins, SourceSkip, SourceView, grow
+from megaportraits.models.fine import Painting, make_fine_blocks
+from megaportraits.models.modulation import make_modulations
+from megaportraits.models.source_skip import (
+    FlowRefinement,
+    NoCopy,
+    NoSkip,
+    Origins,
+    SourceCopy,
+    SourceSkip,
+    SourceView,
+    Unrefined,
+)
 from megaportraits.nn.blocks import BlockStyle, OutputHead, ResBlock
-from megaportraits.ops.resample import downsample_volume, shrink, upsample_volume
+from megaportraits.ops.resample import downsample_volume, upsample_volume
 
 
 def _resample(x: Tensor, stride: tuple[int, int, int]) -> Tensor:
@@ -69,112 +78,27 @@ class Projection(nn.Module):
         return self.conv(volume.flatten(1, 2))
 
 
-class Modulation(nn.Module):
-    """Each channel scaled and shifted by a linear function of z, or of z and more; starts as the identity."""
-
-    def __init__(self, z: int, channels: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(z, 2 * channels)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, x: Tensor, z: Tensor, more: Tensor | None = None) -> Tensor:
-        """(B, C, H, W), z (B, n), and what else scales and shifts (B, 2 C), to (B, C, H, W)."""
-        by = self.linear(z) if more is None else self.linear(z) + more
-        scale, shift = by.to(x.dtype)[:, :, None, None].chunk(2, 1)
-        return torch.addcmul(shift, x, 1 + scale)
-
-
-@dataclass(frozen=True)
-class _Painting:
-    """G_2D on its way from coarse to fine: features, logits of its outputs, and the flow with the source it moves."""
-
-    features: Tensor
-    logits: Tensor
-    flow: Flow
-    moved: Tensor
-
-
-class FineBlock(nn.Module):
-    """Doubles the image and adds detail to it. Ours; at the start it adds none.
-
-    The flow is refined by what the features know, the source moved along it at the new resolution, and what the block
-    makes of both is added to the enlarged logits.
-    """
-
-    def __init__(self, inputs: int, width: int, outputs: int, expression: int, style: BlockStyle) -> None:
-        super().__init__()
-        self.modulation = Modulation(expression, inputs)
-        self.change = nn.Linear(expression, 2 * inputs, bias=False)
-        nn.init.zeros_(self.change.weight)
-        self.refinement = FlowRefinement(inputs, style)
-        self.block = ResBlock(2, inputs + 3, width, style)
-        self.output = OutputHead(2, width, outputs, style)
-        self.output.zero()
-
-    def forward(self, coarse: _Painting, source: Tensor, z: Tensor, change: Tensor | None) -> _Painting:
-        """From images of S to those of 2 S pixels; `source` is (B, 3, 2 S, 2 S), the rest as for `Generator2D`."""
-        size = source.shape[-1]
-        x = self.modulation(coarse.features, z, None if change is None else self.change(change))
-        flow = self.refinement(x, coarse.flow.grown(size))
-        moved = flow.move(source)
-        x = F.interpolate(x, scale_factor=2, mode="nearest")
-        x = self.block(torch.cat([x, moved.to(x.dtype)], 1))
-        logits = grow(coarse.logits, size, "bilinear") + self.output(x).float()
-        return _Painting(x, logits, flow, moved)
-
-
-class UpsamplingBlock(nn.Module):
-    """Doubles the image without a source skip, the "additional upsampling block" of B.2; at first it adds nothing."""
-
-    def __init__(self, inputs: int, width: int, outputs: int, style: BlockStyle) -> None:
-        super().__init__()
-        self.block = ResBlock(2, inputs, width, style)
-        self.output = OutputHead(2, width, outputs, style)
-        self.output.zero()
-
-    def forward(self, x: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Features and logits of S to those of 2 S pixels."""
-        x = self.block(F.interpolate(x, scale_factor=2, mode="nearest"))
-        return x, grow(logits, x.shape[-1], "bilinear") + self.output(x).float()
-
-
 class Generator2D(nn.Module):
     """G_2D: 8 ResBlock2Ds at the volume's resolution, three upsampling blocks, 3x3 convolution, sigmoid.
 
-    Four options are ours. With `expression_in_generator` z reaches G_2D directly: a volume with cells of a centimetre
-    moves lips, but lids close within one cell. With `expression_change` it knows what z differs by from the source's:
-    an eye that is as it was can be copied. With `source_skip` every upsampling block also sees the source's pixels
-    moved to the driver's view, and one more output says where they are copied (`mirror_hidden`: or those of the other
-    side of the head). With `refine_flow` the last block sees them moved more finely than the volume can say.
-    `generator_2d.fine` adds blocks that double the image and begin without an effect (`FineBlock`, and without a source
-    skip `UpsamplingBlock`).
+    The paper's is all that `blocks`, `up` and `output` do. What is ours are submodules beside them, which the config
+    exchanges for others that do nothing: `modulations` and `changes` (`models.modulation`), the source skip and its
+    `refinement` (`models.source_skip`), and `fine` blocks, each of which doubles the image (`models.fine`).
     """
 
     def __init__(self, config: ModelConfig, style: BlockStyle) -> None:
         super().__init__()
         g, self.outputs = config.generator_2d, 4 if config.predict_matte else 3
-        self.blocks = nn.Sequential(*(ResBlock(2, g.channels, g.channels, style) for _ in range(g.blocks)))
-        self.skip = SourceSkip(g.channels, config.volume_depth) if config.source_skip else None
-        widths, extra = (g.channels, *g.widths), 3 if config.source_skip else 0
-        told = config.motion.expression_size
-        modulated = (*(g.channels for _ in range(g.blocks)), *widths[:-1])
-        self.modulations = (
-            nn.ModuleList(Modulation(told, width) for width in modulated) if config.expression_in_generator else None
-        )
-        self.changes: nn.ModuleList | None = None
-        if config.expression_change:
-            self.changes = nn.ModuleList(nn.Linear(told, 2 * width, bias=False) for width in modulated)
-            for change in self.changes:
-                nn.init.zeros_(change.get_parameter("weight"))
-        self.refinement = FlowRefinement(widths[-2], style) if config.source_skip and config.refine_flow else None
-        self.up = nn.ModuleList(ResBlock(2, a + extra, b, style) for a, b in itertools.pairwise(widths))
-        logits = self.outputs + (1 if config.source_skip else 0)
+        widths = (g.channels, *g.widths)
+        self.blocks = nn.ModuleList(ResBlock(2, g.channels, g.channels, style) for _ in range(g.blocks))
+        self.skip = SourceSkip(config) if config.source_skip else NoSkip()
+        self.modulations, self.changes = make_modulations(config, (*[g.channels] * g.blocks, *widths[:-1]))
+        refines = config.source_skip and config.refine_flow
+        self.refinement = FlowRefinement(widths[-2], style) if refines else Unrefined()
+        self.up = nn.ModuleList(ResBlock(2, a + self.skip.channels, b, style) for a, b in itertools.pairwise(widths))
+        logits = self.outputs + self.skip.logits
         self.output = OutputHead(2, widths[-1], logits, style)
-        self.fine = nn.ModuleList(
-            FineBlock(a, b, logits, told, style) if config.source_skip else UpsamplingBlock(a, b, logits, style)
-            for a, b in itertools.pairwise((widths[-1], *g.fine))
-        )
+        self.fine = make_fine_blocks(config, (widths[-1], *g.fine), logits, style)
 
     def forward(
         self,
@@ -197,39 +121,19 @@ class Generator2D(nn.Module):
             (B, 3 or 4, S, S) in [0, 1]: RGB and, if configured, alpha; S is H doubled once per width.
         """
         x = self._coarse(features, z, change)
-        moved: Tensor | None = None
-        if self.skip is not None:
-            assert source is not None and origins is not None, "a source skip needs the source and its origins"
-            coarse = shrink(source, source.shape[-1] // 2 ** len(self.fine))
-            flow, depth = self.skip(x, origins, coarse.shape[-1])
-            moved = flow.move(coarse)
+        copy: SourceCopy | NoCopy = self.skip(x, source, origins)
         for index, block in enumerate(self.up, len(self.blocks)):
             x = self._modulated(x, z, change, index)
-            if self.refinement is not None and source is not None and block is self.up[-1]:
-                flow = self.refinement(x, flow)
-                moved = flow.move(coarse)
-            x = F.interpolate(x, scale_factor=2, mode="nearest")
-            if moved is not None:
-                x = torch.cat([x, F.interpolate(moved, x.shape[-2:], mode="area").to(x.dtype)], 1)
-            x = block(x)
-        logits = self.output(x).float()
-        if moved is None:
-            for block in self.fine:
-                x, logits = block(x, logits)
-            return logits.sigmoid(), None
-        assert source is not None
-        picture = _Painting(x, logits, flow, moved)
-        for number, block in enumerate(self.fine, 1):
-            size = coarse.shape[-1] * 2**number
-            picture = block(picture, shrink(source, size), z, change)
-        x, flow, moved = picture.logits.sigmoid(), picture.flow, picture.moved
-        painted, alpha, copied = x[:, :3], x[:, 3 : self.outputs], x[:, self.outputs :]
-        image = torch.cat([copied * moved + (1 - copied) * painted, alpha], 1)
-        return image, SourceView(moved, flow, depth, copied, painted)
+            if block is self.up[-1]:  # the finest features know what the volume's cells are too large for
+                copy = copy.refined(self.refinement, x)
+            x = block(copy.beside(F.interpolate(x, scale_factor=2, mode="nearest")))
+        painting = Painting(x, self.output(x).float(), copy)
+        for fine in self.fine:
+            painting = fine(painting, source, z, change)
+        return painting.copy.compose(painting.logits, self.outputs)
 
     def visible_depth(self, features: Tensor, z: Tensor) -> Tensor:
         """Of the source's own view, whose expression is z: depth of the visible surface, (B, H, W), grid units."""
-        assert self.skip is not None, "only a source skip knows a surface"
         return self.skip.depth(self._coarse(features, z, None))
 
     def _coarse(self, features: Tensor, z: Tensor, change: Tensor | None) -> Tensor:
@@ -239,7 +143,5 @@ class Generator2D(nn.Module):
         return x
 
     def _modulated(self, x: Tensor, z: Tensor, change: Tensor | None, index: int) -> Tensor:
-        if self.modulations is None:
-            return x
-        more = None if self.changes is None or change is None else self.changes[index](change)
-        return self.modulations[index](x, z, more)
+        modulated: Tensor = self.modulations[index](x, z, self.changes[index](change))
+        return modulated

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from megaportraits.models.base import Output
+from megaportraits.models.identity import Output
 
 _SHOWN = 0.9
 """A pixel whose surroundings show at least so much of the source's person is free of its background."""

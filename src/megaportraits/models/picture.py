@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from megaportraits.models.base import Output
 from megaportraits.models.hidden import fill_hidden
+from megaportraits.models.identity import Output
 from megaportraits.models.source_skip import copy_large
 
 

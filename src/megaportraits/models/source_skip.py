@@ -15,8 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from megaportraits.config import ModelConfig
 from megaportraits.nn.blocks import BlockStyle, OutputHead, ResBlock, make_conv
-from megaportraits.ops.warping import identity_grid, sample_points, warp_image
+from megaportraits.ops.resample import shrink
+from megaportraits.ops.warping import (
+    Pose,
+    canonical_to_image,
+    identity_grid,
+    sample_field,
+    sample_points,
+    warp_image,
+)
 
 _BEHIND = 0.06, 0.16
 """How far behind the source's visible surface a point is surely seen and surely hidden, grid units: 0.9 and 2.5 cm."""
@@ -35,6 +44,25 @@ class Origins:
     direct: Tensor
     mirrored: Tensor | None = None
     surface: Tensor | None = None
+
+
+def trace_origins(warp: Tensor, displacement: Tensor, pose: Pose, surface: Tensor | None) -> Origins:
+    """w_s-> o w_->d: where in the source the voxels of the driver's view come from.
+
+    Args:
+        warp: w_->d, (B, D, H, W, 3).
+        displacement: W_s->'s field, (B, 3, D, H, W).
+        pose: the source's.
+        surface: see `Origins`; None leaves mirror images out.
+    """
+    size = (warp.shape[1], warp.shape[2], warp.shape[3])
+
+    def origin(canonical: Tensor) -> Tensor:
+        return canonical_to_image(canonical + sample_field(displacement, canonical), pose, size)
+
+    if surface is None:
+        return Origins(origin(warp))
+    return Origins(origin(warp), origin(warp * warp.new_tensor([-1.0, 1.0, 1.0])), surface)
 
 
 @dataclass(frozen=True)
@@ -103,14 +131,102 @@ class SourceView:
         return SourceView(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
+@dataclass(frozen=True)
+class SourceCopy:
+    """The source in the driver's view, on its way through G_2D.
+
+    Attributes:
+        source: (B, 3, S, S) in [0, 1].
+        flow: along which it is moved, for images of S pixels.
+        depth: see `SourceView`.
+        moved: (B, 3, S, S), the source moved along the flow.
+    """
+
+    source: Tensor
+    flow: Flow
+    depth: Tensor
+    moved: Tensor
+
+    @staticmethod
+    def along(source: Tensor, flow: Flow, depth: Tensor) -> SourceCopy:
+        """The copy that a flow makes."""
+        return SourceCopy(source, flow, depth, flow.move(source))
+
+    def refined(self, refinement: nn.Module, features: Tensor) -> SourceCopy:
+        """The copy along a refined flow."""
+        flow = refinement(features, self.flow)
+        return self if flow is self.flow else self.along(self.source, flow, self.depth)
+
+    def beside(self, x: Tensor) -> Tensor:
+        """Features (B, C, n, n) and the moved source at their resolution, (B, C + 3, n, n)."""
+        same = x.shape[-1] == self.moved.shape[-1]
+        moved = self.moved if same else F.interpolate(self.moved, x.shape[-2:], mode="area")
+        return torch.cat([x, moved.to(x.dtype)], 1)
+
+    def compose(self, logits: Tensor, outputs: int) -> tuple[Tensor, SourceView]:
+        """Logits (B, outputs + 1, S, S), the last of how much is copied, to the image (B, outputs, S, S)."""
+        x = logits.sigmoid()
+        painted, alpha, copied = x[:, :3], x[:, 3:outputs], x[:, outputs:]
+        image = torch.cat([copied * self.moved + (1 - copied) * painted, alpha], 1)
+        return image, SourceView(self.moved, self.flow, self.depth, copied, painted)
+
+
+class NoCopy:
+    """What a model without a source skip copies: nothing."""
+
+    def refined(self, refinement: nn.Module, features: Tensor) -> NoCopy:
+        """As `SourceCopy.refined`: there is no flow."""
+        return self
+
+    def beside(self, x: Tensor) -> Tensor:
+        """As `SourceCopy.beside`: the features alone."""
+        return x
+
+    def compose(self, logits: Tensor, outputs: int) -> tuple[Tensor, None]:
+        """As `SourceCopy.compose`: everything is painted."""
+        return logits.sigmoid(), None
+
+
+class NoSkip(nn.Module):
+    """A G_2D without a source skip, as in the paper."""
+
+    channels = logits = 0
+
+    def forward(self, features: Tensor, source: Tensor | None, origins: Origins | None) -> NoCopy:
+        """As `SourceSkip`."""
+        return NoCopy()
+
+    def remembered(self, source: Tensor) -> None:
+        """An identity keeps no source."""
+        return
+
+    def depth(self, features: Tensor) -> Tensor:
+        """Nothing knows a surface."""
+        raise AssertionError("only a source skip knows a surface")
+
+
 class SourceSkip(nn.Module):
-    """Visible surface and 2D flow; all coordinates stay float32."""
+    """Visible surface and 2D flow; all coordinates stay float32.
 
-    def __init__(self, channels: int, depth: int) -> None:
+    Attributes:
+        channels: of the moved source, which follow G_2D's features.
+        logits: of how much is copied.
+    """
+
+    channels, logits = 3, 1
+
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.surface = make_conv(2, channels, depth, 1)
+        self.config = config
+        self.surface = make_conv(2, config.generator_2d.channels, config.volume_depth, 1)
 
-    def forward(self, features: Tensor, origins: Origins, size: int) -> tuple[Flow, Tensor]:
+    def forward(self, features: Tensor, source: Tensor | None, origins: Origins | None) -> SourceCopy:
+        """Features (B, C, H, W), the source (B, 3, S, S) and its `Origins` to the copy at the coarse resolution."""
+        assert source is not None and origins is not None, "a source skip needs the source and its origins"
+        coarse = shrink(source, self.config.coarse_side(source.shape[-1]))
+        return SourceCopy.along(coarse, *self.flow(features, origins, coarse.shape[-1]))
+
+    def flow(self, features: Tensor, origins: Origins, size: int) -> tuple[Flow, Tensor]:
         """Features (B, C, H, W) to the flow of images of a size, and `SourceView`'s depth."""
         weights = self._weights(features)
         direct = self._seen(weights, origins.direct)
@@ -121,6 +237,10 @@ class SourceSkip(nn.Module):
                 hidden = _behind(direct, origins.surface) * (1 - _behind(other, origins.surface))
             mirrored, hidden = self._flow(other, size), grow(hidden, size, "bilinear")
         return Flow(self._flow(direct, size), mirrored, hidden), self._depth(weights)
+
+    def remembered(self, source: Tensor) -> Tensor:
+        """What an identity keeps of the source: all of it, (B, 3, S, S)."""
+        return source
 
     def depth(self, features: Tensor) -> Tensor:
         """Depth of the visible surface alone, (B, H, W), grid units."""
@@ -172,6 +292,14 @@ class FlowRefinement(nn.Module):
         residual = self.reach * torch.tanh(self.output(self.block(features)).float())
         size = flow.direct.shape[-1]
         return flow.refined(F.interpolate(residual, (size, size), mode="bilinear", align_corners=False))
+
+
+class Unrefined(nn.Module):
+    """The flow as it is, without `refine_flow`."""
+
+    def forward(self, features: Tensor, flow: Flow) -> Flow:
+        """As `FlowRefinement`."""
+        return flow
 
 
 def copy_large(image: Tensor, source: Tensor, view: SourceView) -> Tensor:

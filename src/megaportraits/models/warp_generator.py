@@ -13,6 +13,19 @@ from megaportraits.nn.blocks import BlockStyle, OutputHead
 from megaportraits.ops.resample import upsample_volume
 
 
+class NoWarp(nn.Module):
+    """In the ablation without w_s-> (B.4 b): no displacement, and no parameters."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.size = (config.volume_depth, config.volume_size, config.volume_size)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """As `WarpGenerator`: zeros (B, 3, D, H, W)."""
+        zero = torch.zeros(len(embedding), 3, 1, 1, 1, device=embedding.device)
+        return zero.expand(-1, -1, *self.size)
+
+
 class WarpGenerator(nn.Module):
     """The expression part w^em of a warp; the rigid part w^rt is in `ops.warping`.
 

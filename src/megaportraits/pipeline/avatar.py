@@ -22,9 +22,10 @@ from megaportraits.faces.landmarks import scores_of
 from megaportraits.faces.matting import Matting
 from megaportraits.media import DEFAULT_LIMITS, Limits
 from megaportraits.media.images import UInt8
-from megaportraits.models.base import BaseModel, Identity, Output
+from megaportraits.models.base import BaseModel
 from megaportraits.models.enhancer import Enhancer, premultiplied
 from megaportraits.models.hidden import fill_hidden
+from megaportraits.models.identity import Identity, Output
 from megaportraits.models.motion import Motion, infer_motion
 from megaportraits.models.picture import finish_picture
 from megaportraits.models.source_skip import grow

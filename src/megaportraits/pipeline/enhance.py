@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from megaportraits.models.base import Output
 from megaportraits.models.enhancer import Enhancer, fine_picture, picture_of, premultiplied
+from megaportraits.models.identity import Output
 from megaportraits.models.source_skip import grow, transfer_detail
 
 _PIXELS = 4 * 256 * 256

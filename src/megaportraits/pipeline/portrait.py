@@ -23,7 +23,7 @@ from megaportraits.faces.orientation import find_upright, turned
 from megaportraits.faces.pose import fit_pose
 from megaportraits.media import DEFAULT_LIMITS, Limits, VideoReader, is_video, read_picture
 from megaportraits.media.images import UInt8, as_picture, flattened
-from megaportraits.models.base import Identity
+from megaportraits.models.identity import Identity
 from megaportraits.models.motion import Motion
 from megaportraits.ops.color import KEY_COLORS
 from megaportraits.ops.geometry import Crop, HeadPose

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from megaportraits.errors import ShapeError
 from megaportraits.media.images import UInt8
-from megaportraits.models.base import Output
+from megaportraits.models.identity import Output
 from megaportraits.models.source_skip import Flow
 from megaportraits.ops.geometry import HeadPose
 from megaportraits.ops.warping import Pose

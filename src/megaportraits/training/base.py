@@ -10,14 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from megaportraits.config import TrainBaseConfig
-from megaportraits.data.augment import flip
+from megaportraits.data.batches import PAIR_BATCH, mirror
 from megaportraits.errors import TrainingError
 from megaportraits.losses.adversarial import generator_terms, judge
 from megaportraits.losses.contrastive import contrastive_loss
 from megaportraits.losses.correspondence import flow_loss, landmark_loss, surface_loss, warp_loss
 from megaportraits.losses.foreground import EYES_TO_MOUTH, composite, feature_weight, masked_l1
-from megaportraits.models.base import BaseModel, Identity, Output
+from megaportraits.models.base import BaseModel
 from megaportraits.models.discriminator import Discriminator
+from megaportraits.models.identity import Identity, Output
 from megaportraits.models.motion import Expression, Motion, infer_motion
 from megaportraits.models.source_skip import SourceView
 from megaportraits.models.storage import load_base, load_head_pose, load_motion, save_base
@@ -124,7 +125,8 @@ class BaseStage(nn.Module):
         if phase != "generator":
             return {phase: self._judge(phase)}
         if self.config.data.flip:
-            batch = flip(batch, torch.rand(len(batch["identity"]), generator=generator) < 0.5, self.expression_names)
+            mirrored = torch.rand(len(batch["identity"]), generator=generator) < 0.5
+            batch = mirror(batch, PAIR_BATCH, mirrored, self.expression_names)
         views = self._views(batch, generator)
         motion, pose_error = self.motions(batch, views)
         count = len(views.source)

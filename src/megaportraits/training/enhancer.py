@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from megaportraits.config import PictureLossConfig, TrainEnhancerConfig
-from megaportraits.data.augment import flip
+from megaportraits.data.batches import PHOTO_BATCH, mirror
 from megaportraits.data.photos import PhotoDataset
 from megaportraits.errors import ConfigError
 from megaportraits.losses.adversarial import feature_matching, generator_hinge, judge
@@ -103,7 +103,8 @@ class EnhancerStage(nn.Module):
             return {"discriminator": self._judge()}
         config, w = self.config, self.config.loss
         if config.data.flip:
-            batch = flip(batch, torch.rand(len(batch["identity"]), generator=generator) < 0.5)
+            mirrored = torch.rand(len(batch["identity"]), generator=generator) < 0.5
+            batch = mirror(batch, PHOTO_BATCH, mirrored)
         views = self._views(batch, generator)
         cross = w.crosses and step >= w.cross_from
         output = drive_base(self._base_on(views.color.device), batch, views, cross=cross)

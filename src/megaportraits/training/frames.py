@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from megaportraits.data.augment import color_jitter, degrade, flip
+from megaportraits.data.augment import color_jitter, degrade
+from megaportraits.data.batches import FRAME_BATCH, crop, mirror
 from megaportraits.losses.foreground import composite
-from megaportraits.ops.warping import Pose, crop_around
+from megaportraits.ops.warping import Pose
 from megaportraits.training.views import random_background
 
 Batch = dict[str, Tensor]
@@ -28,7 +29,7 @@ def augment_frames(
     shift: float = 0.06,
     zoom: float = 0.1,
 ) -> tuple[Tensor, Pose, Batch]:
-    """Augmented images (B, 3, S, S) in [0, 1], their poses, and the batch with its mirrored labels.
+    """Augmented images (B, 3, S, S) in [0, 1], their poses, and the batch with the labels that follow.
 
     Half of the images get another background. Crops are shifted by `shift` crop units and scaled by exp(+-zoom), as a
     tracker's crops are; the poses follow exactly.
@@ -48,16 +49,14 @@ def augment_frames(
         return (torch.rand(count, *shape, generator=generator) * 2 - 1).to(batch["scale"].device)
 
     if mirrors:
-        batch = flip(batch, draw() < 0)
+        batch = mirror(batch, FRAME_BATCH, draw() < 0)
     image, matte = batch["image"].float() / 255, batch["matte"].float() / 255
     replaced = composite(image, matte, random_background(image, generator))
     image = torch.where(draw()[:, None, None, None] < 0, replaced, image)
     if degrades:
         image = degrade(image, generator=generator)
     image = color_jitter(image, strength=jitter, generator=generator)
-    pose = frame_pose(batch)
-    if not shift and not zoom:
-        return image, pose, batch
-    center, half_side = draw(2) * shift, (draw() * zoom).exp()
-    moved = Pose(pose.rotation, (pose.translation - center) / half_side[:, None], pose.scale / half_side)
-    return crop_around(image, center, half_side, image.shape[-1]), moved, batch
+    batch = {key: value for key, value in batch.items() if key != "matte"} | {"image": image}
+    if shift or zoom:
+        batch = crop(batch, FRAME_BATCH, draw(2) * shift, (draw() * zoom).exp())
+    return batch["image"], frame_pose(batch), batch

@@ -24,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from megaportraits.config import OptimConfig
+from megaportraits.data.batches import collate
 from megaportraits.data.stream import Layout
 from megaportraits.errors import TrainingError
 from megaportraits.media.files import full_disk_errors
@@ -386,8 +387,7 @@ def _quiet_worker(_: int) -> None:
 
 
 def _fixed_batch(dataset: Dataset[Batch], count: int) -> Batch:
-    items = [dataset[i] for i in range(min(count, len(dataset)))]  # type: ignore[arg-type]
-    return {key: torch.stack([item[key] for item in items]) for key in items[0]}
+    return collate([dataset[i] for i in range(min(count, len(dataset)))])  # type: ignore[arg-type]
 
 
 def _sample(fabric: Fabric, stage: Stage, model: nn.Module, batch: Batch, run: Run, step: int) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from megaportraits.config import TrainBaseConfig
-from megaportraits.data.augment import flip
+from megaportraits.data.batches import PAIR_BATCH, mirror
 from megaportraits.models.motion import Expression, MotionEncoder, infer_motion
 from megaportraits.models.storage import save_motion
 from megaportraits.nn.blocks import BlockStyle
@@ -67,7 +67,8 @@ class MotionStage(nn.Module):
         """Errors of pose and read-out, of the source and of the degraded driver."""
         del phase, step
         if self.config.data.flip:
-            batch = flip(batch, torch.rand(len(batch["identity"]), generator=generator) < 0.5, self.expression_names)
+            mirrored = torch.rand(len(batch["identity"]), generator=generator) < 0.5
+            batch = mirror(batch, PAIR_BATCH, mirrored, self.expression_names)
         views = make_views(batch, self.config, generator)
         poses = Pose.cat([label_pose(batch, "source"), label_pose(batch, "target")])
         labels = torch.cat([batch["source_readout"], batch["target_readout"]])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from megaportraits.config import TrainOneStageConfig
-from megaportraits.data.augment import flip
+from megaportraits.data.batches import PHOTO_BATCH, mirror
 from megaportraits.data.joint import JointDataset, split
 from megaportraits.data.photos import PhotoDataset
 from megaportraits.errors import TrainingError
@@ -70,7 +70,8 @@ class OneStage(BaseStage):
     def _photo_losses(self, batch: Batch, generator: torch.Generator) -> Losses:
         """Eq. 10 without the cycle: driven by their own second view, and by strangers."""
         if self.config.data.flip:
-            batch = flip(batch, torch.rand(len(batch["identity"]), generator=generator) < 0.5)
+            mirrored = torch.rand(len(batch["identity"]), generator=generator) < 0.5
+            batch = mirror(batch, PHOTO_BATCH, mirrored)
         background = self.config.model.predict_background
         views = photo_views(batch, self.photos.data, False, generator, background=background)
         seen = composite(views.image["source"], views.matte["source"], views.source_color)

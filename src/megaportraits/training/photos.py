@@ -12,8 +12,9 @@ from megaportraits.config import EnhancerDataConfig
 from megaportraits.data.augment import color_jitter
 from megaportraits.data.photos import ROLES
 from megaportraits.losses.foreground import composite
-from megaportraits.models.base import BaseModel, Output
+from megaportraits.models.base import BaseModel
 from megaportraits.models.enhancer import fine_picture, move_source, over, picture_of, start_of
+from megaportraits.models.identity import Output
 from megaportraits.models.motion import infer_motion
 from megaportraits.ops.color import random_colors
 from megaportraits.ops.warping import Pose
