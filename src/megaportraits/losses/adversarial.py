@@ -52,10 +52,25 @@ def judge(discriminator: Callable[[Tensor], Judgements], real: Tensor, fake: Ten
 
 
 def generator_terms(
-    discriminator: Callable[[Tensor], Judgements], prediction: Tensor, target: Tensor
+    discriminator: Callable[[Tensor], Judgements], prediction: Tensor, target: Tensor, crossed: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """`adversarial` and `feature_matching`; gradient goes through the discriminator into the prediction."""
+    """The generator's losses; gradient goes through the discriminator into the images.
+
+    Args:
+        discriminator: judges images (B, 3, S, S).
+        prediction: images whose truth is known.
+        target: their truth.
+        crossed: images without a truth, of cross-driving; None or no image for none.
+
+    Returns:
+        `adversarial` and `feature_matching` of the predictions, and `cross_adversarial` where there are crossed images.
+    """
+    count, crosses = len(prediction), crossed is not None and len(crossed) > 0
     with torch.no_grad():
         real = discriminator(target)
-    fake = discriminator(prediction)
-    return {"adversarial": generator_hinge(fake), "feature_matching": feature_matching(real, fake)}
+    fake = discriminator(prediction if crossed is None else torch.cat([prediction, crossed]))
+    own = [(score[:count], [f[:count] for f in features]) for score, features in fake]
+    terms = {"adversarial": generator_hinge(own), "feature_matching": feature_matching(real, own)}
+    if crosses:
+        terms["cross_adversarial"] = generator_hinge([(score[count:], []) for score, _ in fake])
+    return terms

@@ -12,7 +12,7 @@ from megaportraits.config import PictureLossConfig, TrainEnhancerConfig
 from megaportraits.data.batches import PHOTO_BATCH, mirror
 from megaportraits.data.photos import PhotoDataset
 from megaportraits.errors import ConfigError
-from megaportraits.losses.adversarial import feature_matching, generator_hinge, judge
+from megaportraits.losses.adversarial import generator_terms, judge
 from megaportraits.losses.cycle import low_resolution_cycle
 from megaportraits.losses.foreground import masked_l1
 from megaportraits.models.base import BaseModel
@@ -169,15 +169,7 @@ class EnhancerStage(nn.Module):
         """
         assert self.discriminator is not None
         self._shown = torch.cat([prediction, crossed]).detach(), photograph
-        count = len(prediction)
-        with torch.no_grad():
-            real = self.discriminator(target)
-        fake = self.discriminator(torch.cat([prediction, crossed]))
-        own = [(score[:count], [f[:count] for f in features]) for score, features in fake]
-        losses = {"adversarial": generator_hinge(own), "feature_matching": feature_matching(real, own)}
-        if len(crossed):
-            losses["cross_adversarial"] = generator_hinge([(score[count:], []) for score, _ in fake])
-        return losses
+        return generator_terms(self.discriminator, prediction, target, crossed)
 
     def _judge(self) -> Tensor:
         assert self.discriminator is not None and self._shown is not None, "the generator's phase comes first"

@@ -18,7 +18,7 @@ from megaportraits.data.batches import PHOTO_BATCH, mirror
 from megaportraits.data.joint import JointDataset, split
 from megaportraits.data.photos import PhotoDataset
 from megaportraits.errors import TrainingError
-from megaportraits.losses.adversarial import feature_matching, generator_hinge, judge
+from megaportraits.losses.adversarial import generator_terms, judge
 from megaportraits.losses.foreground import composite, masked_l1
 from megaportraits.models.base import BaseModel
 from megaportraits.models.discriminator import Discriminator
@@ -87,19 +87,9 @@ class OneStage(BaseStage):
 
     def _photo_adversarial(self, own: Tensor, crossed: Tensor, truth: Tensor) -> Losses:
         assert self.photo_discriminator is not None
-        everything, count = torch.cat([own, crossed]), len(own)
-        self._photographs = everything.detach(), truth
-        with torch.no_grad():
-            real = self.photo_discriminator(truth)
-        fake = self.photo_discriminator(everything)
-        mine = [(score[:count], [f[:count] for f in features]) for score, features in fake]
-        losses = {
-            "photo_adversarial": generator_hinge(mine),
-            "photo_feature_matching": feature_matching(real, mine),
-        }
-        if len(crossed):
-            losses["photo_cross_adversarial"] = generator_hinge([(score[count:], []) for score, _ in fake])
-        return losses
+        self._photographs = torch.cat([own, crossed]).detach(), truth
+        terms = generator_terms(self.photo_discriminator, own, truth, crossed)
+        return {f"photo_{name}": loss for name, loss in terms.items()}
 
     def _judge_photographs(self) -> Tensor:
         assert self.photo_discriminator is not None and self._photographs is not None, "the generator's phase is first"
