@@ -157,6 +157,25 @@ def train_gaze(
     _leave(train(settled, out, resume=resume), settled.optim.steps)
 
 
+@train_app.command("component-landmarks")
+def train_component_landmarks(
+    out: Out,
+    data: Data = None,
+    config: Annotated[
+        str | None, typer.Option(help="component-landmarks or a YAML file.", show_default="component-landmarks")
+    ] = None,
+    resume: Resume = False,
+    overrides: Overrides = None,
+) -> None:
+    """Train the network that finds lids, irises and lips in crops, for the loss component_landmarks."""
+    from megaportraits.config import TrainComponentLandmarksConfig
+    from megaportraits.training.component_landmarks import train_component_landmarks as train
+
+    chosen = [*data_paths(data, resume=resume), *(overrides or [])]
+    settled = settle(TrainComponentLandmarksConfig, config, "component-landmarks", chosen, out, resume=resume)
+    _leave(train(settled, out, resume=resume), settled.optim.steps)
+
+
 @train_app.command("head-pose")
 def train_head_pose(
     out: Out,

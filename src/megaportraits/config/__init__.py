@@ -15,6 +15,7 @@ from megaportraits.config.enhancer import (
 from megaportraits.config.loading import Override, config_names, differences, load_config, parse_config
 from megaportraits.config.model import (
     AppearanceConfig,
+    ComponentLandmarkConfig,
     DiscriminatorConfig,
     GazeConfig,
     Generator2DConfig,
@@ -36,6 +37,7 @@ from megaportraits.config.training import (
     PictureLossConfig,
     RunConfig,
     TrainBaseConfig,
+    TrainComponentLandmarksConfig,
     TrainGazeConfig,
     TrainHeadPoseConfig,
 )
@@ -43,6 +45,7 @@ from megaportraits.errors import ConfigError
 
 __all__ = [
     "AppearanceConfig",
+    "ComponentLandmarkConfig",
     "Config",
     "ConfigError",
     "DataConfig",
@@ -69,6 +72,7 @@ __all__ = [
     "StudentDataConfig",
     "StudentLossConfig",
     "TrainBaseConfig",
+    "TrainComponentLandmarksConfig",
     "TrainEnhancerConfig",
     "TrainGazeConfig",
     "TrainHeadPoseConfig",

@@ -210,6 +210,22 @@ class HeadPoseConfig(Config):
         )
 
 
+class ComponentLandmarkConfig(Config):
+    """The network that finds landmarks in crops of eyes and mouth (`models/component_landmarks.py`). Ours."""
+
+    name: Name = "component-landmarks"
+    eye_size: Pixels = 48
+    """Side of an eye's crop, pixels."""
+    eye_cm: float = Field(default=6.0, gt=0, le=1000)
+    """Side of that crop on the head, centimetres."""
+    mouth_size: Pixels = 64
+    mouth_cm: float = Field(default=8.0, gt=0, le=1000)
+    widths: Widths = (32, 64, 96)
+    """Of the stages, each of which halves its input."""
+    groups: Channels = 8
+    hidden: Channels = 192
+
+
 class GazeConfig(Config):
     """The gaze and blink network (B.5): a VGG-16 eye encoder, an MLP for keypoints, two heads."""
 

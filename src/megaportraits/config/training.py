@@ -19,7 +19,13 @@ from megaportraits.config.base import (
     Weight,
     Workers,
 )
-from megaportraits.config.model import DiscriminatorConfig, GazeConfig, HeadPoseConfig, ModelConfig
+from megaportraits.config.model import (
+    ComponentLandmarkConfig,
+    DiscriminatorConfig,
+    GazeConfig,
+    HeadPoseConfig,
+    ModelConfig,
+)
 
 
 class DataConfig(Config):
@@ -103,6 +109,11 @@ class LossConfig(PictureLossConfig):
     """Ours: feature matching of the same."""
     component_perceptual: Weight = 0.0
     """Ours: features of `perceptual_network` in the same crops, at the pictures' own resolution."""
+    component_landmarks: Weight = 0.0
+    """Ours: distance, in centimetres, of lids, irises and lips between prediction and target, as a network finds them
+    in both."""
+    landmark_network: str = "component_landmarks.safetensors"
+    """Weights that `megaportraits train component-landmarks` wrote, or a shipped name: nano."""
     surface: Weight = 0.0
     """Of the visible surface's depth against the known one (with model.source_skip; synthetic clips only)."""
 
@@ -226,6 +237,31 @@ class TrainGazeConfig(Config):
     """How often every frame is seen, where optim.steps is 0."""
     w_mae: Weight = 15.0
     w_mse: Weight = 10.0
+    run: RunConfig = RunConfig()
+
+
+class ComponentLandmarkOptimConfig(OptimConfig):
+    """A small network without an adversary, one-cycle."""
+
+    steps: Steps = 0
+    """0: as many as `epochs` need."""
+    batch_size: int = Field(default=48, ge=1, le=65_536)
+    schedule: Literal["cosine", "one-cycle"] = "one-cycle"
+    learning_rate: Rate = 1.5e-3
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    clip_grad_norm: Weight = 2.0
+    spectral_norm: bool = False
+    ema_decay: Share = 0.99
+
+
+class TrainComponentLandmarksConfig(Config):
+    """`megaportraits train component-landmarks`."""
+
+    model: ComponentLandmarkConfig = ComponentLandmarkConfig()
+    data: FrameConfig = FrameConfig(size=256)
+    optim: ComponentLandmarkOptimConfig = ComponentLandmarkOptimConfig()
+    epochs: int = Field(default=6, ge=1, le=1_000_000)
+    """How often every frame is seen, where optim.steps is 0."""
     run: RunConfig = RunConfig()
 
 

@@ -150,10 +150,19 @@ class ClipIndex:
 
     def draw(self, rng: np.random.Generator) -> int:
         """A random clip: a folder by the parts of the mix, then any of its clips alike."""
-        if len(self.shares) == 1:
-            return int(rng.integers(len(self)))
-        chosen = int(rng.choice(len(self.shares), p=[share.part for share in self.shares]))
+        chosen = self.draw_share(rng)
         return int(rng.integers(self._ends[chosen - 1] if chosen else 0, self._ends[chosen]))
+
+    def draw_share(self, rng: np.random.Generator) -> int:
+        """The number of a random folder of the mixture, by the parts; a single folder takes nothing from `rng`."""
+        if len(self.shares) == 1:
+            return 0
+        return int(rng.choice(len(self.shares), p=[share.part for share in self.shares]))
+
+    @property
+    def ends(self) -> list[int]:
+        """For each folder of the mixture the number of the first clip after its last one."""
+        return list(self._ends)
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0

@@ -73,6 +73,10 @@ class FrameDataset(Dataset[dict[str, Tensor]]):
                     fix="`prepare` stores landmarks; for other clips --set model.keypoint_input=pose.",
                 )
         self.clips, self.numbers = self.clips[usable], self.numbers[usable]
+        self.bounds = [0, *np.searchsorted(self.clips, self.index.ends).tolist()]
+        for share, first, end in zip(self.index.shares, self.bounds, self.bounds[1:], strict=False):
+            if first == end:
+                raise DataError(f"no frame in {share.folder} can be used", fix="Take that folder out of the mixture.")
         self.length = length or len(self.clips)
 
     def __len__(self) -> int:
@@ -106,7 +110,8 @@ class FrameDataset(Dataset[dict[str, Tensor]]):
 
     def _draw(self, rng: np.random.Generator) -> tuple[int, int]:
         if self.labels is not None or self.landmarks:
-            chosen = int(rng.integers(len(self.clips)))
+            share = self.index.draw_share(rng)
+            chosen = int(rng.integers(self.bounds[share], self.bounds[share + 1]))
             return int(self.clips[chosen]), int(self.numbers[chosen])
         clip = self.index.draw(rng)
         return clip, int(rng.integers(len(self.index.record(clip).frames)))

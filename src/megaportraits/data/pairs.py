@@ -136,7 +136,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
             "scale": torch.tensor(labels.scale, dtype=torch.float32),
             "readout": torch.from_numpy(expression_labels(labels, record, self.expression_names)),
             "scores": torch.from_numpy(blendshape_labels(labels, record)),
-            "landmarks": torch.from_numpy(feature_landmarks(labels)),
+            "landmarks": torch.from_numpy(feature_landmarks(labels if record.kind == "real" else None)),
             "coords": torch.from_numpy(coords),
             "valid": torch.from_numpy(valid),
         }
@@ -194,9 +194,9 @@ def other_expression(record: ClipRecord, first: int, second: int, rng: np.random
     return int(rng.choice(len(distance), p=distance / distance.sum())) if distance.sum() > 0 else second
 
 
-def feature_landmarks(labels: FrameLabels) -> npt.NDArray[np.float32]:
+def feature_landmarks(labels: FrameLabels | None) -> npt.NDArray[np.float32]:
     """(n, 2) of `faces.outlines.FEATURES`, crop units; NaN where the clip has no landmarks."""
-    if labels.landmarks is None:
+    if labels is None or labels.landmarks is None:
         return np.full((len(FEATURES), 2), np.nan, np.float32)
     return labels.landmarks[list(FEATURES)].astype(np.float32)
 

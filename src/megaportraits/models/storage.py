@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from megaportraits.config import (
+    ComponentLandmarkConfig,
     Config,
     EnhancerConfig,
     GazeConfig,
@@ -25,6 +26,7 @@ from megaportraits.config import (
 from megaportraits.errors import ConfigError, WeightsError
 from megaportraits.media.files import as_address, staged_output
 from megaportraits.models.base import BaseModel
+from megaportraits.models.component_landmarks import ComponentLandmarkNet
 from megaportraits.models.enhancer import Enhancer
 from megaportraits.models.gaze import GazeNet
 from megaportraits.models.head_pose import HeadPoseNet
@@ -72,6 +74,11 @@ def save_enhancer(path: Path, model: Enhancer, *, notes: dict[str, str] | None =
 def save_gaze(path: Path, model: GazeNet, *, notes: dict[str, str] | None = None) -> None:
     """Write a gaze network, as `save_base` does."""
     _save(path, "gaze", model, model.config, notes)
+
+
+def save_component_landmarks(path: Path, model: ComponentLandmarkNet, *, notes: dict[str, str] | None = None) -> None:
+    """Write a network of landmarks in crops of eyes and mouth, as `save_base` does."""
+    _save(path, "component-landmarks", model, model.config, notes)
 
 
 def save_head_pose(
@@ -153,6 +160,13 @@ def load_gaze(name_or_path: str | Path, device: torch.device | str = "cpu") -> G
     """A frozen gaze network in float32, shipped ("nano") or from `save_gaze`'s file; raises as `load_base`."""
     file = _open(_find(name_or_path, "gaze", otherwise=", or set loss.gaze=0"), "gaze", GazeConfig)
     return _inference(_built(file, lambda: GazeNet(file.config)), device)
+
+
+def load_component_landmarks(name_or_path: str | Path, device: torch.device | str = "cpu") -> ComponentLandmarkNet:
+    """A frozen network of landmarks in float32, shipped ("nano") or from its file; raises as `load_base`."""
+    found = _find(name_or_path, "component_landmarks", otherwise=", or set loss.component_landmarks=0")
+    file = _open(found, "component-landmarks", ComponentLandmarkConfig)
+    return _inference(_built(file, lambda: ComponentLandmarkNet(file.config)), device)
 
 
 def load_head_pose(name_or_path: str | Path, base: BaseModel) -> None:

@@ -21,7 +21,6 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from megaportraits.data.clip_schema import ClipFrame, ClipRecord, FrameLabels
 from megaportraits.data.clips import ShardWriter, shard_name
@@ -39,15 +38,15 @@ from megaportraits.synth.facexmodel import WHERE
 from megaportraits.synth.head import MorphableHead
 from megaportraits.synth.lift import Lifter
 from megaportraits.synth.lifted import LiftedHead
-from megaportraits.synth.measure import Scorer
+from megaportraits.synth.measure import Measurement, Scorer
 from megaportraits.synth.plan import GroupPlan, Pool, SynthSettings
 from megaportraits.synth.portraits import Portrait, PortraitReader
 from megaportraits.synth.sample import CG_RANGE, LIFTED_RANGE, sample_motions
 from megaportraits.synth.stage import Motion, Rendering
 
 Reader = Callable[[Path], Portrait]
-Measure = Callable[[Rendering], npt.NDArray[np.float32] | None]
-"""Blendshapes of a frame, see `measure.Scorer`."""
+Measure = Callable[[Rendering], Measurement | None]
+"""See `measure.Scorer`."""
 _REPLACEMENTS = 50  # photographs tried instead of a failing one
 
 
@@ -121,7 +120,7 @@ class ShardMaker:
                 # Gaze is not fitted.
                 seen, kind = (replace(_labels(self.head, person.rest), gaze=None), *labels[1:]), "photograph"
             if self.scorer is not None:
-                seen = tuple(replace(x, scores=self.scorer(r)) for x, r in zip(seen, renderings, strict=True))
+                seen = tuple(_measured(x, self.scorer(r)) for x, r in zip(seen, renderings, strict=True))
             record = ClipRecord(
                 key=f"{group.key}-{member}",
                 kind=kind,
@@ -243,6 +242,10 @@ def sort_portraits(settings: SynthSettings, out: Path) -> dict[str, Pool]:
             # Too few photographs for 3 %: use known faces rather than no validation clips.
             pools[split] = pools["train"]
     return pools
+
+
+def _measured(labels: FrameLabels, found: Measurement | None) -> FrameLabels:
+    return labels if found is None else replace(labels, scores=found.blendshapes, landmarks=found.landmarks)
 
 
 def _labels(head: MorphableHead, motion: Motion) -> FrameLabels:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +16,27 @@ _BEHIND = 128
 """Grey level behind the people."""
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """What the landmark network finds in a frame.
+
+    Attributes:
+        blendshapes: (52,) in [0, 1], in the order of `faces.landmarks.BLENDSHAPE_NAMES`.
+        landmarks: (478, 2), crop units.
+    """
+
+    blendshapes: npt.NDArray[np.float32]
+    landmarks: npt.NDArray[np.float32]
+
+
 class Scorer:
-    """Estimates blendshapes of frames; one per process."""
+    """Measures frames; one per process."""
 
     def __init__(self) -> None:
         self._analyzer = FaceAnalyzer(reject_animals=False)
 
-    def __call__(self, rendering: Rendering) -> npt.NDArray[np.float32] | None:
-        """(52,) blendshapes in [0, 1], in the order of `faces.landmarks.BLENDSHAPE_NAMES`; None if no face is found."""
+    def __call__(self, rendering: Rendering) -> Measurement | None:
+        """What is found; None if no face is."""
         alpha = rendering.matte[..., None].astype(np.float32) / 255
         picture = np.rint(rendering.image * alpha + _BEHIND * (1 - alpha)).astype(np.uint8)
         if picture.shape[0] < MEASURED_SIZE:
@@ -29,4 +44,7 @@ class Scorer:
                 cv2.resize(picture, (MEASURED_SIZE, MEASURED_SIZE), interpolation=cv2.INTER_CUBIC), np.uint8
             )
         face = next(iter(self._analyzer.detect(picture, thorough=False)), None)
-        return None if face is None else np.clip(face.blendshapes, 0, 1)
+        if face is None:
+            return None
+        landmarks = face.landmarks[:, :2] * (2 / picture.shape[0]) - 1
+        return Measurement(np.clip(face.blendshapes, 0, 1), landmarks.astype(np.float32))

@@ -26,6 +26,7 @@ from megaportraits.nn.spectral import add_spectral_norm
 from megaportraits.ops.geometry import geodesic_distance
 from megaportraits.ops.resample import shrink
 from megaportraits.ops.warping import Pose
+from megaportraits.training.component_landmarks import ComponentLandmarkLoss
 from megaportraits.training.components import ComponentCrops, ComponentDiscriminator
 from megaportraits.training.features import feature_map, visible_irises
 from megaportraits.training.loop import fit
@@ -84,6 +85,7 @@ class BaseStage(nn.Module):
                     add_spectral_norm(module, standardized=config.optim.spectral_norm_standardized)
         self.readout = nn.Linear(config.model.motion.z, len(expression_names) + 2) if config.loss.expression else None
         self.perceptual = PerceptualTerms(config.loss, components=bool(config.loss.component_perceptual))
+        self.component_landmarks = ComponentLandmarkLoss(config.loss) if config.loss.component_landmarks else None
         adversarial = bool(config.loss.adversarial or config.loss.feature_matching)
         self.discriminator = Discriminator(config.discriminator) if adversarial else None
         components = bool(config.loss.component_adversarial or config.loss.component_matching)
@@ -105,6 +107,7 @@ class BaseStage(nn.Module):
             "component_adversarial": w.component_adversarial,
             "component_matching": w.component_matching,
             "component_perceptual": w.component_perceptual,
+            "component_landmarks": w.component_landmarks,
             "component_discriminator": 1.0 if self.component_discriminator is not None else 0.0,
             "contrastive": w.contrastive,
             "matte": w.matte,
@@ -221,6 +224,8 @@ class BaseStage(nn.Module):
             losses |= self._switched_on(generator_terms(self.discriminator, prediction, views.target))
         if w.component_perceptual or self.component_discriminator is not None:
             losses |= self._component_losses(ComponentCrops.cut(prediction, views.target, pose))
+        if self.component_landmarks is not None:
+            losses["component_landmarks"] = self.component_landmarks(prediction, views.target, pose)
         if output.view is not None:
             losses |= self._copy_losses(batch, output.view, views, weight, generator)
         return losses

@@ -1,0 +1,169 @@
+"""Landmarks in crops of eyes and mouth: the training of their network, and the base model's loss on them. Ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from megaportraits.config.training import LossConfig, TrainComponentLandmarksConfig
+from megaportraits.data.frames import FrameDataset
+from megaportraits.faces.outlines import INNER_LIPS, LEFT_BROW, LEFT_EYE, LIPS, RIGHT_BROW, RIGHT_EYE
+from megaportraits.losses.landmarks import landmark_distance, openings
+from megaportraits.models.component_landmarks import ComponentLandmarkNet
+from megaportraits.models.storage import load_component_landmarks, save_component_landmarks
+from megaportraits.ops.geometry import HEAD_HALF_CM
+from megaportraits.ops.warping import Pose
+from megaportraits.training.features import visible_irises
+from megaportraits.training.frames import Batch, augment_frames, frame_pose
+from megaportraits.training.loop import fit
+
+_EYE, _LIPS = len(RIGHT_EYE), len(LIPS) + len(INNER_LIPS)
+_FIRST_LIP = len(RIGHT_EYE) + len(LEFT_EYE) + len(RIGHT_BROW) + len(LEFT_BROW)
+LOOPS = (slice(0, _EYE), slice(len(LIPS), _LIPS))
+"""Points of the lids among those of an eye, and of the inner lips among those of a mouth: what opens and closes."""
+IRIS_FACTOR = 3.0
+"""How much more the base model's loss weighs the irises' place between the lids: one point of seventeen is the gaze."""
+_SHIFT_CM, _ZOOM = 0.5, 0.08
+"""A crop lies up to 5 mm off and is up to 8 % too large or small, as by an imprecise head pose."""
+_PICTURED = 12
+
+Points = tuple[Tensor, Tensor]
+"""Of eyes (2 B, 17, 2) and mouths (B, 40, 2), half crops."""
+
+
+def labelled_points(net: ComponentLandmarkNet, landmarks: Tensor, pose: Pose) -> Points:
+    """What the network should find, from landmarks (B, 143, 2) of `faces.outlines.FEATURES` in crop units.
+
+    Irises of closed eyes are NaN.
+    """
+    seen = visible_irises(landmarks)
+    left = torch.cat([seen[:, _EYE : 2 * _EYE], seen[:, -1:]], 1)
+    right = torch.cat([seen[:, :_EYE], seen[:, -2:-1]], 1)
+    return net.relative(left, right, seen[:, _FIRST_LIP : _FIRST_LIP + _LIPS], pose)
+
+
+def point_errors(net: ComponentLandmarkNet, got: Points, wanted: Points) -> dict[str, Tensor]:
+    """Mean distances |dx| + |dy| in centimetres.
+
+    `eye_points`, `mouth_points`: of all points; `eye_opening`, `mouth_opening`: of the vectors between opposite points
+    of the lids and of the inner lips; `iris`: of the vector from the middle of the lids to the iris.
+    """
+    terms: dict[str, Tensor] = {}
+    for name, points, labels, cm, loop in zip(("eye", "mouth"), got, wanted, net.centimetres(), LOOPS, strict=True):
+        terms[f"{name}_points"] = landmark_distance(points, labels) * cm
+        terms[f"{name}_opening"] = landmark_distance(openings(points[:, loop]), openings(labels[:, loop])) * cm
+    iris, label = (eyes[:, _EYE:] - eyes[:, :_EYE].mean(1, keepdim=True) for eyes in (got[0], wanted[0]))
+    terms["iris"] = landmark_distance(iris, label) * net.centimetres()[0]
+    return terms
+
+
+class ComponentLandmarkLoss:
+    """The sum of `point_errors` of a frozen network between prediction and target; `iris` counts `IRIS_FACTOR`-fold.
+
+    The network is no submodule: it stays out of the stage's state dict and moves to wherever the images are.
+
+    Raises:
+        WeightsError: the network cannot be had.
+    """
+
+    def __init__(self, config: LossConfig) -> None:
+        self._net = load_component_landmarks(config.landmark_network)
+
+    def __call__(self, prediction: Tensor, target: Tensor, pose: Pose) -> Tensor:
+        """Scalar, centimetres.
+
+        Args:
+            prediction, target: (B, 3, S, S) in [0, 1]; only the prediction receives gradient.
+            pose: of the target's head.
+        """
+        net = self._net.to(target.device)
+        with torch.no_grad():
+            wanted = net(*net.crops(target, pose))
+        errors = point_errors(net, net(*net.crops(prediction, pose)), wanted)
+        return torch.stack([*errors.values()]).sum() + (IRIS_FACTOR - 1) * errors["iris"]
+
+
+class ComponentLandmarkStage(nn.Module):
+    """Trains the network on frames whose landmarks are known."""
+
+    phases = ("network",)
+    file_name, validation_count = "component_landmarks.safetensors", 128
+
+    def __init__(self, config: TrainComponentLandmarksConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = ComponentLandmarkNet(config.model)
+
+    def weights(self) -> dict[str, float]:
+        """A centimetre counts alike everywhere."""
+        return {f"{part}_{what}": 1.0 for part in ("eye", "mouth") for what in ("points", "opening")} | {"iris": 1.0}
+
+    def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """The errors of one batch of `data.frames` with landmarks."""
+        del phase, step
+        image, pose, batch = augment_frames(
+            batch, generator, mirrors=self.config.data.flip, jitter=0.5, shift=0, zoom=0
+        )
+        noise = (torch.rand(len(pose.scale), 3, generator=generator) * 2 - 1).to(pose.scale)
+        shift = noise[:, :2] * (_SHIFT_CM / HEAD_HALF_CM) * pose.scale[:, None]
+        pose = Pose(pose.rotation, pose.translation + shift, pose.scale * (_ZOOM * noise[:, 2]).exp())
+        return point_errors(
+            self.model,
+            self.model(*self.model.crops(image, pose)),
+            labelled_points(self.model, batch["landmarks"], pose),
+        )
+
+    def sample(self, model: ComponentLandmarkNet, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """Crops with the labelled (green) and found (red) points; mean errors, centimetres."""
+        pose = frame_pose(batch)
+        with torch.no_grad():
+            crops = model.crops(batch["image"].float() / 255, pose)
+            found = model(*crops)
+        wanted = labelled_points(model, batch["landmarks"], pose)
+        numbers = {f"{name}_cm": float(value) for name, value in point_errors(model, found, wanted).items()}
+        return _picture(crops, wanted, found), numbers
+
+    def save(self, path: Path, model: ComponentLandmarkNet, *, step: int) -> None:
+        """The averaged network, float16."""
+        save_component_landmarks(path, model, notes={"steps": str(step)})
+
+
+def _picture(crops: Points, wanted: Points, found: Points, side: int = 96) -> Tensor:
+    """Rows of eyes and of mouths, points as coloured pixels, (3, 2 side, n side) in [0, 1]."""
+    rows = []
+    for images, labels, points in zip(crops, wanted, found, strict=True):
+        cells = nn.functional.interpolate(images[:_PICTURED].float().cpu(), (side, side), mode="bilinear").numpy()
+        for marks, color in ((labels, (0.0, 0.85, 0.0)), (points, (0.9, 0.0, 0.0))):
+            places = ((marks[: len(cells)].float().cpu().numpy() + 1) * (side / 2)).round()
+            for cell, place in zip(cells, places, strict=True):
+                inside = np.isfinite(place).all(-1)
+                x, y = np.clip(place[inside], 0, side - 1).astype(int).T
+                cell[:, y, x] = np.array(color, np.float32)[:, None]
+        rows.append(np.concatenate(list(cells), 2))
+    width = min(row.shape[2] for row in rows)
+    return torch.from_numpy(np.concatenate([row[:, :, :width] for row in rows], 1)).clamp(0, 1)
+
+
+def train_component_landmarks(config: TrainComponentLandmarksConfig, out: Path, *, resume: bool = False) -> int:
+    """Train the network on the frames of clips that have landmarks; returns the step reached.
+
+    `out/component_landmarks.safetensors` is what `loss.landmark_network` of the base model's config names.
+
+    Raises:
+        DataError: no frame has landmarks: `prepare` stores them, and `synth --measure`.
+    """
+    data, optim = config.data, config.optim
+    if not optim.steps:
+        frames = len(FrameDataset(data.path, length=0, size=data.size, landmarks=True))
+        steps = max(1, config.epochs * frames // optim.batch_size)
+        config = config.model_copy(update={"optim": optim.model_copy(update={"steps": steps})})
+    length = config.optim.steps * optim.batch_size
+    training = FrameDataset(data.path, length=length, size=data.size, seed=config.run.seed, landmarks=True)
+    validation = None
+    if data.validation:
+        validation = FrameDataset(data.validation, length=256, size=data.size, seed=1, landmarks=True)
+    torch.manual_seed(config.run.seed)
+    return fit(ComponentLandmarkStage(config), training, validation, config, out, resume=resume)
