@@ -17,6 +17,7 @@ from megaportraits.commands.demo import demo
 from megaportraits.commands.enhancement import evaluate_hr
 from megaportraits.commands.evaluation import ablate, evaluate, pairs
 from megaportraits.commands.export import export_app
+from megaportraits.commands.gaze_teacher import gaze_teacher
 from megaportraits.commands.importing import import_app
 from megaportraits.commands.index import index
 from megaportraits.commands.live import live
@@ -44,6 +45,7 @@ app.command()(animate)
 app.command()(demo)
 app.command()(prepare)
 app.command()(index)
+app.command("gaze-teacher")(gaze_teacher)
 app.command()(synth)
 app.command("synth-head")(synth_head)
 app.command("synth-driver")(synth_driver)

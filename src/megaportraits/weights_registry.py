@@ -68,8 +68,6 @@ class Weight:
 _MEDIAPIPE_MODELS = "https://storage.googleapis.com/mediapipe-models"
 _MEDIAPIPE_PAGE = "https://ai.google.dev/edge/mediapipe/solutions/vision"
 _TORCH = "https://download.pytorch.org/models"
-_FACE_ALIGNMENT = "https://www.adrianbulat.com/downloads/python-fan"
-_FACE_ALIGNMENT_PAGE = "https://github.com/1adrianb/face-alignment"
 
 WEIGHTS: tuple[Weight, ...] = (
     Weight(
@@ -169,16 +167,6 @@ WEIGHTS: tuple[Weight, ...] = (
         size=244_408_911,
     ),
     Weight(
-        name="resnet18",
-        file="resnet18-f37072fd.pth",
-        purpose="pre-trained start of the head pose net (paper)",
-        licence=BSD3,
-        page="https://docs.pytorch.org/vision/stable/models/resnet.html",
-        url=f"{_TORCH}/resnet18-f37072fd.pth",
-        sha256="f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
-        size=46_830_571,
-    ),
-    Weight(
         name="vgg16",
         file="vgg16-397923af.pth",
         purpose="pre-trained start of the gaze net (paper)",
@@ -198,22 +186,22 @@ WEIGHTS: tuple[Weight, ...] = (
     ),
     Weight(
         name="rt_gene",
-        file="rt_gene.pth",
-        purpose="gaze teacher of the paper (RT-GENE)",
+        file="rt_gene.onnx",
+        purpose="gaze teacher of the paper (RT-GENE), exported as ONNX, for `gaze-teacher`",
         licence="CC-BY-NC-SA-4.0",
         page="https://github.com/Tobias-Fischer/rt_gene",
     ),
     Weight(
         name="rt_bene",
-        file="rt_bene.pth",
-        purpose="blink teacher of the paper (RT-BENE)",
+        file="rt_bene.onnx",
+        purpose="blink teacher of the paper (RT-BENE), exported as ONNX, for `gaze-teacher`",
         licence="CC-BY-NC-SA-4.0",
         page="https://github.com/Tobias-Fischer/rt_gene",
     ),
     Weight(
         name="lama",
         file="big-lama.pt",
-        purpose="background inpainting of the paper (LaMa, TorchScript)",
+        purpose="background inpainting of the paper (LaMa, TorchScript), for `--inpainting lama`",
         licence=APACHE,
         page="https://github.com/advimman/lama",
         url="https://github.com/Sanster/models/releases/download/add_big_lama/big-lama.pt",
@@ -222,8 +210,8 @@ WEIGHTS: tuple[Weight, ...] = (
     ),
     Weight(
         name="modnet",
-        file="modnet_photographic_portrait_matting.ckpt",
-        purpose="portrait matting of the paper (MODNet)",
+        file="modnet_photographic_portrait_matting.onnx",
+        purpose="portrait matting of the paper (MODNet), as its authors export it to ONNX, for `--matting modnet`",
         licence=APACHE,
         page="https://github.com/ZHKKKe/MODNet",
     ),
@@ -244,25 +232,6 @@ WEIGHTS: tuple[Weight, ...] = (
         "pt_inception-2015-12-05-6726825d.pth",
         sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
         size=95_628_359,
-    ),
-    Weight(
-        name="s3fd",
-        file="s3fd-619a316812.pth",
-        purpose="face detector of the paper",
-        licence=BSD3,
-        page=_FACE_ALIGNMENT_PAGE,
-        url=f"{_FACE_ALIGNMENT}/s3fd-619a316812.pth",
-        sha256="619a31681264d3f7f7fc7a16a42cbbe8b23f31a256f75a366e5a1bcd59b33543",
-        size=89_843_225,
-    ),
-    Weight(
-        name="fan",
-        file="2DFAN4-11f355bf06.pth.tar",
-        purpose="face landmarks of the paper",
-        licence=BSD3,
-        page=_FACE_ALIGNMENT_PAGE,
-        url=f"{_FACE_ALIGNMENT}/2DFAN4-11f355bf06.pth.tar",
-        sha256="11f355bf0693120222f5955ce3f9dc8fb5763ebb30a47d7906e509490d32e4aa",
     ),
 )
 

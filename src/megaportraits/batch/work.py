@@ -32,7 +32,7 @@ class Model:
         pose_from: see `PoseFrom`.
         blendshapes: whether blendshapes correct z.
         device: a torch device, or "auto".
-        precision: see `Avatar.from_pretrained`.
+        precision, matting, inpainting: see `Avatar.from_pretrained`.
     """
 
     weights: str = "nano"
@@ -41,6 +41,8 @@ class Model:
     blendshapes: bool = True
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    matting: Literal["selfie", "modnet"] = "selfie"
+    inpainting: Literal["smooth", "lama"] = "smooth"
 
     def load(self) -> Avatar:
         """The avatar, in this process.
@@ -57,6 +59,8 @@ class Model:
             blendshapes=self.blendshapes,
             enhancer=self.enhancer,
             precision=self.precision,
+            matting=self.matting,
+            inpainting=self.inpainting,
         )
 
     def files(self) -> dict[str, Path]:
@@ -73,6 +77,8 @@ class Model:
     def settings(self) -> dict[str, Any]:
         """The settings that determine a result besides the weights files."""
         insisted = {} if self.precision == "auto" else {"precision": self.precision}
+        insisted |= {} if self.matting == "selfie" else {"matting": self.matting}
+        insisted |= {} if self.inpainting == "smooth" else {"inpainting": self.inpainting}
         return {"pose": str(self.pose_from), "blendshapes": self.blendshapes, **insisted}
 
 

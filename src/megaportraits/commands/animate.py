@@ -138,6 +138,14 @@ def animate(
         Literal["auto", "float32", "bfloat16"],
         typer.Option(help="auto: bfloat16 where the device has instructions for it; the picture is the same."),
     ] = "auto",
+    matting: Annotated[
+        Literal["selfie", "modnet"],
+        typer.Option(help="Cuts people out; modnet: the paper's, whose weights you bring (`weights list`)."),
+    ] = "selfie",
+    inpainting: Annotated[
+        Literal["smooth", "lama"],
+        typer.Option(help="Paints the background behind people; lama: the paper's, 206 MB are fetched."),
+    ] = "smooth",
 ) -> None:
     """Move the person of SOURCE like the person of DRIVER. Frame times and sound of the driver are kept."""
     from megaportraits.batch import Model
@@ -165,7 +173,9 @@ def animate(
         face=cast(Any, face),  # options convert texts
         driver_face=driver_face,
     )
-    model = Model(weights, enhancer or (weights if hr else None), pose, blendshapes, device, precision)
+    model = Model(
+        weights, enhancer or (weights if hr else None), pose, blendshapes, device, precision, matting, inpainting
+    )
     sources, named = [source, *(more or [])], drivers or []
     if out is not None or _are_many([*sources, *named]):
         if out is None:

@@ -9,11 +9,13 @@ structures inside it matter little.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from megaportraits import weights
 from megaportraits.errors import ShapeError
 from megaportraits.faces.networks import Image, check_image
 
@@ -33,6 +35,22 @@ def smooth_fill(image: Image, hole: npt.NDArray[np.uint8]) -> Floats:
     """The default inpainter: push-pull colours with the grain of the surroundings."""
     known = (1 - hole).astype(np.float32)
     return push_pull(image.astype(np.float32), known) + _grain(image, known)
+
+
+InpaintingName = Literal["smooth", "lama"]
+
+
+def open_inpainting(name: InpaintingName, device: str = "cpu") -> Fill:
+    """An inpainter by its name: "smooth" (the default) or "lama", the paper's, whose weights are fetched (206 MB).
+
+    Raises:
+        WeightsError: the weights cannot be had.
+    """
+    if name == "smooth":
+        return smooth_fill
+    from megaportraits.faces.lama import Lama
+
+    return Lama.from_file(weights.fetch("lama"), device=device)
 
 
 def background_plate(

@@ -19,7 +19,7 @@ _MULTIPLE = 8
 
 
 class Lama:
-    """An inpainter for `inpainting.background_plate(..., fill=Lama.from_file(weights.fetch("lama")))`.
+    """An inpainter for `inpainting.background_plate`; `inpainting.open_inpainting("lama")` opens the registered file.
 
     Args:
         network: image (1, 3, H, W) in [0, 1] and mask (1, 1, H, W), 1 where to inpaint, to image in [0, 1].

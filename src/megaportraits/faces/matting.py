@@ -7,6 +7,8 @@ guided filter (He et al., TPAMI 2013) turns its coarse output into an alpha that
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -19,6 +21,7 @@ from megaportraits.faces.landmarks import MESH_COUNT
 from megaportraits.faces.networks import Image, Network
 from megaportraits.faces.shares import share_of
 from megaportraits.ops.geometry import Crop
+from megaportraits.runtimes.model import OnnxModel
 
 Matte = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.floating]
@@ -33,6 +36,8 @@ _MIDDLE = 0.4
 """Brightness in [0, 1] to which darker pictures are raised for the network."""
 _WORK = 256
 """Minimum side at which edges are refined; smaller mattes are downsampled from it."""
+_PORTRAIT = 512
+"""Side at which portrait matting networks work, pixels."""
 _HOLE = 0.004
 """Holes smaller than this part of the crop are filled: they are errors, not a view through a bent arm."""
 
@@ -87,6 +92,49 @@ class Matting:
             total += weight * cv2.warpAffine(answer, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
         # Large regions of medium probability are not hair: threshold them, and refine fine edges with the picture.
         return np.clip((total - _DECIDE) * _STEEP + 0.5, 0, 1)
+
+
+MattingName = Literal["selfie", "modnet"]
+
+
+class PortraitMatting(Matting):
+    """Mattes by a trimap-free portrait matting network such as the paper's MODNet (Ke et al., AAAI 2022).
+
+    Args:
+        path: an ONNX file of MODNet's interface: a picture (N, 3, h, w) in [-1, 1], sides multiples of 32, to its alpha
+            (N, 1, h, w) in [0, 1].
+        threads: threads the network may use.
+
+    Raises:
+        ConfigError: onnxruntime is not installed.
+        WeightsError: no such file, or one with another interface.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 1) -> None:
+        self._alpha = OnnxModel(
+            path, inputs=[(3, None, None)], output=(1, None, None), what="a matting network", threads=threads
+        )
+        self._side = self._alpha.inputs[0][1] or _PORTRAIT
+
+    def matte(self, image: Image, face: Face, crop: Crop, size: int, others: Sequence[Face] = ()) -> Matte:
+        """See `Matting.matte`."""
+        side = self._side
+        picture = extract(image, crop, side).astype(np.float32) / 127.5 - 1
+        alpha = np.clip(self._alpha([picture.transpose(2, 0, 1)[None]])[0, 0], 0, 1)
+        inside = crop.image_to_crop(face.landmarks[:MESH_COUNT, :2])
+        cleaned = clean(alpha * share_of(face, others, crop, side), (inside + 1) * (side / 2))
+        how = cv2.INTER_AREA if size < side else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(cleaned, (size, size), interpolation=how), np.float32)
+
+
+def open_matting(name: MattingName) -> Matting:
+    """Matting by its name: "selfie" (MediaPipe's, the default) or "modnet", whose weights the user puts in the cache.
+
+    Raises:
+        ConfigError: onnxruntime is not installed.
+        WeightsError: the weights cannot be had.
+    """
+    return Matting() if name == "selfie" else PortraitMatting(weights.fetch("modnet"))
 
 
 def clean(likely: Matte, face: npt.NDArray[np.floating]) -> Matte:

@@ -18,8 +18,9 @@ from torch import Tensor
 from megaportraits.config.options import convert_option
 from megaportraits.errors import ConfigError
 from megaportraits.faces.detector import Blendshapes, FaceAnalyzer
+from megaportraits.faces.inpainting import Fill, InpaintingName, open_inpainting
 from megaportraits.faces.landmarks import scores_of
-from megaportraits.faces.matting import Matting
+from megaportraits.faces.matting import Matting, MattingName, open_matting
 from megaportraits.media import DEFAULT_LIMITS, Limits
 from megaportraits.media.images import UInt8
 from megaportraits.models.base import BaseModel
@@ -77,6 +78,8 @@ class Avatar:
         blendshapes: whether measured blendshapes correct z, where the model knows how (`models.motion`).
         enhancer: doubles the model's resolution; without one only the photograph's own detail is added.
         precision: in which the networks run.
+        matting: which network cuts people out of pictures (`faces.matting.open_matting`).
+        inpainting: what paints the background behind people (`faces.inpainting.open_inpainting`).
 
     Attributes:
         scores: the blendshapes that it asks for, by their ARKit names.
@@ -92,6 +95,8 @@ class Avatar:
         blendshapes: bool = True,
         enhancer: Enhancer | None = None,
         precision: Precision = "float32",
+        matting: MattingName = "selfie",
+        inpainting: InpaintingName = "smooth",
     ) -> None:
         self.device, self.precision = torch.device(device), precision
         self.model = model.to(self.device).eval()
@@ -100,6 +105,7 @@ class Avatar:
         self.scores = model.config.motion.blendshapes if blendshapes else ()
         self.enhancer = None if enhancer is None else enhancer.to(self.device).eval()
         self._analyzer = analyzer
+        self._matting_name, self._inpainting = matting, inpainting
 
     @classmethod
     def from_pretrained(
@@ -111,6 +117,8 @@ class Avatar:
         blendshapes: bool = True,
         enhancer: str | Path | None = None,
         precision: Precision | Literal["auto"] = "auto",
+        matting: MattingName = "selfie",
+        inpainting: InpaintingName = "smooth",
     ) -> Self:
         """An avatar from shipped weights ("nano") or a `.safetensors` file that training wrote.
 
@@ -121,6 +129,7 @@ class Avatar:
             blendshapes: whether measured blendshapes correct z, where the model knows how.
             enhancer: the name of a shipped model that has one ("nano"), or a file of `train enhancer`; None: none.
             precision: in which the networks run; "auto": bfloat16 where the device has instructions for it.
+            matting, inpainting: see `Avatar`; their weights are fetched on first use.
 
         Raises:
             WeightsError: no such weights, or an enhancer for another model.
@@ -133,7 +142,16 @@ class Avatar:
         finer = None if enhancer is None else load_enhancer(enhancer, model.config, chosen)
         if finer is not None:
             prepare_for_inference(finer, found)
-        return cls(model, device=chosen, pose_from=pose_from, blendshapes=blendshapes, enhancer=finer, precision=found)
+        return cls(
+            model,
+            device=chosen,
+            pose_from=pose_from,
+            blendshapes=blendshapes,
+            enhancer=finer,
+            precision=found,
+            matting=matting,
+            inpainting=inpainting,
+        )
 
     def in_precision(self, precision: Precision) -> Self:
         """The same avatar with networks of its own in another precision; portraits serve both.
@@ -166,7 +184,12 @@ class Avatar:
     @cached_property
     def matting(self) -> Matting:
         """The matting network; its weights are fetched on first use."""
-        return Matting()
+        return open_matting(self._matting_name)
+
+    @cached_property
+    def fill(self) -> Fill:
+        """The inpainter; its weights are fetched on first use."""
+        return open_inpainting(self._inpainting, str(self.device))
 
     @cached_property
     def _render_analyzer(self) -> FaceAnalyzer:
@@ -176,7 +199,7 @@ class Avatar:
     @cached_property
     def _render_matting(self) -> Matting:
         """For renderings: the other one looks at the driver's pictures in the caller's thread."""
-        return Matting()
+        return open_matting(self._matting_name)
 
     def encode(self, source: Source, *, face: Faces | None = None, limits: Limits = DEFAULT_LIMITS) -> Portrait:
         """Look at a source and remember the person: everything that is needed once per source.
@@ -198,7 +221,7 @@ class Avatar:
 
     def encode_head(self, head: SourceHead) -> Portrait:
         """`encode` for a face that has been chosen."""
-        prepared = prepare_source(head, self.model.config, self.matting, self.device)
+        prepared = prepare_source(head, self.model.config, self.matting, self.device, fill=self.fill)
         motion = self._motions([prepared.seen], [prepared.pose], [head.face.blendshapes])
         with running(self.device, self.precision):
             identity = self.model.encode(self._tensor(prepared.seen), motion)
@@ -379,7 +402,7 @@ class Avatar:
         size = options.head_size(self.output_size)
         if options.background in (Background.COLOR, Background.TRANSPARENT):
             portrait = cut_at_border(portrait)
-        scene = Scene(portrait, options, self.matting, portrait.rest, size=size)
+        scene = Scene(portrait, options, self.matting, portrait.rest, size=size, fill=self.fill)
         # Three threads: tracking, networks, and the caller's, which composites and writes.
         views = prefetch(map(follower.look, source.frames(options.max_seconds)), depth=BATCH)
         seen = False

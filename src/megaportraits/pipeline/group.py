@@ -184,7 +184,7 @@ class _Person:
     def __init__(self, avatar: Avatar, portrait: Portrait, track: _Track, options: AnimateOptions) -> None:
         self.portrait, self.track = portrait, track
         size = options.head_size(avatar.output_size)
-        self.scene = Scene(portrait, options, avatar.matting, portrait.rest, size=size)
+        self.scene = Scene(portrait, options, avatar.matting, portrait.rest, size=size, fill=avatar.fill)
 
     def renderings(self, avatar: Avatar, options: AnimateOptions) -> list[Rendering]:
         """The person with the motions that the driver's track has measured last."""

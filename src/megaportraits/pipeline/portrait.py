@@ -17,7 +17,7 @@ from megaportraits.config import ModelConfig
 from megaportraits.errors import FaceError
 from megaportraits.faces.crop import extract, head_crop
 from megaportraits.faces.detector import Face, FaceAnalyzer, from_left, pick_face
-from megaportraits.faces.inpainting import background_plate
+from megaportraits.faces.inpainting import Fill, background_plate, smooth_fill
 from megaportraits.faces.matting import Matte, Matting, foreground
 from megaportraits.faces.orientation import find_upright, turned
 from megaportraits.faces.pose import fit_pose
@@ -184,7 +184,9 @@ def find_source_heads(source: Source, analyzer: FaceAnalyzer, limits: Limits = D
     return [seen.head(face) for face in from_left(seen.faces)]
 
 
-def prepare_source(head: SourceHead, config: ModelConfig, matting: Matting, device: torch.device) -> PreparedSource:
+def prepare_source(
+    head: SourceHead, config: ModelConfig, matting: Matting, device: torch.device, *, fill: Fill = smooth_fill
+) -> PreparedSource:
     """Everything that is made of a source once, before a model encodes it.
 
     Args:
@@ -192,6 +194,7 @@ def prepare_source(head: SourceHead, config: ModelConfig, matting: Matting, devi
         config: of the base model that will encode it.
         matting: finds the person's alpha.
         device: of the tensors.
+        fill: paints the background behind the person.
     """
     work = int(np.clip(round(head.crop.side), config.image_size, _LARGEST_WORK_SIZE))
     square = source_view(head, head.crop, work)
@@ -203,7 +206,7 @@ def prepare_source(head: SourceHead, config: ModelConfig, matting: Matting, devi
         head=head,
         square=square,
         matte=matte,
-        plate=background_plate(square, matte),
+        plate=background_plate(square, matte, fill=fill),
         seen=as_trained(person, matte, config),
         fine=torch.cat([pixels(person), torch.from_numpy(matte)[None, None]], 1).to(device),
         kept=kept,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from megaportraits.faces.crop import extract, paste
-from megaportraits.faces.inpainting import background_plate
+from megaportraits.faces.inpainting import Fill, background_plate, smooth_fill
 from megaportraits.faces.matting import Matting, foreground
 from megaportraits.media.images import UInt8
 from megaportraits.ops.geometry import Crop, HeadPose
@@ -38,16 +38,24 @@ class Scene:
         matting: for the driver's scene.
         rest: the source's pose in its own head crop.
         size: side of the head crop, pixels.
+        fill: paints what stands behind heads.
 
     Attributes:
         photo: (H, W, 3), the whole picture at the size of the result; only where heads go back into it.
     """
 
     def __init__(
-        self, portrait: PreparedSource, options: AnimateOptions, matting: Matting, rest: HeadPose, *, size: int
+        self,
+        portrait: PreparedSource,
+        options: AnimateOptions,
+        matting: Matting,
+        rest: HeadPose,
+        *,
+        size: int,
+        fill: Fill = smooth_fill,
     ) -> None:
         self._options = options
-        self._matting = matting
+        self._matting, self._fill = matting, fill
         self._last: HeadView | None = None
         self._size = size
         self._plate = _resize(portrait.plate, size)
@@ -99,7 +107,7 @@ class Scene:
         picture = source_view(head, widened(head.crop, reach), matte.shape[0])
         person = np.dstack([foreground(picture, matte) * matte[..., None], 255 * matte])
         self._around = Surroundings(np.rint(person).astype(np.uint8), rest, reach)
-        self._hole = background_plate(picture, matte), widened(crop, reach), grown(matte)
+        self._hole = background_plate(picture, matte, fill=self._fill), widened(crop, reach), grown(matte)
         self._behind = paste(self.photo, *self._hole)[self._placement.window]
 
     @cached_property
@@ -142,7 +150,7 @@ class Scene:
         wide = widened(self._last.crop)
         side = min(round(self._size * REACH), _LARGEST_DRIVER)
         matte = self._matting.matte(view.frame.image, self._last.face, wide, side)
-        plate = background_plate(extract(view.frame.image, wide, side), matte)
+        plate = background_plate(extract(view.frame.image, wide, side), matte, fill=self._fill)
         square = over(person, extract(plate, Crop(side / 2, side / 2, side / REACH), self._size))
         if options.crop_only:
             return square, square, driver
