@@ -33,7 +33,7 @@ def mean(name: str, out: str) -> list[onnx.NodeProto]:
     ]
 
 
-def gaze_file(path: Path, *, batch: int | str = "n", factor: float = 1.0, head: int = 2, height: int = 36) -> Path:
+def gaze_file(path: Path, *, batch: int | str = "n", factor: float = 1.0, height: int = 36) -> Path:
     """RT-GENE's interface: theta and phi are `factor` times the means of left and right eye, plus the head's pose."""
     width = height * 60 // 36
     column = helper.make_node("Constant", [], ["column"], value_ints=[-1, 1])
@@ -45,7 +45,7 @@ def gaze_file(path: Path, *, batch: int | str = "n", factor: float = 1.0, head: 
         helper.make_node("Add", ["scaled", "head"], ["out"]),
     ]
     eye: Shape = [batch, 3, height, width]
-    return save(path, {"left": eye, "right": eye, "head": [batch, head]}, [batch, head], nodes)
+    return save(path, {"left": eye, "right": eye, "head": [batch, 2]}, [batch, 2], nodes)
 
 
 def blink_file(path: Path, *, factor: float = 1.0) -> Path:

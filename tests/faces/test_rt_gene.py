@@ -122,8 +122,8 @@ def test_a_blink_is_the_mean_probability(tmp_path: Path) -> None:
 def test_files_with_another_interface_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"expected RT-GENE with the inputs \(any, 3, any, any\)"):
         GazeTeacher([blink_file(tmp_path / "blink.onnx")])
-    with pytest.raises(WeightsError, match="expected RT-GENE"):
-        GazeTeacher([gaze_file(tmp_path / "three.onnx", head=3)])
+    with pytest.raises(WeightsError, match="expected RT-BENE with the inputs"):
+        BlinkTeacher([gaze_file(tmp_path / "gaze.onnx")])
     with pytest.raises(WeightsError, match="no such file"):
         BlinkTeacher([tmp_path / "none.onnx"])
     (tmp_path / "noise.onnx").write_bytes(bytes(range(200)))

@@ -81,9 +81,6 @@ def test_the_command_line_chooses_both(tiny_config: ModelConfig, tmp_path: Path,
     result = CliRunner().invoke(app, [*line, "--matting", "modnet", "--inpainting", "lama"], catch_exceptions=False)
     assert result.exit_code == 0 and (tmp_path / "out.png").is_file()
     assert {"modnet", "lama"} <= set(brought)
-    brought.clear()
-    CliRunner().invoke(app, [*line, "--overwrite"], catch_exceptions=False)
-    assert not {"modnet", "lama"} & set(brought)
 
 
 def test_a_file_with_another_interface_is_refused(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ class Model:
 
     def settings(self) -> dict[str, Any]:
         """The settings that determine a result besides the weights files."""
-        insisted = {} if self.precision == "auto" else {"precision": self.precision}
+        insisted: dict[str, str] = {} if self.precision == "auto" else {"precision": self.precision}
         insisted |= {} if self.matting == "selfie" else {"matting": self.matting}
         insisted |= {} if self.inpainting == "smooth" else {"inpainting": self.inpainting}
         return {"pose": str(self.pose_from), "blendshapes": self.blendshapes, **insisted}

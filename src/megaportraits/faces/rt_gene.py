@@ -96,7 +96,8 @@ def _eye(image: UInt8, corners: Array, across: Array, down: Array, size: tuple[i
 def _tensor(eyes: Sequence[UInt8]) -> Floats:
     """Pictures as networks with ImageNet's normalization want them, (N, 3, h, w)."""
     pixels = np.stack(eyes).astype(np.float32) / 255
-    return ((pixels - np.array(MEAN, np.float32)) / np.array(STD, np.float32)).transpose(0, 3, 1, 2)
+    normal = (pixels - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+    return np.asarray(normal.transpose(0, 3, 1, 2), np.float32)
 
 
 def _size(model: OnnxModel) -> tuple[int, int]:

@@ -104,8 +104,8 @@ def write_labels(
         DataError: the disk is full, or no frame can be read.
     """
     note = output.with_name(output.name.removesuffix(".jsonl") + ".teacher.json")
-    for file in (output, note):
-        check_output(file, overwrite=overwrite)
+    for path in (output, note):
+        check_output(path, overwrite=overwrite)
     about = {"networks": teachers.hashes, "offset": teachers.gaze.offset if teachers.gaze else None, **settings}
     part = output.with_name(output.name + ".part")
     output.parent.mkdir(parents=True, exist_ok=True)
