@@ -9,7 +9,6 @@ and weight standardisation (unit variance, unbiased) are folded into plain weigh
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from torch import Tensor
 from megaportraits.config import ModelConfig, parse_config
 from megaportraits.errors import ConfigError, WeightsError
 from megaportraits.models.base import BaseModel
+from megaportraits.nn.checkpoints import read_checkpoint
 from megaportraits.reading import shown
 
 SAME, START, SHAPE, NONE = "same", "start only", "shape differs", "no counterpart"
@@ -103,22 +103,10 @@ def read_author(path: Path) -> dict[str, Tensor]:
         WeightsError: there is no such file, it holds objects other than tensors, or it is no such checkpoint.
     """
     fix = "Give the checkpoint of the base model that EMOPortraits publishes, a .pth file."
-    if not path.is_file():
-        raise WeightsError(f"the checkpoint {path} does not exist", fix=fix)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path} holds more than tensors, and loading it would run code from it: {_first(error)}",
-            fix="Only tensors are read. Where you trust the file, save its state dict alone with torch.save.",
-        ) from error
-    except Exception as error:  # torch raises whatever damaged bytes lead it to
-        raise WeightsError(f"{path} is not a readable checkpoint of torch: {_first(error)}", fix=fix) from error
+    content = read_checkpoint(path, fix=fix)
     for name in _NESTS:
-        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+        if isinstance(content.get(name), Mapping):
             content = content[name]
-    if not isinstance(content, Mapping):
-        raise WeightsError(f"{path}: expected tensors by name, got {shown(type(content).__name__)}", fix=fix)
     tensors = {str(name): value.detach() for name, value in content.items() if isinstance(value, Tensor)}
     state = {name.removeprefix("module."): value for name, value in tensors.items()}
     if not any(_STEM.match(name) for name in state):
@@ -419,7 +407,3 @@ def _leftover(file: _File) -> Iterator[Line]:
         groups[module, why] = groups.get((module, why), 0) + tensor.numel()
     for (module, why), numbers in groups.items():
         yield Line(module, "", NONE, numbers, why)
-
-
-def _first(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from megaportraits.errors import ShapeError, WeightsError
+from megaportraits.nn.checkpoints import read_checkpoint
 
 SIDE = 112
 FEATURES = 512
@@ -70,11 +71,7 @@ class IResNet(nn.Module):
         Raises:
             WeightsError: the file cannot be read without running code, or is not such a checkpoint.
         """
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises whatever damaged bytes lead it to
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise WeightsError(f"{path} is not a readable checkpoint of ArcFace: {reason}", fix=_GET) from error
+        state = read_checkpoint(path, fix=_GET)
         with torch.device("meta"):
             network = cls(_depths(path, state))
         wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
@@ -101,11 +98,9 @@ class IResNet(nn.Module):
         return self.features(self.fc(self.bn2(x).flatten(1)))
 
 
-def _depths(path: Path, state: object) -> tuple[int, int, int, int]:
+def _depths(path: Path, state: Mapping[str, object]) -> tuple[int, int, int, int]:
     """How many blocks each stage of a checkpoint has."""
-    if not isinstance(state, Mapping) or not all(
-        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
-    ):
+    if not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path} is not an ArcFace checkpoint: expected tensors by name", fix=_GET)
     one, two, three, four = (
         len({name.split(".")[1] for name in state if name.startswith(f"layer{number}.") and name.count(".") > 1})
