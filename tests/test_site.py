@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 from pathlib import Path
@@ -46,3 +47,16 @@ def test_links_of_moved_pages_lead_to_pages_and_others_become_text(hooks: Module
     text = hooks.moved(ROOT / "README.md")
     assert "](animate.md)" in text and "](model-card.md)" in text and "](docs/" not in text
     assert "[Apache-2.0]" not in text and "Apache-2.0" in text
+
+
+def test_documented_arguments_are_parameters_one_a_line() -> None:
+    wrong = []
+    for path in sorted(Path(megaportraits.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                args = node.args
+                known = {a.arg for a in (*args.posonlyargs, *args.args, *args.kwonlyargs, args.vararg, args.kwarg) if a}
+                section = re.search(r"^Args:\n((?: .*\n|\n)*)", f"{ast.get_docstring(node) or ''}\n", re.MULTILINE)
+                named = re.findall(r"^    (\S[^:\n]*):", section[1] if section else "", re.MULTILINE)
+                wrong += [f"{path.name}:{node.lineno}: {name}" for name in named if name.lstrip("*") not in known]
+    assert not wrong

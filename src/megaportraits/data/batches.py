@@ -184,7 +184,8 @@ def crop(batch: Batch, fields: Fields, center: Tensor, half_side: Tensor) -> Bat
     """Square crops of a batch's pictures, resampled at the same size, with the labels that follow.
 
     Args:
-        batch, fields: as for `mirror`; pictures in floating point.
+        batch: as for `mirror`; pictures in floating point.
+        fields: as for `mirror`.
         center: (B, 2), crop units.
         half_side: (B,), crop units.
 
