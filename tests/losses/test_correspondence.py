@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from megaportraits.losses.correspondence import Surface, flow_loss, landmark_loss, origins
+from megaportraits.losses.correspondence import Surface, flow_loss, landmark_loss, origins, surface_loss
 from megaportraits.ops.geometry import HEAD_HALF_CM
 
 SIZE, CELLS = 128, 64
@@ -107,3 +107,19 @@ def test_cells_that_hold_no_surface_do_not_count_in_the_flow() -> None:
     loss = flow_loss(flow, (coords, valid), (garbage, only), torch.Generator().manual_seed(0))
     assert clean.item() == pytest.approx(0.3 * SIZE / (SIZE - 1), abs=2e-3)
     assert loss.item() == clean.item()
+
+
+def test_the_surface_loss_is_the_mean_error_of_known_depths() -> None:
+    coords = torch.zeros(2, 4, 4, 4)
+    coords[..., 3] = 0.25  # crop units; in grid units of 8 cells 0.25 * 8 / 7
+    valid = torch.zeros(2, 4, 4, dtype=torch.bool)
+    valid[0, :2] = True
+    depth = torch.full((2, 8, 8), 0.25 * 8 / 7)
+    depth[0, :4] += 0.1
+    depth[0, 4:] -= 5.0  # no surface is known there, nor in the second sample
+    depth[1] += 9.0
+    depth.requires_grad_()
+    assert surface_loss(depth, coords, valid).item() == pytest.approx(0.1, abs=1e-5)
+    nothing = surface_loss(depth, coords, valid & False)
+    nothing.backward()
+    assert nothing.item() == 0 and depth.grad is not None and not depth.grad.any()

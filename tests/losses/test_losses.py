@@ -41,6 +41,21 @@ def test_contrastive_gradient_reaches_every_descriptor() -> None:
     assert all(t.grad is not None and t.grad.any() for t in inputs)
 
 
+@pytest.mark.parametrize("relative", [False, True])
+def test_perceptual_loss_is_the_mean_over_the_pyramid(relative: bool) -> None:
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(3, 4, 3)
+    prediction, target = torch.rand(2, 1, 3, 16, 16)
+
+    def loss(factor: float, scales: int, shrinks: bool = False) -> torch.Tensor:
+        images = [F.avg_pool2d(x, 2) if shrinks else x for x in (prediction, target)]
+        network = lambda x: [factor * conv(x)]  # noqa: E731
+        return perceptual_loss(*images, network, weights=(0.5,), scales=scales, relative=relative)
+
+    torch.testing.assert_close(loss(1, scales=2), (loss(1, 1) + loss(1, 1, shrinks=True)) / 2)
+    torch.testing.assert_close(loss(10, scales=2), loss(1, scales=2) * (1 if relative else 10))
+
+
 def test_perceptual_loss_is_zero_for_equal_images_and_pulls_the_prediction() -> None:
     torch.manual_seed(0)
     conv = torch.nn.Conv2d(3, 4, 3)
