@@ -16,7 +16,6 @@ from megaportraits.config import (
 )
 from tests.test_readme import program_words
 from tools.reproduce.__main__ import Runner, Step, plan
-from tools.reproduce.labels import DEGREES, eye_label
 from tools.reproduce.page import CONFIGS, Command, read_commands, resumed, shrink
 
 STAGES = ["prepare", "train gaze", "train head-pose", "train base", "train enhancer", "distill", "pairs", "evaluate"]
@@ -50,7 +49,7 @@ def test_every_input_of_a_command_is_a_corpus_or_an_output_of_an_earlier_one() -
             if word.split("/")[0] in ("data", "runs", "out") and word not in outputs:
                 places = {word, *map(str, Path(word).parents)}
                 assert places & made, f"{command.text}: {word} is not made by an earlier command"
-        made |= outputs | {str(Path(output).with_suffix("")) + "-run" for output in outputs}
+        made |= outputs | {f"{Path(output).with_suffix('')}{part}" for output in outputs for part in ("-run", ".media")}
 
 
 @pytest.mark.parametrize("command", read_commands(), ids=lambda command: command.name)
@@ -135,12 +134,3 @@ def test_a_folder_that_other_commands_have_filled_is_left_as_it_is(
     assert Runner(tmp_path / "out", told.append).run([script(tmp_path, "one", "")])
     assert not Runner(tmp_path / "out", told.append).run([script(tmp_path, "two", "open('two', 'w')")])
     assert "choose another --out" in told[-1] and not (tmp_path / "out/two").exists()
-
-
-def test_labels_in_place_of_the_teachers_point_where_the_eyes_look() -> None:
-    names = [f"eye{what}_{side}" for what in ("LookIn", "LookOut", "LookUp", "LookDown", "Blink") for side in "LR"]
-    still = dict.fromkeys(names, 0.0)
-    to_image_right = eye_label(still | {"eyeLookIn_R": 0.5, "eyeLookOut_L": 0.5})  # the subject's left
-    down, closed = eye_label(still | {"eyeLookDown_L": 1, "eyeLookDown_R": 1}), eye_label(still | {"eyeBlink_L": 1})
-    assert [x["gaze"] for x in (to_image_right, down)] == [[DEGREES / 2, 0], [0, DEGREES]]
-    assert (closed["blink"], down["blink"]) == (0.5, 0)

@@ -25,9 +25,6 @@ from tools.reproduce.page import CONFIGS, ROOT, Command, read_commands, resumed,
 
 _TAIL = 25
 """Lines of a failed command's output that are shown."""
-_LABELS = ("tools.reproduce.labels", "data/voxceleb2hq/train", "corpora/gaze.jsonl")
-BY_HAND = {"train gaze": (_LABELS, "labels of RT-GENE and RT-BENE")}
-"""What a person does before a command of the page: the module and its arguments that do it here, and its name."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +44,9 @@ class Step:
 
 def plan() -> list[Step]:
     """Everything from nothing to both tables, in order."""
-    steps = [_by_hand(("tools.reproduce.corpora", "corpora"), "VoxCeleb2, FFHQ and the avatars", "Corpora")]
-    for command in read_commands():
-        if command.name in BY_HAND:
-            steps.append(_by_hand(*BY_HAND[command.name], command.stage))
-        steps.append(Step(command.stage, shrink(command)))
-    return steps
-
-
-def _by_hand(call: tuple[str, ...], what: str, stage: str) -> Step:
-    return Step(stage, Command(stage, ("python", "-m", *call)), what)
+    corpora = Command("Corpora", ("python", "-m", "tools.reproduce.corpora", "corpora"))
+    first = Step(corpora.stage, corpora, "VoxCeleb2, FFHQ, the avatars, RT-GENE and RT-BENE")
+    return [first, *(Step(command.stage, shrink(command)) for command in read_commands())]
 
 
 class Runner:

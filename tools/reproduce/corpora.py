@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from megaportraits.models.storage import find_student, load_student
 from megaportraits.models.student import Student
 from megaportraits.pipeline.demo import demo_driver
 from megaportraits.pipeline.driver import HeadFollower
+from tools.reproduce.teachers import write_teachers
 
 UInt8 = npt.NDArray[np.uint8]
 _EVERY, FPS = 2, 12.5
@@ -46,13 +46,14 @@ class Corpora:
         voxceleb2: the original videos `videos/VIDEO.mp4`, and their tracks `dev/txt/ID/VIDEO/CLIP.txt`, `test/txt/...`.
         ffhq: `images1024x1024/00000.png` and `ffhq-dataset-v2.json`.
         avatars: photographs of the people whom the student learns.
-        test: `clips` and `stills`, the held-out ones among the others.
+        gaze, blink: networks with the interfaces of RT-GENE and RT-BENE.
     """
 
     voxceleb2: Path
     ffhq: Path
     avatars: Path
-    test: Path
+    gaze: Path
+    blink: Path
 
 
 def make_corpora(folder: Path, *, tell: Callable[[str], None] = print) -> Corpora:
@@ -62,7 +63,7 @@ def make_corpora(folder: Path, *, tell: Callable[[str], None] = print) -> Corpor
         folder: for all of it.
         tell: called with a line for each collection.
     """
-    made = Corpora(folder / "voxceleb2", folder / "ffhq", folder / "avatars", folder / "test")
+    made = Corpora(*(folder / name for name in ("voxceleb2", "ffhq", "avatars", "rt_gene.onnx", "rt_bene.onnx")))
     done = folder / "complete"
     if done.is_file():
         return made
@@ -93,18 +94,10 @@ def make_corpora(folder: Path, *, tell: Callable[[str], None] = print) -> Corpor
     tell(f"{made.ffhq}: {len(photos)} pictures")
     for name in list(photos)[:2]:
         _write(made.avatars / f"{name}.png", read_image(photos[name]))
-    for person in sorted((made.voxceleb2 / "test" / "mp4").iterdir()):
-        _copy(sorted(person.rglob("*.mp4"))[0], made.test / "clips" / f"{person.name}.mp4")
-    for file in sorted((made.ffhq / "images1024x1024").iterdir())[-TEST_PEOPLE:]:
-        _copy(file, made.test / "stills" / file.name)
-    tell(f"{made.avatars} and {made.test}")
+    write_teachers(made.gaze, made.blink)
+    tell(f"{made.avatars}, {made.gaze} and {made.blink}")
     done.touch()
     return made
-
-
-def _copy(file: Path, to: Path) -> None:
-    to.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(file, to)
 
 
 def _photos() -> dict[str, Path]:

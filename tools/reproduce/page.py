@@ -80,6 +80,7 @@ SMALLER: dict[str, Smaller] = {
         },
         ("--same-person", "1.1"),
     ),
+    "gaze-teacher": Smaller({"--frames": "60"}, ("--gaze", "corpora/rt_gene.onnx", "--blink", "corpora/rt_bene.onnx")),
     "train gaze": Smaller({}, steps(20, 16)),
     "train head-pose": Smaller({}, steps(20, 16)),
     "train base": Smaller({}, steps(30, 4)),

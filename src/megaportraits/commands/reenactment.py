@@ -26,11 +26,14 @@ from megaportraits.commands.student import (
 TEACHER, STUDENT = "teacher", "student"
 """How the report calls them."""
 _POLL = 2.0
+_LOOKS = 10
+"""Clips out of a folder of shards, for each avatar that is drawn."""
 
 
 def reenact(
     clips: Annotated[
-        list[Path], typer.Option(help="Test videos, or folders of them; one person each, none among --drivers.")
+        list[Path],
+        typer.Option(help="Test videos, folders of them, or folders of shards; one person each, none among --drivers."),
     ],
     drivers: Drivers,
     out: Annotated[Path, typer.Option(help="Folder for avatars, pairs, the student, its run and the report.")],
@@ -60,6 +63,7 @@ def reenact(
     from megaportraits.evaluation.reenactment import check_held_out, draw_pairs, figure, table, write_avatars
     from megaportraits.evaluation.report.write import write_report
     from megaportraits.evaluation.run import Evaluation
+    from megaportraits.evaluation.shards import files_of
     from megaportraits.faces import FaceAnalyzer
     from megaportraits.faces.matting import Matting
     from megaportraits.media import check_outputs, write_image
@@ -75,7 +79,8 @@ def reenact(
     else:
         check_outputs(out, ("student.safetensors", "pairs.csv", "figure17.png", "reenactment.md"), overwrite=resume)
         if not (resume and manifest.is_file()):
-            files = find_media(clips, videos=True)
+            check_held_out(clips, drivers)
+            files = find_media(files_of(clips, out / "media", videos=True, limit=_LOOKS * avatars), videos=True)
             check_held_out(files, drivers)
             chosen = draw_pairs(files, FaceAnalyzer(), count=avatars, seed=seed, frames=test_frames, skipped=_tell)
             write_avatars(out / "avatars", chosen)
