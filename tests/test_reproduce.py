@@ -59,7 +59,7 @@ def test_the_miniature_of_a_command_differs_in_numbers_only(command: Command) ->
     assert mine is pages
     now, then = (mine.make_context("page", list(line)).params for line in (words, before))
     changed = {name for name in now if now[name] != then[name]}
-    numbers = {name for name in changed if isinstance(now[name], int | float) or then[name] is None}
+    numbers = {name for name in changed if isinstance(now[name], int | float) or not then[name]}
     assert changed - numbers <= {"config", "overrides"}
 
 
