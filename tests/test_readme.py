@@ -144,10 +144,16 @@ def test_every_link_and_script_in_the_documents_leads_to_a_file() -> None:
                 assert (ROOT / script).is_file(), f"{page.name}: {script}"
 
 
+OF_OTHERS = {"rt_gene"}
+"""Modules of programs that this one does not depend on, which a document uses."""
+
+
 @pytest.mark.parametrize(("page", "block"), python_blocks())
 def test_every_import_in_the_documents_works(page: str, block: str) -> None:
     for node in ast.walk(ast.parse(block)):
         if isinstance(node, ast.ImportFrom) and node.module:
+            if node.module.partition(".")[0] in OF_OTHERS:
+                continue
             module = importlib.import_module(node.module)
             for alias in node.names:
                 assert hasattr(module, alias.name), f"{page}: {node.module}.{alias.name}"
