@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +35,9 @@ def read_checkpoint(path: Path, *, fix: str) -> Mapping[str, Any]:
     if not known:
         raise WeightsError(f"{path} is not a checkpoint of torch", fix=fix)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about odd pickles, which the error tells better
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's reader raises whatever damaged bytes lead it to
         forbidden = _FORBIDDEN.search(str(error))
         if forbidden is None:
