@@ -14,6 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 from typer.testing import CliRunner
 
 from megaportraits.cli import app
@@ -133,6 +134,21 @@ def test_a_still_driver_gives_a_still(avatar: Avatar, photo: Path, tmp_path: Pat
     report = animate_file(avatar, photo, photo, tmp_path / "a.png", CROP)
     assert read_image(tmp_path / "a.png").shape == (SIZE, SIZE, 3)
     assert report.frames == 1 and len(report.lines()) == 1
+
+
+@pytest.mark.parametrize("mark", [True, False])
+def test_outputs_are_marked_as_synthetic_unless_told_otherwise(
+    avatar: Avatar, photo: Path, clip: Path, tmp_path: Path, mark: bool
+) -> None:
+    options = AnimateOptions(crop=True, size=SIZE, max_seconds=0.1)
+    row = tmp_path / "row.mp4"
+    animate_file(avatar, photo, clip, tmp_path / "a.mp4", options, side_by_side=row, mark=mark)
+    animate_file(avatar, photo, photo, tmp_path / "a.png", options, mark=mark)
+    for path in (tmp_path / "a.mp4", row):
+        with av.open(str(path)) as container:
+            assert container.metadata.get("comment", "").startswith("Synthetic: MegaPortraits model ") == mark
+    with Image.open(tmp_path / "a.png") as image:
+        assert (ExifTags.Base.ImageDescription in image.getexif()) == mark
 
 
 def test_transparent_video_is_written(avatar: Avatar, photo: Path, clip: Path, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ class Model:
         blendshapes: whether blendshapes correct z.
         device: a torch device, or "auto".
         precision, matting, inpainting: see `Avatar.from_pretrained`.
+        mark: whether the metadata of its outputs say that they are synthetic.
     """
 
     weights: str = "nano"
@@ -43,6 +44,7 @@ class Model:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     matting: Literal["selfie", "modnet"] = "selfie"
     inpainting: Literal["smooth", "lama"] = "smooth"
+    mark: bool = True
 
     def load(self) -> Avatar:
         """The avatar, in this process.
@@ -79,6 +81,7 @@ class Model:
         insisted: dict[str, str] = {} if self.precision == "auto" else {"precision": self.precision}
         insisted |= {} if self.matting == "selfie" else {"matting": self.matting}
         insisted |= {} if self.inpainting == "smooth" else {"inpainting": self.inpainting}
+        insisted |= {} if self.mark else {"mark": "no"}
         return {"pose": str(self.pose_from), "blendshapes": self.blendshapes, **insisted}
 
 
@@ -168,6 +171,7 @@ class Worker:
             job.options,
             side_by_side=parts.get("side_by_side"),
             overwrite=True,
+            mark=self.model.mark,
         )
         if report.interrupted:
             raise KeyboardInterrupt

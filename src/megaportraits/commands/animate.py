@@ -146,6 +146,9 @@ def animate(
         Literal["smooth", "lama"],
         typer.Option(help="Paints the background behind people; lama: the paper's, 206 MB are fetched."),
     ] = "smooth",
+    mark: Annotated[
+        bool, typer.Option("--mark/--no-mark", help="Say in the metadata of results that they are synthetic.")
+    ] = True,
 ) -> None:
     """Move the person of SOURCE like the person of DRIVER. Frame times and sound of the driver are kept."""
     from megaportraits.batch import Model
@@ -174,7 +177,7 @@ def animate(
         driver_face=driver_face,
     )
     model = Model(
-        weights, enhancer or (weights if hr else None), pose, blendshapes, device, precision, matting, inpainting
+        weights, enhancer or (weights if hr else None), pose, blendshapes, device, precision, matting, inpainting, mark
     )
     sources, named = [source, *(more or [])], drivers or []
     if out is not None or _are_many([*sources, *named]):
@@ -258,7 +261,15 @@ def _animate_one(
     avatar = model.load()
     with frame_progress("Animating") as advance:
         report = animate_file(
-            avatar, source, drivers, file, options, side_by_side=side_by_side, overwrite=overwrite, progress=advance
+            avatar,
+            source,
+            drivers,
+            file,
+            options,
+            side_by_side=side_by_side,
+            overwrite=overwrite,
+            progress=advance,
+            mark=model.mark,
         )
     for line in report.lines():
         typer.echo(line)

@@ -61,6 +61,9 @@ def live(
     threads: Annotated[int, typer.Option(min=0, help="Of the network; 0: what is fastest here.")] = 0,
     retune: Annotated[bool, typer.Option("--retune", help="Measure again what is fastest here.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing recording.")] = False,
+    mark: Annotated[
+        bool, typer.Option("--mark/--no-mark", help="Say in the metadata of recordings that they are synthetic.")
+    ] = True,
 ) -> None:
     """Be somebody else before a camera: a student's avatar, or a photograph, moves like you, right now."""
     from megaportraits.live.backgrounds import flat, photo
@@ -69,6 +72,7 @@ def live(
     from megaportraits.live.loop import LiveOptions, run_live
     from megaportraits.media import check_input, check_output
     from megaportraits.media.files import output_file
+    from megaportraits.media.provenance import synthetic_note
     from megaportraits.models.storage import find_student
     from megaportraits.pipeline.driver import HeadFollower
 
@@ -97,7 +101,8 @@ def live(
     wish = Wish(runtime, precision, threads, retune, device, options)
     with ExitStack() as stack:
         frames = open_camera(camera, loop=loop, mirror=mirror)
-        screens = _open_screens(stack, recording, virtual_camera, window, fps, video, overwrite)
+        note = synthetic_note(Path(student or weights).stem) if mark else None
+        screens = _open_screens(stack, recording, virtual_camera, window, fps, video, overwrite, note)
         chosen = choose_engine(file, avatar, source, weights, wish, face=face, say=typer.echo)
         if chosen.portrait is None:
             compose = flat(background, size)
@@ -147,13 +152,15 @@ def _open_screens(
     fps: float,
     sound_of: Path | None,
     overwrite: bool,
+    note: str | None,
 ) -> list[Screen]:
     """Everything asked for; a window only where one can be opened."""
     from megaportraits.live import screens
 
     opened: list[Screen] = []
     if output is not None:
-        opened.append(stack.enter_context(screens.file(output, fps=fps, sound_of=sound_of, overwrite=overwrite)))
+        recorder = screens.file(output, fps=fps, sound_of=sound_of, overwrite=overwrite, note=note)
+        opened.append(stack.enter_context(recorder))
     if virtual_camera:
         opened.append(stack.enter_context(screens.virtual_camera(fps)))
     if window:

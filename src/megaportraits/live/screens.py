@@ -164,7 +164,9 @@ def window() -> Iterator[Screen]:
 
 
 @contextmanager
-def file(path: Path, *, fps: float, sound_of: Path | None = None, overwrite: bool = False) -> Iterator[Screen]:
+def file(
+    path: Path, *, fps: float, sound_of: Path | None = None, overwrite: bool = False, note: str | None = None
+) -> Iterator[Screen]:
     """A video whose frames carry the times at which they were caught; playable whenever it ends.
 
     Args:
@@ -172,12 +174,13 @@ def file(path: Path, *, fps: float, sound_of: Path | None = None, overwrite: boo
         fps: what it says about itself.
         sound_of: the video that plays in the camera's place, whose sound is taken over.
         overwrite: whether an existing file may be replaced.
+        note: see `VideoWriter`.
 
     Raises:
         MediaError: it exists, or cannot be written.
     """
     rate = Fraction(fps).limit_denominator(1000)
-    with VideoWriter(path, fps=rate, time_base=_CLOCK, audio_from=sound_of, overwrite=overwrite) as writer:
+    with VideoWriter(path, fps=rate, time_base=_CLOCK, audio_from=sound_of, overwrite=overwrite, note=note) as writer:
         yield _File(writer, sound=sound_of is not None)
 
 

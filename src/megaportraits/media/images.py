@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from megaportraits.errors import MediaError, ShapeError
 from megaportraits.media import heif
@@ -158,7 +158,9 @@ def as_image(value: object, name: str = "a picture") -> UInt8:
     return flattened(as_picture(value, name))
 
 
-def write_image(path: str | Path, image: UInt8, *, overwrite: bool = False, late: bool = False) -> Path:
+def write_image(
+    path: str | Path, image: UInt8, *, overwrite: bool = False, late: bool = False, note: str | None = None
+) -> Path:
     """Write (H, W, 3) RGB or (H, W, 4) straight RGBA uint8; the format follows the suffix.
 
     The file appears complete or not at all.
@@ -168,6 +170,7 @@ def write_image(path: str | Path, image: UInt8, *, overwrite: bool = False, late
         image: the picture.
         overwrite: whether an existing file may be replaced.
         late: see `files.Stage`.
+        note: a description for the file's metadata (EXIF), or None; .bmp files hold none.
 
     Raises:
         MediaError: the suffix is unknown or cannot hold transparency, the file exists and `overwrite` is
@@ -186,8 +189,16 @@ def write_image(path: str | Path, image: UInt8, *, overwrite: bool = False, late
     if image.shape[2] == 4 and suffix in _OPAQUE_FORMATS:
         raise MediaError(f"{path}: {suffix} files hold no transparency", fix="Write a .png or .webp file.")
     with staged_output(path, overwrite=overwrite, late=late) as part:
-        Image.fromarray(image).save(part, **_QUALITY[suffix])
+        Image.fromarray(image).save(part, **_QUALITY[suffix], **_described(note, suffix))
     return path
+
+
+def _described(note: str | None, suffix: str) -> dict[str, Any]:
+    if note is None or suffix == ".bmp":
+        return {}
+    exif = Image.Exif()
+    exif[ExifTags.Base.ImageDescription] = note
+    return {"exif": exif}
 
 
 def to_picture(image: Image.Image) -> Picture:

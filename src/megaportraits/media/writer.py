@@ -72,6 +72,7 @@ class VideoWriter:
         audio_from: a media file whose first sound track is copied, or None.
         alpha: whether frames are (H, W, 4) with straight alpha.
         overwrite: whether an existing file may be replaced.
+        note: a comment for the file's metadata, or None.
 
     Raises:
         MediaError: unknown suffix, transparency where the format has none, the file exists, the disk is full.
@@ -86,6 +87,7 @@ class VideoWriter:
         audio_from: str | Path | None = None,
         alpha: bool = False,
         overwrite: bool = False,
+        note: str | None = None,
     ) -> None:
         self.path = Path(path)
         self._format = _choose_format(self.path, alpha)
@@ -99,6 +101,8 @@ class VideoWriter:
             self._container: Any = av.open(
                 str(self._stage.part), "w", format=self._format.container, options=self._muxer_options()
             )
+            if note is not None:
+                self._container.metadata["comment"] = note
             self._stream: Any = None
             self._audio = None if audio_from is None else AudioTrack.open(audio_from)
         except BaseException:

@@ -80,6 +80,7 @@ class Avatar:
         precision: in which the networks run.
         matting: which network cuts people out of pictures (`faces.matting.open_matting`).
         inpainting: what paints the background behind people (`faces.inpainting.open_inpainting`).
+        name: of the weights, for notes on what they made.
 
     Attributes:
         scores: the blendshapes that it asks for, by their ARKit names.
@@ -97,8 +98,9 @@ class Avatar:
         precision: Precision = "float32",
         matting: MattingName = "selfie",
         inpainting: InpaintingName = "smooth",
+        name: str = "model",
     ) -> None:
-        self.device, self.precision = torch.device(device), precision
+        self.device, self.precision, self.name = torch.device(device), precision, name
         self.model = model.to(self.device).eval()
         self.size = model.config.image_size
         self.pose_from = convert_option("pose_from", PoseFrom, pose_from)
@@ -151,6 +153,7 @@ class Avatar:
             precision=found,
             matting=matting,
             inpainting=inpainting,
+            name=Path(name_or_path).stem,
         )
 
     def in_precision(self, precision: Precision) -> Self:

@@ -13,6 +13,7 @@ import numpy as np
 from megaportraits.errors import OutputTakenError
 from megaportraits.media import DEFAULT_LIMITS, Limits, VideoReader, VideoWriter, is_video, write_image
 from megaportraits.media.images import UInt8
+from megaportraits.media.provenance import synthetic_note
 from megaportraits.pipeline.avatar import Avatar
 from megaportraits.pipeline.compose import side_by_side
 from megaportraits.pipeline.driver import FrameSource
@@ -74,6 +75,7 @@ def animate_file(
     overwrite: bool = False,
     progress: Progress | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    mark: bool = True,
 ) -> AnimateReport:
     """Animate a file with a file and write a file; memory does not grow with the driver's length.
 
@@ -91,6 +93,7 @@ def animate_file(
         overwrite: whether existing files may be replaced.
         progress: see `Progress`.
         limits: what reading the source and the driver may cost.
+        mark: whether the outputs' metadata say that they are synthetic, and by which model.
 
     Raises:
         MediaError: a file cannot be read or written, or exceeds a limit.
@@ -116,7 +119,8 @@ def animate_file(
         portraits = (avatar.encode(source, face=options.face, limits=limits),)
         frames = FrameSource(drivers[0], limits=limits)
         sources, animated = (frames,), avatar.animate(portraits[0], frames, options)
-    job = _Job(portraits, frames, options, options.head_size(avatar.output_size), progress)
+    note = synthetic_note(avatar.name) if mark else None
+    job = _Job(portraits, frames, options, options.head_size(avatar.output_size), progress, note)
     if frames.still:
         frame = next(animated)
         next(animated, None)  # the end of the stream tells whether there was a face
@@ -124,7 +128,7 @@ def animate_file(
         pictures = [(output, frame.image)]
         if beside is not None:
             pictures.append((beside, job.row(frame)))
-        _write_images(pictures, overwrite=overwrite)
+        _write_images(pictures, note, overwrite=overwrite)
     else:
         job.write_videos(animated, output, beside, overwrite=overwrite)
     damage = frames.reader.damage if frames.reader else None
@@ -148,12 +152,12 @@ def _tones(name: str, reader: VideoReader | None) -> list[str]:
     return [f"The {name} is HDR video ({reader.info.hdr}): it was tone-mapped to BT.709."]
 
 
-def _write_images(pictures: list[tuple[Path, UInt8]], *, overwrite: bool) -> None:
+def _write_images(pictures: list[tuple[Path, UInt8]], note: str | None, *, overwrite: bool) -> None:
     """Write all, also when a name was taken meanwhile."""
     taken: list[tuple[Path, Path]] = []
     for path, image in pictures:
         try:
-            write_image(path, image, overwrite=overwrite, late=True)
+            write_image(path, image, overwrite=overwrite, late=True, note=note)
         except OutputTakenError as error:
             taken += error.taken
     if taken:
@@ -179,6 +183,7 @@ class _Job:
         options: AnimateOptions,
         size: int,
         progress: Progress | None,
+        note: str | None,
     ) -> None:
         self.frames = 0
         self.held = 0
@@ -186,6 +191,7 @@ class _Job:
         self._source = source
         self._options = options
         self._progress = progress
+        self._note = note
         self._total = source.count(options.max_seconds)
         squares = [source_view(portrait.head, portrait.head.crop, size) for portrait in portraits]
         self._source_square = np.concatenate(squares)
@@ -227,4 +233,5 @@ class _Job:
             audio_from=reader.path if reader is not None and reader.info.has_audio else None,
             alpha=alpha,
             overwrite=overwrite,
+            note=self._note,
         )
