@@ -54,9 +54,16 @@ def test_documented_arguments_are_parameters_one_a_line() -> None:
     for path in sorted(Path(megaportraits.__file__).parent.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef):
-                args = node.args
+                function: ast.FunctionDef | None = node
+            elif isinstance(node, ast.ClassDef):
+                methods = (one for one in node.body if isinstance(one, ast.FunctionDef))
+                function = next((one for one in methods if one.name == "__init__"), None)
+            else:
+                continue
+            section = re.search(r"^Args:\n((?: .*\n|\n)*)", f"{ast.get_docstring(node) or ''}\n", re.MULTILINE)
+            if function is not None and section:
+                args = function.args
                 known = {a.arg for a in (*args.posonlyargs, *args.args, *args.kwonlyargs, args.vararg, args.kwarg) if a}
-                section = re.search(r"^Args:\n((?: .*\n|\n)*)", f"{ast.get_docstring(node) or ''}\n", re.MULTILINE)
-                named = re.findall(r"^    (\S[^:\n]*):", section[1] if section else "", re.MULTILINE)
+                named = re.findall(r"^    (\S[^:\n]*):", section[1], re.MULTILINE)
                 wrong += [f"{path.name}:{node.lineno}: {name}" for name in named if name.lstrip("*") not in known]
     assert not wrong

@@ -9,7 +9,8 @@ def landmark_distance(points: Tensor, labels: Tensor) -> Tensor:
     """Mean of |dx| + |dy| over known points.
 
     Args:
-        points, labels: (B, N, 2), the same unit; labels are NaN where they are not known.
+        points: (B, N, 2), any unit.
+        labels: (B, N, 2), the same unit; NaN where they are not known.
 
     Returns:
         Scalar in that unit; 0 with gradient where nothing is known.

@@ -68,7 +68,9 @@ class ComponentLandmarkNet(nn.Module):
         """Landmarks in crop units of the picture as points of the crops of `crops`.
 
         Args:
-            left, right, mouth: (B, 17, 2), (B, 17, 2), (B, 40, 2).
+            left: (B, 17, 2).
+            right: (B, 17, 2).
+            mouth: (B, 40, 2).
             pose: as given to `crops`.
 
         Returns:

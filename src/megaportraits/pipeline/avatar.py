@@ -131,7 +131,8 @@ class Avatar:
             blendshapes: whether measured blendshapes correct z, where the model knows how.
             enhancer: the name of a shipped model that has one ("nano"), or a file of `train enhancer`; None: none.
             precision: in which the networks run; "auto": bfloat16 where the device has instructions for it.
-            matting, inpainting: see `Avatar`; their weights are fetched on first use.
+            matting: see `Avatar`; its weights are fetched on first use.
+            inpainting: see `Avatar`; its weights are fetched on first use.
 
         Raises:
             WeightsError: no such weights, or an enhancer for another model.

@@ -23,7 +23,7 @@ class OnnxModel:
     Args:
         path: the file.
         inputs: the shape of each input without the batch; None is any length.
-        outputs: the shape of the first output without the batch.
+        output: the shape of the first output without the batch.
         what: names the network in messages.
         threads: threads it may use.
 

@@ -76,7 +76,8 @@ class ComponentLandmarkLoss:
         """Scalar, centimetres.
 
         Args:
-            prediction, target: (B, 3, S, S) in [0, 1]; only the prediction receives gradient.
+            prediction: (B, 3, S, S) in [0, 1]; receives gradient.
+            target: (B, 3, S, S) in [0, 1]; receives none.
             pose: of the target's head.
         """
         net = self._net.to(target.device)
