@@ -173,7 +173,7 @@ def test_a_student_and_its_teacher_are_measured_on_test_videos_of_its_own_people
     assert "| student |" in told and "19.25, 0.682" in told
     assert load_student(tmp_path / "out/student.safetensors").avatars == ("ann",)
     report = json.loads((tmp_path / "out/report/report.json").read_text())
-    assert list(report["systems"]) == ["true crops", "teacher", "student"] and report["pairs"][0]["name"] == "self/ann"
+    assert list(report["methods"]) == ["true crops", "teacher", "student"] and report["pairs"][0]["name"] == "self/ann"
     assert report["metrics"]["student"]["self/psnr"]["mean"] > 0
     assert read_image(tmp_path / "out/figure17.png").shape[1] == 5 * 192
     with pytest.raises(MediaError, match="exists already"):
