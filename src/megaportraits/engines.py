@@ -168,12 +168,12 @@ def run_local(
 
 def run_apart(work: Callable[..., Result], *arguments: Any) -> Result:
     """One call in a process of its own; function, arguments and result are pickled. Raises what `work` raises."""
-    (result,) = run_local(_Call(work), [arguments], 2, again=False)
+    (result,) = run_local(_PendingCall(work), [arguments], 2, again=False)
     return result
 
 
 @dataclass(frozen=True)
-class _Call(Generic[Result]):
+class _PendingCall(Generic[Result]):
     work: Callable[..., Result]
 
     def __call__(self, arguments: tuple[Any, ...]) -> Result:

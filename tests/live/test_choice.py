@@ -9,7 +9,7 @@ import torch
 
 from megaportraits.errors import ConfigError
 from megaportraits.live import choice
-from megaportraits.live.choice import Wish
+from megaportraits.live.choice import EngineRequest
 from megaportraits.pipeline import MotionMode, ScaleFrom
 from megaportraits.pipeline.options import MotionOptions
 
@@ -29,32 +29,32 @@ def test_exported_graphs_say_that_their_motion_is_absolute(tmp_path: Path, motio
     for name in ("encode.onnx", "drive.onnx"):
         (tmp_path / name).touch()
     with pytest.raises(ConfigError, match="take the driver's motion as it is"):
-        choice._graph_encoder(tmp_path, Wish(motion=motion))
+        choice._graph_encoder(tmp_path, EngineRequest(motion=motion))
 
 
-def settings(wish: Wish) -> list[str]:
+def settings(request: EngineRequest) -> list[str]:
     def never(setting: object) -> None:
         raise AssertionError("nothing is built before it is measured")
 
-    return [str(candidate.setting) for candidate in choice._torch(never, wish)]
+    return [str(candidate.setting) for candidate in choice._torch(never, request)]
 
 
 def test_torch_runs_where_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None:
     both = ["torch float32, 2 threads", "torch bfloat16, 2 threads"]
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
-    assert settings(Wish(device="cpu", threads=2)) == both
+    assert settings(EngineRequest(device="cpu", threads=2)) == both
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")  # it would take seconds a frame
-    assert settings(Wish(device="cpu", threads=2)) == both[:1]
-    assert settings(Wish(device="cpu", threads=2, precision="bfloat16")) == both[1:]
+    assert settings(EngineRequest(device="cpu", threads=2)) == both[:1]
+    assert settings(EngineRequest(device="cpu", threads=2, precision="bfloat16")) == both[1:]
     with pytest.raises(ConfigError, match="got 'abacus'"):
-        settings(Wish(device="abacus"))
+        settings(EngineRequest(device="abacus"))
     monkeypatch.setattr(choice, "find_device", torch.device)
     for supported, precisions in ((True, ["float32", "bfloat16"]), (False, ["float32"])):
         monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda supported=supported, **_: supported)
-        assert settings(Wish(device="cuda")) == [f"torch {precision} on cuda" for precision in precisions]
-    assert settings(Wish(device="cuda", precision="float32")) == ["torch float32 on cuda"]
+        assert settings(EngineRequest(device="cuda")) == [f"torch {precision} on cuda" for precision in precisions]
+    assert settings(EngineRequest(device="cuda", precision="float32")) == ["torch float32 on cuda"]
 
 
 def test_exported_graphs_know_the_processor_only() -> None:
     with pytest.raises(ConfigError, match="run on the processor here, got 'cuda'"):
-        choice._graphs({}, lambda path, setting: pytest.fail("built"), Wish(device="cuda"))
+        choice._graphs({}, lambda path, setting: pytest.fail("built"), EngineRequest(device="cuda"))

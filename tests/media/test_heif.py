@@ -13,7 +13,7 @@ from PIL import Image
 from megaportraits.errors import MediaError
 from megaportraits.evaluation.plan import find_media
 from megaportraits.media import Limits, is_video, read_image
-from megaportraits.pipeline.lessons import find_avatars
+from megaportraits.pipeline.distillation import find_avatars
 
 TILE = 64
 

@@ -60,7 +60,7 @@ def test_outputs_are_written_replaced_and_cleaned_up(strict_system: None, tmp_pa
 
 
 def test_temporary_files_in_use_stay_and_others_go(strict_system: None, tmp_path: Path) -> None:
-    living = files.Stage(tmp_path / "a.mp4", overwrite=False)
+    living = files.StagedFile(tmp_path / "a.mp4", overwrite=False)
     dead = tmp_path / living.part.name.replace(".a.", ".b.")
     dead.touch()
     files._swept.clear()

@@ -16,7 +16,7 @@ import pytest
 
 from megaportraits.errors import DataError, MediaError, OutputTakenError
 from megaportraits.media import VideoReader, VideoWriter, files, write_image
-from megaportraits.media.files import Stage, full_disk_errors, staged_output
+from megaportraits.media.files import StagedFile, full_disk_errors, staged_output
 from megaportraits.media.folders import LOCK, folder_lock, write_json
 
 FRAME = np.full((64, 96, 3), 90, np.uint8)
@@ -136,7 +136,7 @@ def test_temporary_files_of_dead_runs_are_swept_and_those_of_living_ones_stay(
     elsewhere.touch()
     own = tmp_path / ".notes.part.txt"
     own.touch()
-    living = Stage(tmp_path / "b.mp4", overwrite=False)
+    living = StagedFile(tmp_path / "b.mp4", overwrite=False)
     assert not dead.exists()
     monkeypatch.setattr(files, "_swept", set())  # as another process
     write_image(tmp_path / "c.png", FRAME)

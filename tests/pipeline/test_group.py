@@ -14,8 +14,8 @@ from megaportraits.media import VideoReader, read_image, write_image
 from megaportraits.ops.geometry import HeadPose
 from megaportraits.pipeline import AnimateOptions, Avatar, Background, animate_file, plan_output
 from megaportraits.pipeline.compose import Rendering
+from megaportraits.pipeline.compositor import Compositor
 from megaportraits.pipeline.group import animate_group, find_group
-from megaportraits.pipeline.scene import Scene
 
 from .conftest import moved, write_video
 
@@ -133,12 +133,12 @@ def test_a_head_that_was_drawn_stays_where_another_person_leaves(avatar: Avatar,
     """A driven head that is nowhere opaque: the person is gone, but what has been drawn over the place is not."""
     source = avatar.encode(portrait)
     pose = HeadPose(np.eye(3), np.zeros(2), 1.0)
-    scene = Scene(source, AnimateOptions(), avatar.matting, pose, size=64)
+    compositor = Compositor(source, AnimateOptions(), avatar.matting, pose, size=64)
     nothing = Rendering(np.zeros((64, 64, 4), np.float32), pose)
     face = np.rint(source.head.face.landmarks[4, :2]).astype(int)  # the tip of the nose
-    black = np.zeros_like(scene.photo)
-    gone = scene.paste(black, nothing, np.zeros(black.shape[:2], np.float32))
-    kept = scene.paste(black, nothing, np.ones(black.shape[:2], np.float32))
+    black = np.zeros_like(compositor.photo)
+    gone = compositor.paste(black, nothing, np.zeros(black.shape[:2], np.float32))
+    kept = compositor.paste(black, nothing, np.ones(black.shape[:2], np.float32))
     assert (kept[face[1], face[0]] <= 5).all()
     assert (gone[face[1], face[0]] > 100).all()  # what stands behind her is bright
 
@@ -146,11 +146,11 @@ def test_a_head_that_was_drawn_stays_where_another_person_leaves(avatar: Avatar,
 def test_drawn_heads_are_noted_where_they_are_opaque(avatar: Avatar, portrait: np.ndarray) -> None:
     source = avatar.encode(portrait)
     pose = HeadPose(np.eye(3), np.zeros(2), 1.0)
-    scene = Scene(source, AnimateOptions(), avatar.matting, pose, size=64)
+    compositor = Compositor(source, AnimateOptions(), avatar.matting, pose, size=64)
     half = np.zeros((64, 64, 4), np.float32)
     half[:, 32:] = 1
-    drawn = np.zeros(scene.photo.shape[:2], np.float32)
-    scene.paste(scene.photo, Rendering(half, pose), drawn)
+    drawn = np.zeros(compositor.photo.shape[:2], np.float32)
+    compositor.paste(compositor.photo, Rendering(half, pose), drawn)
     crop = source.head.crop
     row, step = round(crop.center_y), round(crop.side / 8)
     assert drawn[row, round(crop.center_x) + step] > 0.99 and drawn[row, round(crop.center_x) - step] < 0.01

@@ -36,9 +36,9 @@ def test_a_teacher_measures_the_scores_of_its_drivers(
 def test_a_base_that_copies_no_pixels_draws_different_people_together(tiny_config: ModelConfig) -> None:
     torch.manual_seed(0)
     off = dict.fromkeys(("source_skip", "mirror_hidden", "refine_flow"), False)
-    for config, mixes in ((tiny_config, False), (tiny_config.model_copy(update=off), True)):
+    for config, mixes_people in ((tiny_config, False), (tiny_config.model_copy(update=off), True)):
         teacher = AvatarTeacher(Avatar(BaseModel(config), pose_from=PoseFrom.LANDMARKS), "tiny", [])
-        assert teacher.mixes is mixes
+        assert teacher.mixes_people is mixes_people
     photo = np.ascontiguousarray(skimage.data.astronaut()[:300, 80:380])
     people = [teacher.avatar.encode(image) for image in (photo, np.ascontiguousarray(photo[:, ::-1]))]
     motions = [person.motion for person in people[::-1]]

@@ -15,7 +15,7 @@ from megaportraits.ops.geometry import Crop
 from megaportraits.prepare.collections import parse_track
 from megaportraits.prepare.cutting import Clip, Instruments, moved_inside
 from megaportraits.prepare.extract import Extractor
-from megaportraits.prepare.items import Item
+from megaportraits.prepare.items import SourceItem
 from megaportraits.prepare.settings import ExtractSettings
 from megaportraits.prepare.sources import find_items
 from tests.prepare.damage import portrait
@@ -137,7 +137,7 @@ def test_a_crop_inside_is_as_large_as_the_picture_allows_and_keeps_its_place() -
     assert moved_inside(Crop(512, 480, 1300), 1024, 1024) == Crop(512, 512, 1024)
     assert moved_inside(Crop(90, 100, 100), 400, 200) == Crop(90, 100, 100)
     assert moved_inside(Crop(10, 195, 100), 400, 200) == Crop(50, 150, 100)
-    assert Item("a", inside=True).key != Item("a").key
+    assert SourceItem("a", inside=True).key != SourceItem("a").key
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ class Found:
         return None
 
 
-def extract(tmp_path: Path, picture: np.ndarray, item: Item, *faces: Face) -> Clip:
+def extract(tmp_path: Path, picture: np.ndarray, item: SourceItem, *faces: Face) -> Clip:
     write_image(tmp_path / "a.png", picture, overwrite=True)
     extractor, fake = Extractor(tmp_path, ExtractSettings(size=1024)), Fake(0)
     extractor.__dict__["_networks"] = (Found(*faces), Instruments(fake, fake, fake))
@@ -188,9 +188,9 @@ def moved(face: Face, x: float, scale: float = 1.0) -> Face:
 
 def test_a_still_cropped_inside_repeats_no_border(tmp_path: Path, tight: tuple[np.ndarray, Face]) -> None:
     picture, face = tight
-    item = Item(str(tmp_path / "a.png"))
+    item = SourceItem(str(tmp_path / "a.png"))
     whole = extract(tmp_path, picture, item, face)
-    inside = extract(tmp_path, picture, Item(item.address, inside=True), face)
+    inside = extract(tmp_path, picture, SourceItem(item.address, inside=True), face)
     assert whole.row["inside"] < 0.8 and inside.row["inside"] == 1.0
     assert inside.row["crop_px"] == min(picture.shape[:2]) == inside.row["size"]
     entry = json.loads(dict(inside.members)["json"])
@@ -208,11 +208,11 @@ def test_of_a_group_the_face_in_the_box_is_taken_and_others_count_if_they_are_in
     wide = np.concatenate([picture] * 6, 1)
     largest, small = moved(face, 4 * width), moved(face, 0)
     box = (0.0, 0.0, 1 / 6, 1.0)
-    alone = extract(tmp_path, wide, Item(str(tmp_path / "a.png"), box=box), largest, small)
+    alone = extract(tmp_path, wide, SourceItem(str(tmp_path / "a.png"), box=box), largest, small)
     assert alone.row["people"] == 1
     label = json.loads(dict(alone.members)["json"])["frames"][0]
     assert abs(np.array(label["landmarks"]).mean(0)).max() < 0.3  # the head is in the middle of its crop
-    beside = extract(tmp_path, wide, Item(str(tmp_path / "a.png"), box=box), small, moved(face, width // 3))
+    beside = extract(tmp_path, wide, SourceItem(str(tmp_path / "a.png"), box=box), small, moved(face, width // 3))
     assert beside.row["people"] == 2
     with pytest.raises(MediaError, match="where the collection says"):
-        extract(tmp_path, wide, Item(str(tmp_path / "a.png"), box=(0.4, 0.0, 0.5, 1.0)), small)
+        extract(tmp_path, wide, SourceItem(str(tmp_path / "a.png"), box=(0.4, 0.0, 0.5, 1.0)), small)

@@ -11,7 +11,7 @@ import pytest
 
 from megaportraits.engines import run_local, run_ray
 from megaportraits.prepare.extract import Extractor
-from megaportraits.prepare.sources import Item, find_items
+from megaportraits.prepare.sources import SourceItem, find_items
 from megaportraits.prepare.store import Store
 from tests.prepare.conftest import SMALL
 
@@ -23,7 +23,7 @@ def contents(out: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Item], dict[str, bytes]]:
+def undisturbed(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[SourceItem], dict[str, bytes]]:
     """The items, and their results from a run in this process."""
     out, items = tmp_path_factory.mktemp("undisturbed"), find_items([str(videos)])
     results = list(run_local(Extractor(out, SMALL), items, 1))
@@ -33,7 +33,7 @@ def undisturbed(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 @pytest.mark.posix
 def test_a_killed_worker_is_replaced_and_its_video_done_by_another(
-    undisturbed: tuple[list[Item], dict[str, bytes]], tmp_path: Path
+    undisturbed: tuple[list[SourceItem], dict[str, bytes]], tmp_path: Path
 ) -> None:
     items, wanted = undisturbed
     done = []
@@ -70,7 +70,9 @@ def ancestors(pid: int) -> set[int]:
 
 
 @pytest.mark.posix
-def test_a_killed_ray_worker_changes_no_byte(undisturbed: tuple[list[Item], dict[str, bytes]], tmp_path: Path) -> None:
+def test_a_killed_ray_worker_changes_no_byte(
+    undisturbed: tuple[list[SourceItem], dict[str, bytes]], tmp_path: Path
+) -> None:
     pytest.importorskip("ray")
     items, wanted = undisturbed
     done, killed = set(), 0
@@ -86,7 +88,7 @@ def test_a_killed_ray_worker_changes_no_byte(undisturbed: tuple[list[Item], dict
 
 
 def test_a_video_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
-    item = Item(str(tmp_path / "poison.mp4"))
+    item = SourceItem(str(tmp_path / "poison.mp4"))
     store = Store(tmp_path)
     assert [store.attempts.begin(item.key) for _ in range(2)] == [0, 1]
     result = Extractor(tmp_path, SMALL)(item)

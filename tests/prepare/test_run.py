@@ -22,9 +22,9 @@ from megaportraits.data.pairs import PairDataset
 from megaportraits.errors import DataError
 from megaportraits.media import VideoReader
 from megaportraits.prepare import run, store
-from megaportraits.prepare.run import Progress, Summary, prepare
+from megaportraits.prepare.run import PrepareProgress, Summary, prepare
 from megaportraits.prepare.settings import ExtractSettings, Thresholds
-from megaportraits.prepare.sources import Item, find_items
+from megaportraits.prepare.sources import SourceItem, find_items
 from tests.prepare.conftest import SMALL
 from tests.prepare.damage import KINDS, encode, moving, write_all
 
@@ -142,7 +142,7 @@ def test_other_thresholds_need_no_decoding(
 
 
 def test_a_dry_run_counts_and_writes_no_shards(videos: Path, finished: tuple[Path, Summary], tmp_path: Path) -> None:
-    told: list[Progress] = []
+    told: list[PrepareProgress] = []
     summary = prepare(
         find_items([str(videos / "talk0.mp4")]), tmp_path, SMALL, LIMITS, dry_run=True, on_progress=told.append
     )
@@ -165,7 +165,7 @@ def test_a_remote_video_is_prepared_like_a_local_one(videos: Path, tmp_path: Pat
 def test_a_clip_of_a_long_video_begins_and_ends_where_it_is_asked(tmp_path: Path, networks: None) -> None:
     path = tmp_path / "long.mp4"
     path.write_bytes(encode(moving(0, 40)))
-    summary = prepare([Item(str(path), start=3.0, end=5.0)], tmp_path / "out", SMALL, LIMITS)
+    summary = prepare([SourceItem(str(path), start=3.0, end=5.0)], tmp_path / "out", SMALL, LIMITS)
     (row,) = summary.rows
     assert (row["start"], row["seconds"], row["frames"]) == (3.0, 2.0, 11)
     note = store.Store(tmp_path / "out").read(row["item"])
@@ -208,7 +208,7 @@ def test_foreign_folders_other_settings_and_small_disks_are_refused(
 ) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full/diary.txt").write_text("mine")
-    item = Item("/nowhere/a.mp4")
+    item = SourceItem("/nowhere/a.mp4")
     with pytest.raises(DataError, match="not a prepare folder"):
         prepare([item], tmp_path / "full", SMALL, LIMITS)
     with pytest.raises(DataError, match="size 64 there, 128 now"):

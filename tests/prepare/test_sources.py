@@ -7,7 +7,7 @@ import fsspec
 import pytest
 
 from megaportraits.errors import DataError, MediaError
-from megaportraits.prepare.sources import Item, find_items, local_copy
+from megaportraits.prepare.sources import SourceItem, find_items, local_copy
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -17,7 +17,7 @@ def touch(folder: Path, *names: str) -> None:
         path.write_bytes(b"x")
 
 
-def by_stem(items: list[Item]) -> dict[str, Item]:
+def by_stem(items: list[SourceItem]) -> dict[str, SourceItem]:
     return {Path(item.address).stem: item for item in items}
 
 
@@ -92,8 +92,8 @@ def test_a_manifest_says_everything_and_paths_are_relative_to_it(tmp_path: Path,
         pa = pytest.importorskip("pyarrow")
         pytest.importorskip("pyarrow.parquet").write_table(pa.Table.from_pylist(rows), path)
     found = by_stem(find_items([str(path)]))
-    assert found["a"] == Item(str(tmp_path / "v/a.mp4"), "ann", "val", 1.0, 2.0, None, 30.0)
-    assert found["b"] == Item("https://example.org/b.mp4")
+    assert found["a"] == SourceItem(str(tmp_path / "v/a.mp4"), "ann", "val", 1.0, 2.0, None, 30.0)
+    assert found["b"] == SourceItem("https://example.org/b.mp4")
 
 
 def test_a_manifest_with_nonsense_names_its_row(tmp_path: Path) -> None:
@@ -115,8 +115,13 @@ def test_an_fsspec_address_is_listed_and_fetched_for_the_time_of_a_block(tmp_pat
 
 
 def test_keys_differ_by_what_is_cut_out_and_not_by_what_is_known_about_it() -> None:
-    item = Item("/data/My clip (1).mp4")
+    item = SourceItem("/data/My clip (1).mp4")
     assert item.key.startswith("My_clip_1-") and "." not in item.key and "/" not in item.key
-    assert item.key == Item(item.address, identity="ann", split="val", age=30.0).key
-    cuts = [item, Item(item.address, start=1.0), Item(item.address, end=1.0), Item(item.address, box=(0, 0, 1, 1))]
+    assert item.key == SourceItem(item.address, identity="ann", split="val", age=30.0).key
+    cuts = [
+        item,
+        SourceItem(item.address, start=1.0),
+        SourceItem(item.address, end=1.0),
+        SourceItem(item.address, box=(0, 0, 1, 1)),
+    ]
     assert len({cut.key for cut in cuts}) == 4

@@ -9,7 +9,7 @@ from megaportraits.ops.geometry import euler_to_matrix
 from megaportraits.synth.cg import CgCast
 from megaportraits.synth.correspondence import find_correspondence, geometric_median
 from megaportraits.synth.head import MorphableHead
-from megaportraits.synth.stage import Motion
+from megaportraits.synth.stage import HeadMotion
 
 
 @pytest.fixture(scope="module")
@@ -17,8 +17,8 @@ def cast(head: MorphableHead) -> CgCast:
     return CgCast(head)
 
 
-def facing(head: MorphableHead, yaw: float = 0.0, **weights: float) -> Motion:
-    return Motion.about_neck(head.coefficients(weights), (0, 0), euler_to_matrix(yaw, 0, 0))
+def facing(head: MorphableHead, yaw: float = 0.0, **weights: float) -> HeadMotion:
+    return HeadMotion.about_neck(head.coefficients(weights), (0, 0), euler_to_matrix(yaw, 0, 0))
 
 
 def test_a_number_is_a_person(head: MorphableHead) -> None:
@@ -56,7 +56,7 @@ def test_turning_shows_another_side(head: MorphableHead, cast: CgCast) -> None:
 
 
 def test_every_frame_shows_a_body_down_to_the_border(head: MorphableHead, cast: CgCast) -> None:
-    motion = Motion.about_neck(head.coefficients({}), (0, 0), np.eye(3), scale=0.9, shift=(0, -0.12))
+    motion = HeadMotion.about_neck(head.coefficients({}), (0, 0), np.eye(3), scale=0.9, shift=(0, -0.12))
     frame = cast.person(3).render(motion, 64)
     assert frame.matte[-1, 28:36].min() > 250
 
@@ -67,7 +67,7 @@ def test_landmarks_find_the_vertices_they_were_made_of(head: MorphableHead) -> N
     cast = CgCast(head)
     placed: list[np.ndarray] = []
 
-    def remember(motion: Motion, number: int) -> None:
+    def remember(motion: HeadMotion, number: int) -> None:
         placed.append(cast.person(number).place(motion)[1])
 
     rng = np.random.default_rng(5)
@@ -75,7 +75,7 @@ def test_landmarks_find_the_vertices_they_were_made_of(head: MorphableHead) -> N
     for number in range(people):
         for _ in range(3):
             rotation = euler_to_matrix(rng.uniform(-25, 25), rng.uniform(-12, 12), 0)
-            remember(Motion.about_neck(head.coefficients({}), (0, 0), rotation), number)
+            remember(HeadMotion.about_neck(head.coefficients({}), (0, 0), rotation), number)
     frames = iter(placed)
     vertices, spread = find_correspondence(head, lambda image: (next(frames)[truth, :2] + 1) * 160, people=people)
     found = vertices >= 0

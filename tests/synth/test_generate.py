@@ -18,28 +18,28 @@ from megaportraits.data.clips import ClipIndex
 from megaportraits.data.pairs import PairDataset
 from megaportraits.errors import ConfigError, DataError, FaceError, MegaPortraitsError
 from megaportraits.media.locks import try_lock
-from megaportraits.synth.generate import Progress, ShardMaker, generate, sort_portraits
+from megaportraits.synth.generate import ShardMaker, SynthProgress, generate, sort_portraits
 from megaportraits.synth.head import MorphableHead
 from megaportraits.synth.measure import Scorer
 from megaportraits.synth.plan import SynthSettings, is_validation
-from megaportraits.synth.portraits import Portrait
+from megaportraits.synth.portraits import MattedPortrait
 
 
 class FileReader:
     """Landmarks and mattes from files beside the pictures, instead of networks."""
 
-    def __call__(self, path: Path) -> Portrait:
+    def __call__(self, path: Path) -> MattedPortrait:
         if "blank" in path.name:
             raise FaceError(f"no face: in {path}")
         image = cv2.imread(str(path))[..., ::-1].copy()
         with np.load(path.with_suffix(".npz")) as known:
-            return Portrait(image, known["landmarks"], known["matte"])
+            return MattedPortrait(image, known["landmarks"], known["matte"])
 
 
 class NoReader:
     """For runs that must not look at photographs again."""
 
-    def __call__(self, path: Path) -> Portrait:
+    def __call__(self, path: Path) -> MattedPortrait:
         raise AssertionError(f"{path} was read again")
 
 
@@ -48,10 +48,10 @@ def photographs(head: MorphableHead, tmp_path_factory: pytest.TempPathFactory) -
     """Six toy portraits, one of them grey, and one picture of nobody."""
     from megaportraits.ops.geometry import euler_to_matrix
     from megaportraits.synth.cg import CgCast
-    from megaportraits.synth.stage import Motion
+    from megaportraits.synth.stage import HeadMotion
 
     folder, cast = tmp_path_factory.mktemp("portraits"), CgCast(head)
-    motion = Motion.about_neck(head.coefficients({}), (0, 0), euler_to_matrix(3, 2, 1), scale=0.8)
+    motion = HeadMotion.about_neck(head.coefficients({}), (0, 0), euler_to_matrix(3, 2, 1), scale=0.8)
     for number in range(6):
         frame = cast.person(number).render(motion, 240, coords=False)
         image = frame.image if number else np.repeat(frame.image.mean(2, keepdims=True), 3, 2).astype(np.uint8)
@@ -163,7 +163,7 @@ def test_a_lost_shard_is_made_again_byte_for_byte(settings: SynthSettings, made:
 
 def test_a_finished_run_only_reports(settings: SynthSettings, made: Path) -> None:
     before = hashes(made)
-    told: list[Progress] = []
+    told: list[SynthProgress] = []
     report = generate(settings, made, on_progress=told.append, reader=NoReader)
     assert hashes(made) == before
     assert [(p.done, p.total) for p in told] == [(3, 3)]
@@ -262,7 +262,7 @@ def test_leaving_ends_the_workers_at_once_and_leaves_nothing_unfinished(
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
     settings, out = SynthSettings(None, toy_path, clips=256, size=16, frames=1, lifted_share=0), tmp_path / "set"
 
-    def leave(progress: Progress) -> None:
+    def leave(progress: SynthProgress) -> None:
         if progress.done:
             raise KeyboardInterrupt
 

@@ -16,17 +16,17 @@ from megaportraits.synth.cg import CgCast
 from megaportraits.synth.head import REGIONS, MorphableHead, eyeball_center
 from megaportraits.synth.lift import Lifter
 from megaportraits.synth.lifted import LiftedHead
-from megaportraits.synth.portraits import Portrait
-from megaportraits.synth.stage import Motion
+from megaportraits.synth.portraits import MattedPortrait
+from megaportraits.synth.stage import HeadMotion
 
 SIZE = 300
 SCALE = 0.8  # the toy photograph is 40 cm wide
 
 
-def toy_portrait(head: MorphableHead, number: int = 1, yaw: float = 4.0, *, grey: bool = False) -> Portrait:
+def toy_portrait(head: MorphableHead, number: int = 1, yaw: float = 4.0, *, grey: bool = False) -> MattedPortrait:
     """A "photograph" of a CG toy person with textured clothes, its landmarks and its matte."""
     person = CgCast(head).person(number)
-    motion = Motion.about_neck(head.coefficients({}), (0, 0), euler_to_matrix(yaw, -3, 2), scale=SCALE)
+    motion = HeadMotion.about_neck(head.coefficients({}), (0, 0), euler_to_matrix(yaw, -3, 2), scale=SCALE)
     frame = person.render(motion, SIZE, coords=False)
     points = (frame.placed[head.mediapipe_vertex, :2] + 1) * (SIZE / 2)
     mesh, _ = person.place(motion)
@@ -40,7 +40,7 @@ def toy_portrait(head: MorphableHead, number: int = 1, yaw: float = 4.0, *, grey
     if grey:
         image = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
     landmarks = np.c_[landmarks, np.zeros(478)].astype(np.float32)
-    return Portrait(image, landmarks, frame.matte.astype(np.float32) / 255)
+    return MattedPortrait(image, landmarks, frame.matte.astype(np.float32) / 255)
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +54,13 @@ def lifted(head: MorphableHead, lifter: Lifter) -> LiftedHead:
     return lifter.lift(portrait.image, portrait.landmarks, portrait.matte, "toy")
 
 
-def rest(person: LiftedHead) -> Motion:
-    return Motion.about_neck(person.rest_expression, (0, 0), person.rest_rotation, scale=SCALE)
+def rest(person: LiftedHead) -> HeadMotion:
+    return HeadMotion.about_neck(person.rest_expression, (0, 0), person.rest_rotation, scale=SCALE)
 
 
-def moved(head: MorphableHead) -> Motion:
+def moved(head: MorphableHead) -> HeadMotion:
     weights = {"jawOpen": 0.4, "mouthSmile_L": 0.6, "browInnerUp_L": 0.8}
-    return Motion.about_neck(head.coefficients(weights), (10, 5), euler_to_matrix(15, 6, -8), shift=(0.05, 0.02))
+    return HeadMotion.about_neck(head.coefficients(weights), (10, 5), euler_to_matrix(15, 6, -8), shift=(0.05, 0.02))
 
 
 def test_at_rest_it_is_the_photograph(head: MorphableHead, lifted: LiftedHead) -> None:

@@ -9,35 +9,35 @@ from megaportraits.ops.geometry import HEAD_CENTER, euler_to_matrix, matrix_to_e
 from megaportraits.synth.acting import act
 from megaportraits.synth.head import MorphableHead
 from megaportraits.synth.sample import CG_RANGE, LIFTED_RANGE, sample_motion, sample_motions
-from megaportraits.synth.stage import Motion
+from megaportraits.synth.stage import HeadMotion
 
 
 @pytest.fixture(scope="module")
-def motions(head: MorphableHead) -> list[Motion]:
+def motions(head: MorphableHead) -> list[HeadMotion]:
     rng = np.random.default_rng(0)
     return [motion for _ in range(150) for motion in sample_motions(rng, head, 8)]
 
 
-def coefficient(head: MorphableHead, motions: list[Motion], name: str) -> np.ndarray:
+def coefficient(head: MorphableHead, motions: list[HeadMotion], name: str) -> np.ndarray:
     return np.array([motion.expression[head.index(name)] for motion in motions])
 
 
-def test_coefficients_and_gaze_stay_in_range(motions: list[Motion]) -> None:
+def test_coefficients_and_gaze_stay_in_range(motions: list[HeadMotion]) -> None:
     expressions = np.array([motion.expression for motion in motions])
     assert expressions.min() >= 0 and expressions.max() <= 1
     assert np.abs([motion.gaze for motion in motions]).max() <= 25
 
 
-def test_heads_stay_in_the_crop(motions: list[Motion]) -> None:
+def test_heads_stay_in_the_crop(motions: list[HeadMotion]) -> None:
     centers = np.array([motion.pose.project(np.array([HEAD_CENTER]))[0, :2] for motion in motions])
     assert np.abs(centers).max() < 0.45
     scales = np.array([motion.pose.scale for motion in motions])
     assert 0.9 <= scales.min() < 0.92 and 1.13 < scales.max() <= 1.15
 
 
-def test_the_head_turns_as_far_as_asked(motions: list[Motion]) -> None:
+def test_the_head_turns_as_far_as_asked(motions: list[HeadMotion]) -> None:
     # Against the body's in-plane rotation, which turns the picture rather than the head.
-    def angles(motion: Motion) -> tuple[float, float, float]:
+    def angles(motion: HeadMotion) -> tuple[float, float, float]:
         tilt = matrix_to_euler(motion.body)[2]
         return matrix_to_euler(euler_to_matrix(0, 0, -tilt) @ motion.pose.rotation)
 
@@ -54,7 +54,7 @@ def test_cg_heads_turn_further(head: MorphableHead) -> None:
     assert np.abs(yaw).max() > 40 > LIFTED_RANGE.yaw[1]
 
 
-def test_a_fifth_to_a_third_of_the_frames_is_calm(head: MorphableHead, motions: list[Motion]) -> None:
+def test_a_fifth_to_a_third_of_the_frames_is_calm(head: MorphableHead, motions: list[HeadMotion]) -> None:
     moving = [name for name in head.expression_names if not name.startswith("eyeLook")]
     rows = [head.index(name) for name in moving]
     calm = np.array([motion.expression[rows].max() < 0.15 for motion in motions])
@@ -62,7 +62,7 @@ def test_a_fifth_to_a_third_of_the_frames_is_calm(head: MorphableHead, motions: 
     assert calm.reshape(-1, 8).any(1).mean() > 0.95
 
 
-def test_everything_a_face_can_do_occurs(head: MorphableHead, motions: list[Motion]) -> None:
+def test_everything_a_face_can_do_occurs(head: MorphableHead, motions: list[HeadMotion]) -> None:
     left, right = (coefficient(head, motions, f"eyeBlink_{side}") for side in "LR")
     assert ((left > 0.8) & (right > 0.8)).mean() > 0.08  # closed eyes
     assert ((left > 0.75) & (right < 0.35)).sum() > 5 and ((right > 0.75) & (left < 0.35)).sum() > 5  # winks

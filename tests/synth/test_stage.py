@@ -7,11 +7,11 @@ import pytest
 
 from megaportraits.ops.geometry import HEAD_CENTER, euler_to_matrix
 from megaportraits.synth.head import MorphableHead
-from megaportraits.synth.stage import NECK, Motion, bleed, develop, fading, place, surface_map, to_pixels
+from megaportraits.synth.stage import NECK, HeadMotion, bleed, develop, fading, place, surface_map, to_pixels
 
 
-def motion(*angles: float, **rest: object) -> Motion:
-    return Motion.about_neck(np.zeros(57, np.float32), (0, 0), euler_to_matrix(*angles), **rest)  # type: ignore[arg-type]
+def motion(*angles: float, **rest: object) -> HeadMotion:
+    return HeadMotion.about_neck(np.zeros(57, np.float32), (0, 0), euler_to_matrix(*angles), **rest)  # type: ignore[arg-type]
 
 
 def test_head_points_appear_where_the_label_projects_them(head: MorphableHead) -> None:

@@ -37,7 +37,7 @@ def scene(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.
 
 def test_the_read_out_of_a_linear_world_is_found() -> None:
     readout, z, scores = scene(20_000)
-    correction, explained = fit_correction(z, scores, trust=0.5)
+    correction, explained = fit_correction(z, scores, z_error_ratio=0.5)
     torch.testing.assert_close(correction.readout, readout, atol=0.03, rtol=0.02)
     residual = scores - z @ correction.readout.T - correction.offset
     torch.testing.assert_close(residual.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
@@ -46,7 +46,7 @@ def test_the_read_out_of_a_linear_world_is_found() -> None:
 
 def test_the_gain_is_that_of_bayes_rule_in_information_form() -> None:
     _, z, scores = scene(5000)
-    correction, _ = fit_correction(z, scores, trust=0.3)
+    correction, _ = fit_correction(z, scores, z_error_ratio=0.3)
     readout = correction.readout.double().numpy()
     error = 0.3 * np.cov(z.numpy().T.astype(np.float64), bias=True)
     noise = np.linalg.inv(np.diag((scores - z @ correction.readout.T - correction.offset).var(0).numpy()))
@@ -56,7 +56,7 @@ def test_the_gain_is_that_of_bayes_rule_in_information_form() -> None:
 
 def test_corrected_z_is_nearer_to_the_truth_where_the_network_errs_as_was_believed() -> None:
     _, z, scores = scene(8000)
-    correction, _ = fit_correction(z[:4000], scores[:4000], trust=0.5)
+    correction, _ = fit_correction(z[:4000], scores[:4000], z_error_ratio=0.5)
     seen = z[4000:] + 0.5**0.5 * (z[:4000] - z[:4000].mean(0))  # an error that varies like z
     before, after = (seen - z[4000:]).square().sum(1).mean(), (correction(seen, scores[4000:]).z - z[4000:]).square()
     assert after.sum(1).mean() < 0.7 * before
@@ -64,14 +64,14 @@ def test_corrected_z_is_nearer_to_the_truth_where_the_network_errs_as_was_believ
 
 def test_without_trust_z_stays() -> None:
     _, z, scores = scene(500)
-    assert not fit_correction(z, scores, trust=0)[0].gain.any()
+    assert not fit_correction(z, scores, z_error_ratio=0)[0].gain.any()
 
 
 def test_scores_that_do_not_correct_are_expected_all_the_same() -> None:
     _, z, scores = scene(500)
-    some, _ = fit_correction(z, scores, trust=0.5, correcting=1)
-    alone, _ = fit_correction(z, scores[:, :1], trust=0.5)
-    every, _ = fit_correction(z, scores, trust=0.5)
+    some, _ = fit_correction(z, scores, z_error_ratio=0.5, correcting=1)
+    alone, _ = fit_correction(z, scores[:, :1], z_error_ratio=0.5)
+    every, _ = fit_correction(z, scores, z_error_ratio=0.5)
     assert not some.gain[:, 1:].any()
     torch.testing.assert_close(some.gain[:, :1], alone.gain)
     torch.testing.assert_close(some.residual(z, scores), every.residual(z, scores))
@@ -79,7 +79,7 @@ def test_scores_that_do_not_correct_are_expected_all_the_same() -> None:
 
 def test_told_surprises_have_the_deviation_one_and_say_nothing_that_z_does() -> None:
     _, z, scores = scene(500)
-    correction, _ = fit_correction(z, scores, trust=0, correcting=1, appends=True)
+    correction, _ = fit_correction(z, scores, z_error_ratio=0, correcting=1, appends=True)
     told = correction(z.float(), scores.float()).residual
     assert told is not None
     torch.testing.assert_close(told.std(0), torch.ones(scores.shape[1]))
@@ -128,7 +128,12 @@ def test_a_calibrated_model_corrects_by_scores_and_is_the_same_without_them(
     out = tmp_path / "calibrated.safetensors"
     told: list[int] = []
     explained = calibrate(
-        tmp_path / "base.safetensors", str(faces), out, frames=60, trust=0.5, progress=lambda done, _: told.append(done)
+        tmp_path / "base.safetensors",
+        str(faces),
+        out,
+        frames=60,
+        z_error_ratio=0.5,
+        progress=lambda done, _: told.append(done),
     )
     assert set(explained) == set(SCORES) and told == list(range(1, 61))
     before, after = load_base(tmp_path / "base.safetensors"), load_base(out)
@@ -138,7 +143,7 @@ def test_a_calibrated_model_corrects_by_scores_and_is_the_same_without_them(
     moved = infer_motion(after, image, None, torch.rand(2, len(SCORES))).expression.z
     assert not torch.allclose(moved, infer_motion(before, image).expression.z, atol=1e-5)
     again = tmp_path / "again.safetensors"  # the network's own z is what counts, not the corrected one
-    calibrate(out, str(faces), again, frames=60, trust=0.5)
+    calibrate(out, str(faces), again, frames=60, z_error_ratio=0.5)
     kept, first = load_base(again).motion.correction, after.motion.correction
     assert kept is not None and first is not None
     torch.testing.assert_close(kept.gain, first.gain)
@@ -154,8 +159,8 @@ def test_a_model_that_sees_scores_is_calibrated_with_the_same_ones(
     base, out = tmp_path / "base.safetensors", tmp_path / "out.safetensors"
     save_base(base, BaseModel(seeing))
     with pytest.raises(WeightsError, match="expected the scores that it has learned with"):
-        calibrate(base, str(faces), out, frames=60, trust=0.2, more=APPENDED_SCORES[:-1])
-    calibrate(base, str(faces), out, frames=60, trust=0.2)
+        calibrate(base, str(faces), out, frames=60, z_error_ratio=0.2, more=APPENDED_SCORES[:-1])
+    calibrate(base, str(faces), out, frames=60, z_error_ratio=0.2)
     assert load_base(out).config == seeing
     correction = load_base(out).motion.correction
     assert correction is not None and correction.gain[:, : len(SCORES)].any()
@@ -176,7 +181,7 @@ def test_a_generator_that_begins_to_see_scores_draws_the_same_pictures(
         str(faces),
         tmp_path / "out.safetensors",
         frames=60,
-        trust=0,
+        z_error_ratio=0,
         more=APPENDED_SCORES,
     )
     old, new = (load_base(tmp_path / f"{name}.safetensors").requires_grad_(True) for name in ("base", "out"))
@@ -196,7 +201,7 @@ def test_clips_without_faces_and_files_that_exist_are_told(
     base = tmp_path / "base.safetensors"
     save_base(base, BaseModel(tiny_config))
     with pytest.raises(DataError, match=r"expected faces in 48 frames at least, found them in 0 of 5"):
-        calibrate(base, str(clips), tmp_path / "out.safetensors", frames=5, trust=0.2)
+        calibrate(base, str(clips), tmp_path / "out.safetensors", frames=5, z_error_ratio=0.2)
     assert not (tmp_path / "out.safetensors").exists()
     for out, said in ((base, "would replace its own input"), (tmp_path / "base.pt", "expected a .safetensors file")):
         line = ["calibrate", "--weights", str(base), "--data", str(clips), "-o", str(out)]

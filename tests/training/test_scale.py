@@ -254,7 +254,7 @@ def test_a_disk_that_fills_under_the_statistics_is_told(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(TrainingError, match="run cannot be written: No space left"):
-        patch.setattr("megaportraits.training.run.Run.log", full)
+        patch.setattr("megaportraits.training.run.TrainingRun.log", full)
         train_base(tiny_run(clips, steps=2), tmp_path / "run")
     assert train_base(tiny_run(clips, steps=2), tmp_path / "run", resume=True) == 2
 

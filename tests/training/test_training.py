@@ -192,7 +192,7 @@ def test_a_run_killed_before_its_first_step_still_goes_on_from_where_it_was_to_s
     save_base(start, BaseModel(config.model))
     train_base(config, tmp_path / "straight", init=start)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("megaportraits.training.loop.Job.advance", lambda *_: exec("raise KeyboardInterrupt"))
+        patch.setattr("megaportraits.training.loop.TrainingJob.advance", lambda *_: exec("raise KeyboardInterrupt"))
         train_base(config, tmp_path / "killed", init=start)
     train_base(config, tmp_path / "killed", init=start, resume=True)
     straight, killed = (load_file(tmp_path / run / "base.safetensors") for run in ("straight", "killed"))

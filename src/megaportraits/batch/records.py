@@ -31,7 +31,7 @@ from megaportraits.reading import FAULTS
 FOLDER = ".megaportraits"
 Stamp = dict[str, Any]
 """Name, size in bytes, time of the last change in nanoseconds and SHA-256 of a file."""
-State = Literal["missing", "finished", "changed", "foreign"]
+ResultState = Literal["missing", "finished", "changed", "foreign"]
 
 
 def stamp(path: Path) -> Stamp:
@@ -112,7 +112,7 @@ class Records:
             }
         )
 
-    def state(self, job: Job, inputs: Mapping[str, Path], settings: Mapping[str, Any]) -> tuple[State, str]:
+    def state(self, job: Job, inputs: Mapping[str, Path], settings: Mapping[str, Any]) -> tuple[ResultState, str]:
         """The state of a job's results, and for "changed" the differences.
 
         Args:

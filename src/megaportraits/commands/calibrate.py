@@ -10,23 +10,29 @@ from megaportraits.commands.progress import frame_progress
 
 
 def calibrate(
-    data: Annotated[str, typer.Option(help="Folder of shards as the model was trained on (or with train/), or a mix.")],
+    data: Annotated[
+        str, typer.Option(help="The model's training data: folder of shards (or with train/), or a mixture.")
+    ],
     output: Annotated[str, typer.Option("--output", "-o", help="The base model to write, a .safetensors file.")],
     weights: Annotated[str, typer.Option(help="A base model: a shipped name, or a .safetensors file.")] = "nano",
-    frames: Annotated[int, typer.Option(min=1, help="Frames to look at.")] = 3000,
-    trust: Annotated[
-        float, typer.Option(min=0, help="How far off z is believed to be on new people, as a share of its variance.")
+    frames: Annotated[int, typer.Option(min=1, help="Number of frames.")] = 3000,
+    z_error_ratio: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Assumed error variance of z for new people, relative to the variance of z.",
+        ),
     ] = 0.2,
     append: Annotated[
         bool,
         typer.Option(
             "--append",
-            help="Prepare more scores to follow z (`model.motion.append_blendshapes`), for a training to come.",
+            help="Append residuals of more blendshapes to z (`model.motion.append_blendshapes`), for further training.",
         ),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Let measured blendshapes correct what a trained base model sees of jaw, lids and gaze."""
+    """Fit the correction of z by blendshapes (jaw, brows, lids, gaze) for a trained base model."""
     from megaportraits.commands.output import check_weights_output
     from megaportraits.commands.train import training_part
     from megaportraits.training.calibration import APPENDED_SCORES
@@ -40,12 +46,12 @@ def calibrate(
             training_part(data),
             file,
             frames=frames,
-            trust=trust,
+            z_error_ratio=z_error_ratio,
             more=more,
             overwrite=overwrite,
             progress=advance,
         )
-    typer.echo("Share of each score's variance that z knows on these frames:")
+    typer.echo("Share of each blendshape's variance that z explains on these frames:")
     for name, share in explained.items():
         typer.echo(f"  {name:18} {share:.2f}")
     typer.echo(str(file))

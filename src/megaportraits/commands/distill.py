@@ -30,8 +30,8 @@ from megaportraits.models.storage import (
 )
 from megaportraits.models.student import Student
 from megaportraits.pipeline import Avatar, PoseFrom
-from megaportraits.pipeline.driver_clips import Drivers, Progress, find_drivers
-from megaportraits.pipeline.lessons import LessonMaker, find_avatars, lessons_complete, mark_complete
+from megaportraits.pipeline.distillation import DistillationWriter, find_avatars, mark_complete, samples_complete
+from megaportraits.pipeline.driver_clips import Drivers, OnProgress, find_drivers
 from megaportraits.pipeline.teacher import AvatarTeacher
 from megaportraits.training.student import FILE_NAME, add_avatar, start_from, train_student
 
@@ -139,7 +139,7 @@ def _distill(job: Distillation, avatars: Path, config: TrainStudentConfig) -> St
     names = list(photos)
     start = None if job.init is None or job.trains else start_from(job.init, config.model, names)
     trains = job.trains  # before process 0 may begin the run
-    notes = wait_for_lessons(job) if rank() else teach(job, photos, config)
+    notes = wait_for_samples(job) if rank() else teach(job, photos, config)
     steps = train_student(config, names, job.lessons, job.run, start=start, resume=trains)
     if steps < config.optim.steps:
         return None
@@ -210,9 +210,9 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def wait_for_lessons(job: Distillation) -> dict[str, str]:
+def wait_for_samples(job: Distillation) -> dict[str, str]:
     """Wait until process 0 has all lessons; torchrun ends this process when that one fails. Returns no notes."""
-    while not lessons_complete(job.lessons):
+    while not samples_complete(job.lessons):
         time.sleep(_POLL)
     return {}
 
@@ -223,7 +223,7 @@ def _picture_size(job: Distillation, config: TrainStudentConfig) -> int:
 
 
 def _find_drivers(
-    job: Distillation, config: TrainStudentConfig, tell: Progress | None = None
+    job: Distillation, config: TrainStudentConfig, tell: OnProgress | None = None
 ) -> tuple[Drivers, Drivers]:
     size, folder = _picture_size(job, config), job.run / "drivers"
     return find_drivers(job.drivers, folder, count=job.frames, size=size, every=job.every, progress=tell)
@@ -249,7 +249,7 @@ def _teach(job: Distillation, photos: dict[str, Path], config: TrainStudentConfi
     teacher = AvatarTeacher(avatar, job.teacher, files)
     with _bar(shown=number == 0) as tell:
         train, held_out = _find_drivers(job, config, tell)
-        maker = LessonMaker(
+        maker = DistillationWriter(
             teacher,
             photos,
             size=_picture_size(job, config),
@@ -266,7 +266,7 @@ def _teach(job: Distillation, photos: dict[str, Path], config: TrainStudentConfi
 
 
 @contextmanager
-def _bar(*, shown: bool) -> Iterator[Progress]:
+def _bar(*, shown: bool) -> Iterator[OnProgress]:
     from rich import progress
 
     columns = (

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from megaportraits.commands.evaluation import ArcFace, Device
+from megaportraits.commands.evaluation import ArcFaceOption, DeviceOption
 from megaportraits.commands.progress import frame_progress
 from megaportraits.pipeline.options import PoseFrom
 
@@ -23,8 +23,8 @@ def evaluate_hr(
     frames: Annotated[int, typer.Option(min=0, help="Its frames, from the first; 0 leaves cross-driving out.")] = 24,
     limit: Annotated[int, typer.Option(min=1, help="Photographs, at most.")] = 16,
     pose: Annotated[PoseFrom, typer.Option(help="As for `animate`.")] = PoseFrom.LANDMARKS,
-    device: Device = "auto",
-    arcface: ArcFace = None,
+    device: DeviceOption = "auto",
+    arcface: ArcFaceOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,
 ) -> None:
     """Compare enhanced images with bicubically enlarged ones: sharpness, likeness to the truth, identity, flicker."""

@@ -19,31 +19,33 @@ if TYPE_CHECKING:
     from megaportraits.evaluation.report.results import Report
     from megaportraits.faces.matting import Matting
 
-Clips = Annotated[
+ClipsOption = Annotated[
     list[Path] | None,
     typer.Option(help="A video, a folder of videos or a folder of shards; may be given several times."),
 ]
-Stills = Annotated[
+StillsOption = Annotated[
     list[Path] | None,
     typer.Option(help="A photograph, a folder of them or a folder of shards: sources of cross, student and hr."),
 ]
-Protocols = Annotated[
+ProtocolsOption = Annotated[
     list[str] | None,
     typer.Option("--protocol", help="self, cross, hr, student; several times; default: self and cross."),
 ]
-Frames = Annotated[int, typer.Option(min=2, help="Driver frames of each pair, every second one, at most.")]
-Limit = Annotated[int, typer.Option(min=1, help="Pairs of cross, student and hr, and clips out of shards, at most.")]
-Manifest = Annotated[Path | None, typer.Option(help="Pairs that `megaportraits pairs` wrote, in place of folders.")]
-Head = Annotated[
-    Path | None, typer.Option(help="ICT-FaceKit for the floor `lifted`; without it that floor is left out.")
+FramesOption = Annotated[int, typer.Option(min=2, help="Driver frames of each pair, every second one, at most.")]
+LimitOption = Annotated[int, typer.Option(min=1, help="Maximum pairs of cross, student and hr, and clips from shards.")]
+ManifestOption = Annotated[
+    Path | None, typer.Option(help="Pair manifest of `megaportraits pairs`, instead of folders.")
 ]
-Pose = Annotated[PoseFrom, typer.Option(help="As for `animate`.")]
-Device = Annotated[str, typer.Option(help="Of models and judging networks: auto, cpu or cuda.")]
-ArcFace = Annotated[
+HeadOption = Annotated[
+    Path | None, typer.Option(help="ICT-FaceKit head for the baseline `lifted`; without it this baseline is omitted.")
+]
+PoseOption = Annotated[PoseFrom, typer.Option(help="As for `animate`.")]
+DeviceOption = Annotated[str, typer.Option(help="Of models and judging networks: auto, cpu or cuda.")]
+ArcFaceOption = Annotated[
     Path | None,
     typer.Option(help="ArcFace weights for CSIM: backbone.pth or .onnx. [those in the weights cache, else SFace]"),
 ]
-References = Annotated[
+ReferencesOption = Annotated[
     list[Path] | None,
     typer.Option(help="Real pictures for FID, from `megaportraits reference`; one of each size. [each protocol's own]"),
 ]
@@ -51,24 +53,24 @@ Precision = Annotated[
     Literal["auto", "float32", "bfloat16"],
     typer.Option(help="auto: bfloat16 where the device has instructions for it."),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
-ReplaceReport = Annotated[
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+ReplaceReportOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace a finished report; what was measured for it is used again.")
 ]
 
 
 def pairs(
     output: Annotated[str, typer.Option("--output", "-o", help="The manifest to write, a .csv file.")],
-    clips: Clips = None,
-    stills: Stills = None,
-    protocol: Protocols = None,
-    frames: Frames = 60,
-    limit: Limit = 8,
+    clips: ClipsOption = None,
+    stills: StillsOption = None,
+    protocol: ProtocolsOption = None,
+    frames: FramesOption = 60,
+    limit: LimitOption = 8,
     export: Annotated[
         Path | None, typer.Option(help="Also write sources and driver crops there, for methods outside this program.")
     ] = None,
     size: Annotated[int, typer.Option(min=32, help="Side of exported crops, pixels; hr has 1024.")] = 256,
-    overwrite: Overwrite = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Write a manifest of pairs, so that several methods are judged on the same ones."""
     from megaportraits.evaluation.pairs import write_manifest
@@ -96,10 +98,10 @@ def pairs(
 
 def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for the report; an interrupted evaluation there goes on.")],
-    clips: Clips = None,
-    stills: Stills = None,
-    manifest: Manifest = None,
-    protocol: Protocols = None,
+    clips: ClipsOption = None,
+    stills: StillsOption = None,
+    manifest: ManifestOption = None,
+    protocol: ProtocolsOption = None,
     weights: Annotated[
         list[str] | None,
         typer.Option(help="[NAME=]BASE, BASE+ENHANCER or STUDENT: a shipped name or file; several times. [nano]"),
@@ -107,19 +109,19 @@ def evaluate(
     videos: Annotated[
         list[str] | None, typer.Option(help="NAME=FOLDER with another method's videos, PROTOCOL/PAIR.mp4.")
     ] = None,
-    head: Head = None,
+    head: HeadOption = None,
     teacher: Annotated[str | None, typer.Option(help="Weights whose pictures are the truth in student.")] = None,
     baselines: Annotated[bool, typer.Option(help="Also measure the learning-free baselines.")] = True,
-    frames: Frames = 60,
-    limit: Limit = 8,
+    frames: FramesOption = 60,
+    limit: LimitOption = 8,
     size: Annotated[int | None, typer.Option(min=32, help="Side of head crops; default: the first model's.")] = None,
-    pose: Pose = PoseFrom.LANDMARKS,
+    pose: PoseOption = PoseFrom.LANDMARKS,
     blendshapes: Annotated[bool, typer.Option(help="Let measured blendshapes correct jaw, lids and gaze.")] = True,
-    device: Device = "auto",
+    device: DeviceOption = "auto",
     precision: Precision = "auto",
-    arcface: ArcFace = None,
-    reference: References = None,
-    overwrite: ReplaceReport = False,
+    arcface: ArcFaceOption = None,
+    reference: ReferencesOption = None,
+    overwrite: ReplaceReportOption = False,
 ) -> None:
     """Measure methods and baselines on the same pairs: the paper's tables, motion, identity and flicker."""
     from megaportraits.evaluation.metrics.metric_networks import MetricNetworks, require_packages
@@ -164,13 +166,13 @@ def ablate(
     data: Annotated[Path, typer.Option(help="Folder of training shards (or a folder with train/ and val/).")],
     out: Annotated[Path, typer.Option(help="Folder for runs and report; the same line goes on after a stop.")],
     samples: Annotated[int, typer.Option(min=1, help="Training samples that every config gets.")],
-    clips: Clips = None,
-    stills: Stills = None,
-    manifest: Manifest = None,
-    protocol: Protocols = None,
-    head: Head = None,
-    frames: Frames = 60,
-    limit: Limit = 8,
+    clips: ClipsOption = None,
+    stills: StillsOption = None,
+    manifest: ManifestOption = None,
+    protocol: ProtocolsOption = None,
+    head: HeadOption = None,
+    frames: FramesOption = 60,
+    limit: LimitOption = 8,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Override a config value of all: a.b=c.")] = None,
     head_pose: Annotated[
         Path | None, typer.Option(help="Weights of `train head-pose` that all start with; base-* and paper-* need it.")
@@ -179,10 +181,10 @@ def ablate(
     base: Annotated[
         str | None, typer.Option(help="Ablate enhancers of this frozen base: configs such as paper-hr, nano-hr.")
     ] = None,
-    device: Device = "auto",
-    arcface: ArcFace = None,
-    reference: References = None,
-    overwrite: ReplaceReport = False,
+    device: DeviceOption = "auto",
+    arcface: ArcFaceOption = None,
+    reference: ReferencesOption = None,
+    overwrite: ReplaceReportOption = False,
 ) -> None:
     """Train each config on the same budget (also under torchrun), evaluate all on the same pairs, print the table."""
     from megaportraits.commands.ablation import train_trials

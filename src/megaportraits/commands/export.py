@@ -18,23 +18,23 @@ export_app = typer.Typer(
     no_args_is_help=True,
 )
 
-Out = Annotated[Path, typer.Option(help="Folder for the .onnx files and report.json.")]
-Precisions = Annotated[
+OutOption = Annotated[Path, typer.Option(help="Folder for the .onnx files and report.json.")]
+PrecisionsOption = Annotated[
     list[str] | None,  # a list of Literals is more than every Typer understands
     typer.Option("--precision", help="Also write float16 or int8; may be given twice. float32 is always written."),
 ]
-Driver = Annotated[
+DriverOption = Annotated[
     Path | None, typer.Option(help="Video to calibrate int8 and to measure on; default: the demo's driver.")
 ]
-Frames = Annotated[int, typer.Option(min=2, help="So many frames of it.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+FramesOption = Annotated[int, typer.Option(min=2, help="So many frames of it.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 
 
 @export_app.command("base")
 def export_base(
-    out: Out,
+    out: OutOption,
     weights: Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")] = "nano",
-    precision: Precisions = None,
+    precision: PrecisionsOption = None,
     pose: Annotated[
         PoseFrom,
         typer.Option(help="landmarks: head poses and blendshapes are inputs. network: they are found inside."),
@@ -48,9 +48,9 @@ def export_base(
     source: Annotated[
         Path | None, typer.Option(help="Photograph to calibrate and measure with; default: the demo's.")
     ] = None,
-    driver: Driver = None,
-    frames: Frames = 24,
-    overwrite: Overwrite = False,
+    driver: DriverOption = None,
+    frames: FramesOption = 24,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """The base model as two graphs: encode.onnx, once per source, and drive.onnx, once per frame."""
     from megaportraits.export.base import BaseExport
@@ -73,14 +73,14 @@ def export_base(
 @export_app.command("student")
 def export_student(
     student: Annotated[str, typer.Option(help="nano, or the .safetensors file that `megaportraits distill` wrote.")],
-    out: Out,
+    out: OutOption,
     avatar: Annotated[
         str | None, typer.Option(help="Bake this avatar in; default: all of them, chosen by an index input.")
     ] = None,
-    precision: Precisions = None,
-    driver: Driver = None,
-    frames: Frames = 24,
-    overwrite: Overwrite = False,
+    precision: PrecisionsOption = None,
+    driver: DriverOption = None,
+    frames: FramesOption = 24,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """A student as one graph, student.onnx."""
     from megaportraits.export.student import StudentExport
@@ -112,7 +112,7 @@ def export_page(
     driver: Annotated[
         Path | None, typer.Option(help="Video on which the graph is compared with torch; default: the demo's driver.")
     ] = None,
-    overwrite: Overwrite = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """A student as a web page: a webcam moves its avatars, in the browser and nowhere else."""
     from megaportraits.export.page import CDN, PageExport

@@ -13,7 +13,7 @@ from megaportraits.errors import ConfigError
 from megaportraits.pipeline.options import KEY_GREEN, MotionMode, MotionOptions, ScaleFrom, parse_color
 
 if TYPE_CHECKING:
-    from megaportraits.live.choice import Chosen
+    from megaportraits.live.choice import EngineChoice
     from megaportraits.live.screens import Screen
     from megaportraits.pipeline.driver import HeadFollower, HeadView
 
@@ -68,7 +68,7 @@ def live(
     """Be somebody else before a camera: a student's avatar, or a photograph, moves like you, right now."""
     from megaportraits.live.backgrounds import flat, photo
     from megaportraits.live.cameras import open_camera
-    from megaportraits.live.choice import Wish, check_avatar, choose_engine
+    from megaportraits.live.choice import EngineRequest, check_avatar, choose_engine
     from megaportraits.live.loop import LiveOptions, run_live
     from megaportraits.media import check_input, check_output
     from megaportraits.media.files import output_file
@@ -98,12 +98,12 @@ def live(
     if file is not None and avatar is not None:
         check_avatar(file, avatar)
     options = MotionOptions(motion=motion, scale_from=scale_from)
-    wish = Wish(runtime, precision, threads, retune, device, options)
+    request = EngineRequest(runtime, precision, threads, retune, device, options)
     with ExitStack() as stack:
         frames = open_camera(camera, loop=loop, mirror=mirror)
         note = synthetic_note(Path(student or weights).stem) if mark else None
         screens = _open_screens(stack, recording, virtual_camera, window, fps, video, overwrite, note)
-        chosen = choose_engine(file, avatar, source, weights, wish, face=face, say=typer.echo)
+        chosen = choose_engine(file, avatar, source, weights, request, face=face, say=typer.echo)
         if chosen.portrait is None:
             compose = flat(background, size)
         else:
@@ -130,7 +130,7 @@ def _refuse(with_: str, options: dict[str, object]) -> None:
         raise ConfigError(f"live: {', '.join(given)} cannot be used with {with_}", fix=f"Leave out {', '.join(given)}.")
 
 
-def _neutral(chosen: Chosen, follower: HeadFollower) -> Callable[[HeadView], None]:
+def _neutral(chosen: EngineChoice, follower: HeadFollower) -> Callable[[HeadView], None]:
     """What to do with a neutral head: the base model in torch starts from it, if motion is relative."""
     from megaportraits.live.engines import TorchBase
 

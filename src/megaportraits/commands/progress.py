@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from megaportraits.batch.run import OnOutcome
     from megaportraits.batch.work import Outcome
-    from megaportraits.prepare.run import Progress as PrepareProgress
-    from megaportraits.synth.generate import Progress as SynthProgress
+    from megaportraits.prepare.run import PrepareProgress
+    from megaportraits.synth.generate import SynthProgress
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from megaportraits.commands.evaluation import Device, Overwrite
+from megaportraits.commands.evaluation import DeviceOption, OverwriteOption
 from megaportraits.commands.progress import frame_progress
 from megaportraits.errors import ConfigError
 
@@ -20,8 +20,8 @@ def reference(
     size: Annotated[int, typer.Option(min=32, help="Side of head crops, pixels: that of `evaluate`; hr has 1024.")],
     name: Annotated[str, typer.Option(help="How reports call the set; empty: the folders' names.")] = "",
     per_video: Annotated[int, typer.Option(min=1, help="Frames of each video, one a second, at most.")] = 8,
-    device: Device = "auto",
-    overwrite: Overwrite = False,
+    device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Measure a set of real pictures, with which `evaluate --reference` compares outputs (FID)."""
     from megaportraits.evaluation.metrics.metric_networks import FID, MetricNetworks

@@ -9,57 +9,57 @@ import typer
 
 student_app = typer.Typer(help="Students: fast avatars of fixed people, made by `distill`.", no_args_is_help=True)
 
-Drivers = Annotated[
+DriversOption = Annotated[
     list[Path],
     typer.Option(help="Folder of driving videos, or of shards of `synth` or `prepare`; may be given several times."),
 ]
-Teacher = Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")]
-Output = Annotated[str, typer.Option("--output", "-o", help="The student to write, a .safetensors file.")]
-Run = Annotated[
+TeacherOption = Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")]
+OutputOption = Annotated[str, typer.Option("--output", "-o", help="The student to write, a .safetensors file.")]
+RunOption = Annotated[
     Path | None, typer.Option(help="Folder for lessons, checkpoints and statistics; default: beside --output.")
 ]
-Frames = Annotated[int, typer.Option(min=1, help="Driver frames to learn from, at most.")]
-PerDriver = Annotated[int, typer.Option(min=0, help="Avatars that the teacher draws for each driver; 0: all.")]
-Every = Annotated[int, typer.Option(min=1, help="Use every n-th frame of a driving video.")]
-Resume = Annotated[
+FramesOption = Annotated[int, typer.Option(min=1, help="Driver frames to learn from, at most.")]
+PerDriverOption = Annotated[int, typer.Option(min=0, help="Avatars that the teacher draws for each driver; 0: all.")]
+EveryOption = Annotated[int, typer.Option(min=1, help="Use every n-th frame of a driving video.")]
+ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Go on with the run in --run, with its own config.yaml and what is --set.")
 ]
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a config value: a.b=c.")]
-Enhancer = Annotated[
+OverridesOption = Annotated[list[str] | None, typer.Option("--set", help="Override a config value: a.b=c.")]
+EnhancerOption = Annotated[
     str | None, typer.Option(help="The teacher's second stage, by name or file: pictures of twice its size.")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
-Device = Annotated[str, typer.Option(help="The teacher's: auto, cpu or cuda.")]
-Teachers = Annotated[
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+DeviceOption = Annotated[str, typer.Option(help="The teacher's: auto, cpu or cuda.")]
+TeachersOption = Annotated[
     int, typer.Option(min=1, help="Processes that draw the teacher's pictures; they take the GPUs in turn.")
 ]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16"],
     typer.Option(help="The teacher's; auto: bfloat16 where the device has instructions for it."),
 ]
-TeacherBatch = Annotated[int, typer.Option(min=1, help="Pictures that a teacher draws together; a GPU wants 16.")]
+TeacherBatchOption = Annotated[int, typer.Option(min=1, help="Pictures that a teacher draws together; a GPU wants 16.")]
 
 
 def distill(
     avatars: Annotated[Path, typer.Option(help="Folder of photographs, one person each; file names become names.")],
-    drivers: Drivers,
-    output: Output,
-    teacher: Teacher = "nano",
+    drivers: DriversOption,
+    output: OutputOption,
+    teacher: TeacherOption = "nano",
     config: Annotated[str, typer.Option(help="student-nano, student (the paper's) or a YAML file.")] = "student-nano",
-    run: Run = None,
-    frames: Frames = 4000,
-    per_driver: PerDriver = 2,
-    every: Every = 2,
-    resume: Resume = False,
-    overrides: Overrides = None,
-    enhancer: Enhancer = None,
-    device: Device = "auto",
+    run: RunOption = None,
+    frames: FramesOption = 4000,
+    per_driver: PerDriverOption = 2,
+    every: EveryOption = 2,
+    resume: ResumeOption = False,
+    overrides: OverridesOption = None,
+    enhancer: EnhancerOption = None,
+    device: DeviceOption = "auto",
     init: Annotated[
         str | None, typer.Option(help="Start from a student of these avatars: nano, or a file of any image size.")
     ] = None,
-    overwrite: Overwrite = False,
-    teachers: Teachers = 1,
-    teacher_batch: TeacherBatch = 4,
+    overwrite: OverwriteOption = False,
+    teachers: TeachersOption = 1,
+    teacher_batch: TeacherBatchOption = 4,
     precision: Precision = "auto",
 ) -> None:
     """Teach a small, fast network the avatars of some photographs; Ctrl-C leaves, --resume goes on exactly."""
@@ -98,20 +98,20 @@ def distill(
 def student_add(
     student: Annotated[str, typer.Argument(help="A finished student: nano, or a file.")],
     photo: Annotated[Path, typer.Argument(help="Photograph of one more person.")],
-    drivers: Drivers,
-    output: Output,
+    drivers: DriversOption,
+    output: OutputOption,
     name: Annotated[str, typer.Option(help='The new avatar; "": the name of the file.')] = "",
-    teacher: Teacher = "nano",
+    teacher: TeacherOption = "nano",
     config: Annotated[str, typer.Option(help="How it learns; the model is the student's.")] = "student-nano-add",
-    run: Run = None,
-    frames: Frames = 1000,
-    every: Every = 2,
-    resume: Resume = False,
-    overrides: Overrides = None,
-    enhancer: Enhancer = None,
-    device: Device = "auto",
+    run: RunOption = None,
+    frames: FramesOption = 1000,
+    every: EveryOption = 2,
+    resume: ResumeOption = False,
+    overrides: OverridesOption = None,
+    enhancer: EnhancerOption = None,
+    device: DeviceOption = "auto",
     precision: Precision = "auto",
-    overwrite: Overwrite = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Add an avatar to a finished student; the others stay the same, bit for bit."""
     from megaportraits.commands import distill as work
@@ -145,10 +145,10 @@ def student_report(
     student: Annotated[str, typer.Argument(help="A student: nano, or a file.")],
     lessons: Annotated[Path, typer.Option(help="Its run folder: the teacher's pictures of drivers not learned from.")],
     out: Annotated[Path, typer.Option(help="Folder for report.json, report.md and pictures.png.")],
-    teacher: Teacher = "nano",
+    teacher: TeacherOption = "nano",
     pictures: Annotated[int, typer.Option(min=1, help="Pictures to compare for each avatar, at most.")] = 50,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    overwrite: Overwrite = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Measure a student against its teacher: PSNR and perceptual distance by avatar, speed, size."""
     from megaportraits.evaluation.metrics.metric_networks import MetricNetworks

@@ -20,35 +20,35 @@ train_app = typer.Typer(
     help="Train a stage; Ctrl-C checkpoints and leaves, --resume goes on exactly.", no_args_is_help=True
 )
 
-Data = Annotated[
+DataOption = Annotated[
     str | None,
     typer.Option(
         help="Folder of training shards (or with train/ and val/); for base and motion also an address. "
         "A resumed run knows its own; give it where they have moved."
     ),
 ]
-Out = Annotated[Path, typer.Option(help="Run folder: config, statistics, sample grids, checkpoints, weights.")]
-Resume = Annotated[
+OutOption = Annotated[Path, typer.Option(help="Run folder: config, statistics, sample grids, checkpoints, weights.")]
+ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Go on with the run in --out, with its own config.yaml and what is --set.")
 ]
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a config value: a.b=c.")]
+OverridesOption = Annotated[list[str] | None, typer.Option("--set", help="Override a config value: a.b=c.")]
 
 
 @train_app.command("base")
 def train_base(
-    out: Out,
-    data: Data = None,
+    out: OutOption,
+    data: DataOption = None,
     config: Annotated[
         str | None,
         typer.Option(help="A shipped config (nano, paper-256, paper-512) or a YAML file.", show_default="nano"),
     ] = None,
-    resume: Resume = False,
+    resume: ResumeOption = False,
     init: Annotated[Path | None, typer.Option(help="Start from these weights (.safetensors).")] = None,
     head_pose: Annotated[
         Path | None, typer.Option(help="Start the head-pose network from these weights (train head-pose).")
     ] = None,
     motion: Annotated[Path | None, typer.Option(help="Start E_mtn from these weights (train motion).")] = None,
-    overrides: Overrides = None,
+    overrides: OverridesOption = None,
 ) -> None:
     """Train the base model."""
     from megaportraits.config import TrainBaseConfig
@@ -62,13 +62,13 @@ def train_base(
 
 @train_app.command("motion")
 def train_motion(
-    out: Out,
-    data: Data = None,
+    out: OutOption,
+    data: DataOption = None,
     config: Annotated[
         str | None, typer.Option(help="A base model's config: nano, or a YAML file.", show_default="nano")
     ] = None,
-    resume: Resume = False,
-    overrides: Overrides = None,
+    resume: ResumeOption = False,
+    overrides: OverridesOption = None,
 ) -> None:
     """Pre-train the base model's motion encoder on synthetic clips, which know every motion exactly."""
     from megaportraits.config import TrainBaseConfig
@@ -81,8 +81,8 @@ def train_motion(
 
 @train_app.command("enhancer")
 def train_enhancer(
-    out: Out,
-    data: Data = None,
+    out: OutOption,
+    data: DataOption = None,
     config: Annotated[
         str | None,
         typer.Option(
@@ -92,8 +92,8 @@ def train_enhancer(
     base: Annotated[
         str | None, typer.Option(help="The frozen base model: a shipped name or a .safetensors file.")
     ] = None,
-    resume: Resume = False,
-    overrides: Overrides = None,
+    resume: ResumeOption = False,
+    overrides: OverridesOption = None,
 ) -> None:
     """Train the enhancer, which doubles a base model's size, on still photographs (`prepare` makes the shards)."""
     from megaportraits.config import TrainEnhancerConfig
@@ -106,23 +106,23 @@ def train_enhancer(
 
 @train_app.command("one-stage")
 def train_one_stage(
-    out: Out,
+    out: OutOption,
     photos: Annotated[
         Path | None, typer.Option(help="Folder of photographs' shards; a resumed run knows its own.")
     ] = None,
-    data: Data = None,
+    data: DataOption = None,
     config: Annotated[
         str | None,
         typer.Option(
             help="one-stage-512-frozen, one-stage-512-joint or a YAML file.", show_default="one-stage-512-frozen"
         ),
     ] = None,
-    resume: Resume = False,
+    resume: ResumeOption = False,
     init: Annotated[Path | None, typer.Option(help="Start from these weights of a base model (.safetensors).")] = None,
     head_pose: Annotated[
         Path | None, typer.Option(help="Start the head-pose network from these weights (train head-pose).")
     ] = None,
-    overrides: Overrides = None,
+    overrides: OverridesOption = None,
 ) -> None:
     """Train one model on videos and photographs at once, which the paper compares with two stages (B.2)."""
     from megaportraits.config import TrainOneStageConfig
@@ -138,14 +138,14 @@ def train_one_stage(
 
 @train_app.command("gaze")
 def train_gaze(
-    out: Out,
-    data: Data = None,
+    out: OutOption,
+    data: DataOption = None,
     config: Annotated[
         str | None, typer.Option(help="gaze, gaze-nano or a YAML file.", show_default="gaze-nano")
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="A teacher's labels, .csv or .jsonl, to distil.")] = None,
-    resume: Resume = False,
-    overrides: Overrides = None,
+    resume: ResumeOption = False,
+    overrides: OverridesOption = None,
 ) -> None:
     """Train the gaze and blink network, whose features are the paper's gaze loss."""
     from megaportraits.config import TrainGazeConfig
@@ -159,13 +159,13 @@ def train_gaze(
 
 @train_app.command("component-landmarks")
 def train_component_landmarks(
-    out: Out,
-    data: Data = None,
+    out: OutOption,
+    data: DataOption = None,
     config: Annotated[
         str | None, typer.Option(help="component-landmarks or a YAML file.", show_default="component-landmarks")
     ] = None,
-    resume: Resume = False,
-    overrides: Overrides = None,
+    resume: ResumeOption = False,
+    overrides: OverridesOption = None,
 ) -> None:
     """Train the network that finds lids, irises and lips in crops, for the loss component_landmarks."""
     from megaportraits.config import TrainComponentLandmarksConfig
@@ -178,13 +178,13 @@ def train_component_landmarks(
 
 @train_app.command("head-pose")
 def train_head_pose(
-    out: Out,
-    data: Data = None,
+    out: OutOption,
+    data: DataOption = None,
     config: Annotated[
         str | None, typer.Option(help="head-pose, head-pose-nano or a YAML file.", show_default="head-pose-nano")
     ] = None,
-    resume: Resume = False,
-    overrides: Overrides = None,
+    resume: ResumeOption = False,
+    overrides: OverridesOption = None,
 ) -> None:
     """Train the head-pose network, the half of E_mtn that the paper takes pre-trained."""
     from megaportraits.config import TrainHeadPoseConfig

@@ -18,9 +18,9 @@ Switches = Annotated[tuple[bool, ...], Field(min_length=1, max_length=16)]
 """One for each of `Widths`."""
 Factor = Annotated[int, Field(ge=1, le=8)]
 """Of a change in resolution."""
-Weight = Annotated[float, Field(ge=0, le=1e6)]
+LossWeight = Annotated[float, Field(ge=0, le=1e6)]
 """Of a loss."""
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 """Of a running mean, for a step."""
 Rate = Annotated[float, Field(ge=0, le=10)]

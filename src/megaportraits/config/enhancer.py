@@ -10,12 +10,12 @@ from megaportraits.config.base import (
     Blocks,
     Channels,
     Config,
+    Fraction,
+    LossWeight,
     Name,
     Pixels,
-    Share,
     Steps,
     Switches,
-    Weight,
     Widths,
     Workers,
 )
@@ -99,7 +99,7 @@ class EnhancerDataConfig(Config):
     flip: bool = True
     jitter: float = Field(default=0.15, ge=0, le=10)
     """Strength of the colour jitter that all views of a photograph share."""
-    source_drop: Share = 0.0
+    source_drop: Fraction = 0.0
     """Share of samples whose moved detail is taken away in random regions, where it has to be made up (with
     source_skip): a photograph that drives itself shows all of its own detail, a stranger's mouth does not."""
     aligned_truth: bool = False
@@ -110,21 +110,21 @@ class EnhancerDataConfig(Config):
 class EnhancerLossConfig(Config):
     """Eq. 10; weights of the paper. 0 switches a loss off."""
 
-    reconstruction: Weight = 100.0
+    reconstruction: LossWeight = 100.0
     """L_MAE against the photograph."""
-    adversarial: Weight = 1.0
-    feature_matching: Weight = 100.0
-    cross_adversarial: Weight = 1.0
+    adversarial: LossWeight = 1.0
+    feature_matching: LossWeight = 100.0
+    cross_adversarial: LossWeight = 1.0
     """L_adv^c: images of cross-driving must look like photographs (no truth is known)."""
-    cycle: Weight = 10.0
+    cycle: LossWeight = 10.0
     """L_cyc^c: at low resolution they must still be the base model's image."""
     cycle_factor: int = Field(default=4, ge=1, le=64)
     """How much smaller than the base model's image they are compared (eq. 9: DS_4 and DS_8)."""
-    perceptual: Weight = 0.0
+    perceptual: LossWeight = 0.0
     """Of the supervised part; the text names it, eq. 10 does not."""
     perceptual_network: Literal["vgg19", "effnet-lite0"] = "vgg19"
     perceptual_scales: int = Field(default=1, ge=1, le=8)
-    matte: Weight = 0.0
+    matte: LossWeight = 0.0
     """L1 of the alpha (with model.matte, but without model.residual: there alpha stays as it came)."""
     cross_from: Steps = 0
     """First step of the unsupervised part: the discriminator learns photographs first."""

@@ -10,13 +10,13 @@ from megaportraits.config.base import (
     Config,
     Decay,
     Every,
+    Fraction,
+    LossWeight,
     Pixels,
     Processes,
     Rate,
     Seed,
-    Share,
     Steps,
-    Weight,
     Workers,
 )
 from megaportraits.config.model import (
@@ -40,9 +40,9 @@ class DataConfig(Config):
     """Of streamed data: shards that each loading process holds at a time."""
     stream_draws: Every = 256
     """Of streamed data: pairs that it makes until it moves on by one shard."""
-    cross_identity: Share = 0.0
+    cross_identity: Fraction = 0.0
     """Share of pairs whose driver is another person with the same motion (exact target; synthetic clips only)."""
-    expressive: Share = 0.0
+    expressive: Fraction = 0.0
     """Share of pairs that prefer targets whose expression is not the source's (synthetic clips only)."""
     across_clips: bool = False
     """Source and target of real clips come from all clips of one video and person, not from one clip of seconds."""
@@ -60,61 +60,61 @@ class DataConfig(Config):
 class PictureLossConfig(Config):
     """Weights of losses on pictures; 0 switches a loss off. The paper's where the paper has them (4.1)."""
 
-    reconstruction: Weight = 0.0
+    reconstruction: LossWeight = 0.0
     """Ours: L1."""
-    reconstruction_emphasis: Weight = 0.0
+    reconstruction_emphasis: LossWeight = 0.0
     """How much more mouth and eyes count in it: by the surface that synthetic frames know, by the pose of real ones."""
-    matte: Weight = 0.0
+    matte: LossWeight = 0.0
     """Ours: L1 of alpha, for models that predict one."""
-    perceptual: Weight = 20.0
+    perceptual: LossWeight = 20.0
     perceptual_network: Literal["vgg19", "effnet-lite0"] = "vgg19"
     perceptual_scales: int = Field(default=4, ge=1, le=8)
     perceptual_size: int = Field(default=0, ge=0, le=8192)
     """Side at which that network compares pictures, pixels, where they are larger; 0: at their own."""
-    face: Weight = 4.0
+    face: LossWeight = 4.0
     """VGGFace features of the face crop."""
-    gaze: Weight = 5.0
+    gaze: LossWeight = 5.0
     """Features of the gaze network's eye encoder."""
     gaze_network: str = "gaze.safetensors"
     """Weights that `megaportraits train gaze` wrote, or a shipped name: nano."""
-    adversarial: Weight = 1.0
-    feature_matching: Weight = 40.0
+    adversarial: LossWeight = 1.0
+    feature_matching: LossWeight = 40.0
 
 
 class LossConfig(PictureLossConfig):
     """The base model's."""
 
-    contrastive: Weight = 2.0
-    contrastive_scale: Weight = 5.0
-    contrastive_margin: Weight = 0.2
+    contrastive: LossWeight = 2.0
+    contrastive_scale: LossWeight = 5.0
+    contrastive_margin: LossWeight = 0.2
     contrastive_every: Every = 1
     """Steps between two contrastive terms (each costs a second generator pass and re-encoding)."""
-    pose: Weight = 0.0
+    pose: LossWeight = 0.0
     """Supervises the head-pose network on labels while the base trains."""
-    expression: Weight = 0.0
+    expression: LossWeight = 0.0
     """Auxiliary read-out of known expression coefficients, gaze and blink from z."""
-    warp: Weight = 0.0
+    warp: LossWeight = 0.0
     """Auxiliary supervision of both warps by known canonical coordinates (synthetic clips only)."""
-    copied: Weight = 0.0
+    copied: LossWeight = 0.0
     """Of the source's moved pixels against the target's foreground (with model.source_skip)."""
-    painted: Weight = 0.0
+    painted: LossWeight = 0.0
     """Of what G_2D paints where the copy is wrong (with model.source_skip): else it would hardly learn to."""
-    flow: Weight = 0.0
+    flow: LossWeight = 0.0
     """Of the flow along which pixels are copied against the known one (model.source_skip; synthetic clips only)."""
-    landmarks: Weight = 0.0
+    landmarks: LossWeight = 0.0
     """Of the same flow where landmarks are known (model.source_skip; real clips only)."""
-    component_adversarial: Weight = 0.0
+    component_adversarial: LossWeight = 0.0
     """Ours: hinge of discriminators that see crops of eyes and mouth only."""
-    component_matching: Weight = 0.0
+    component_matching: LossWeight = 0.0
     """Ours: feature matching of the same."""
-    component_perceptual: Weight = 0.0
+    component_perceptual: LossWeight = 0.0
     """Ours: features of `perceptual_network` in the same crops, at the pictures' own resolution."""
-    component_landmarks: Weight = 0.0
+    component_landmarks: LossWeight = 0.0
     """Ours: distance, in centimetres, of lids, irises and lips between prediction and target, as a network finds them
     in both."""
     landmark_network: str = "component_landmarks.safetensors"
     """Weights that `megaportraits train component-landmarks` wrote, or a shipped name: nano."""
-    surface: Weight = 0.0
+    surface: LossWeight = 0.0
     """Of the visible surface's depth against the known one (with model.source_skip; synthetic clips only)."""
 
 
@@ -141,9 +141,9 @@ class OptimConfig(Config):
     betas: tuple[Decay, Decay] = (0.5, 0.999)
     eps: float = Field(default=1e-8, gt=0, le=1)
     weight_decay: Rate = 1e-2
-    clip_grad_norm: Weight = 0.0
+    clip_grad_norm: LossWeight = 0.0
     """0 does not clip."""
-    ema_decay: Share = 0.999
+    ema_decay: Fraction = 0.999
 
 
 class RunConfig(Config):
@@ -235,8 +235,8 @@ class TrainGazeConfig(Config):
     optim: GazeOptimConfig = GazeOptimConfig()
     epochs: int = Field(default=60, ge=1, le=1_000_000)
     """How often every frame is seen, where optim.steps is 0."""
-    w_mae: Weight = 15.0
-    w_mse: Weight = 10.0
+    w_mae: LossWeight = 15.0
+    w_mse: LossWeight = 10.0
     run: RunConfig = RunConfig()
 
 
@@ -249,9 +249,9 @@ class ComponentLandmarkOptimConfig(OptimConfig):
     schedule: Literal["cosine", "one-cycle"] = "one-cycle"
     learning_rate: Rate = 1.5e-3
     betas: tuple[Decay, Decay] = (0.9, 0.999)
-    clip_grad_norm: Weight = 2.0
+    clip_grad_norm: LossWeight = 2.0
     spectral_norm: bool = False
-    ema_decay: Share = 0.99
+    ema_decay: Fraction = 0.99
 
 
 class TrainComponentLandmarksConfig(Config):

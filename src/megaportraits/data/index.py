@@ -30,7 +30,7 @@ _WAIT_SECONDS = 0.5
 _LINES = 20
 """Of progress, at most."""
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 """Called with the shards that have been read and those that have to be."""
 
 
@@ -52,13 +52,13 @@ def open_table(folder: Path) -> ClipTable:
     return _make(folder, lambda done, total: _tell(folder, done, total), 1)
 
 
-def refresh(folder: Path, *, workers: int = 1, on_progress: Progress = lambda done, total: None) -> int:
+def refresh(folder: Path, *, workers: int = 1, on_progress: OnProgress = lambda done, total: None) -> int:
     """Bring the index of a folder up to date after shards were written; the number of clips, 0 without shards.
 
     Args:
         folder: holds the shards.
         workers: processes that read them, as far as this machine has processors.
-        on_progress: see `Progress`; not called where nothing has to be read.
+        on_progress: see `OnProgress`; not called where nothing has to be read.
 
     Raises:
         DataError: a shard cannot be accessed.
@@ -76,7 +76,7 @@ def scan_folder(folder: Path) -> ClipTable:
     return join([scan(shard, records=False) for shard in list_files(folder, SHARDS, DataError)])
 
 
-def _make(folder: Path, progress: Progress, workers: int) -> ClipTable:
+def _make(folder: Path, progress: OnProgress, workers: int) -> ClipTable:
     """Read what is new while holding the lock of the place of the index; in memory where there is no such place."""
     place = next((place for place in (folder, _cached(folder)) if _is_writable(place)), None)
     waited = False
@@ -91,7 +91,7 @@ def _make(folder: Path, progress: Progress, workers: int) -> ClipTable:
     return _update(folder, None, progress, workers)
 
 
-def _update(folder: Path, place: Path | None, progress: Progress, workers: int) -> ClipTable:
+def _update(folder: Path, place: Path | None, progress: OnProgress, workers: int) -> ClipTable:
     shards, began = list_files(folder, SHARDS, DataError), time.time_ns()
     known = _load(place) if place is not None else None
     if known is not None and known.is_current(shards):

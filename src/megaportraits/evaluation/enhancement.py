@@ -41,7 +41,7 @@ GREY = 128
 _VIEWS = (View(np.array([0.04, -0.03]), 0.93, 7.0), View(np.array([-0.05, 0.02]), 0.9, -9.0))
 _SHOWN = 4
 
-Method = Callable[[npt.NDArray[np.float32], int], npt.NDArray[np.float32]]
+HrMethod = Callable[[npt.NDArray[np.float32], int], npt.NDArray[np.float32]]
 """A premultiplied picture (n, n, 4) as an animator gave it, to the compared size."""
 
 
@@ -88,7 +88,7 @@ def find_photos(folder: Path, analyzer: FaceAnalyzer, *, size: int, limit: int) 
 
 
 def compare(
-    animators: Mapping[str, tuple[Animator[P], Method]],
+    animators: Mapping[str, tuple[Animator[P], HrMethod]],
     photos: Sequence[Photo],
     drivers: Sequence[TrueFrame],
     *,
@@ -145,7 +145,7 @@ def as_it_is(picture: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.floa
     return _valid(cv2.resize(picture, (size, size), interpolation=how))
 
 
-def bicubic_from(small: int) -> Method:
+def bicubic_from(small: int) -> HrMethod:
     """The baseline: only what fits into the base model's `small` pixels, bicubically enlarged."""
 
     def method(picture: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
@@ -161,7 +161,7 @@ class _Bench(Generic[P]):
     def __init__(
         self,
         report: Comparison,
-        animators: Mapping[str, tuple[Animator[P], Method]],
+        animators: Mapping[str, tuple[Animator[P], HrMethod]],
         drivers: Sequence[TrueFrame],
         analyzer: FaceAnalyzer,
         networks: MetricNetworks,

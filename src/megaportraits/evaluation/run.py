@@ -27,7 +27,7 @@ from megaportraits.media.images import UInt8
 
 HR_SIZE = 1024
 """Side of head crops in the protocol `hr`."""
-Progress = Callable[[int, int | None], None]
+OnProgress = Callable[[int, int | None], None]
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Evaluation:
     networks: MetricNetworks | None = None
     references: Sequence[Reference] = ()
 
-    def run(self, progress: Progress = lambda done, expected: None) -> Report:
+    def run(self, progress: OnProgress = lambda done, expected: None) -> Report:
         """Measure what is not measured yet; a pair that cannot be used is named in the report.
 
         Args:
@@ -192,7 +192,7 @@ class Evaluation:
 class _Count:
     """Frames done and expected."""
 
-    def __init__(self, expected: int, tell: Progress) -> None:
+    def __init__(self, expected: int, tell: OnProgress) -> None:
         self.done, self._expected, self._tell = 0, expected, tell
 
     def advance(self) -> None:

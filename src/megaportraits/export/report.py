@@ -31,7 +31,7 @@ _TIMED = 15
 
 
 @dataclass(frozen=True)
-class Row:
+class PrecisionRow:
     """One file.
 
     Attributes:
@@ -62,7 +62,7 @@ class ExportReport:
     """
 
     folder: Path
-    rows: list[Row] = field(default_factory=list)
+    rows: list[PrecisionRow] = field(default_factory=list)
 
     @property
     def path(self) -> Path:
@@ -153,7 +153,7 @@ def write_precisions(
             )
 
 
-def measure(path: Path, precision: str, feeds: Sequence[Case], expected: Sequence[Sequence[Any]]) -> Row:
+def measure(path: Path, precision: str, feeds: Sequence[Case], expected: Sequence[Sequence[Any]]) -> PrecisionRow:
     """Run a file on every feed and compare; time it in every installed runtime.
 
     Raises:
@@ -176,7 +176,7 @@ def measure(path: Path, precision: str, feeds: Sequence[Case], expected: Sequenc
     del graph
     psnr = float(np.mean([np.inf if e == 0 else -10 * np.log10(e) for e in errors])) if errors else None
     times: dict[str, float | None] = {runtime: _time(path, runtime, feeds[0]) for runtime in available_runtimes()}
-    return Row(path.name, precision, path.stat().st_size / 1e6, max(differences), psnr, times)
+    return PrecisionRow(path.name, precision, path.stat().st_size / 1e6, max(differences), psnr, times)
 
 
 def _time(path: Path, runtime: Any, feed: Case) -> float | None:

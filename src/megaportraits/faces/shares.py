@@ -12,7 +12,7 @@ from megaportraits.faces.detector import Box, Face
 from megaportraits.faces.landmarks import MESH_COUNT
 from megaportraits.ops.geometry import Crop
 
-Share = npt.NDArray[np.float32]
+ShareMap = npt.NDArray[np.float32]
 
 _HAIR, _TRUNK = 0.35, 3.0
 """Extent of a person above and below the face, in face heights."""
@@ -20,7 +20,7 @@ _SOFT = 0.08
 """Width of the transition between two people, in face heights."""
 
 
-def share_of(face: Face, others: Sequence[Face], crop: Crop, size: int) -> Share:
+def share_of(face: Face, others: Sequence[Face], crop: Crop, size: int) -> ShareMap:
     """The share of each pixel of a crop that belongs to this person and not to a neighbour.
 
     A person is modelled as a vertical line from the hair to the trunk, which ends above a face in front of it. A pixel

@@ -10,9 +10,9 @@ from megaportraits.live.loop import Compose
 from megaportraits.media.images import UInt8
 from megaportraits.pipeline import AnimateOptions, Background, Portrait, Rendering
 from megaportraits.pipeline.compose import over
+from megaportraits.pipeline.compositor import Compositor
 from megaportraits.pipeline.driver import DriverFrame
 from megaportraits.pipeline.options import Color
-from megaportraits.pipeline.scene import Scene
 
 
 def flat(color: Color, size: int) -> Compose:
@@ -29,9 +29,9 @@ def flat(color: Color, size: int) -> Compose:
 def photo(portrait: Portrait | GraphPortrait, matting: Matting, size: int, *, whole: bool) -> Compose:
     """The photograph's own background: its head crop, or the whole picture."""
     options = AnimateOptions(background=Background.SOURCE, crop=not whole)
-    scene = Scene(portrait, options, matting, portrait.rest, size=size)
+    compositor = Compositor(portrait, options, matting, portrait.rest, size=size)
 
     def compose(rendering: Rendering, view: DriverFrame) -> UInt8:
-        return scene.compose(rendering, view)[0]
+        return compositor.compose(rendering, view)[0]
 
     return compose

@@ -40,7 +40,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Wish:
+class EngineRequest:
     """What the user insists on; "auto" and 0 leave it to measurement.
 
     Attributes:
@@ -66,7 +66,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class EngineChoice:
     """An engine, and what else the loop needs.
 
     Attributes:
@@ -89,11 +89,11 @@ def choose_engine(
     avatar: str | None,
     source: Path | None,
     weights: str,
-    wish: Wish,
+    request: EngineRequest,
     *,
     face: int | None = None,
     say: Say,
-) -> Chosen:
+) -> EngineChoice:
     """The fastest engine for a student, or for a photograph with the base model.
 
     Args:
@@ -101,7 +101,7 @@ def choose_engine(
         avatar: which of the student's.
         source: the photograph for the base model.
         weights: of the base model: a name, a file, or the folder of an export.
-        wish: see `Wish`.
+        wish: see `EngineRequest`.
         face: which face of the photograph, counted from 1 from left to right; None takes the largest.
         say: told what is going on.
 
@@ -119,21 +119,21 @@ def choose_engine(
     portrait: Portrait | GraphPortrait | None = None
     if source is None:
         assert student is not None
-        files, candidates = _student_candidates(student, avatar, wish)
+        files, candidates = _student_candidates(student, avatar, request)
     elif _is_export(weights):
-        graph = _graph_encoder(Path(weights), wish)
+        graph = _graph_encoder(Path(weights), request)
         by_graph = graph.encode(source, face=face)
-        files, candidates = _graph_candidates(Path(weights), by_graph, wish)
+        files, candidates = _graph_candidates(Path(weights), by_graph, request)
         encoder, portrait = graph, by_graph
     else:
-        model = Avatar.from_pretrained(weights, device=wish.device, precision="float32")
+        model = Avatar.from_pretrained(weights, device=request.device, precision="float32")
         by_torch = model.encode(source, face=face)
-        files, candidates = [find_base(weights)], _torch(partial(_torch_base, model, by_torch, wish.motion), wish)
+        files, candidates = [find_base(weights)], _torch(partial(_torch_base, model, by_torch, request.motion), request)
         encoder, portrait = model, by_torch
     analyzer = FaceAnalyzer() if encoder is None else encoder.analyzer
-    best, trials = _best(files, candidates, analyzer, wish, say)
+    best, trials = _best(files, candidates, analyzer, request, say)
     say(f"Running with {best.setting}.")
-    return Chosen(best.build(), analyzer, portrait, Matting() if encoder is None else encoder.matting, trials)
+    return EngineChoice(best.build(), analyzer, portrait, Matting() if encoder is None else encoder.matting, trials)
 
 
 def check_avatar(student: Path, avatar: str) -> None:
@@ -148,13 +148,13 @@ def check_avatar(student: Path, avatar: str) -> None:
 
 
 def _best(
-    files: Sequence[Path], candidates: Sequence[Candidate], analyzer: FaceAnalyzer, wish: Wish, say: Say
+    files: Sequence[Path], candidates: Sequence[Candidate], analyzer: FaceAnalyzer, request: EngineRequest, say: Say
 ) -> tuple[Candidate, tuple[Trial, ...]]:
     """The candidate that was or is found fastest."""
     if len(candidates) == 1:
         return candidates[0], ()
     key, notes = question(files, candidates), cache_dir().parent / "live.json"
-    known = None if wish.retune else remembered(notes, key, candidates)
+    known = None if request.retune else remembered(notes, key, candidates)
     if known is not None:
         return known, ()
     say(f"Measuring {len(candidates)} ways to run this; the answer is remembered.")
@@ -177,33 +177,35 @@ def _measured(candidates: Sequence[Candidate], analyzer: FaceAnalyzer) -> list[T
     return tune(candidates, sample, beside=lambda: follower.look(frame))
 
 
-def _student_candidates(path: Path, avatar: str | None, wish: Wish) -> tuple[list[Path], list[Candidate]]:
+def _student_candidates(path: Path, avatar: str | None, request: EngineRequest) -> tuple[list[Path], list[Candidate]]:
     """Every way to run a student's file."""
     if not is_file(path, WeightsError):
         raise WeightsError(f"the student {path} does not exist", fix="Make one with `megaportraits distill`.")
     if path.suffix == ".onnx":
         files = {read_info(p).precision: p for p in _with_variants(path)}
-        return _graphs(files, lambda p, setting: GraphStudent(p, avatar, setting), wish)
-    return [path], _torch(lambda setting: TorchStudent(path, avatar, setting), wish)
+        return _graphs(files, lambda p, setting: GraphStudent(p, avatar, setting), request)
+    return [path], _torch(lambda setting: TorchStudent(path, avatar, setting), request)
 
 
 def _torch_base(avatar: Avatar, portrait: Portrait, motion: MotionOptions, setting: Setting) -> Renderer:
     return TorchBase(avatar, portrait, setting, motion)
 
 
-def _graph_candidates(folder: Path, portrait: GraphPortrait, wish: Wish) -> tuple[list[Path], list[Candidate]]:
+def _graph_candidates(
+    folder: Path, portrait: GraphPortrait, request: EngineRequest
+) -> tuple[list[Path], list[Candidate]]:
     """Every way to run an exported base model with a photograph that its encode graph encoded."""
     files = {read_info(p).precision: p for p in _with_variants(folder / "drive.onnx")}
-    return _graphs(files, lambda p, setting: GraphBase(p, portrait.tensors, portrait.fine, setting), wish)
+    return _graphs(files, lambda p, setting: GraphBase(p, portrait.tensors, portrait.fine, setting), request)
 
 
-def _graph_encoder(weights: Path, wish: Wish) -> GraphEncoder:
+def _graph_encoder(weights: Path, request: EngineRequest) -> GraphEncoder:
     """The encoder of an export.
 
     Raises:
         ConfigError: the user wants motion control, which exported graphs do not have.
     """
-    if wish.motion != MotionOptions():
+    if request.motion != MotionOptions():
         raise ConfigError(
             f"{weights}: exported graphs take the driver's motion as it is",
             fix="Leave --motion and --scale-from out, or give --weights by name or as a .safetensors file.",
@@ -223,11 +225,11 @@ def _with_variants(path: Path) -> list[Path]:
 
 
 def _graphs(
-    files: dict[str, Path], build: Callable[[Path, Setting], Renderer], wish: Wish
+    files: dict[str, Path], build: Callable[[Path, Setting], Renderer], request: EngineRequest
 ) -> tuple[list[Path], list[Candidate]]:
-    if wish.device not in ("auto", "cpu"):
+    if request.device not in ("auto", "cpu"):
         raise ConfigError(
-            f"device: exported graphs run on the processor here, got {wish.device!r}",
+            f"device: exported graphs run on the processor here, got {request.device!r}",
             fix="Leave --device out, or give the .safetensors file.",
         )
     candidates: list[Candidate] = []
@@ -238,32 +240,34 @@ def _graphs(
                 continue
             file = files.get("int8") if precision == "int8" else full
             if file is not None:
-                candidates += _settings(runtime, precision, partial(build, file), wish)
-    return list(files.values()), _checked(candidates, wish)
+                candidates += _settings(runtime, precision, partial(build, file), request)
+    return list(files.values()), _checked(candidates, request)
 
 
-def _torch(build: Callable[[Setting], Renderer], wish: Wish) -> list[Candidate]:
-    device = find_device(wish.device)
-    worth = fast_in_bfloat16(device) or wish.precision == "bfloat16"
+def _torch(build: Callable[[Setting], Renderer], request: EngineRequest) -> list[Candidate]:
+    device = find_device(request.device)
+    worth = fast_in_bfloat16(device) or request.precision == "bfloat16"
     names = ["float32", *(["bfloat16"] if worth else [])]
     if device.type == "cpu":
-        return _checked([c for name in names for c in _settings("torch", name, build, wish)], wish)
-    settings = [Setting("torch", name, wish.threads or thread_counts()[-1], str(device)) for name in names]
-    return _checked([Candidate(s, partial(build, s)) for s in settings if wish.allows(s)], wish)
+        return _checked([c for name in names for c in _settings("torch", name, build, request)], request)
+    settings = [Setting("torch", name, request.threads or thread_counts()[-1], str(device)) for name in names]
+    return _checked([Candidate(s, partial(build, s)) for s in settings if request.allows(s)], request)
 
 
-def _settings(runtime: str, precision: str, build: Callable[[Setting], Renderer], wish: Wish) -> list[Candidate]:
+def _settings(
+    runtime: str, precision: str, build: Callable[[Setting], Renderer], request: EngineRequest
+) -> list[Candidate]:
     """One candidate for every number of threads, as far as the user allows."""
-    counts = [wish.threads] if wish.threads else thread_counts()
+    counts = [request.threads] if request.threads else thread_counts()
     settings = [Setting(runtime, precision, threads) for threads in counts]
-    return [Candidate(setting, partial(build, setting)) for setting in settings if wish.allows(setting)]
+    return [Candidate(setting, partial(build, setting)) for setting in settings if request.allows(setting)]
 
 
-def _checked(candidates: list[Candidate], wish: Wish) -> list[Candidate]:
+def _checked(candidates: list[Candidate], request: EngineRequest) -> list[Candidate]:
     if candidates:
         return candidates
     raise ConfigError(
-        f"this file cannot be run as wished (runtime {wish.runtime}, precision {wish.precision})",
+        f"this file cannot be run as wished (runtime {request.runtime}, precision {request.precision})",
         fix="torch runs .safetensors; onnxruntime and OpenVINO run what `megaportraits export` wrote; "
         "int8 needs `--precision int8` there, bfloat16 needs torch or OpenVINO.",
     )

@@ -101,7 +101,7 @@ class _Window:
         return closed
 
 
-class _File:
+class _FileScreen:
     """With sound, times count from the camera's first frame, where the sound begins; else from the first picture."""
 
     def __init__(self, writer: VideoWriter, *, sound: bool) -> None:
@@ -181,7 +181,7 @@ def file(
     """
     rate = Fraction(fps).limit_denominator(1000)
     with VideoWriter(path, fps=rate, time_base=_CLOCK, audio_from=sound_of, overwrite=overwrite, note=note) as writer:
-        yield _File(writer, sound=sound_of is not None)
+        yield _FileScreen(writer, sound=sound_of is not None)
 
 
 @contextmanager

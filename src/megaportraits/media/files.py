@@ -125,7 +125,7 @@ def _refuse_streams(path: Path, *, reading: bool) -> None:
         raise MediaError(f"{address}: nothing is written to addresses", fix="Name a file of this machine.")
 
 
-class Stage:
+class StagedFile:
     """A temporary file in the folder of an output; `commit` renames it to the output.
 
     Missing parent folders are created. The file is locked while its process runs. The file of a killed process is not
@@ -190,10 +190,10 @@ def staged_output(path: Path, *, overwrite: bool, late: bool = False) -> Iterato
     If the block raises, the temporary file is removed and an existing file at `path` is unchanged.
 
     Raises:
-        MediaError: see `Stage`; the disk is full.
-        OutputTakenError: see `Stage.commit`.
+        MediaError: see `StagedFile`; the disk is full.
+        OutputTakenError: see `StagedFile.commit`.
     """
-    stage = Stage(path, overwrite=overwrite, late=late)
+    stage = StagedFile(path, overwrite=overwrite, late=late)
     try:
         with full_disk_errors(path):
             yield stage.part
@@ -245,7 +245,7 @@ def publish(part: Path, path: Path, *, overwrite: bool) -> None:
     """Rename a finished file, on the same file system, to its final name.
 
     Raises:
-        OutputTakenError: not `overwrite`, and the name is taken; see `Stage.commit`.
+        OutputTakenError: not `overwrite`, and the name is taken; see `StagedFile.commit`.
     """
     if overwrite:
         part.replace(path)

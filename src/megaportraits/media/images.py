@@ -169,7 +169,7 @@ def write_image(
         path: the file.
         image: the picture.
         overwrite: whether an existing file may be replaced.
-        late: see `files.Stage`.
+        late: see `files.StagedFile`.
         note: a description for the file's metadata (EXIF), or None; .bmp files hold none.
 
     Raises:

@@ -26,7 +26,7 @@ _CONTAINERS = frozenset(
 
 
 @dataclass
-class _Track:
+class _TrackTables:
     """Numbers of entries that the tables of one track declare."""
 
     kinds: set[bytes] = field(default_factory=set)
@@ -50,7 +50,7 @@ def check_tables(path: Path, file: BinaryIO) -> None:
     Raises:
         MediaError: more samples, edits or boxes than any real file has, or a compressed header.
     """
-    tracks = [_Track()]
+    tracks = [_TrackTables()]
     waiting = [(0, file.seek(0, 2))]
     boxes = edits = 0
     while waiting:
@@ -69,7 +69,7 @@ def check_tables(path: Path, file: BinaryIO) -> None:
         boxes += 1
         waiting.append((stop, end))
         if kind == b"trak":
-            tracks.append(_Track())
+            tracks.append(_TrackTables())
         if kind in _CONTAINERS or kind == b"meta":
             waiting.append((at + body + (4 if kind == b"meta" else 0), stop))
         fields = struct.unpack(">4I", head[body : body + 16]) if len(head) >= body + 16 else (0,) * 4

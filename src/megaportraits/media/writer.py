@@ -14,7 +14,7 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from megaportraits.errors import MediaError, OutputTakenError
 from megaportraits.media.audio import AudioTrack
-from megaportraits.media.files import Stage, full_disk_errors, uninterrupted
+from megaportraits.media.files import StagedFile, full_disk_errors, uninterrupted
 from megaportraits.media.images import UInt8
 
 _BT709 = 1
@@ -96,7 +96,7 @@ class VideoWriter:
         self.frames_written = 0
         self._last_pts = 0
         self._shift = 0
-        self._stage = Stage(self.path, overwrite=overwrite)
+        self._stage = StagedFile(self.path, overwrite=overwrite)
         try:
             self._container: Any = av.open(
                 str(self._stage.part), "w", format=self._format.container, options=self._muxer_options()

@@ -129,7 +129,7 @@ def import_author(state: Mapping[str, Tensor], like: ModelConfig, path: str = "t
     Raises:
         WeightsError: the file's sizes are of no model that we can build, or its numbers are not finite.
     """
-    file = _File(state)
+    file = _AuthorFile(state)
     config = _config_of(file, like, path)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -168,7 +168,7 @@ class _Part:
     reason: str = ""
 
 
-class _File:
+class _AuthorFile:
     """Tensors of the file with their norms folded, and which of them were asked for."""
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
@@ -226,7 +226,7 @@ class _File:
         return self.state[name].float()
 
 
-def _config_of(file: _File, like: ModelConfig, path: str) -> ModelConfig:
+def _config_of(file: _AuthorFile, like: ModelConfig, path: str) -> ModelConfig:
     """The config whose shapes the file has, where ours can have them."""
     match = next(m for name in file.state if (m := _STEM.match(name)))
     size = int(match.group(1))
@@ -257,12 +257,12 @@ def _config_of(file: _File, like: ModelConfig, path: str) -> ModelConfig:
         raise WeightsError(f"{path}: its sizes are of no model that we can build: {error.message}") from error
 
 
-def _encoder_blocks(file: _File) -> list[str]:
+def _encoder_blocks(file: _AuthorFile) -> list[str]:
     found = {int(m.group(1)): m.group(0)[:-1] for name in file.state if (m := _ENCODER.match(name))}
     return [found[number] for number in sorted(found)]
 
 
-def _upsampling_blocks(file: _File, size: int, grid: int) -> list[str]:
+def _upsampling_blocks(file: _AuthorFile, size: int, grid: int) -> list[str]:
     """The decoder's blocks that double the image: the first at each resolution."""
     prefix = "decoder_nw.img_decoder.dec_img_blocks"
     count, doublings = file.count(prefix, "block_feats.2"), max((size // max(grid, 1)).bit_length() - 1, 1)
@@ -270,7 +270,7 @@ def _upsampling_blocks(file: _File, size: int, grid: int) -> list[str]:
     return [f"{prefix}.{i}" for i in range(0, count, step)][:doublings]
 
 
-def _counterparts(file: _File, config: ModelConfig) -> Iterator[_Part]:
+def _counterparts(file: _AuthorFile, config: ModelConfig) -> Iterator[_Part]:
     """Every module of the file that has one of ours, with its tensors under our names."""
     parts = _Parts(file)
     stem = next(m.group(0)[:-1] for name in file.state if (m := _STEM.match(name)))
@@ -334,7 +334,7 @@ def _generator_3d(parts: _Parts) -> Iterator[_Part]:
 class _Parts:
     """Modules of theirs under our names."""
 
-    def __init__(self, file: _File) -> None:
+    def __init__(self, file: _AuthorFile) -> None:
         self.file = file
 
     def conv(self, theirs: str, ours: str, *, standardized: bool = False, kernel: int = 0, reason: str = "") -> _Part:
@@ -390,7 +390,7 @@ class _Parts:
         return sorted(self.file.used - before)
 
 
-def _leftover(file: _File) -> Iterator[Line]:
+def _leftover(file: _AuthorFile) -> Iterator[Line]:
     """What nobody asked for, module by module."""
     groups: dict[tuple[str, str], int] = {}
     for name, tensor in file.state.items():

@@ -35,7 +35,7 @@ LANDMARK_COUNT = 143
 
 
 @dataclass(frozen=True)
-class Look:
+class GazeOutput:
     """What the eyes do.
 
     Attributes:
@@ -131,7 +131,7 @@ class GazeNet(nn.Module):
         """Maps of the eye encoder, fine to coarse, of eyes (B, 2, 3, s, s): what the gaze loss compares."""
         return self.eye.maps(eyes.flatten(0, 1))
 
-    def forward(self, eyes: Tensor, keypoints: Tensor) -> Look:
+    def forward(self, eyes: Tensor, keypoints: Tensor) -> GazeOutput:
         """Eyes and keypoints to gaze and blink.
 
         Args:
@@ -143,4 +143,4 @@ class GazeNet(nn.Module):
         check_shape(keypoints, "keypoints", len(eyes), self.points, 2)
         both = self.eye(eyes.flatten(0, 1)).unflatten(0, (-1, 2)).sum(1)
         gaze = self.gaze(torch.cat([both, self.keypoints(keypoints.flatten(1))], 1))
-        return Look(gaze.float(), self.blink(both).float()[:, 0])
+        return GazeOutput(gaze.float(), self.blink(both).float()[:, 0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from megaportraits.models.hidden import fill_hidden
+from megaportraits.models.disocclusion import fill_disocclusions
 from megaportraits.models.identity import Output
 from megaportraits.models.source_skip import copy_large
 
@@ -24,7 +24,7 @@ def finish_picture(output: Output, fine: Tensor | None) -> Tensor:
         (B, 3 or 4, L, L) in [0, 1], straight colours, and alpha where the output has one; S x S without a source skip.
     """
     if fine is not None:
-        output = fill_hidden(output, fine)
+        output = fill_disocclusions(output, fine)
     picture = output.image if output.alpha is None else torch.cat([output.image, output.alpha], 1)
     if output.view is None or fine is None:
         return picture

@@ -293,7 +293,7 @@ def _save(
 
 
 @dataclass(frozen=True)
-class _File(Generic[C]):
+class _WeightsFile(Generic[C]):
     """What a file of weights says before its tensors are read: the model's config, all metadata, shapes by name."""
 
     path: Path
@@ -323,7 +323,7 @@ def _header(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
         raise WeightsError(f"{path} is not a readable safetensors file: {error}", fix=_AGAIN) from error
 
 
-def _open(path: Path, kind: str, schema: type[C]) -> _File[C]:
+def _open(path: Path, kind: str, schema: type[C]) -> _WeightsFile[C]:
     notes, shapes = _header(path)
     if notes.get("kind") != kind or "config" not in notes:
         held = shown(notes.get("kind", "no known kind of model"))
@@ -336,10 +336,10 @@ def _open(path: Path, kind: str, schema: type[C]) -> _File[C]:
         config = parse_config(schema, parse_json(notes["config"], where, WeightsError, fix=_AGAIN), where)
     except ConfigError as error:
         raise WeightsError(error.message, fix="Get the file again, or use the version that wrote it.") from error
-    return _File(path, config, notes, shapes)
+    return _WeightsFile(path, config, notes, shapes)
 
 
-def _built(file: _File[C], build: Callable[[], M]) -> M:
+def _built(file: _WeightsFile[C], build: Callable[[], M]) -> M:
     """The model of a file. It is built without memory first, so that a config cannot ask for more than the file has."""
     with torch.device("meta"):
         model = build()
@@ -347,7 +347,7 @@ def _built(file: _File[C], build: Callable[[], M]) -> M:
     return model
 
 
-def _fill(model: nn.Module, file: _File[C], *, assign: bool = False) -> None:
+def _fill(model: nn.Module, file: _WeightsFile[C], *, assign: bool = False) -> None:
     path, got = file.path, file.shapes
     wanted = {k: tuple(v.shape) for k, v in model.state_dict().items()}
     if wanted != got:

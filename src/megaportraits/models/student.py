@@ -24,7 +24,7 @@ from megaportraits.nn.backbones import ResNet
 from megaportraits.nn.blocks import BlockStyle, add_branch, make_conv
 from megaportraits.ops.shapes import check_shape
 
-Identity = tuple[Tensor, ...]
+StudentIdentity = tuple[Tensor, ...]
 """Of every SPADE norm in turn: gamma and beta, (B or 1, 2 C, H, W), at the resolution of the features they modulate."""
 
 
@@ -128,12 +128,12 @@ class Student(nn.Module):
             raise WeightsError(f"the student has no avatar {avatar!r}", fix="It has: " + ", ".join(self.avatars) + ".")
         return self.avatars.index(avatar)
 
-    def identity(self, index: Tensor) -> Identity:
+    def identity(self, index: Tensor) -> StudentIdentity:
         """What the norms need to know of avatars (B,) int64; once per avatar, it does not depend on the driver."""
         check_shape(index, "index", "B")
         return tuple(norm.modulation(rows[index]) for norm, rows in zip(self.norms(), self.tensors, strict=True))
 
-    def render(self, driver: Tensor, identity: Identity) -> StudentOutput:
+    def render(self, driver: Tensor, identity: StudentIdentity) -> StudentOutput:
         """The avatar moving like the driver, once per frame.
 
         Args:

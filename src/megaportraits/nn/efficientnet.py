@@ -39,7 +39,7 @@ class _SameConv(nn.Conv2d):
         return super().forward(F.pad(x, pad))
 
 
-class _Block(nn.Module):
+class _MBConv(nn.Module):
     """Inverted residual: 1x1 expansion, depthwise convolution, linear 1x1 projection."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
@@ -72,7 +72,7 @@ class EfficientNetLite0(nn.Module):
         blocks, inputs = [], _STEM
         for expansion, outputs, repeats, kernel, stride in _STAGES:
             for index in range(repeats):
-                blocks.append(_Block(inputs, outputs, kernel, stride if index == 0 else 1, expansion))
+                blocks.append(_MBConv(inputs, outputs, kernel, stride if index == 0 else 1, expansion))
                 inputs = outputs
         self._blocks = nn.ModuleList(blocks)
         self._conv_head = nn.Conv2d(inputs, _HEAD, 1, bias=False)

@@ -21,7 +21,7 @@ _CELLS = 7
 _GET = "Give a `backbone.pth` of InsightFace's arcface_torch (R18 to R200), or an ArcFace network as .onnx."
 
 
-class _Block(nn.Module):
+class _IRBlock(nn.Module):
     """BN, 3x3, BN, PReLU, 3x3 with the stride, BN, plus skip."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -57,7 +57,7 @@ class IResNet(nn.Module):
         self.prelu = nn.PReLU(_WIDTHS[0])
         inputs = _WIDTHS[0]
         for number, (depth, width) in enumerate(zip(depths, _WIDTHS, strict=True), 1):
-            blocks = [_Block(inputs if i == 0 else width, width, 2 if i == 0 else 1) for i in range(depth)]
+            blocks = [_IRBlock(inputs if i == 0 else width, width, 2 if i == 0 else 1) for i in range(depth)]
             self.add_module(f"layer{number}", nn.Sequential(*blocks))
             inputs = width
         self.bn2 = nn.BatchNorm2d(inputs)

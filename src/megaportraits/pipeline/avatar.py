@@ -24,8 +24,8 @@ from megaportraits.faces.matting import Matting, MattingName, open_matting
 from megaportraits.media import DEFAULT_LIMITS, Limits
 from megaportraits.media.images import UInt8
 from megaportraits.models.base import BaseModel
+from megaportraits.models.disocclusion import fill_disocclusions
 from megaportraits.models.enhancer import Enhancer, premultiplied
-from megaportraits.models.hidden import fill_hidden
 from megaportraits.models.identity import Identity, Output
 from megaportraits.models.motion import Motion, infer_motion
 from megaportraits.models.picture import finish_picture
@@ -35,6 +35,7 @@ from megaportraits.nn.inference import prepare_for_inference, running
 from megaportraits.ops.geometry import Crop, HeadPose
 from megaportraits.ops.precision import Precision, find_precision
 from megaportraits.pipeline.compose import Rendering
+from megaportraits.pipeline.compositor import Compositor
 from megaportraits.pipeline.cut_out import cut_out
 from megaportraits.pipeline.devices import find_device
 from megaportraits.pipeline.driver import Driver, DriverFrame, FrameSource, HeadFollower, HeadView, find_neutral
@@ -60,7 +61,6 @@ from megaportraits.pipeline.portrait import (
     prepare_source,
 )
 from megaportraits.pipeline.prefetch import prefetch
-from megaportraits.pipeline.scene import Scene
 from megaportraits.pipeline.tensors import flows, head_crop_tensor, head_pose, moved_along, pose_batch
 
 _PREVIEWED = (0.5, 0.25, 0.75, 0.0)
@@ -274,12 +274,12 @@ class Avatar:
         return self.renders(portrait, [motion])[0]
 
     @property
-    def mixes(self) -> bool:
+    def mixes_people(self) -> bool:
         """Whether `renders` takes several people: not where each picture copies pixels of its own photograph."""
         return not self.model.config.source_skip
 
     def renders(self, portrait: Portrait | Sequence[Portrait], motions: Sequence[Motion]) -> list[Rendering]:
-        """A person with several motions at once, batch 1 each; or as many people (`mixes`), one motion each."""
+        """A person with several motions at once, batch 1 each; or as many people (`mixes_people`), one motion each."""
         joined = Motion.cat(motions)
         with running(self.device, self.precision):
             if isinstance(portrait, Sequence):
@@ -298,7 +298,7 @@ class Avatar:
     def _pictures(self, output: Output, fine: Tensor) -> Tensor:
         """Colours, premultiplied where the model predicts alpha, and alpha, (B, 3 or 4, N, N) in [0, 1]."""
         if self.enhancer is not None:
-            return enhance(self.enhancer, fill_hidden(output, fine), fine)
+            return enhance(self.enhancer, fill_disocclusions(output, fine), fine)
         pictures = finish_picture(output, fine)
         return pictures if output.alpha is None else premultiplied(pictures)
 
@@ -406,13 +406,13 @@ class Avatar:
         size = options.head_size(self.output_size)
         if options.background in (Background.COLOR, Background.TRANSPARENT):
             portrait = cut_at_border(portrait)
-        scene = Scene(portrait, options, self.matting, portrait.rest, size=size, fill=self.fill)
+        compositor = Compositor(portrait, options, self.matting, portrait.rest, size=size, fill=self.fill)
         # Three threads: tracking, networks, and the caller's, which composites and writes.
         views = prefetch(map(follower.look, source.frames(options.max_seconds)), depth=BATCH)
         seen = False
         for rendering, view in prefetch(self._drawn(portrait, views, options, neutral), depth=BATCH):
             seen = seen or view.head is not None
-            composed = scene.compose(rendering, view)
+            composed = compositor.compose(rendering, view)
             yield AnimatedFrame(*composed, frame=view.frame, held=view.head is None)
         if not seen:
             raise follower.missing(source.name)

@@ -14,7 +14,7 @@ import skimage.data
 from megaportraits.media import VideoReader, check_outputs, write_image
 from megaportraits.media.images import UInt8
 from megaportraits.pipeline.avatar import Avatar
-from megaportraits.pipeline.files import Progress, animate_file
+from megaportraits.pipeline.files import OnProgress, animate_file
 from megaportraits.pipeline.options import AnimateOptions
 
 _COLUMNS = 6
@@ -63,7 +63,7 @@ def run_demo(
     options: AnimateOptions | None = None,
     *,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> DemoFiles:
     """Animate the demo's photograph with the demo's driver.
 

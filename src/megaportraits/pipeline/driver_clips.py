@@ -32,7 +32,7 @@ _OTHERS = {".tar", ".json", ".jsonl", ".md", ".html", ".csv", ".txt", ".partial"
 HELD_OUT = 0.1
 """Share of a folder's clips that is kept for measuring where the folder has no `val` beside it; a video's end."""
 
-Progress = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
 """Called with what is done, how many of it, and how many there are."""
 
 
@@ -96,7 +96,7 @@ def find_drivers(
     size: int,
     every: int = 2,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> tuple[Drivers, Drivers]:
     """Drivers to learn from and others to measure with, of all shards and videos in folders and their subfolders.
 

@@ -23,7 +23,7 @@ from megaportraits.pipeline.options import ALL_FACES, AnimateOptions
 from megaportraits.pipeline.plan import driver_files, plan_output, swap_question
 from megaportraits.pipeline.portrait import Portrait, source_view
 
-Progress = Callable[[int, int | None], None]
+OnProgress = Callable[[int, int | None], None]
 """Called with the frames done and the frames expected (None: not known). KeyboardInterrupt raised here is Ctrl-C."""
 
 
@@ -73,7 +73,7 @@ def animate_file(
     *,
     side_by_side: str | Path | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
     limits: Limits = DEFAULT_LIMITS,
     mark: bool = True,
 ) -> AnimateReport:
@@ -91,7 +91,7 @@ def animate_file(
         side_by_side: also write source crop, driver crop and result as three equal squares in a row; with
             `face="all"` one row for each face.
         overwrite: whether existing files may be replaced.
-        progress: see `Progress`.
+        progress: see `OnProgress`.
         limits: what reading the source and the driver may cost.
         mark: whether the outputs' metadata say that they are synthetic, and by which model.
 
@@ -182,7 +182,7 @@ class _Job:
         source: FrameSource,
         options: AnimateOptions,
         size: int,
-        progress: Progress | None,
+        progress: OnProgress | None,
         note: str | None,
     ) -> None:
         self.frames = 0

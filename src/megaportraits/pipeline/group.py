@@ -6,28 +6,52 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from megaportraits.errors import FaceError, MediaError
+from megaportraits.faces.detector import FaceAnalyzer
+from megaportraits.faces.inpainting import Fill
+from megaportraits.faces.matting import Matting
 from megaportraits.media import DEFAULT_LIMITS, Limits, VideoFrame
 from megaportraits.media.images import UInt8
 from megaportraits.models.motion import Motion
 from megaportraits.pipeline.compose import Rendering
-from megaportraits.pipeline.driver import Driver, DriverFrame, FrameSource, HeadFollower
+from megaportraits.pipeline.compositor import Compositor
+from megaportraits.pipeline.driver import Driver, DriverFrame, FrameSource, HeadFollower, HeadView
 from megaportraits.pipeline.frames import BATCH, AnimatedFrame
 from megaportraits.pipeline.motion import edit_motion
 from megaportraits.pipeline.options import AnimateOptions
-from megaportraits.pipeline.portrait import Portrait, Source, find_source_heads
+from megaportraits.pipeline.portrait import Portrait, Source, SourceHead, find_source_heads
 from megaportraits.pipeline.prefetch import prefetch
-from megaportraits.pipeline.scene import Scene
-
-if TYPE_CHECKING:
-    from megaportraits.pipeline.avatar import Avatar
 
 _SAME_TIME = 1e-4
 """Seconds by which a driver's frame may be late and still count as in time: times are rounded to ticks."""
+
+
+class HeadAnimator(Protocol):
+    """The part of `Avatar` that group photographs need."""
+
+    @property
+    def analyzer(self) -> FaceAnalyzer: ...
+
+    @property
+    def matting(self) -> Matting: ...
+
+    @property
+    def output_size(self) -> int: ...
+
+    @property
+    def fill(self) -> Fill: ...
+
+    def encode_head(self, head: SourceHead) -> Portrait: ...
+
+    def prepare(self, frames: FrameSource, options: AnimateOptions) -> tuple[HeadFollower, Motion | None]: ...
+
+    def view_motions(self, views: Sequence[HeadView]) -> Iterator[Motion]: ...
+
+    def renders(self, portrait: Portrait | Sequence[Portrait], motions: Sequence[Motion]) -> list[Rendering]: ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +75,7 @@ class Group:
 
 
 def find_group(
-    avatar: Avatar, source: Source, drivers: Sequence[Driver | FrameSource], limits: Limits = DEFAULT_LIMITS
+    avatar: HeadAnimator, source: Source, drivers: Sequence[Driver | FrameSource], limits: Limits = DEFAULT_LIMITS
 ) -> Group:
     """Encode every face of a source.
 
@@ -91,7 +115,7 @@ def _same_file(one: Driver | FrameSource, other: Driver | FrameSource) -> bool:
     return isinstance(one, (str, Path)) and isinstance(other, (str, Path)) and Path(one) == Path(other)
 
 
-def animate_group(avatar: Avatar, group: Group, options: AnimateOptions) -> Iterator[AnimatedFrame]:
+def animate_group(avatar: HeadAnimator, group: Group, options: AnimateOptions) -> Iterator[AnimatedFrame]:
     """Animate all people of a photograph, frame by frame, in constant memory.
 
     The result has the frame times of `Group.lead`. Another driver is seen at the same time since its start; after its
@@ -104,7 +128,7 @@ def animate_group(avatar: Avatar, group: Group, options: AnimateOptions) -> Iter
     Raises:
         FaceError: at the end: one of the drivers never showed a face.
     """
-    tracks = [_Track(avatar, driver, options) for driver in group.drivers]
+    tracks = [_DriverTrack(avatar, driver, options) for driver in group.drivers]
     lead = group.drivers.index(group.lead)
     people = [
         _Person(avatar, portrait, tracks[number], options)
@@ -114,19 +138,19 @@ def animate_group(avatar: Avatar, group: Group, options: AnimateOptions) -> Iter
 
 
 def _animate(
-    avatar: Avatar, people: list[_Person], tracks: list[_Track], lead: int, options: AnimateOptions
+    avatar: HeadAnimator, people: list[_Person], tracks: list[_DriverTrack], lead: int, options: AnimateOptions
 ) -> Iterator[AnimatedFrame]:
     back_to_front = sorted(range(len(people)), key=lambda k: people[k].portrait.head.crop.side)
     steps = prefetch(_in_step(tracks, lead, options.max_seconds), depth=BATCH)
     # Three threads: tracking, networks, and the caller's, which composites and writes.
     for rendered, views in prefetch(_drawn(avatar, people, tracks, steps, options), depth=BATCH):
-        picture = people[0].scene.photo
+        picture = people[0].compositor.photo
         drawn = np.zeros(picture.shape[:2], np.float32)
         for k in back_to_front:
-            picture = people[k].scene.paste(picture, rendered[k], drawn)
+            picture = people[k].compositor.paste(picture, rendered[k], drawn)
         squares, drivers = zip(
             *(
-                person.scene.squares(rendering, views[tracks.index(person.track)])
+                person.compositor.squares(rendering, views[tracks.index(person.track)])
                 for person, rendering in zip(people, rendered, strict=True)
             ),
             strict=True,
@@ -136,9 +160,9 @@ def _animate(
 
 
 def _drawn(
-    avatar: Avatar,
+    avatar: HeadAnimator,
     people: list[_Person],
-    tracks: list[_Track],
+    tracks: list[_DriverTrack],
     steps: Iterator[list[DriverFrame]],
     options: AnimateOptions,
 ) -> Iterator[tuple[tuple[Rendering, ...], list[DriverFrame]]]:
@@ -153,10 +177,10 @@ def _drawn(
             raise track.follower.missing(track.source.name)
 
 
-class _Track:
+class _DriverTrack:
     """A driver, followed in step with the others."""
 
-    def __init__(self, avatar: Avatar, source: FrameSource, options: AnimateOptions) -> None:
+    def __init__(self, avatar: HeadAnimator, source: FrameSource, options: AnimateOptions) -> None:
         self.source = source
         self.follower: HeadFollower
         self.follower, self.neutral = avatar.prepare(source, options)
@@ -165,7 +189,7 @@ class _Track:
         self._view: DriverFrame | None = None
         self._motion: Motion | None = None
 
-    def measure(self, avatar: Avatar, views: Sequence[DriverFrame]) -> None:
+    def measure(self, avatar: HeadAnimator, views: Sequence[DriverFrame]) -> None:
         """Fill `motions` for some frames: where no face was found the last motion, None before the first."""
         before = itertools.chain([self._view], views)
         new = [view.head for view, last in zip(views, before, strict=False) if view is not last]
@@ -181,12 +205,12 @@ class _Track:
 class _Person:
     """One face of the photograph."""
 
-    def __init__(self, avatar: Avatar, portrait: Portrait, track: _Track, options: AnimateOptions) -> None:
+    def __init__(self, avatar: HeadAnimator, portrait: Portrait, track: _DriverTrack, options: AnimateOptions) -> None:
         self.portrait, self.track = portrait, track
         size = options.head_size(avatar.output_size)
-        self.scene = Scene(portrait, options, avatar.matting, portrait.rest, size=size, fill=avatar.fill)
+        self.compositor = Compositor(portrait, options, avatar.matting, portrait.rest, size=size, fill=avatar.fill)
 
-    def renderings(self, avatar: Avatar, options: AnimateOptions) -> list[Rendering]:
+    def renderings(self, avatar: HeadAnimator, options: AnimateOptions) -> list[Rendering]:
         """The person with the motions that the driver's track has measured last."""
         own, neutral = self.portrait.motion, self.track.neutral
         motions = [
@@ -198,9 +222,9 @@ class _Person:
         return avatar.renders(self.portrait, motions)
 
 
-def _in_step(tracks: Sequence[_Track], lead: int, max_seconds: float | None) -> Iterator[list[DriverFrame]]:
+def _in_step(tracks: Sequence[_DriverTrack], lead: int, max_seconds: float | None) -> Iterator[list[DriverFrame]]:
     """What all drivers show at the times of the leading one's frames."""
-    others = {n: _Held(track, max_seconds) for n, track in enumerate(tracks) if n != lead}
+    others = {n: _HeldMotion(track, max_seconds) for n, track in enumerate(tracks) if n != lead}
     start: float | None = None
     for frame in tracks[lead].source.frames(max_seconds):
         start = frame.time if start is None else start
@@ -208,10 +232,10 @@ def _in_step(tracks: Sequence[_Track], lead: int, max_seconds: float | None) -> 
         yield [others[n].at(elapsed) if n in others else track.follower.look(frame) for n, track in enumerate(tracks)]
 
 
-class _Held:
+class _HeldMotion:
     """A driver that is looked at by times; its last frame stays after its end."""
 
-    def __init__(self, track: _Track, max_seconds: float | None) -> None:
+    def __init__(self, track: _DriverTrack, max_seconds: float | None) -> None:
         self._track = track
         self._frames = track.source.frames(max_seconds)
         first = next(self._frames, None)

@@ -33,7 +33,7 @@ class Teacher(Protocol[P]):
     sha256: str
 
     @property
-    def mixes(self) -> bool: ...
+    def mixes_people(self) -> bool: ...
 
     def encode(self, photo: Path, /) -> P:
         """Remember a person; raises FaceError where there is none."""
@@ -72,11 +72,11 @@ class AvatarTeacher:
         return self.avatar.motions(drivers, poses, measured)
 
     @property
-    def mixes(self) -> bool:
+    def mixes_people(self) -> bool:
         """As `Teacher`."""
-        return self.avatar.mixes
+        return self.avatar.mixes_people
 
     def draw(self, people: Sequence[Portrait], motions: Sequence[Motion]) -> list[Rendering]:
         """As `Teacher`."""
         edited = [edit_motion(person.motion, motion) for person, motion in zip(people, motions, strict=True)]
-        return self.avatar.renders(people if self.mixes else people[0], edited)
+        return self.avatar.renders(people if self.mixes_people else people[0], edited)

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from megaportraits.errors import DataError
-from megaportraits.prepare.items import SPLIT_NAMES, Item
+from megaportraits.prepare.items import SPLIT_NAMES, SourceItem
 from megaportraits.reading import FAULTS, MOST_BYTES, decode, parse_json
 
 Dataset = Literal["plain", "voxceleb2", "celebvhq", "ffhq", "grid"]
@@ -50,7 +50,7 @@ class LabelFiles:
         return None if path is None else parse_json(self.read(path), path, DataError, fix=_AGAIN)
 
 
-def labelled(dataset: Dataset, media: list[Item], labels: LabelFiles, tell: Tell) -> list[Item]:
+def labelled(dataset: Dataset, media: list[SourceItem], labels: LabelFiles, tell: Tell) -> list[SourceItem]:
     """Videos and stills with what their collection says; those that it does not mean are left out.
 
     Args:
@@ -139,14 +139,14 @@ def parse_track(text: str) -> Track:
     return Track(header["identity"], header["reference"], *times, (left, top, right, bottom))
 
 
-def _voxceleb2(media: list[Item], labels: LabelFiles, tell: Tell) -> list[Item]:
+def _voxceleb2(media: list[SourceItem], labels: LabelFiles, tell: Tell) -> list[SourceItem]:
     """Clips `id00012/VIDEO/00001.mp4` as they are; of whole videos `VIDEO.mp4` one item for each of their tracks."""
     tracks: dict[str, list[str]] = defaultdict(list)
     for path in labels.paths:
         parts = PurePosixPath(path).parts
         if path.endswith(".txt") and len(parts) > 2 and re.fullmatch(_PERSON, parts[-3]):
             tracks[parts[-2]].append(path)
-    items: list[Item] = []
+    items: list[SourceItem] = []
     bad: list[str] = []
     whole, unknown = set(), 0
     for item in media:
@@ -178,14 +178,14 @@ def _voxceleb2(media: list[Item], labels: LabelFiles, tell: Tell) -> list[Item]:
     return items
 
 
-def _cut(item: Item, path: str, track: Track) -> Item:
+def _cut(item: SourceItem, path: str, track: Track) -> SourceItem:
     if track.video != PurePosixPath(item.address).stem:
         raise ValueError(f"expected a track of {PurePosixPath(item.address).stem}, got one of {track.video}")
     split = _split(path) or _split(item.address)
     return replace(item, identity=track.identity, split=split, start=track.start, end=track.end, box=track.box)
 
 
-def _celebvhq(media: list[Item], labels: LabelFiles) -> list[Item]:
+def _celebvhq(media: list[SourceItem], labels: LabelFiles) -> list[SourceItem]:
     """Cut clips as they are; whole videos by the start, end and box that the JSON gives for each of their clips."""
     by_stem = {PurePosixPath(item.address).stem: item for item in media}
     known = labels.json(lambda name: name.endswith(".json"))
@@ -218,14 +218,14 @@ def _celebvhq(media: list[Item], labels: LabelFiles) -> list[Item]:
     return items
 
 
-def _ffhq(media: list[Item], labels: LabelFiles, tell: Tell) -> list[Item]:
+def _ffhq(media: list[SourceItem], labels: LabelFiles, tell: Tell) -> list[SourceItem]:
     """Pictures NNNNN.png, each of one person; splits and faces are those of ffhq-dataset-v2.json.
 
     Aligned pictures reach less far around the head than a head crop, so the crop is kept inside them. Of an original
     picture (`in-the-wild-images`), which may show several people, only the face in the JSON's rectangle is meant.
     """
     known = labels.json(lambda name: name.startswith("ffhq-dataset") and name.endswith(".json")) or {}
-    chosen: dict[str, Item] = {}
+    chosen: dict[str, SourceItem] = {}
     both = 0
     for item in media:
         path = PurePosixPath(item.address)

@@ -32,7 +32,7 @@ _HEADROOM = 0.9
 """A head smaller than the frame size is stored smaller by this factor, so that it can shrink without a new clip."""
 
 
-class Matter(Protocol):
+class MattingModel(Protocol):
     """Protocol of `faces.matting.Matting`."""
 
     def matte(self, image: Image, face: Face, crop: Crop, size: int) -> npt.NDArray[np.float32]: ...
@@ -54,7 +54,7 @@ class Quality(Protocol):
 class Instruments:
     """The networks for one clip; one set per process."""
 
-    matting: Matter
+    matting: MattingModel
     embedder: Embedder
     quality: Quality
 

@@ -19,7 +19,7 @@ from megaportraits.media.files import is_full_disk
 from megaportraits.media.folders import write_json
 from megaportraits.prepare import measures
 from megaportraits.prepare.cutting import Clip, Cutter, Instruments
-from megaportraits.prepare.items import Item
+from megaportraits.prepare.items import SourceItem
 from megaportraits.prepare.people import BYSTANDER, Analyzer, HeadTracker, lies_in
 from megaportraits.prepare.settings import ExtractSettings
 from megaportraits.prepare.sources import local_copy
@@ -56,7 +56,7 @@ class Extractor:
         cv2.setNumThreads(1)
         return FaceAnalyzer(), Instruments(Matting(), FaceEmbedder(), quality_of(self.settings.iqa))
 
-    def __call__(self, item: Item) -> dict[str, Any]:
+    def __call__(self, item: SourceItem) -> dict[str, Any]:
         """Extract one item unless it is done.
 
         Returns:
@@ -77,7 +77,7 @@ class Extractor:
         frames = sum(clip["frames"] for clip in note["clips"])
         return {"key": item.key, "clips": len(note["clips"]), "frames": frames, "error": note["error"]}
 
-    def _extract(self, store: Store, item: Item) -> None:
+    def _extract(self, store: Store, item: SourceItem) -> None:
         analyzer, instruments = self._networks
         rows: list[dict[str, Any]] = []
         about: dict[str, Any] = {"error": None}
@@ -103,10 +103,12 @@ class Extractor:
             about["error"] = _neutral(f"{type(error).__name__}: {error}", item)
         self._note(store, item, rows if about["error"] is None else [], about)
 
-    def _note(self, store: Store, item: Item, rows: list[dict[str, Any]], about: dict[str, Any]) -> None:
+    def _note(self, store: Store, item: SourceItem, rows: list[dict[str, Any]], about: dict[str, Any]) -> None:
         write_json(store.note(item.key), {"key": item.key, "name": item.name, **about, "clips": rows})
 
-    def _clips(self, item: Item, analyzer: Analyzer, instruments: Instruments, about: dict[str, Any]) -> Iterator[Clip]:
+    def _clips(
+        self, item: SourceItem, analyzer: Analyzer, instruments: Instruments, about: dict[str, Any]
+    ) -> Iterator[Clip]:
         with local_copy(item.address) as path:
             if is_video(path):
                 yield from self._video(item, path, analyzer, instruments, about)
@@ -114,7 +116,7 @@ class Extractor:
                 yield from self._still(item, path, analyzer, instruments, about)
 
     def _still(
-        self, item: Item, path: Path, analyzer: Analyzer, instruments: Instruments, about: dict[str, Any]
+        self, item: SourceItem, path: Path, analyzer: Analyzer, instruments: Instruments, about: dict[str, Any]
     ) -> Iterator[Clip]:
         image = read_image(path)
         faces = analyzer.detect(image)
@@ -137,7 +139,7 @@ class Extractor:
             yield clip
 
     def _video(
-        self, item: Item, path: Path, analyzer: Analyzer, instruments: Instruments, about: dict[str, Any]
+        self, item: SourceItem, path: Path, analyzer: Analyzer, instruments: Instruments, about: dict[str, Any]
     ) -> Iterator[Clip]:
         reader = VideoReader(path, start=item.start or 0.0, threads=1)
         tracker = HeadTracker(analyzer, self.settings.people)
@@ -218,7 +220,7 @@ def _pixels(box: tuple[float, float, float, float] | None, width: int, height: i
     return np.array([(left - dx) * width, (top - dy) * height, (right + dx) * width, (bottom + dy) * height])
 
 
-def _neutral(message: str, item: Item) -> str:
+def _neutral(message: str, item: SourceItem) -> str:
     """An error's first line without the path, so that the report can count equal errors."""
     first = message.strip().splitlines()[0] if message.strip() else "unknown error"
     name = Path(item.address).name

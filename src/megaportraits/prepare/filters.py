@@ -17,7 +17,7 @@ import numpy.typing as npt
 from megaportraits.prepare.measures import THUMBNAIL, unit
 from megaportraits.prepare.settings import Thresholds
 
-Row = dict[str, Any]
+ClipRow = dict[str, Any]
 KEPT = "kept"
 FILTERS = ("crop", "bitrate", "presence", "people", "inside", "children", "iqa", "duplicate", "split")
 LABELS = {
@@ -37,7 +37,7 @@ _BLOCK = 1024
 Floats = npt.NDArray[np.float32]
 
 
-def judge(rows: list[Row], limits: Thresholds) -> None:
+def judge(rows: list[ClipRow], limits: Thresholds) -> None:
     """Fill in `video_iqa`, `duplicate`, `leak`, `split`, `person` and `verdict` of all clips, in place.
 
     Args:
@@ -54,7 +54,7 @@ def judge(rows: list[Row], limits: Thresholds) -> None:
     _judge_splits(_kept(rows), limits)
 
 
-def survivors(rows: Sequence[Row]) -> list[tuple[str, int]]:
+def survivors(rows: Sequence[ClipRow]) -> list[tuple[str, int]]:
     """How many clips are left after each filter, beginning with all."""
     dropped = Counter(row["verdict"] for row in rows)
     left, counts = len(rows), [("found", len(rows))]
@@ -64,7 +64,7 @@ def survivors(rows: Sequence[Row]) -> list[tuple[str, int]]:
     return counts
 
 
-def _single_tests(limits: Thresholds) -> dict[str, Callable[[Row], bool]]:
+def _single_tests(limits: Thresholds) -> dict[str, Callable[[ClipRow], bool]]:
     return {
         "crop": lambda row: row["crop_px"] >= limits.min_crop,
         "bitrate": lambda row: row["bitrate"] is None or row["bitrate"] >= limits.min_bitrate,
@@ -75,7 +75,7 @@ def _single_tests(limits: Thresholds) -> dict[str, Callable[[Row], bool]]:
     }
 
 
-def _is_adult(row: Row, limits: Thresholds) -> bool:
+def _is_adult(row: ClipRow, limits: Thresholds) -> bool:
     if row["age"] is not None:
         return bool(row["age"] >= limits.min_age)
     if limits.children == "face":
@@ -83,10 +83,10 @@ def _is_adult(row: Row, limits: Thresholds) -> bool:
     return limits.children == "keep"
 
 
-def _judge_quality(rows: list[Row], limits: Thresholds) -> None:
+def _judge_quality(rows: list[ClipRow], limits: Thresholds) -> None:
     """Rank videos by their mean image quality and drop the lower part; stills and videos are ranked separately."""
     for kind in ("video", "still"):
-        videos: dict[str, list[Row]] = defaultdict(list)
+        videos: dict[str, list[ClipRow]] = defaultdict(list)
         for row in rows:
             if row["kind"] == kind:
                 videos[row["item"]].append(row)
@@ -100,7 +100,7 @@ def _judge_quality(rows: list[Row], limits: Thresholds) -> None:
         _drop((clip for item in worst for clip in videos[item]), "iqa")
 
 
-def _judge_copies(rows: list[Row], limits: Thresholds) -> None:
+def _judge_copies(rows: list[ClipRow], limits: Thresholds) -> None:
     """`duplicate`: the largest correlation of pictures with a better clip of another video that shows the same face.
 
     None where there is no such clip. Better is larger, then of higher bitrate.
@@ -136,16 +136,16 @@ def _pictures(thumbnails: str) -> Floats:
     return np.concatenate([unit(part) for part in parts]).astype(np.float32) * np.float32(3**-0.5)
 
 
-def _judge_splits(rows: list[Row], limits: Thresholds) -> None:
+def _judge_splits(rows: list[ClipRow], limits: Thresholds) -> None:
     """Group videos by person and assign one split to every person; if a collection has a person in both, drop the
     validation clips.
     """
     if not rows:
         return
-    videos: dict[str, list[Row]] = defaultdict(list)
+    videos: dict[str, list[ClipRow]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: row["key"]):
         videos[row["item"]].append(row)
-    people: list[tuple[list[Row], Floats]] = [part for clips in videos.values() for part in _people_of(clips)]
+    people: list[tuple[list[ClipRow], Floats]] = [part for clips in videos.values() for part in _people_of(clips)]
     vectors = np.stack([vector for _, vector in people])
     group = _groups(people, vectors, limits.same_person)
     members: dict[int, list[int]] = defaultdict(list)
@@ -164,9 +164,9 @@ def _judge_splits(rows: list[Row], limits: Thresholds) -> None:
     _measure_leaks(rows)
 
 
-def _people_of(clips: list[Row]) -> Iterator[tuple[list[Row], Floats]]:
+def _people_of(clips: list[ClipRow]) -> Iterator[tuple[list[ClipRow], Floats]]:
     """The people of one video: clips with matching faces, and their mean embedding."""
-    found: list[tuple[list[Row], Floats]] = []
+    found: list[tuple[list[ClipRow], Floats]] = []
     for clip in clips:
         vector = np.array(clip["embedding"], np.float32)
         for index, (group, mean) in enumerate(found):
@@ -179,7 +179,7 @@ def _people_of(clips: list[Row]) -> Iterator[tuple[list[Row], Floats]]:
         yield group, mean / max(float(np.linalg.norm(mean)), 1e-9)
 
 
-def _groups(people: Sequence[tuple[list[Row], Floats]], vectors: Floats, same: float) -> list[int]:
+def _groups(people: Sequence[tuple[list[ClipRow], Floats]], vectors: Floats, same: float) -> list[int]:
     """Union-find of clips with equal identity or close embeddings; returns the root's number for each."""
     parent = list(range(len(people)))
 
@@ -211,7 +211,7 @@ def _split_of(name: str, limits: Thresholds) -> str:
     return "val" if share * 100 < limits.validation_percent else "train"
 
 
-def _measure_leaks(rows: list[Row]) -> None:
+def _measure_leaks(rows: list[ClipRow]) -> None:
     """`leak`: the largest cosine to a clip of the other split."""
     for own, other in (("train", "val"), ("val", "train")):
         mine, theirs = ([row for row in rows if row["split"] == split] for split in (own, other))
@@ -225,10 +225,10 @@ def _measure_leaks(rows: list[Row]) -> None:
                 row["leak"] = round(float(value), 4)
 
 
-def _kept(rows: Iterable[Row]) -> list[Row]:
+def _kept(rows: Iterable[ClipRow]) -> list[ClipRow]:
     return [row for row in rows if row["verdict"] == KEPT]
 
 
-def _drop(rows: Iterable[Row], name: str) -> None:
+def _drop(rows: Iterable[ClipRow], name: str) -> None:
     for row in list(rows):
         row["verdict"] = name

@@ -26,7 +26,7 @@ FRAMES = 60_000
 """B.5: "60k random frames from our dataset"."""
 _BATCH = 64
 
-Progress = Callable[[int, int | None], None]
+PrepareProgress = Callable[[int, int | None], None]
 """Called with the frames that are labelled and those that will be."""
 
 
@@ -86,7 +86,7 @@ def write_labels(
     *,
     settings: dict[str, Any],
     overwrite: bool = False,
-    progress: Progress = lambda done, total: None,
+    progress: PrepareProgress = lambda done, total: None,
 ) -> Labelled:
     """Label frames and write the file, which appears when it is complete.
 
@@ -97,7 +97,7 @@ def write_labels(
         output: a `.jsonl` file.
         settings: what else decides the result; a `.part` file of other settings is begun anew.
         overwrite: whether an existing file may be replaced.
-        progress: see `Progress`.
+        progress: see `PrepareProgress`.
 
     Raises:
         MediaError: the file exists, or cannot be written.

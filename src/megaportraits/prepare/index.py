@@ -11,7 +11,7 @@ from typing import IO, Any
 from megaportraits.errors import DataError
 from megaportraits.extras import optional_dependency
 from megaportraits.media.folders import write_whole
-from megaportraits.prepare.filters import Row
+from megaportraits.prepare.filters import ClipRow
 from megaportraits.reading import FAULTS
 
 TEXT = ("key", "item", "kind", "name", "address", "identity", "person", "prescribed", "split", "verdict", "iqa_name")
@@ -25,7 +25,7 @@ NUMBERS = (
 MOST_ROWS = 20_000_000
 
 
-def write_index(rows: Sequence[Row], out: Path) -> list[Path]:
+def write_index(rows: Sequence[ClipRow], out: Path) -> list[Path]:
     """Write `index.csv` (no embeddings) and, if pyarrow is installed, `index.parquet`. Returns the files."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [*TEXT, *WHOLE, *NUMBERS], extrasaction="ignore", lineterminator="\n")

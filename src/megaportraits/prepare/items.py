@@ -23,7 +23,7 @@ SPLIT_NAMES = {
 
 
 @dataclass(frozen=True)
-class Item:
+class SourceItem:
     """One video or still with its labels.
 
     Attributes:

@@ -12,23 +12,23 @@ from megaportraits.errors import DataError
 from megaportraits.media import PICTURE_SUFFIXES, read_image, write_image
 from megaportraits.media.files import link_or_copy
 from megaportraits.media.folders import write_json
-from megaportraits.prepare.filters import KEPT, Row
+from megaportraits.prepare.filters import KEPT, ClipRow
 from megaportraits.prepare.sources import local_copy
-from megaportraits.synth.generate import Progress, generate
+from megaportraits.synth.generate import SynthProgress, generate
 from megaportraits.synth.plan import SynthSettings
 
 _CLIPS_PER_STILL = 4
 
 
 def lift_stills(
-    rows: Sequence[Row],
+    rows: Sequence[ClipRow],
     out: Path,
     *,
     head: Path,
     size: int,
     clips: int | None,
     workers: int,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[SynthProgress], None] = lambda progress: None,
 ) -> dict[str, Any]:
     """Make clips from every accepted still, in `out/lifted/train` and `out/lifted/val`.
 

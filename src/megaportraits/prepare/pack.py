@@ -12,14 +12,14 @@ from megaportraits.data.clips import CLIPS_PER_SHARD, ShardWriter, shard_name
 from megaportraits.data.shard_index import members, read_member
 from megaportraits.errors import DataError
 from megaportraits.media.folders import write_json
-from megaportraits.prepare.filters import KEPT, Row
+from megaportraits.prepare.filters import KEPT, ClipRow
 from megaportraits.prepare.store import SHARDS, Store
 from megaportraits.reading import FAULTS, read_json
 
 _UNREADABLE: tuple[type[Exception], ...] = (DataError, *FAULTS)
 
 
-def pack(rows: Sequence[Row], store: Store, out: Path, on_shard: Callable[[int, int], None]) -> dict[str, int]:
+def pack(rows: Sequence[ClipRow], store: Store, out: Path, on_shard: Callable[[int, int], None]) -> dict[str, int]:
     """Write missing and outdated shards; remove superfluous ones.
 
     Clips are shuffled by a hash of their keys, so that a shard mixes people.
@@ -52,7 +52,7 @@ def pack(rows: Sequence[Row], store: Store, out: Path, on_shard: Callable[[int, 
     return {folder: len(clips) for folder, clips in plan.items() if clips}
 
 
-def _chosen(rows: Sequence[Row], folder: str) -> list[Row]:
+def _chosen(rows: Sequence[ClipRow], folder: str) -> list[ClipRow]:
     kind = "still" if folder.startswith("stills") else "video"
     split = folder.rpartition("/")[2]
     mine = [row for row in rows if row["verdict"] == KEPT and row["kind"] == kind and row["split"] == split]
@@ -64,7 +64,7 @@ def _plan_of(shard: Path) -> Path:
     return shard.with_name(f".{shard.stem}.json")
 
 
-def _write_shard(folder: Path, number: int, clips: list[Row], store: Store) -> None:
+def _write_shard(folder: Path, number: int, clips: list[ClipRow], store: Store) -> None:
     path = folder / shard_name(number)
     plan = [[row["key"], row["person"]] for row in clips]
     note = _plan_of(path)
@@ -86,7 +86,7 @@ def _noted(note: Path) -> Any:
         return None
 
 
-def _members(tar: Path, row: Row) -> Iterator[tuple[str, bytes]]:
+def _members(tar: Path, row: ClipRow) -> Iterator[tuple[str, bytes]]:
     """A clip's members from the store, with its final key and person."""
     prefix = f"{row['key']}."
     try:

@@ -32,7 +32,7 @@ class Analyzer(Protocol):
 
 
 @dataclass
-class Head:
+class TrackedHead:
     """One tracked head.
 
     Attributes:
@@ -55,7 +55,7 @@ class HeadTracker:
     def __init__(self, analyzer: Analyzer, limit: int) -> None:
         self._analyzer, self._limit = analyzer, limit
         self._next = 0
-        self._heads: list[Head] = []
+        self._heads: list[TrackedHead] = []
         self._since_look = 0
         self._people = 0
         self._fresh = True
@@ -64,19 +64,19 @@ class HeadTracker:
         """Start a new shot: forget all heads."""
         self._heads, self._people, self._fresh = [], 0, True
 
-    def update(self, image: Image, allowed: npt.NDArray[np.float64] | None = None) -> tuple[list[Head], int]:
+    def update(self, image: Image, allowed: npt.NDArray[np.float64] | None = None) -> tuple[list[TrackedHead], int]:
         """The heads in the next frame, and how many people are in it.
 
         Args:
             image: uint8 (H, W, 3).
             allowed: (4,) left, top, right, bottom in pixels: heads outside are not tracked, but counted.
         """
-        kept: list[Head] = []
+        kept: list[TrackedHead] = []
         for head in self._heads:
             face = self._analyzer.track(image, head.face)
             if face is None or not _is_near(face, head.face) or any(overlap(face, k.face) > _SAME for k in kept):
                 continue
-            kept.append(Head(head.number, face))
+            kept.append(TrackedHead(head.number, face))
         lost = len(kept) < len(self._heads) or not kept
         self._since_look += 1
         if lost or self._since_look >= _LOOK_EVERY:
@@ -84,7 +84,7 @@ class HeadTracker:
         self._heads = kept
         return kept, max(self._people, len(kept))
 
-    def _look(self, image: Image, kept: list[Head], allowed: npt.NDArray[np.float64] | None) -> None:
+    def _look(self, image: Image, kept: list[TrackedHead], allowed: npt.NDArray[np.float64] | None) -> None:
         """Detect new people and add them to `kept` up to the limit."""
         thorough = not kept and (self._fresh or self._since_look >= _THOROUGH_EVERY)
         if self._since_look >= _LOOK_EVERY and (kept or thorough):
@@ -96,7 +96,7 @@ class HeadTracker:
         self._people = sum(face.area >= BYSTANDER * largest for face in [*strangers, *(h.face for h in kept)])
         for face in strangers:
             if len(kept) < self._limit and face.area >= BYSTANDER * largest and lies_in(face, allowed):
-                kept.append(Head(self._next, face))
+                kept.append(TrackedHead(self._next, face))
                 self._next += 1
 
 

@@ -16,7 +16,7 @@ from megaportraits.data.codec import decode_image
 from megaportraits.data.shard_index import members, read_member
 from megaportraits.errors import DataError
 from megaportraits.media.folders import write_whole
-from megaportraits.prepare.filters import FILTERS, KEPT, LABELS, Row, survivors
+from megaportraits.prepare.filters import FILTERS, KEPT, LABELS, ClipRow, survivors
 from megaportraits.prepare.settings import ExtractSettings, Thresholds
 from megaportraits.prepare.store import Store
 
@@ -53,7 +53,7 @@ svg text{font:10px system-ui,sans-serif;fill:#56606e}
 
 def write_report(
     path: Path,
-    rows: Sequence[Row],
+    rows: Sequence[ClipRow],
     failed: Sequence[tuple[str, str]],
     empty: Sequence[str],
     *,
@@ -96,7 +96,7 @@ def write_report(
     write_whole(path, (page + "\n".join(parts) + "</html>\n").encode())
 
 
-def _funnel(rows: Sequence[Row]) -> str:
+def _funnel(rows: Sequence[ClipRow]) -> str:
     counts = survivors(rows)
     top = max(counts[0][1], 1)
     lines = []
@@ -114,7 +114,7 @@ def _funnel(rows: Sequence[Row]) -> str:
     return f"<table>{head}{''.join(lines)}</table><p>{people} people; clips: {names or 'none'}.</p>"
 
 
-def _histogram(rows: Sequence[Row], name: str, title: str, unit: str, limits: Thresholds) -> str:
+def _histogram(rows: Sequence[ClipRow], name: str, title: str, unit: str, limits: Thresholds) -> str:
     if name in _OF_VIDEOS:
         rows = [row for row in rows if row["kind"] == "video"]
     every = np.array([row[name] for row in rows if row[name] is not None], float)
@@ -145,7 +145,7 @@ def _histogram(rows: Sequence[Row], name: str, title: str, unit: str, limits: Th
     )
 
 
-def _sheet(rows: list[Row], store: Store, most: int) -> str:
+def _sheet(rows: list[ClipRow], store: Store, most: int) -> str:
     """Three frames of evenly chosen clips with the numbers of the filters."""
     chosen = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))]
     cells = []
@@ -159,7 +159,7 @@ def _sheet(rows: list[Row], store: Store, most: int) -> str:
     return f'<div class="grid">{"".join(cells)}</div>' if cells else "<p>None.</p>"
 
 
-def _strip(row: Row, store: Store) -> str:
+def _strip(row: ClipRow, store: Store) -> str:
     """First, middle and last frame side by side as a data URL."""
     picks = sorted({0, row["frames"] // 2, row["frames"] - 1})
     wanted = {f"{row['key']}.{number:03d}.{suffix}" for number in picks for suffix in ("jpg", "webp")}

@@ -16,9 +16,9 @@ from megaportraits.media import VideoReader, is_video
 from megaportraits.media.files import full_disk_errors
 from megaportraits.media.folders import RESUMES, check_space, write_json, write_whole
 from megaportraits.prepare.extract import Extractor
-from megaportraits.prepare.filters import KEPT, Row, judge, survivors
+from megaportraits.prepare.filters import KEPT, ClipRow, judge, survivors
 from megaportraits.prepare.index import write_index
-from megaportraits.prepare.items import Item
+from megaportraits.prepare.items import SourceItem
 from megaportraits.prepare.pack import pack
 from megaportraits.prepare.report import write_report
 from megaportraits.prepare.settings import ExtractSettings, Thresholds
@@ -34,7 +34,7 @@ _CHECK_DISK_EVERY = 50
 
 
 @dataclass
-class Progress:
+class PrepareProgress:
     """Progress, reported after every item and every shard.
 
     Attributes:
@@ -76,11 +76,11 @@ class Summary:
     failed: list[tuple[str, str]]
     empty: list[str]
     files: list[Path] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list, repr=False)
+    rows: list[ClipRow] = field(default_factory=list, repr=False)
 
 
 def prepare(
-    items: Sequence[Item],
+    items: Sequence[SourceItem],
     out: Path,
     settings: ExtractSettings,
     limits: Thresholds,
@@ -88,7 +88,7 @@ def prepare(
     engine: Engine | None = None,
     dry_run: bool = False,
     retry_failed: bool = False,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[PrepareProgress], None] = lambda progress: None,
 ) -> Summary:
     """Update a folder to its items, settings and thresholds, doing only missing work.
 
@@ -120,7 +120,7 @@ def prepare(
             return summary
 
         def on_shard(done: int, total: int) -> None:
-            on_progress(Progress("pack", done, total))
+            on_progress(PrepareProgress("pack", done, total))
 
         summary.folders.update(pack(rows, store, out, on_shard))
         for folder in summary.folders:
@@ -142,10 +142,10 @@ def prepare(
         return summary
 
 
-def _remember(items: Sequence[Item], out: Path) -> dict[str, Item]:
+def _remember(items: Sequence[SourceItem], out: Path) -> dict[str, SourceItem]:
     """All items of the folder by key: the recorded ones, updated by the new ones."""
     path = out / _ITEMS
-    known: dict[str, Item] = {}
+    known: dict[str, SourceItem] = {}
     if is_file(path, DataError):
         for number, line in enumerate(read_text(path, DataError, fix=_NAME_AGAIN).splitlines(), 1):
             item = _item(line, f"{path}, line {number}")
@@ -158,24 +158,24 @@ def _remember(items: Sequence[Item], out: Path) -> dict[str, Item]:
     return known
 
 
-def _item(line: str, where: str) -> Item:
+def _item(line: str, where: str) -> SourceItem:
     entry = parse_json(line, where, DataError, fix=_NAME_AGAIN)
     try:
-        return Item(**{**entry, "box": tuple(entry["box"]) if entry["box"] else None})
+        return SourceItem(**{**entry, "box": tuple(entry["box"]) if entry["box"] else None})
     except FAULTS as error:
         raise DataError(f"{where} is not an item: {error}", fix=_NAME_AGAIN) from error
 
 
 def _extract(
-    known: dict[str, Item],
+    known: dict[str, SourceItem],
     out: Path,
     store: Store,
     settings: ExtractSettings,
     engine: Engine,
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[PrepareProgress], None],
 ) -> None:
     todo = [item for key, item in known.items() if not store.has(key)]
-    progress = Progress("extract", len(known) - len(todo), len(known))
+    progress = PrepareProgress("extract", len(known) - len(todo), len(known))
     on_progress(progress)
     if not todo:
         return
@@ -193,7 +193,7 @@ def _extract(
     store.sweep()
 
 
-def estimate_bytes(items: Sequence[Item], settings: ExtractSettings) -> float:
+def estimate_bytes(items: Sequence[SourceItem], settings: ExtractSettings) -> float:
     """Estimated bytes that extracting and packing local items will write, from the lengths of a sample."""
     probes = [item for item in items if "://" not in item.address][:: max(len(items) // _PROBES, 1)]
     counts = [_frames_of(item, settings) for item in probes]
@@ -202,7 +202,7 @@ def estimate_bytes(items: Sequence[Item], settings: ExtractSettings) -> float:
     return 2 * frames * (settings.size**2 * _BYTES_PER_PIXEL + _BYTES_PER_FRAME)
 
 
-def _frames_of(item: Item, settings: ExtractSettings) -> float:
+def _frames_of(item: SourceItem, settings: ExtractSettings) -> float:
     try:
         if not is_video(item.address):
             return 1
@@ -216,10 +216,10 @@ def _frames_of(item: Item, settings: ExtractSettings) -> float:
 
 
 def _collect(
-    known: dict[str, Item], store: Store, settings: ExtractSettings
-) -> tuple[list[Row], list[tuple[str, str]], list[str]]:
+    known: dict[str, SourceItem], store: Store, settings: ExtractSettings
+) -> tuple[list[ClipRow], list[tuple[str, str]], list[str]]:
     """Rows of all clips, failures and the names of items without clips."""
-    rows: list[Row] = []
+    rows: list[ClipRow] = []
     failed, empty = [], []
     for key, item in known.items():
         if not store.has(key):

@@ -1,7 +1,7 @@
 """Find videos and stills, with their labels: folders, globs, manifests, fsspec addresses.
 
-Every input becomes a list of `Item`s. Local paths and fsspec addresses (`s3://`, `gs://`, `https://`, `memory://`) are
-listed by the same code; a remote file is fetched when it is processed.
+Every input becomes a list of `SourceItem`. Local paths and fsspec addresses (`s3://`, `gs://`, `https://`, `memory://`)
+are listed by the same code; a remote file is fetched when it is processed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fsspec.core import url_to_fs
 from megaportraits.errors import DataError, MediaError
 from megaportraits.media import FOOTAGE_SUFFIXES, PICTURE_SUFFIXES
 from megaportraits.prepare.collections import Dataset, LabelFiles, StillCrop, labelled
-from megaportraits.prepare.items import SPLIT_NAMES, Item
+from megaportraits.prepare.items import SPLIT_NAMES, SourceItem
 from megaportraits.reading import (
     FAULTS,
     MOST_BYTES,
@@ -44,7 +44,7 @@ def find_items(
     ages: Path | None = None,
     still_crop: StillCrop | None = None,
     tell: Callable[[str], None] = lambda text: None,
-) -> list[Item]:
+) -> list[SourceItem]:
     """All items of the inputs, without duplicates, sorted by key.
 
     Args:
@@ -53,14 +53,14 @@ def find_items(
         annotations: the collection's label files, a folder, file or address; None looks for them in each input.
         ages: a CSV with the columns name and age, or the `json` folder of the FFHQ-features collection.
         still_crop: "head" takes the whole head crop of stills and repeats the border beyond the picture, "inside" the
-            part of it that is in the picture (`Item.inside`). None: "inside" for the aligned pictures of FFHQ.
+            part of it that is in the picture (`SourceItem.inside`). None: "inside" for the aligned pictures of FFHQ.
         tell: called with what the user should know, such as how many labels have no video here.
 
     Raises:
         DataError: an input does not exist, is empty, or is not a valid manifest.
     """
     years = _read_ages(ages) if ages is not None else {}
-    items: dict[str, Item] = {}
+    items: dict[str, SourceItem] = {}
     for given in inputs:
         try:
             expanded = _expand(given, dataset, annotations, tell)
@@ -90,7 +90,7 @@ def local_copy(address: str) -> Iterator[Path]:
         yield copy
 
 
-def _expand(given: str, dataset: Dataset, annotations: str | None, tell: Callable[[str], None]) -> list[Item]:
+def _expand(given: str, dataset: Dataset, annotations: str | None, tell: Callable[[str], None]) -> list[SourceItem]:
     fs, root, found, explicit = _listed(given)
     if PurePosixPath(root).suffix.lower() in (".csv", ".parquet") and found == [root]:
         return _manifest(fs, root)
@@ -106,7 +106,7 @@ def _expand(given: str, dataset: Dataset, annotations: str | None, tell: Callabl
     labels = LabelFiles(fs, found, given)
     if annotations is not None:
         labels = LabelFiles(*_listed(annotations)[::2], annotations)
-    return labelled(dataset, [Item(_address(fs, path)) for path in media], labels, tell)
+    return labelled(dataset, [SourceItem(_address(fs, path)) for path in media], labels, tell)
 
 
 def _listed(given: str) -> tuple[Any, str, list[str], bool]:
@@ -130,7 +130,7 @@ def _address(fs: Any, path: str) -> str:
     return os.path.realpath(path) if local else str(fs.unstrip_protocol(path))
 
 
-def _manifest(fs: Any, path: str) -> list[Item]:
+def _manifest(fs: Any, path: str) -> list[SourceItem]:
     """Columns: path; optional identity, split, start, end, age and left, top, right, bottom."""
     if path.endswith(".csv"):
         rows: list[dict[str, Any]] = list(parse_records(_read(fs, path), path, DataError, fix=_COLUMNS))
@@ -151,14 +151,14 @@ def _manifest(fs: Any, path: str) -> list[Item]:
     return items
 
 
-def _row(fs: Any, base: PurePosixPath, row: dict[str, Any]) -> Item:
+def _row(fs: Any, base: PurePosixPath, row: dict[str, Any]) -> SourceItem:
     where = str(row["path"])
     if "://" not in where:
         where = _address(fs, str(base / where))
     box = tuple(float(row[side]) for side in ("left", "top", "right", "bottom")) if "left" in row else None
     split = SPLIT_NAMES[str(row["split"])] if "split" in row else None
     start, end, age = (float(row[name]) if name in row else None for name in ("start", "end", "age"))
-    return Item(where, str(row["identity"]) if "identity" in row else None, split, start, end, box, age)  # type: ignore[arg-type]
+    return SourceItem(where, str(row["identity"]) if "identity" in row else None, split, start, end, box, age)  # type: ignore[arg-type]
 
 
 def _read(fs: Any, path: str) -> str:

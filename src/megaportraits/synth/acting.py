@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from megaportraits.ops.geometry import euler_to_matrix
 from megaportraits.synth.head import MorphableHead
-from megaportraits.synth.stage import Motion
+from megaportraits.synth.stage import HeadMotion
 
 Curve = npt.NDArray[np.float64]
 
@@ -45,7 +45,7 @@ _SCORE = np.array(
 _BLINKS = (0.06, 0.37, 0.64, 0.88)
 
 
-def act(head: MorphableHead, seconds: float, fps: float, *, seed: int = 0) -> list[Motion]:
+def act(head: MorphableHead, seconds: float, fps: float, *, seed: int = 0) -> list[HeadMotion]:
     """The performance: neutral first, then talking with turns of the head, a smile, and neutral again.
 
     Args:
@@ -76,7 +76,7 @@ def act(head: MorphableHead, seconds: float, fps: float, *, seed: int = 0) -> li
             weights[name] = max(weights.get(name, 0.0), value)
         rotation = euler_to_matrix(yaw[i], pitch[i], roll[i])
         body = euler_to_matrix(0.12 * yaw[i], 0, 0.1 * roll[i])
-        motions.append(Motion.about_neck(head.coefficients(weights), gaze, rotation, body=body))
+        motions.append(HeadMotion.about_neck(head.coefficients(weights), gaze, rotation, body=body))
     return motions
 
 

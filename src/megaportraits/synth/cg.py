@@ -13,7 +13,7 @@ from megaportraits.synth.head import REGIONS, MorphableHead, optical_angle
 from megaportraits.synth.lift import inner_parts
 from megaportraits.synth.raster import Floats, Ints, rasterize, vertex_normals
 from megaportraits.synth.skin import Palette, SkinPainter, hair_weight
-from megaportraits.synth.stage import FLIP_Y, Motion, Rendering, develop, fading, place, surface_map, to_pixels
+from megaportraits.synth.stage import FLIP_Y, HeadMotion, SynthFrame, develop, fading, place, surface_map, to_pixels
 
 Rng = np.random.Generator
 _GAMMA = 1 / 1.4
@@ -49,12 +49,12 @@ class CgHead:
     def _eye_angle(self) -> Floats:
         return optical_angle(self.base)
 
-    def place(self, motion: Motion) -> tuple[Floats, Floats]:
+    def place(self, motion: HeadMotion) -> tuple[Floats, Floats]:
         """The expressed mesh in head space, and in crop coordinates and depth, (26719, 3) each."""
         mesh = self.head.express(self.base, motion.expression, motion.gaze)
         return mesh, place(mesh, self._share, motion)
 
-    def render(self, motion: Motion, size: int, *, supersample: int = 2, coords: bool = True) -> Rendering:
+    def render(self, motion: HeadMotion, size: int, *, supersample: int = 2, coords: bool = True) -> SynthFrame:
         """One frame of `size` pixels."""
         mesh, placed = self.place(motion)
         wide = size * supersample
@@ -76,7 +76,7 @@ class CgHead:
         surface = valid = None
         if coords:
             surface, valid = surface_map(self.canonical, placed, self.triangles, picture[..., 3])
-        return Rendering(image, matte, surface, valid, fragments, placed)
+        return SynthFrame(image, matte, surface, valid, fragments, placed)
 
 
 class CgCast:

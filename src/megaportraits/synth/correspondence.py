@@ -18,7 +18,7 @@ from megaportraits.ops.geometry import euler_to_matrix
 from megaportraits.synth.cg import CgCast, CgHead
 from megaportraits.synth.head import REGIONS, MorphableHead
 from megaportraits.synth.raster import Floats
-from megaportraits.synth.stage import Motion, Rendering, to_pixels
+from megaportraits.synth.stage import HeadMotion, SynthFrame, to_pixels
 
 Detect = Callable[[npt.NDArray[np.uint8]], Floats | None]
 LANDMARKS = 468
@@ -47,7 +47,7 @@ def find_correspondence(
         person = cast.person(number)
         for _ in range(_POSES):
             rotation = euler_to_matrix(rng.uniform(-_YAW, _YAW), rng.uniform(-_PITCH, _PITCH), 0)
-            motion = Motion.about_neck(head.coefficients({}), (0, 0), rotation)
+            motion = HeadMotion.about_neck(head.coefficients({}), (0, 0), rotation)
             frame = person.render(motion, _SIZE, supersample=1, coords=False)
             landmarks = detect(_over_grey(frame))
             if landmarks is not None:
@@ -115,7 +115,7 @@ def geometric_median(points: Floats, rounds: int = 20) -> Floats:
     return middle.astype(np.float32)
 
 
-def _vote(votes: list[list[Floats]], head: MorphableHead, person: CgHead, frame: Rendering, landmarks: Floats) -> None:
+def _vote(votes: list[list[Floats]], head: MorphableHead, person: CgHead, frame: SynthFrame, landmarks: Floats) -> None:
     face = REGIONS["face"]
     pixels = to_pixels(frame.placed[face], _SIZE)
     cell = np.clip(pixels[:, :2].astype(int), 0, _SIZE - 1)
@@ -127,6 +127,6 @@ def _vote(votes: list[list[Floats]], head: MorphableHead, person: CgHead, frame:
         votes[index].append(head.neutral[visible[nearest[index]]])
 
 
-def _over_grey(frame: Rendering) -> npt.NDArray[np.uint8]:
+def _over_grey(frame: SynthFrame) -> npt.NDArray[np.uint8]:
     alpha = frame.matte[..., None].astype(np.float32) / 255
     return np.round(frame.image * alpha + 140 * (1 - alpha)).astype(np.uint8)

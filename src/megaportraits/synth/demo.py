@@ -13,7 +13,7 @@ from megaportraits.media import VideoWriter, write_image
 from megaportraits.synth.acting import act
 from megaportraits.synth.cg import CgCast
 from megaportraits.synth.head import MorphableHead
-from megaportraits.synth.stage import Motion, Rendering
+from megaportraits.synth.stage import HeadMotion, SynthFrame
 
 FPS = 25
 _TOP, _BOTTOM = (176, 190, 202), (120, 134, 148)  # of the wall behind
@@ -46,11 +46,11 @@ def render_driver(
 def render_portrait(head: Path, out: Path, *, size: int = 448, person: int = 82, overwrite: bool = False) -> None:
     """Write one procedural person, looking into the camera at rest, as a picture; arguments as `render_driver`'s."""
     model = MorphableHead.load(head)
-    rest = Motion.about_neck(model.coefficients({}), (0, 0), np.eye(3))
+    rest = HeadMotion.about_neck(model.coefficients({}), (0, 0), np.eye(3))
     write_image(out, _before_wall(CgCast(model).person(person).render(rest, size, coords=False)), overwrite=overwrite)
 
 
-def _before_wall(frame: Rendering) -> npt.NDArray[np.uint8]:
+def _before_wall(frame: SynthFrame) -> npt.NDArray[np.uint8]:
     alpha = frame.matte[..., None].astype(np.float32) / 255
     return np.round(frame.image * alpha + _wall(frame.image.shape[0]) * (1 - alpha)).astype(np.uint8)
 

@@ -40,12 +40,12 @@ from megaportraits.synth.lift import Lifter
 from megaportraits.synth.lifted import LiftedHead
 from megaportraits.synth.measure import Measurement, Scorer
 from megaportraits.synth.plan import GroupPlan, Pool, SynthSettings
-from megaportraits.synth.portraits import Portrait, PortraitReader
+from megaportraits.synth.portraits import MattedPortrait, PortraitReader
 from megaportraits.synth.sample import CG_RANGE, LIFTED_RANGE, sample_motions
-from megaportraits.synth.stage import Motion, Rendering
+from megaportraits.synth.stage import HeadMotion, SynthFrame
 
-Reader = Callable[[Path], Portrait]
-Measure = Callable[[Rendering], Measurement | None]
+Reader = Callable[[Path], MattedPortrait]
+Measure = Callable[[SynthFrame], Measurement | None]
 """See `measure.Scorer`."""
 _REPLACEMENTS = 50  # photographs tried instead of a failing one
 
@@ -56,11 +56,11 @@ class Person(Protocol):
     @property
     def identity(self) -> str: ...
 
-    def render(self, motion: Motion, size: int, *, supersample: int = 2, coords: bool = True) -> Rendering: ...
+    def render(self, motion: HeadMotion, size: int, *, supersample: int = 2, coords: bool = True) -> SynthFrame: ...
 
 
 @dataclass
-class Progress:
+class SynthProgress:
     """Progress, reported after every shard."""
 
     done: int
@@ -177,7 +177,7 @@ def generate(
     out: Path,
     *,
     workers: int = 1,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[SynthProgress], None] = lambda progress: None,
     reader: Callable[[], Reader] = PortraitReader,
 ) -> dict[str, int]:
     """Make all missing shards in `out`, then the report and the contact sheet.
@@ -206,7 +206,7 @@ def generate(
         pools = sort_portraits(settings, out)
         todo = folder.missing_shards(settings, out)
         total = sum(settings.shard_count(split) for split in plan.SPLITS)
-        progress = Progress(total - len(todo), total, folder.sum_counts(settings, out))
+        progress = SynthProgress(total - len(todo), total, folder.sum_counts(settings, out))
         on_progress(progress)
         with closing(run_local(_ShardWork(settings, pools, out, reader), todo, workers, again=False)) as results:
             for counts in results:
@@ -248,7 +248,7 @@ def _measured(labels: FrameLabels, found: Measurement | None) -> FrameLabels:
     return labels if found is None else replace(labels, scores=found.blendshapes, landmarks=found.landmarks)
 
 
-def _labels(head: MorphableHead, motion: Motion) -> FrameLabels:
+def _labels(head: MorphableHead, motion: HeadMotion) -> FrameLabels:
     blink = motion.expression[[head.index("eyeBlink_L"), head.index("eyeBlink_R")]]
     return FrameLabels(
         rotation=motion.pose.rotation,

@@ -14,7 +14,7 @@ from megaportraits.synth import shade
 from megaportraits.synth.head import MorphableHead, optical_angle
 from megaportraits.synth.raster import Floats, Ints, rasterize, vertex_normals
 from megaportraits.synth.sheet import Sheet
-from megaportraits.synth.stage import FLIP_Y, Motion, Rendering, develop, fading, place, surface_map, to_pixels
+from megaportraits.synth.stage import FLIP_Y, HeadMotion, SynthFrame, develop, fading, place, surface_map, to_pixels
 
 CROP_CM = 44.0
 """Width of the lift crop: wider than a head crop, so that its border stays outside the frame of a shifted or small
@@ -77,13 +77,13 @@ class LiftedHead:
         return np.asarray(self.kinds == shade.SHEET)
 
     @cached_property
-    def rest(self) -> Motion:
+    def rest(self) -> HeadMotion:
         """The photograph's own motion, with the head centred in the crop; the gaze is unknown and set to 0."""
         center = (self.rest_rotation @ np.array(HEAD_CENTER))[:2] * [1, -1] / HEAD_HALF_CM
         pose = HeadPose(self.rest_rotation, -center, 1.0)
-        return Motion(self.rest_expression, np.zeros(2, np.float32), pose, np.eye(3))
+        return HeadMotion(self.rest_expression, np.zeros(2, np.float32), pose, np.eye(3))
 
-    def photograph(self, size: int, *, coords: bool = True) -> Rendering:
+    def photograph(self, size: int, *, coords: bool = True) -> SynthFrame:
         """The photograph itself as the frame of the motion `rest`: real eyes, teeth and skin.
 
         Geometry and surface map are those of the fitted head.
@@ -96,13 +96,13 @@ class LiftedHead:
         image, matte = develop(np.asarray(cv2.resize(window, (size, size), interpolation=way)), size)
         return replace(frame, image=image, matte=matte)
 
-    def place(self, motion: Motion) -> tuple[Floats, Floats]:
+    def place(self, motion: HeadMotion) -> tuple[Floats, Floats]:
         """The expressed mesh (26719, 3) in head space, and all vertices (N, 3) in crop coordinates and depth."""
         mesh = self.head.express(self.base, motion.expression, motion.gaze)
         points = np.concatenate([mesh, self.sheet.follow(mesh)])
         return mesh, place(points, self._share, motion, self.rest_rotation)
 
-    def render(self, motion: Motion, size: int, *, supersample: int = 2, coords: bool = True) -> Rendering:
+    def render(self, motion: HeadMotion, size: int, *, supersample: int = 2, coords: bool = True) -> SynthFrame:
         """One frame of `size` pixels."""
         mesh, placed = self.place(motion)
         count, wide = len(mesh), size * supersample
@@ -127,4 +127,4 @@ class LiftedHead:
             surface, valid = surface_map(
                 self.canonical, placed, self.triangles, picture[..., 3], self._two_sided, behind
             )
-        return Rendering(image, matte, surface, valid, fragments, placed)
+        return SynthFrame(image, matte, surface, valid, fragments, placed)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.faces.landmarks import MEASURED_SIZE
-from megaportraits.synth.stage import Rendering
+from megaportraits.synth.stage import SynthFrame
 
 _BEHIND = 128
 """Grey level behind the people."""
@@ -35,7 +35,7 @@ class Scorer:
     def __init__(self) -> None:
         self._analyzer = FaceAnalyzer(reject_animals=False)
 
-    def __call__(self, rendering: Rendering) -> Measurement | None:
+    def __call__(self, rendering: SynthFrame) -> Measurement | None:
         """What is found; None if no face is."""
         alpha = rendering.matte[..., None].astype(np.float32) / 255
         picture = np.rint(rendering.image * alpha + _BEHIND * (1 - alpha)).astype(np.uint8)

@@ -22,7 +22,7 @@ _ENOUGH_PX = 640.0  # side of a head crop; twice the lift's resolution
 
 
 @dataclass(frozen=True)
-class Portrait:
+class MattedPortrait:
     """A photograph ready for lifting.
 
     Attributes:
@@ -47,7 +47,7 @@ class PortraitReader:
         self._analyzer = FaceAnalyzer(reject_animals=False)
         self._matting = Matting()
 
-    def __call__(self, path: Path) -> Portrait:
+    def __call__(self, path: Path) -> MattedPortrait:
         """Read one portrait.
 
         Raises:
@@ -70,7 +70,7 @@ class PortraitReader:
         return matted(image, faces[0], self._matting)
 
 
-def matted(image: npt.NDArray[np.uint8], face: Face, matting: Matting) -> Portrait:
+def matted(image: npt.NDArray[np.uint8], face: Face, matting: Matting) -> MattedPortrait:
     """Downsample picture, landmarks and matte to the resolution that lifting needs."""
     from megaportraits.faces.crop import head_crop
     from megaportraits.ops.geometry import Crop
@@ -85,4 +85,4 @@ def matted(image: npt.NDArray[np.uint8], face: Face, matting: Matting) -> Portra
     alpha = matting.matte(image, face, window, side)
     height, width = image.shape[:2]
     matrix = np.array([[1, 0, window.corners[0]], [0, 1, window.corners[1]]])
-    return Portrait(image, face.landmarks, cv2.warpAffine(alpha, matrix, (width, height)))
+    return MattedPortrait(image, face.landmarks, cv2.warpAffine(alpha, matrix, (width, height)))

@@ -8,7 +8,7 @@ import numpy as np
 
 from megaportraits.ops.geometry import euler_to_matrix
 from megaportraits.synth.head import EYE_LIMIT, MorphableHead
-from megaportraits.synth.stage import Motion
+from megaportraits.synth.stage import HeadMotion
 
 Rng = np.random.Generator
 Weights = dict[str, float]
@@ -50,7 +50,7 @@ SPEECH_SHARE = 0.35
 """Share of moving faces whose lips part over closed teeth: an open jaw alone shows hardly any teeth."""
 
 
-def sample_motions(rng: Rng, head: MorphableHead, frames: int, limits: MotionRange = LIFTED_RANGE) -> list[Motion]:
+def sample_motions(rng: Rng, head: MorphableHead, frames: int, limits: MotionRange = LIFTED_RANGE) -> list[HeadMotion]:
     """Independent motions for the frames of a clip, in no temporal order.
 
     At least one frame is nearly neutral and one has a strong expression.
@@ -62,7 +62,7 @@ def sample_motions(rng: Rng, head: MorphableHead, frames: int, limits: MotionRan
     return [sample_motion(rng, head, limits, neutral=bool(calm)) for calm in neutral]
 
 
-def sample_motion(rng: Rng, head: MorphableHead, limits: MotionRange, *, neutral: bool = False) -> Motion:
+def sample_motion(rng: Rng, head: MorphableHead, limits: MotionRange, *, neutral: bool = False) -> HeadMotion:
     """One motion; see `MotionRange`."""
     gaze = sample_gaze(rng)
     weights = sample_calm(rng) if neutral else sample_expression(rng)
@@ -71,7 +71,7 @@ def sample_motion(rng: Rng, head: MorphableHead, limits: MotionRange, *, neutral
     yaw, pitch, roll = (_clipped_normal(rng, *spread) for spread in (limits.yaw, limits.pitch, limits.roll))
     tilt = rng.uniform(-1, 1) * limits.tilt_limit if rng.random() < limits.tilt_share else 0.0
     body = euler_to_matrix(_clipped_normal(rng, *limits.body), 0, tilt + _clipped_normal(rng, *limits.body))
-    return Motion.about_neck(
+    return HeadMotion.about_neck(
         head.coefficients(weights),
         gaze,
         euler_to_matrix(0, 0, tilt) @ euler_to_matrix(yaw, pitch, roll),

@@ -28,7 +28,7 @@ _SHEET_BACK_CM = 0.35  # offset of a sheet behind the mesh, for the z-buffer onl
 
 
 @dataclass(frozen=True)
-class Motion:
+class HeadMotion:
     """Motion of a head in one frame; the same for every identity of a motion group.
 
     Attributes:
@@ -52,7 +52,7 @@ class Motion:
         scale: float = 1.0,
         shift: npt.ArrayLike = (0.0, 0.0),
         body: Doubles | None = None,
-    ) -> Motion:
+    ) -> HeadMotion:
         """A motion whose head rotates about a fixed neck.
 
         Args:
@@ -68,7 +68,7 @@ class Motion:
         # body keeps the head in the crop.
         neck = (body @ (NECK - HEAD_CENTER))[:2] * [1, -1] * (scale / HEAD_HALF_CM) + np.asarray(shift)
         turned = (rotation @ NECK)[:2] * [1, -1] * (scale / HEAD_HALF_CM)
-        return Motion(expression, np.asarray(gaze, np.float32), HeadPose(rotation, neck - turned, scale), body)
+        return HeadMotion(expression, np.asarray(gaze, np.float32), HeadPose(rotation, neck - turned, scale), body)
 
 
 def fading(points: npt.NDArray) -> Floats:
@@ -77,7 +77,7 @@ def fading(points: npt.NDArray) -> Floats:
     return share * share * (3 - 2 * share)
 
 
-def place(points: npt.NDArray, share: Floats, motion: Motion, body_rest: Doubles | None = None) -> Floats:
+def place(points: npt.NDArray, share: Floats, motion: HeadMotion, body_rest: Doubles | None = None) -> Floats:
     """Place points of head space by a motion.
 
     Args:
@@ -136,7 +136,7 @@ def surface_map(
 
 
 @dataclass(frozen=True)
-class Rendering:
+class SynthFrame:
     """A rendered frame.
 
     Attributes:

@@ -1,9 +1,9 @@
 """What measured blendshape scores say about z, found after training: `models.motion.BlendshapeCorrection`. Ours.
 
-z and the scores are taken for jointly Gaussian: scores = A z + b + noise, fitted by ridge regression on frames of
-people whom the model knows. There z is right. On others it is off by an error that is believed to vary like z itself,
-only `trust` times as much; the gain G = P A^T (A P A^T + R)^-1 with P = trust cov(z) and R the noise's variances is
-the Kalman gain of that belief.
+z and the blendshapes s are assumed to be jointly Gaussian: s = A z + b + noise, fitted by ridge regression on frames of
+people of the training data, where z is accurate. For other people, z is assumed to have an error with the covariance P
+= z_error_ratio cov(z). With R the variances of the noise, G = P A^T (A P A^T + R)^-1 is the Kalman gain under this
+assumption.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ RIDGE = 1e-3
 FEWEST = 4
 """Frames for each dimension of z: with fewer, the covariance is made of chance."""
 
-Progress = Callable[[int, int | None], None]
+OnProgress = Callable[[int, int | None], None]
 
 
 def calibrate(
@@ -81,11 +81,11 @@ def calibrate(
     out: Path,
     *,
     frames: int,
-    trust: float,
+    z_error_ratio: float,
     names: tuple[str, ...] = SCORES,
     more: tuple[str, ...] = (),
     overwrite: bool = False,
-    progress: Progress = lambda done, expected: None,
+    progress: OnProgress = lambda done, expected: None,
 ) -> dict[str, float]:
     """Write a base model whose z is corrected by measured scores.
 
@@ -94,7 +94,7 @@ def calibrate(
         data: a folder of clips, or a mix of folders (`data.mixture`), of the kind that the model was trained on.
         out: the .safetensors file to write.
         frames: look at so many.
-        trust: see the module; 0 leaves z as it is.
+        z_error_ratio: see the module; 0 leaves z unchanged.
         names: ARKit's names of the scores that correct z.
         more: of those that do not, but that are to follow z, as the others do then (`append_blendshapes`). They change
             nothing until the model has learned with them. Of a model that has, its own are taken.
@@ -121,7 +121,9 @@ def calibrate(
         )
     z, scores = observe(before, data, every, frames, progress)
     appends = bool(more)
-    correction, explained = fit_correction(z, scores, trust=trust, correcting=len(names), appends=appends)
+    correction, explained = fit_correction(
+        z, scores, z_error_ratio=z_error_ratio, correcting=len(names), appends=appends
+    )
     motion = config.motion.model_copy(update={"blendshapes": every, "append_blendshapes": appends})
     model = BaseModel(config.model_copy(update={"motion": motion}))
     kept = {k: v for k, v in before.state_dict().items() if not k.startswith("motion.correction.")}
@@ -133,12 +135,12 @@ def calibrate(
     found = {f"motion.correction.{k}": v for k, v in correction.state_dict().items()}
     model.load_state_dict(kept | found)
     notes = {k: v for k, v in read_notes(find_base(weights)).items() if k not in ("kind", "config")}
-    save_base(out, model, notes=notes | {"trust": str(trust)}, overwrite=overwrite)
+    save_base(out, model, notes=notes | {"trust": str(z_error_ratio)}, overwrite=overwrite)
     return dict(zip(every, explained.tolist(), strict=True))
 
 
 def observe(
-    model: BaseModel, data: str, names: tuple[str, ...], count: int, progress: Progress
+    model: BaseModel, data: str, names: tuple[str, ...], count: int, progress: OnProgress
 ) -> tuple[Tensor, Tensor]:
     """Z (N, n) as the network alone finds it, and the scores (N, m) measured in the same frames; N is at most `count`.
 
@@ -176,7 +178,7 @@ def observe(
 
 
 def fit_correction(
-    z: Tensor, scores: Tensor, *, trust: float, correcting: int | None = None, appends: bool = False
+    z: Tensor, scores: Tensor, *, z_error_ratio: float, correcting: int | None = None, appends: bool = False
 ) -> tuple[BlendshapeCorrection, Tensor]:
     """The correction that z (N, n) and scores (N, m) ask for, and the share (m,) of each score's variance in z.
 
@@ -189,7 +191,7 @@ def fit_correction(
     covariance = covariance + RIDGE * covariance.diagonal().mean() * torch.eye(z.shape[1], dtype=z.dtype)
     readout = torch.linalg.solve(covariance, z_off.T @ score_off / len(z)).T  # A
     noise = (score_off - z_off @ readout.T).square().mean(0)  # R
-    error, gain = trust * covariance, torch.zeros_like(readout).T  # P
+    error, gain = z_error_ratio * covariance, torch.zeros_like(readout).T  # P
     used, by = readout[:correcting], noise[:correcting].diag()
     gain[:, :correcting] = torch.linalg.solve(used @ error @ used.T + by, used @ error).T  # P A^T (A P A^T + R)^-1
     correction = BlendshapeCorrection(z.shape[1], scores.shape[1], appends=appends)

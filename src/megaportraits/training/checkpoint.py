@@ -120,7 +120,7 @@ def optimizer_states(state: dict[str, Any], first: str) -> dict[str, Any]:
 
 
 @contextmanager
-def told_if_it_does_not_fit() -> Iterator[None]:
+def checkpoint_mismatch_errors() -> Iterator[None]:
     """Inside, a state that is not this model's becomes a TrainingError."""
     try:
         yield

@@ -15,7 +15,7 @@ from megaportraits.config import TrainGazeConfig
 from megaportraits.data.frames import FrameDataset
 from megaportraits.errors import WeightsError
 from megaportraits.losses.gaze import mae_mse
-from megaportraits.models.gaze import EyeEncoder, GazeNet, Look, head_keypoints, relative_keypoints
+from megaportraits.models.gaze import EyeEncoder, GazeNet, GazeOutput, head_keypoints, relative_keypoints
 from megaportraits.models.storage import save_gaze
 from megaportraits.ops.geometry import HEAD_HALF_CM
 from megaportraits.ops.warping import Pose
@@ -116,7 +116,7 @@ def load_imagenet(eye: EyeEncoder, path: Path) -> None:
     eye.features.load_state_dict(found)
 
 
-def _picture(eyes: Tensor, label: Tensor, look: Look, side: int = 96) -> Tensor:
+def _picture(eyes: Tensor, label: Tensor, look: GazeOutput, side: int = 96) -> Tensor:
     columns = []
     for pair, wanted, got in zip(eyes.cpu(), label.cpu(), look.gaze.cpu(), strict=False):
         rows = []

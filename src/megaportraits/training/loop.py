@@ -29,11 +29,11 @@ from megaportraits.data.stream import Layout
 from megaportraits.errors import TrainingError
 from megaportraits.media.files import full_disk_errors
 from megaportraits.training import checkpoint
-from megaportraits.training.run import Meter, Run, only_run, print_line
+from megaportraits.training.run import Meter, TrainingRun, only_run, print_line
 from megaportraits.training.schedule import learning_rate, warmed_ema
 from megaportraits.training.signals import stop_on_signals
 from megaportraits.training.strategy import (
-    anywhere,
+    any_rank,
     compile_blocks,
     lay_channels_last,
     load_optimizer,
@@ -137,8 +137,8 @@ def _fit(
     optim, settings = config.optim, config.run
     if optim.parts:
         freeze_others(stage.model, optim.parts)
-    run = Run(folder, settings.tensorboard)
-    job = Job.prepare(fabric, stage, config, checkpoint.to_resume(folder) if resume else None)
+    run = TrainingRun(folder, settings.tensorboard)
+    job = TrainingJob.prepare(fabric, stage, config, checkpoint.to_resume(folder) if resume else None)
     loader = _loader(fabric, dataset, config, job.step)
     fabric.barrier()  # every process has read the folder before one changes it
     state = None if resume else job.state()
@@ -159,7 +159,7 @@ def _fit(
             losses = job.advance(batches, dataset)
             step, last, mine = job.step, job.step == optim.steps, fabric.is_global_zero
             late = mine and time.monotonic() - last_save > settings.checkpoint_minutes * 60
-            stopped, due = anywhere(fabric, signalled(), late)
+            stopped, due = any_rank(fabric, signalled(), late)
             saves = stopped or last or due
             samples = fixed is not None and (step % settings.sample_every == 0 or last)
             model = job.averaged() if saves or samples else None  # all processes put it together
@@ -188,7 +188,7 @@ def _fit(
 
 
 @dataclass
-class Job:
+class TrainingJob:
     """What a checkpoint holds, and one step of a run.
 
     `prepare` sets it up, from a checkpoint if there is one; `advance` makes a step; `state` is the next checkpoint.
@@ -205,11 +205,11 @@ class Job:
     step: int = 0
 
     @staticmethod
-    def prepare(fabric: Fabric, stage: Any, config: Any, state: dict[str, Any] | None) -> Job:
+    def prepare(fabric: Fabric, stage: Any, config: Any, state: dict[str, Any] | None) -> TrainingJob:
         optim: OptimConfig = config.optim
         # Buffers (the vectors of spectral norms) are copied, not averaged.
         average = AveragedModel(stage.model, multi_avg_fn=warmed_ema(optim.ema_decay))
-        with checkpoint.told_if_it_does_not_fit():
+        with checkpoint.checkpoint_mismatch_errors():
             step = 0 if state is None else checkpoint.restore(state, stage, average)
         mesh = mesh_of(fabric)
         spare = None if mesh is None else copy.deepcopy(average.module)
@@ -233,13 +233,13 @@ class Job:
             for phase, parameters in own.items()
         }
         if state is not None:
-            with checkpoint.told_if_it_does_not_fit():
+            with checkpoint.checkpoint_mismatch_errors():
                 for phase, saved in checkpoint.optimizer_states(state, stage.phases[0]).items():
                     load_optimizer(optimizers[phase], saved)
                 if scaler := state.get("precision"):  # of 16-mixed only
                     fabric.strategy.precision.load_state_dict(scaler)
         wrapped = {phase: fabric.setup_optimizers(optimizer) for phase, optimizer in optimizers.items()}
-        return Job(fabric, stage, config, module, own, wrapped, average, spare, step)
+        return TrainingJob(fabric, stage, config, module, own, wrapped, average, spare, step)
 
     def advance(self, batches: Iterator[Batch], dataset: Any) -> dict[str, float]:
         """One step; the losses, averaged over micro-batches and processes."""
@@ -333,7 +333,7 @@ class Job:
             yield
 
 
-def _tell_unreadable(run: Run, dataset: Any, step: int) -> None:
+def _tell_unreadable(run: TrainingRun, dataset: Any, step: int) -> None:
     """Shards that were left out are counted in the statistics and named on the console."""
     shards = dataset.index.unreadable if hasattr(dataset, "index") else []
     if shards:
@@ -390,7 +390,7 @@ def _fixed_batch(dataset: Dataset[Batch], count: int) -> Batch:
     return collate([dataset[i] for i in range(min(count, len(dataset)))])  # type: ignore[arg-type]
 
 
-def _sample(fabric: Fabric, stage: Stage, model: nn.Module, batch: Batch, run: Run, step: int) -> None:
+def _sample(fabric: Fabric, stage: Stage, model: nn.Module, batch: Batch, run: TrainingRun, step: int) -> None:
     model.eval()
     with torch.no_grad(), fabric.autocast():
         picture, numbers = stage.sample(model, batch)

@@ -21,7 +21,7 @@ from megaportraits.media import write_image
 from megaportraits.media.folders import folder_lock, write_whole
 from megaportraits.reading import FAULTS, is_file
 from megaportraits.training.schedule import learning_rate
-from megaportraits.training.strategy import anywhere
+from megaportraits.training.strategy import any_rank
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -31,7 +31,7 @@ _TENSORBOARD = "TensorBoard output (run.tensorboard)"
 
 
 @dataclass
-class Run:
+class TrainingRun:
     """A run folder: `config.yaml`, `stats.jsonl`, `samples/`, `checkpoints/`, `tensorboard/`, the weights.
 
     Attributes:
@@ -101,7 +101,7 @@ def only_run(fabric: Fabric, folder: Path, *, resume: bool) -> Iterator[None]:
     if is_file(folder / "config.yaml", TrainingError) and not resume:
         raise TrainingError(f"{folder} already holds a run", fix="Add --resume to go on, or choose another --out.")
     with folder_lock(folder) if fabric.is_global_zero else nullcontext(True) as free:
-        (taken,) = anywhere(fabric, not free)
+        (taken,) = any_rank(fabric, not free)
         if taken:
             raise TrainingError(
                 f"another process trains in {folder}", fix="Wait for it, or stop it, or choose another --out."

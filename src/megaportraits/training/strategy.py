@@ -109,7 +109,7 @@ def precision_of(settings: RunConfig) -> Any:
     return "bf16-mixed" if fast else "32-true"
 
 
-def anywhere(fabric: Fabric, *flags: bool) -> list[bool]:
+def any_rank(fabric: Fabric, *flags: bool) -> list[bool]:
     """Whether each flag is set in any process."""
     if fabric.world_size == 1:
         return list(flags)

@@ -99,7 +99,7 @@ class Guard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        answer = _Answer(send, self._added)
+        answer = _Response(send, self._added)
         try:
             rule, match = self._rule(scope)
             if rule.at_once is not None and self._open[rule.path] >= rule.at_once:
@@ -133,7 +133,7 @@ class Guard:
                 return rule, match
         raise Refused(405, f"Expected {' or '.join(sorted(found[0][0].methods))}, got {scope['method']}.")
 
-    async def _serve(self, rule: Rule, match: re.Match[str], scope: Scope, receive: Receive, answer: _Answer) -> None:
+    async def _serve(self, rule: Rule, match: re.Match[str], scope: Scope, receive: Receive, answer: _Response) -> None:
         body = _Body(receive, rule, Headers(scope=scope))
         if rule.upload is None:
             whole = await body.read()
@@ -223,7 +223,7 @@ class _Body:
         return receive
 
 
-class _Answer:
+class _Response:
     """A response, with the headers that every response has.
 
     Attributes:

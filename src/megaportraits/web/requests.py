@@ -28,7 +28,7 @@ Session = Annotated[str, Field(pattern=rf"^{_SESSION}$")]
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-class _Call(BaseModel, strict=True):
+class _FunctionCall(BaseModel, strict=True):
     """A call of one of the page's functions."""
 
     data: Annotated[list[Any], Field(max_length=64)]
@@ -51,7 +51,7 @@ class _Meta(BaseModel, strict=True):
     kind: Annotated[Literal["gradio.FileData"], Field(alias="_type")]
 
 
-class _File(BaseModel, strict=True):
+class _UploadedFile(BaseModel, strict=True):
     """A file that was uploaded."""
 
     path: Annotated[str, Field(max_length=_LONGEST_TEXT)]
@@ -115,14 +115,14 @@ class _Calls:
 
     def by_number(self, _match: re.Match[str], _query: str, body: bytes) -> None:
         """`queue/join`: call a function by its number, for a session."""
-        call = _parse(_Call, body)
+        call = _parse(_FunctionCall, body)
         if call.session_hash is None:
             raise Refused(400, "Expected a session_hash, got none.")
         self._check(call, self._function(call))
 
     def at_once(self, _match: re.Match[str], _query: str, body: bytes) -> None:
         """`run`: call a function by its number, if it may run outside the queue."""
-        call = _parse(_Call, body)
+        call = _parse(_FunctionCall, body)
         function = self._function(call)
         if function.queue:
             raise Refused(400, "Expected a function that needs no queue; send others to queue/join.")
@@ -130,7 +130,7 @@ class _Calls:
 
     def by_name(self, match: re.Match[str], _query: str, body: bytes) -> None:
         """`call/NAME`: call a public function."""
-        call = _parse(_Call, body)
+        call = _parse(_FunctionCall, body)
         found = [
             function
             for function in self._page.fns.values()
@@ -153,12 +153,12 @@ class _Calls:
         if event not in sessions and not any(event in events for events in queue.pending_event_ids_session.values()):
             raise Refused(404, "There is no such call, or its result has been sent already.")
 
-    def _function(self, call: _Call) -> Any:
+    def _function(self, call: _FunctionCall) -> Any:
         if call.fn_index is None or call.fn_index not in self._page.fns:
             raise Refused(400, "Expected the number of a function in fn_index.")
         return self._page.fns[call.fn_index]
 
-    def _check(self, call: _Call, function: Any) -> None:
+    def _check(self, call: _FunctionCall, function: Any) -> None:
         blocks = function.inputs
         if len(call.data) != len(blocks):  # programs omit the state that is kept between calls
             blocks = [block for block in blocks if not block.skip_api]
@@ -189,7 +189,7 @@ class _Calls:
         if isinstance(value, Mapping) and isinstance(value.get("video"), Mapping):
             value = value["video"]
         try:
-            path = Path(_File.model_validate(value).path).resolve()
+            path = Path(_UploadedFile.model_validate(value).path).resolve()
             return path.is_relative_to(self._folder) and path.is_file()
         except (ValidationError, OSError, ValueError, RuntimeError):
             return False

@@ -15,7 +15,7 @@ from megaportraits.media import DEFAULT_LIMITS, Limits, is_video
 from megaportraits.media.images import UInt8
 from megaportraits.pipeline import AnimateOptions, AnimateReport, Avatar, animate_file
 from megaportraits.pipeline.driver import FrameSource
-from megaportraits.pipeline.files import Progress
+from megaportraits.pipeline.files import OnProgress
 from megaportraits.pipeline.portrait import look
 from megaportraits.web.faces import NumberedFaces, number_faces
 
@@ -93,7 +93,7 @@ class Studio:
         driver: Path,
         options: AnimateOptions,
         waiting: Waiting,
-        progress: Progress,
+        progress: OnProgress,
     ) -> AnimateReport:
         """Animate a photograph with a video, after all earlier jobs.
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from megaportraits.errors import DataError
 from megaportraits.evaluation.study.plan import FILE, ROLES, Question, Role, Study
-from megaportraits.evaluation.study.votes import Ballot, Choice, State
+from megaportraits.evaluation.study.votes import Ballot, Choice, VoterState
 from megaportraits.extras import optional_dependency
 from megaportraits.web.hosts import Hosts
 from megaportraits.web.serving import listen, serve
@@ -37,7 +37,7 @@ _POLICY = (
 _NEVER_KEPT = {"Cache-Control": "no-store"}
 
 
-class _Answer(BaseModel, strict=True, extra="forbid"):
+class _VoteBody(BaseModel, strict=True, extra="forbid"):
     """The body of a vote; `seconds` is what the browser measured."""
 
     question: Annotated[str, Field(max_length=64)]
@@ -137,7 +137,7 @@ class StudyServer:
 
         token = request.cookies.get(COOKIE)
         try:
-            answer = _Answer.model_validate_json(await request.body())
+            answer = _VoteBody.model_validate_json(await request.body())
         except ValidationError:
             return _json({"error": "answer"}, 400)
         question = self._questions.get(answer.question)
@@ -168,7 +168,7 @@ class StudyServer:
         }
         return FileResponse(path, headers=headers)
 
-    def _describe(self, state: State) -> dict[str, Any]:
+    def _describe(self, state: VoterState) -> dict[str, Any]:
         return {
             "done": state.done,
             "total": state.total,

@@ -87,7 +87,7 @@ class UploadFolder:
     def _make_room(self, wanted: int) -> None:
         """Delete the oldest uploads and results until `wanted` bytes fit."""
         held = sorted(
-            (_Held.of(path) for path in self.folder.iterdir() if path.is_dir()), key=lambda held: held.changed
+            (_StoredUpload.of(path) for path in self.folder.iterdir() if path.is_dir()), key=lambda held: held.changed
         )
         size, count = sum(one.bytes for one in held), len(held)
         safe = time.time() - self.limits.safe_seconds
@@ -113,7 +113,7 @@ class UploadFolder:
 
 
 @dataclass(frozen=True)
-class _Held:
+class _StoredUpload:
     """A folder of one upload or result: bytes, and when something in it changed, seconds since the epoch."""
 
     path: Path
@@ -121,11 +121,11 @@ class _Held:
     changed: float
 
     @staticmethod
-    def of(path: Path) -> _Held:
+    def of(path: Path) -> _StoredUpload:
         size, changed = 0, 0.0
         for one in (path, *path.rglob("*")):
             with suppress(OSError):  # deleted meanwhile
                 found = one.lstat()
                 size += 0 if stat.S_ISDIR(found.st_mode) else found.st_size
                 changed = max(changed, found.st_mtime)
-        return _Held(path, size, changed)
+        return _StoredUpload(path, size, changed)

@@ -48,7 +48,7 @@ class Method(Protocol):
         """
 
 
-class Picture(Protocol):
+class RenderedPicture(Protocol):
     """What `Animator.drive` gives."""
 
     @property
@@ -64,7 +64,7 @@ class Animator(Protocol[P]):
 
     def drive(
         self, portrait: P, driver: UInt8, /, *, pose: HeadPose | None, blendshapes: Blendshapes | None
-    ) -> Picture:
+    ) -> RenderedPicture:
         """The person in the pose and with the expression of a driver's head crop (S, S, 3), in its coordinates.
 
         Programs that follow faces know `pose`, the head's by its landmarks, crop coordinates, and `blendshapes`.

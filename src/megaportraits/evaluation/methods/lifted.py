@@ -18,7 +18,7 @@ from megaportraits.synth.fit import HeadFit, LandmarkFitter
 from megaportraits.synth.head import REGIONS, MorphableHead, eyeball_center
 from megaportraits.synth.lift import Lifter
 from megaportraits.synth.portraits import matted
-from megaportraits.synth.stage import Motion
+from megaportraits.synth.stage import HeadMotion
 from megaportraits.weights import sha256_of
 
 _MAX_GAZE = 30.0
@@ -56,11 +56,11 @@ class LiftedBaseline:
             yield np.rint(made.image * alpha + plate * (1 - alpha)).astype(np.uint8)
 
 
-def driver_motion(fitter: LandmarkFitter, head: MorphableHead, true: TrueFrame) -> Motion:
+def driver_motion(fitter: LandmarkFitter, head: MorphableHead, true: TrueFrame) -> HeadMotion:
     """Expression, gaze and pose of a driver frame, in its crop's coordinates."""
     fit = fitter.fit(true.face.landmarks)
     gaze = fitted_gaze(fit, head, true.face.landmarks)
-    return Motion(fit.expression, gaze, crop_pose(fit, true.crop), np.eye(3))
+    return HeadMotion(fit.expression, gaze, crop_pose(fit, true.crop), np.eye(3))
 
 
 def crop_pose(fit: HeadFit, crop: Crop) -> HeadPose:

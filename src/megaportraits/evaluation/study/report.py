@@ -25,7 +25,7 @@ GOLD_PASS = 0.75
 
 
 @dataclass(frozen=True)
-class Share:
+class VoteShare:
     """Per cent with a 95 % interval; NaN where nobody voted, or, for the ends, where one vote is all there is."""
 
     percent: float
@@ -52,8 +52,8 @@ class StudyReport:
     """
 
     methods: tuple[str, ...]
-    shares: Mapping[Kind, Mapping[str, Share]]
-    wins: Mapping[Kind, Mapping[str, Share]]
+    shares: Mapping[Kind, Mapping[str, VoteShare]]
+    wins: Mapping[Kind, Mapping[str, VoteShare]]
     duels: Mapping[Kind, Mapping[tuple[str, str], int]]
     voters: int
     failed: int
@@ -65,7 +65,7 @@ class StudyReport:
     def to_json(self) -> str:
         """JSON; what is not a number is null."""
 
-        def table(of: Mapping[Kind, Mapping[str, Share]]) -> dict[str, Any]:
+        def table(of: Mapping[Kind, Mapping[str, VoteShare]]) -> dict[str, Any]:
             return {NAMES[kind]: {m: _plain(share) for m, share in row.items()} for kind, row in of.items()}
 
         content = {
@@ -147,8 +147,8 @@ def report_study(study: Study, votes: Sequence[Vote], *, sharing: int = 0, seed:
         for v in known
         if v.voter not in failed and v.choice != "broken" and questions[v.question].triplet.gold is None
     ]
-    shares: dict[Kind, dict[str, Share]] = {}
-    wins: dict[Kind, dict[str, Share]] = {}
+    shares: dict[Kind, dict[str, VoteShare]] = {}
+    wins: dict[Kind, dict[str, VoteShare]] = {}
     duels: dict[Kind, dict[tuple[str, str], int]] = {}
     for kind in KINDS:
         mine = [v for v in counted if questions[v.question].triplet.kind == kind]
@@ -200,20 +200,20 @@ def _resampled(
     return sums
 
 
-def _share(total: npt.NDArray[np.float64], drawn: npt.NDArray[np.float64], part: int, of: int) -> Share:
+def _share(total: npt.NDArray[np.float64], drawn: npt.NDArray[np.float64], part: int, of: int) -> VoteShare:
     """Column `part` in per cent of column `of`."""
     count = int(total[of])
     if not count:
-        return Share(math.nan, math.nan, math.nan, 0)
+        return VoteShare(math.nan, math.nan, math.nan, 0)
     percent = 100 * float(total[part] / total[of])
     if count < 2:
-        return Share(percent, math.nan, math.nan, count)
+        return VoteShare(percent, math.nan, math.nan, count)
     some = drawn[drawn[:, of] > 0]
     low, high = np.quantile(some[:, part] / some[:, of], [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) * 100
-    return Share(percent, float(low), float(high), count)
+    return VoteShare(percent, float(low), float(high), count)
 
 
-def _plain(share: Share) -> dict[str, float | int | None]:
+def _plain(share: VoteShare) -> dict[str, float | int | None]:
     def number(x: float) -> float | None:
         return None if math.isnan(x) else round(x, 2)
 
@@ -225,7 +225,7 @@ def _plain(share: Share) -> dict[str, float | int | None]:
     }
 
 
-def _cell(share: Share) -> str:
+def _cell(share: VoteShare) -> str:
     if math.isnan(share.percent):
         return "-"
     interval = "" if math.isnan(share.low) else f" ({share.low:.1f}-{share.high:.1f})"

@@ -52,7 +52,7 @@ class Vote:
 
 
 @dataclass(frozen=True)
-class State:
+class VoterState:
     """Where a voter is.
 
     Attributes:
@@ -138,7 +138,7 @@ class Ballot:
             db.executemany("INSERT INTO asked VALUES (?, ?, ?)", [(voter, i, q) for i, q in enumerate(order)])
         return token
 
-    def state(self, token: str) -> State | None:
+    def state(self, token: str) -> VoterState | None:
         """Where the voter of a token is; None when nobody has that token."""
         with self._open() as db:
             return self._state(db, token)
@@ -170,7 +170,7 @@ class Ballot:
             return int(row[0])
 
     @staticmethod
-    def _state(db: sqlite3.Connection, token: str) -> State | None:
+    def _state(db: sqlite3.Connection, token: str) -> VoterState | None:
         row = db.execute("SELECT id FROM voters WHERE token = ?", [token]).fetchone()
         if row is None:
             return None
@@ -179,7 +179,7 @@ class Ballot:
             "LEFT JOIN votes v ON v.voter = a.voter AND v.question = a.question WHERE a.voter = ? ORDER BY a.place",
             row,
         ).fetchall()
-        return State(sum(done for _, done in order), len(order), tuple(q for q, done in order if not done))
+        return VoterState(sum(done for _, done in order), len(order), tuple(q for q, done in order if not done))
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

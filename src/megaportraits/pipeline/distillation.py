@@ -23,7 +23,7 @@ from megaportraits.reading import is_file, is_folder, list_files, read_record
 
 T = TypeVar("T")
 _COMPLETE = "complete"
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 """Called with the pictures drawn and the pictures there will be."""
 
 
@@ -45,7 +45,7 @@ def find_avatars(folder: Path) -> dict[str, Path]:
 
 
 @dataclass(frozen=True)
-class LessonMaker(Generic[P]):
+class DistillationWriter(Generic[P]):
     """Draws lessons of a list of avatars.
 
     Attributes:
@@ -70,10 +70,10 @@ class LessonMaker(Generic[P]):
     batch: int = 4
     part: tuple[int, int] = (0, 1)
 
-    def make(self, parts: dict[str, Drivers], folder: Path, progress: Progress | None = None) -> None:
+    def make(self, parts: dict[str, Drivers], folder: Path, progress: OnProgress | None = None) -> None:
         """Write the lessons of every part into `folder/PART`; shards that are there already are not made again.
 
-        Of several makers each writes its own shards; `lessons_complete` says when all are there.
+        Of several makers each writes its own shards; `samples_complete` says when all are there.
 
         Raises:
             DataError: the folder holds lessons that were made otherwise.
@@ -142,7 +142,7 @@ class LessonMaker(Generic[P]):
     def _jobs(self, count: int, chosen: Sequence[set[int]]) -> Iterator[Sequence[tuple[int, int]]]:
         """What is drawn together: batches of (avatar, driver), avatar by avatar."""
         by_avatar = [[(avatar, i) for i, avatars in enumerate(chosen) if avatar in avatars] for avatar in range(count)]
-        groups = [[job for jobs in by_avatar for job in jobs]] if self.teacher.mixes else by_avatar
+        groups = [[job for jobs in by_avatar for job in jobs]] if self.teacher.mixes_people else by_avatar
         for group in groups:
             yield from _batches(group, self.batch)
 
@@ -159,7 +159,7 @@ def mark_complete(folder: Path) -> None:
     (folder / _COMPLETE).touch()
 
 
-def lessons_complete(folder: Path) -> bool:
+def samples_complete(folder: Path) -> bool:
     """Whether `mark_complete` was called for this folder."""
     return (folder / _COMPLETE).is_file()
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from megaportraits.models.hidden import fill_hidden
+from megaportraits.models.disocclusion import fill_disocclusions
 from megaportraits.models.identity import Output
 from megaportraits.models.source_skip import Flow, SourceView
 
@@ -26,7 +26,7 @@ def turned(seen_beside: float) -> tuple[Output, torch.Tensor]:
 
 def test_hidden_parts_take_the_colours_around_them_and_copy_nothing() -> None:
     output, source = turned(seen_beside=2.0)
-    filled = fill_hidden(output, source)
+    filled = fill_disocclusions(output, source)
     assert filled.view is not None and filled.alpha is output.alpha
     torch.testing.assert_close(filled.image, output.image[..., :1, :1].expand(-1, -1, 64, 64), atol=1e-5, rtol=0)
     assert not filled.view.copied[..., 20:30].any() and (filled.view.copied[..., 4:18] == 0.5).all()
@@ -35,7 +35,7 @@ def test_hidden_parts_take_the_colours_around_them_and_copy_nothing() -> None:
 def test_a_person_who_hides_nothing_is_left_as_painted() -> None:
     output, source = turned(seen_beside=0.0)
     source[:, 3] = 1
-    filled = fill_hidden(output, source)
+    filled = fill_disocclusions(output, source)
     assert filled.view is not None and output.view is not None
     assert torch.equal(filled.image, output.image) and torch.equal(filled.view.copied, output.view.copied)
 
@@ -43,7 +43,7 @@ def test_a_person_who_hides_nothing_is_left_as_painted() -> None:
 def test_outside_the_person_nothing_is_filled() -> None:
     output, source = turned(seen_beside=2.0)
     output = replace(output, alpha=torch.zeros(1, 1, 64, 64))
-    assert torch.equal(fill_hidden(output, source).image, output.image)
+    assert torch.equal(fill_disocclusions(output, source).image, output.image)
 
 
 def test_a_narrow_stripe_is_an_outline_and_stays() -> None:
@@ -52,6 +52,6 @@ def test_a_narrow_stripe_is_an_outline_and_stays() -> None:
     flow = torch.zeros_like(output.view.flow.direct)
     flow[..., 24:25] = output.view.flow.direct[..., 24:25]
     stripe = replace(output, view=replace(output.view, flow=Flow(flow)))
-    assert torch.equal(fill_hidden(stripe, source).image[..., :20], output.image[..., :20])
-    wide, narrow = (fill_hidden(o, source).image[0, 1, :, 24].mean() for o in (output, stripe))
+    assert torch.equal(fill_disocclusions(stripe, source).image[..., :20], output.image[..., :20])
+    wide, narrow = (fill_disocclusions(o, source).image[0, 1, :, 24].mean() for o in (output, stripe))
     assert wide < 0.15 < narrow

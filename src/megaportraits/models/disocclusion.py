@@ -18,7 +18,7 @@ _SHOWN = 0.9
 """A pixel whose surroundings show at least so much of the source's person is free of its background."""
 
 
-def fill_hidden(output: Output, source: Tensor) -> Output:
+def fill_disocclusions(output: Output, source: Tensor) -> Output:
     """An output whose hidden parts take the colours around them; how they are shaded is lost.
 
     Args:

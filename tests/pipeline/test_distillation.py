@@ -21,8 +21,8 @@ from megaportraits.models.motion import Expression, Motion
 from megaportraits.ops.geometry import HeadPose
 from megaportraits.ops.warping import Pose
 from megaportraits.pipeline.compose import Rendering
+from megaportraits.pipeline.distillation import DistillationWriter, find_avatars
 from megaportraits.pipeline.driver_clips import Drivers, find_drivers
-from megaportraits.pipeline.lessons import LessonMaker, find_avatars
 from megaportraits.pipeline.teacher import AvatarTeacher, Teacher
 
 from .conftest import SIZE, echo_avatar, moved, write_video
@@ -33,9 +33,9 @@ class Painter:
 
     name, sha256 = "painter", "0"
 
-    def __init__(self, *, mixes: bool = False) -> None:
+    def __init__(self, *, mixes_people: bool = False) -> None:
         self.looked, self.drawn, self.encoded = 0, 0, 0
-        self.mixes, self.batches = mixes, list[list[float]]()
+        self.mixes_people, self.batches = mixes_people, list[list[float]]()
 
     def encode(self, photo: Path) -> float:
         self.encoded += 1
@@ -63,8 +63,8 @@ def photos(tmp_path: Path) -> dict[str, Path]:
     return find_avatars(folder)
 
 
-def maker(teacher: Teacher[float], photos: dict[str, Path], **changes: Any) -> LessonMaker[float]:
-    return replace(LessonMaker(teacher, photos, size=32, driver_size=16, picture_size=32), **changes)
+def maker(teacher: Teacher[float], photos: dict[str, Path], **changes: Any) -> DistillationWriter[float]:
+    return replace(DistillationWriter(teacher, photos, size=32, driver_size=16, picture_size=32), **changes)
 
 
 def drivers_of(clips: Path, work: Path) -> dict[str, Drivers]:
@@ -92,7 +92,7 @@ def test_fewer_avatars_a_driver_are_shared_out_evenly(photos: dict[str, Path], c
 def test_an_interrupted_teacher_goes_on_where_it_stopped(
     photos: dict[str, Path], clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("megaportraits.pipeline.lessons.SAMPLES_PER_SHARD", 8)
+    monkeypatch.setattr("megaportraits.pipeline.distillation.SAMPLES_PER_SHARD", 8)
     parts = drivers_of(clips, tmp_path / "work")
     maker(Painter(), photos).make(parts, tmp_path / "whole")
     maker(Painter(), photos).make(parts, tmp_path / "broken")
@@ -111,7 +111,7 @@ def test_an_interrupted_teacher_goes_on_where_it_stopped(
 def test_several_makers_fill_a_folder_together(
     photos: dict[str, Path], clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("megaportraits.pipeline.lessons.SAMPLES_PER_SHARD", 8)
+    monkeypatch.setattr("megaportraits.pipeline.distillation.SAMPLES_PER_SHARD", 8)
     parts = drivers_of(clips, tmp_path / "work")
     maker(Painter(), photos).make(parts, tmp_path / "alone")
     teachers = [Painter(), Painter()]
@@ -129,12 +129,12 @@ def test_batches_are_full_where_the_teacher_mixes_people(photos: dict[str, Path]
     """With many avatars and few of them a driver, one person alone would never fill a GPU."""
     parts = {"val": drivers_of(clips, tmp_path / "work")["train"]}
     written = []
-    for name, mixes, sizes in (("mixed", True, [8, 8, 4]), ("apart", False, None)):
-        teacher = Painter(mixes=mixes)
+    for name, mixes_people, sizes in (("mixed", True, [8, 8, 4]), ("apart", False, None)):
+        teacher = Painter(mixes_people=mixes_people)
         maker(teacher, photos, per_driver=1, batch=8).make(parts, tmp_path / name)
         if sizes is not None:
             assert [len(batch) for batch in teacher.batches] == sizes
-        assert any(len(set(batch)) > 1 for batch in teacher.batches) is mixes
+        assert any(len(set(batch)) > 1 for batch in teacher.batches) is mixes_people
         written.append((tmp_path / name / "val/lessons-000000.tar").read_bytes())
     assert written[0] == written[1]
 
@@ -219,7 +219,7 @@ def test_a_video_is_followed_and_drawn_by_a_real_avatar(
     write_image(tmp_path / "avatars/eileen.png", portrait)
     teacher = AvatarTeacher(echo_avatar(analyzer), "echo", [])
     sizes = {"size": SIZE, "driver_size": SIZE, "picture_size": SIZE}
-    LessonMaker(teacher, find_avatars(tmp_path / "avatars"), **sizes).make({"val": val}, tmp_path / "lessons")
+    DistillationWriter(teacher, find_avatars(tmp_path / "avatars"), **sizes).make({"val": val}, tmp_path / "lessons")
     lesson = DistillationIndex(tmp_path / "lessons/val").read(0)
     # The echo draws the driver's own crop, so the picture is the driver, but for two rounds of JPEG.
     assert np.abs(lesson.pictures[0][..., :3].astype(int) - lesson.driver).mean() < 3
@@ -235,6 +235,6 @@ def test_a_photograph_without_a_face_is_named(analyzer: FaceAnalyzer, clips: Pat
     teacher = AvatarTeacher(echo_avatar(analyzer), "echo", [])
     sizes = {"size": SIZE, "driver_size": SIZE, "picture_size": SIZE}
     with pytest.raises(FaceError, match=r"wall\.png"):
-        LessonMaker(teacher, find_avatars(tmp_path / "avatars"), **sizes).make(
+        DistillationWriter(teacher, find_avatars(tmp_path / "avatars"), **sizes).make(
             drivers_of(clips, tmp_path / "work"), tmp_path / "lessons"
         )

@@ -29,7 +29,7 @@ _UNDER_TRANSPARENT = (255, 255, 255)
 """Behind transparent heads where a file cannot be transparent."""
 
 
-class Scene:
+class Compositor:
     """Composites one animation's frames.
 
     Args:

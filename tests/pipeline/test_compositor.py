@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from megaportraits.pipeline.compose import REACH
-from megaportraits.pipeline.scene import rises_beyond
+from megaportraits.pipeline.compositor import rises_beyond
 
 
 def person(reach: float, top: float) -> np.ndarray:
