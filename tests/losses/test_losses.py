@@ -7,7 +7,13 @@ import torch
 import torch.nn.functional as F
 
 from megaportraits.losses.contrastive import contrastive_loss
-from megaportraits.losses.correspondence import EYES_FACTOR, MOUTH_FACTOR, warp_loss
+from megaportraits.losses.correspondence import (
+    EYES_FACTOR,
+    MOUTH_FACTOR,
+    driver_warp_error,
+    source_warp_error,
+    warp_loss,
+)
 from megaportraits.losses.foreground import composite, feature_weight, masked_l1
 from megaportraits.losses.perceptual import perceptual_loss
 from megaportraits.ops.geometry import HEAD_HALF_CM, euler_to_matrix
@@ -132,3 +138,28 @@ def test_lids_and_lips_count_more_in_the_warp_loss(place: tuple[float, float, fl
     plain, other = loss(True, False), loss(False, True)
     assert plain != pytest.approx(other)
     assert loss(True, True) == pytest.approx((plain + factor * other) / (1 + factor), rel=1e-5)
+
+
+def test_compositing_mixes_by_the_matte() -> None:
+    image, matte, background = (torch.full((1, c, 2, 2), value) for c, value in ((3, 0.2), (1, 0.25), (3, 0.8)))
+    torch.testing.assert_close(composite(image, matte, background), torch.full((1, 3, 2, 2), 0.65))
+
+
+def test_each_side_of_the_warps_has_its_own_error() -> None:
+    torch.manual_seed(0)
+    size, displacement = (4, 8, 8), 0.2 * torch.randn(2, 3, 4, 8, 8)
+    rotation = torch.from_numpy(euler_to_matrix(20, 10, 0)).float().expand(2, 3, 3)
+    pose = Pose(rotation, torch.full((2, 2), 0.1), torch.full((2,), 0.9))
+    coords = 0.4 * torch.randn(2, 8, 8, 4)
+    coords[..., 2] = 0.0  # neither eyes nor mouth, which are further in front
+    cells = (torch.arange(8) + 0.5) / 4 - 1
+    y, x = torch.meshgrid(cells, cells, indexing="ij")
+    grid = torch.stack([x, y], -1).expand(2, 8, 8, 2)
+    image = to_grid_units(torch.cat([grid, coords[..., 3:]], -1).flatten(1, 2), 8)
+    canonical = to_grid_units(coords[..., :3].flatten(1, 2), 8)
+    valid = torch.ones(2, 8, 8, dtype=torch.bool)
+    errors = {"driver": driver_warp_error, "source": source_warp_error}
+    losses = {side: warp_loss(displacement, pose, coords, valid, size, side=side, emphasis=0.0) for side in errors}
+    for side, error in errors.items():
+        torch.testing.assert_close(losses[side], error(displacement, pose, image, canonical, size).mean())
+    assert (losses["driver"] - losses["source"]).abs() > 1e-3

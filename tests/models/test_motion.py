@@ -11,6 +11,7 @@ from megaportraits.config import ModelConfig
 from megaportraits.errors import ShapeError
 from megaportraits.models.base import BaseModel
 from megaportraits.models.motion import MAX_RESIDUAL_SIGMA, BlendshapeCorrection, Expression, infer_motion
+from megaportraits.ops.warping import Pose
 
 
 def some_correction() -> BlendshapeCorrection:
@@ -102,3 +103,15 @@ def test_scores_reach_the_pictures_and_the_warps(tiny_config: ModelConfig) -> No
     one, two = model.render(identity, motion), model.render(identity, other)
     assert (one.displacement - two.displacement).abs().max() > 1e-5
     assert (one.image - two.image).abs().max() > 1e-4
+
+
+def test_a_known_pose_is_taken_over_and_places_the_face_crop(tiny_config: ModelConfig) -> None:
+    torch.manual_seed(0)
+    model, image = BaseModel(tiny_config).eval(), torch.rand(1, 3, 32, 32)
+    known = Pose(torch.eye(3)[None], torch.tensor([[0.4, 0.0]]), torch.tensor([0.7]))
+    told, own = infer_motion(model, image, known), infer_motion(model, image)
+    assert told.pose is known
+    crop = model.motion.face_crop(image, known)
+    z = model.motion.to_z(model.motion.expression(crop).mean((2, 3)))
+    torch.testing.assert_close(told.expression.z, z)
+    assert not torch.allclose(told.expression.z, own.expression.z, atol=1e-4)
