@@ -13,8 +13,9 @@ class AdaptiveGroupNorm(nn.Module):
     """GroupNorm with gamma = w + dgamma(e), beta = b + dbeta(e).
 
     "To generate adaptive parameters, we multiply the foregoing sums and additionally learned matrices for each pair of
-    parameters": the embedding, as a matrix E (K, P) of K channels at P positions, becomes `U E V`, U (C, K), V (P, 2).
-    The low-rank form is the first author's; V starts small so that gamma starts near w.
+    parameters" (A.1). The embedding is a matrix E (K, P), K channels at P positions. `U E V`, with U (C, K) and
+    V (P, 2), gives dgamma and dbeta. The low-rank form is from the first author's code. V is initialised small, so that
+    gamma is near w at first.
     """
 
     def __init__(self, channels: int, embedding_channels: int, positions: int, style: BlockStyle) -> None:
@@ -27,7 +28,7 @@ class AdaptiveGroupNorm(nn.Module):
         self.v = nn.Parameter(0.2 * torch.randn(positions, 2) / positions**0.5)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Normalise x (B, C, ...) under an embedding (B, K, P)."""
+        """Normalise x (B, C, ...) and modulate it with an embedding (B, K, P)."""
         delta = self.u @ embedding @ self.v  # (B, C, 2)
         shape = (*delta.shape[:2], *[1] * (x.ndim - 2))
         gamma = (self.weight[:, None] + delta[..., :1]).reshape(shape)
@@ -56,12 +57,13 @@ class AdaptiveResBlock3D(nn.Module):
 class SpatiallyAdaptiveNorm(nn.Module):
     """SPADE (Park et al., 2019) over InstanceNorm: gamma and beta vary over the image (A.3).
 
-    They come from a tensor with as many channels as the features by a 1x1 convolution, and may be smaller than
-    the features: they are enlarged bilinearly. Where the tensor is constant, `modulation` is needed only once.
+    A 1x1 convolution computes gamma and beta from a tensor with as many channels as the features. A tensor smaller than
+    the features is allowed: gamma and beta are upsampled bilinearly. `modulation` is separate from `forward`, so that
+    it can be computed once for a constant tensor.
 
     Args:
-        channels: of the features and of the tensor.
-        size: side of the features.
+        channels: channels of the features and of the tensor.
+        size: height and width of the features.
     """
 
     def __init__(self, channels: int, size: int) -> None:

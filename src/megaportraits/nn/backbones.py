@@ -1,7 +1,8 @@
 """ResNets with GroupNorm and weight standardisation, for descriptors and motion (Appendix A.1).
 
-"We replace all BatchNorms with GroupNorms": the layer plan is ResNet-18's or ResNet-50's (He et al., 2016), the blocks
-are pre-activation as all the paper's. Parameter counts at width 64: 11.2 M and 23.5 M without a classifier.
+"We replace all BatchNorms with GroupNorms" (A.1). The layers are those of ResNet-18 or ResNet-50 (He et al., 2016). The
+blocks are pre-activation, as everywhere in the paper. Parameter counts at width 64: 11.2 M and 23.5 M, without a
+classifier.
 """
 
 from __future__ import annotations
@@ -78,7 +79,13 @@ class ResNet(nn.Module):
         self.channels = inputs
 
     def forward(self, x: Tensor, finer: list[Tensor] | None = None) -> Tensor:
-        """The features; `finer` gets what the stages before the last gave: H / 4, H / 8 and H / 16, no norm yet."""
+        """The features of the last stage.
+
+        Args:
+            x: image (B, 3, H, W) in [0, 1].
+            finer: a list to which the outputs of the earlier stages are appended, at H / 4, H / 8 and H / 16, before
+                any norm.
+        """
         x = self.stem(x * 2 - 1)
         x = F.max_pool2d(x, 3, stride=2, padding=1)
         for count, block in enumerate(self.blocks, start=1):

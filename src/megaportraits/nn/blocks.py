@@ -14,13 +14,13 @@ WeightStandardization = Literal["paper", "all", "first", "none"]
 
 @dataclass(frozen=True)
 class BlockStyle:
-    """What all blocks of a model share.
+    """Settings that all blocks of a model share.
 
     Attributes:
-        groups: groups of every GroupNorm; a width they do not divide takes the largest divisor below.
-        weight_standardization: "paper": every convolution but a network's first, which sees an image, and its last,
-            which gives its output (the text of A.1); "all": those of residual branches, without 1x1 skips and
-            projections (what `nano` was trained with); "first": of each residual branch (Figure 11c); or "none".
+        groups: number of groups of every GroupNorm. A width that it does not divide uses the next smaller divisor.
+        weight_standardization: which convolutions are weight-standardised. "paper": all except a network's first and
+            last (the text of A.1). "all": all in residual branches, but no 1x1 skips or projections (`nano` was trained
+            with this). "first": the first of each residual branch (Figure 11c). "none": no convolution.
     """
 
     groups: int = 32
@@ -40,20 +40,20 @@ class BlockStyle:
         return make_conv(dim, inputs, outputs, kernel, stride=stride, standardize=standardize)
 
     def project(self, dim: int, inputs: int, outputs: int, *, stride: int = 1) -> nn.Module:
-        """A 1x1 convolution outside residual branches: a skip, or a projection between parts of a network."""
+        """A 1x1 convolution outside residual branches: a skip, or a projection between modules."""
         standardize = self.weight_standardization == "paper"
         return make_conv(dim, inputs, outputs, 1, stride=stride, standardize=standardize)
 
     def skip(self, dim: int, inputs: int, outputs: int, *, stride: int = 1) -> nn.Module:
-        """The skip of a residual block: the identity where shapes stay, else a projection."""
+        """The skip of a residual block: the identity where the shape does not change, else a projection."""
         return nn.Identity() if inputs == outputs and stride == 1 else self.project(dim, inputs, outputs, stride=stride)
 
 
 def standardize_weight(weight: Tensor, eps: float = 1e-5) -> Tensor:
     """Weight standardisation (Qiao et al., 2019): zero mean per output filter, variance 1 / fan-in.
 
-    The 1 / fan-in (Brock et al., 2021) keeps a residual branch at the scale of its skip; plain unit variance would
-    make it sqrt(9 C) times larger and drown the skip.
+    The variance 1 / fan-in (Brock et al., 2021) keeps a residual branch at the scale of its skip. With unit variance
+    the branch would be sqrt(9 C) times larger and would dominate the skip.
     """
     axes = tuple(range(1, weight.ndim))
     fan_in = weight[0].numel()
@@ -78,9 +78,9 @@ class StandardizedConv3d(nn.Conv3d):
 
 
 def fold_weight_standardization(module: nn.Module) -> None:
-    """Standardise the weights once instead of in every forward; for inference, in place.
+    """Standardise the weights once instead of in every forward pass; in place, for inference.
 
-    Outputs stay exactly the same. Training goes on from the raw weights, so do not save a folded model.
+    The outputs do not change. Training needs the raw weights, so do not save a folded model.
     """
     for name, child in module.named_children():
         if isinstance(child, (StandardizedConv2d, StandardizedConv3d)):
@@ -103,7 +103,7 @@ def plain_conv(conv: StandardizedConv2d | StandardizedConv3d) -> nn.Module:
 def make_conv(
     dim: int, inputs: int, outputs: int, kernel: int, *, stride: int = 1, standardize: bool = False
 ) -> nn.Module:
-    """A same-padded 2D or 3D convolution."""
+    """A 2D or 3D convolution with same padding, for odd kernels."""
     kinds = {
         (2, False): nn.Conv2d,
         (2, True): StandardizedConv2d,
@@ -114,9 +114,10 @@ def make_conv(
 
 
 def add_branch(skip: Tensor, branch: Tensor) -> Tensor:
-    """The sum of a skip and a residual branch, in the branch's own memory where it can be: its last layer needs it not.
+    """The sum of a skip and a residual branch, computed in place in `branch` where dtype and shape allow it.
 
-    Fresh memory costs more than the sum itself: the system hands it out page by page.
+    The backward pass of the branch's last layer does not need its output. Allocating memory for the sum would take
+    longer than the addition, because the system maps it page by page.
     """
     return branch.add_(skip) if branch.dtype == skip.dtype and branch.shape == skip.shape else skip + branch
 
@@ -150,7 +151,7 @@ class OutputHead(nn.Module):
         self.conv = make_conv(dim, inputs, outputs, 3)
 
     def zero(self) -> None:
-        """Start from an output of zero."""
+        """Set the convolution to zero, so that the output is zero when training starts."""
         for parameter in self.conv.parameters():
             nn.init.zeros_(parameter)
 

@@ -1,4 +1,4 @@
-"""Checkpoints of torch that others made: their tensors, and nothing that would run."""
+"""Reads torch checkpoints of other projects without running code from them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _FORBIDDEN = re.compile(r"GLOBAL (\S+)")
 
 
 def read_checkpoint(path: Path, *, fix: str) -> Mapping[str, Any]:
-    """What a checkpoint holds by name, on the CPU: tensors, numbers, texts, and collections of these.
+    """The content of a checkpoint by name, on the CPU: tensors, numbers, strings, and collections of these.
 
     Args:
-        path: .pth, .pt or .tar, as `torch.save` writes them.
-        fix: what to do about a file that is none.
+        path: a .pth, .pt or .tar file that `torch.save` wrote.
+        fix: what the error tells the user to do if the file is not a checkpoint.
 
     Raises:
-        WeightsError: there is no such file; it is no checkpoint; it holds objects whose loading would run code, or no
-            mapping.
+        WeightsError: the file does not exist, is not a checkpoint, contains objects whose loading would run code, or
+            does not contain a mapping.
     """
     if not path.is_file():
         raise WeightsError(f"the checkpoint {path} does not exist", fix=fix)
@@ -36,9 +36,9 @@ def read_checkpoint(path: Path, *, fix: str) -> Mapping[str, Any]:
         raise WeightsError(f"{path} is not a checkpoint of torch", fix=fix)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd pickles, which the error tells better
+            warnings.simplefilter("ignore")  # warnings about unusual pickles; the error below is clearer
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's reader raises whatever damaged bytes lead it to
+    except Exception as error:  # damaged files make torch's reader raise many kinds of exceptions
         forbidden = _FORBIDDEN.search(str(error))
         if forbidden is None:
             raise WeightsError(f"{path} is damaged, or not a checkpoint of torch", fix=fix) from error

@@ -1,8 +1,7 @@
 """EfficientNet-Lite0 (Tan and Le, 2019; the Lite variant of Google, 2020): ReLU6, no squeeze-and-excite.
 
-The layer names are those of the published ImageNet file (`weights.fetch("efficientnet_lite0")`), so that it
-loads with strict keys. Padding follows TensorFlow's SAME rule and batch norms use eps 1e-3, as the file was
-trained.
+The layer names are those of the published ImageNet file (`weights.fetch("efficientnet_lite0")`), so that it loads with
+strict keys. Padding follows TensorFlow's SAME rule and batch norms use eps 1e-3, as in the training of that file.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ _STAGES = (
 )
 _STEM, _HEAD, CLASSES = 32, 1280, 1000
 TAPS = (0, 2, 4, 10)
-"""Blocks whose outputs `forward` gives: the last at each resolution down to 1/16."""
+"""Indices of the blocks whose outputs `forward` returns: the last block at each resolution down to 1/16."""
 
 
 class _SameConv(nn.Conv2d):
-    """A convolution padded like TensorFlow's SAME: the odd pixel goes to the right and the bottom."""
+    """A convolution with TensorFlow's SAME padding: an odd pixel of padding is added at the right and the bottom."""
 
     def forward(self, x: Tensor) -> Tensor:
         (kernel, _), (stride, _) = self.kernel_size, self.stride
@@ -63,7 +62,7 @@ class _MBConv(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """ImageNet features and classifier of images (B, 3, H, W) in [0, 1], RGB."""
+    """ImageNet features and class logits of images (B, 3, H, W) in [0, 1], RGB."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +86,7 @@ class EfficientNetLite0(nn.Module):
         return net.eval().requires_grad_(False)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Four maps, fine to coarse: 16, 24, 40, 112 channels at 1/2, 1/4, 1/8, 1/16 of the size."""
+        """Four feature maps, fine to coarse: 16, 24, 40, 112 channels at 1/2, 1/4, 1/8, 1/16 of the size."""
         x, taps = self._stem(image), []
         for index, block in enumerate(self._blocks[: TAPS[-1] + 1]):
             x = block(x)
@@ -96,7 +95,7 @@ class EfficientNetLite0(nn.Module):
         return taps
 
     def pooled(self, image: Tensor) -> Tensor:
-        """What the classifier sees (B, 1280): features averaged over the picture; trained at 224 px."""
+        """The classifier's input (B, 1280): features averaged over the image. The network was trained at 224 px."""
         x = self._stem(image)
         for block in self._blocks:
             x = block(x)

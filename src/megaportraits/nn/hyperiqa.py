@@ -1,8 +1,9 @@
-"""HyperIQA (Su et al., CVPR 2020), the paper's image quality: a network that writes the weights of a small judge.
+"""HyperIQA (Su et al., CVPR 2020), the image quality metric that the paper uses.
 
-A ResNet-50 sees the picture. From its last features a hypernetwork makes the weights of four fully connected layers
-*for this picture*; from local features of all depths comes the vector that these layers turn into a score. Module names
-are those of the authors' checkpoint `koniq_pretrained.pkl`, which loads strictly.
+A ResNet-50 extracts features of an image. From its last features a hypernetwork predicts the weights of a small target
+network *for this image*: fully connected layers. The target network maps a vector of local features from all four
+stages of the ResNet to a quality score. Module names are those of the authors' checkpoint `koniq_pretrained.pkl`, which
+is loaded with strict keys.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ from megaportraits.errors import ShapeError, WeightsError
 
 SIDE = 224
 _JUDGED = (512, 384)
-"""Rows and columns that pictures are brought to before they are cropped."""
+"""Rows and columns to which images are resized before they are cropped."""
 _CROPS = 10
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _WIDTHS = (224, 112, 56, 28, 14, 1)
-"""Of the target network: input, four hidden layers, score."""
+"""Widths of the target network: input, four hidden layers, score."""
 _HYPER = 112
 _CELLS = 7
 _SHALLOW = 16
-"""Numbers that each of the three shallower depths gives to the judge's input; the deepest gives the rest."""
+"""Features that each of the first three stages gives to the target network's input; the last stage gives the rest."""
 
 
 class Backbone(ResNet):  # type: ignore[misc]  # torchvision is not typed
-    """ResNet-50 with a vector from each of its four depths."""
+    """ResNet-50 with a feature vector from each of its four stages."""
 
     def __init__(self) -> None:
         super().__init__(Bottleneck, [3, 4, 6, 3])
@@ -49,7 +50,7 @@ class Backbone(ResNet):  # type: ignore[misc]  # torchvision is not typed
         self.lda4_fc = nn.Linear(2048, _WIDTHS[0] - 3 * _SHALLOW)
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, 224, 224) to the judge's input (B, 224) and the last features (B, 2048, 7, 7)."""
+        """(B, 3, 224, 224) to the target network's input (B, 224) and the last features (B, 2048, 7, 7)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         vectors = []
         for depth in range(1, 5):
@@ -60,7 +61,7 @@ class Backbone(ResNet):  # type: ignore[misc]  # torchvision is not typed
 
 
 class HyperIQA(nn.Module):
-    """Pictures to quality in [0, 100] (KonIQ-10k's scale)."""
+    """Image quality in [0, 100] (KonIQ-10k's scale)."""
 
     mean: Tensor
     std: Tensor
@@ -89,7 +90,7 @@ class HyperIQA(nn.Module):
 
     @classmethod
     def from_file(cls, path: Path) -> HyperIQA:
-        """The authors' checkpoint, ready to judge.
+        """Load the authors' checkpoint, in evaluation mode.
 
         Raises:
             WeightsError: the file is not that checkpoint.
@@ -122,10 +123,10 @@ class HyperIQA(nn.Module):
 
     @torch.inference_mode()
     def score(self, image: npt.NDArray[np.uint8]) -> float:
-        """The score of a picture (H, W, 3) uint8 RGB as the authors' code judges: the mean over ten random crops.
+        """The score of an image (H, W, 3) uint8 RGB as in the authors' code: the mean over ten random crops.
 
-        The whole picture is first brought to 512 rows and 384 columns, whatever its shape. The crops are random, but
-        the same for every picture, so that a score can be had again.
+        The whole image is first resized to 512 rows and 384 columns, whatever its aspect ratio. The random crops are
+        the same for every image, so that scores are reproducible.
         """
         resized = (
             torch.from_numpy(np.ascontiguousarray(image)).to(self.mean.device).permute(2, 0, 1)[None].float() / 255

@@ -1,4 +1,4 @@
-"""Networks made ready to run: the memory layout, the kernels and the precision that suit a device."""
+"""Prepares networks for inference: memory layout, kernels and precision for a device."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ _ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-
 
 
 class OneDnnConv3d(nn.Conv3d):
-    """A 3D convolution that oneDNN computes also for one small item.
+    """A 3D convolution that uses oneDNN for a single small item, too.
 
-    torch (2.14) gives float32 items of up to 20,480 values in C, D and H to a slower kernel of its own.
+    For a float32 item of up to 20,480 values in C, D and H, torch (2.14) uses a slower kernel of its own.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         small = len(x) == 1 and x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32
         if small and _ONEDNN and not torch.is_autocast_enabled("cpu"):
-            padding = cast("tuple[int, ...]", self.padding)  # "same" and "valid" are used nowhere here
+            padding = cast("tuple[int, ...]", self.padding)  # never "same" or "valid" in this project
             return torch.mkldnn_convolution(x, self.weight, self.bias, padding, self.stride, self.dilation, self.groups)
         return super().forward(x)
 
 
 def prepare_for_inference(module: nn.Module, precision: Precision = "float32") -> None:
-    """Fold weight standardisation, and lay out the weights of convolutions for speed; in place.
+    """Fold weight standardisation, and store the weights of convolutions in a fast memory layout; in place.
 
-    Channels come last in memory, in 2D and 3D; images and volumes follow the weights. In bfloat16 the weights of
-    convolutions are kept in it (`running` does the rest), so that they are not converted for every frame. Outputs stay
-    equal within the rounding of the precision. Do not train or save the module afterwards.
+    The layout is channels-last, in 2D and 3D; the layout of activations follows that of the weights. For bfloat16 the
+    weights of convolutions are stored in bfloat16, so that they are not converted for every frame (`running` sets the
+    precision of everything else). Outputs do not change beyond the rounding of the precision. Do not train or save the
+    module afterwards.
 
     Args:
         module: a trained network, in evaluation mode.
-        precision: in which it will run.
+        precision: the precision in which it will run.
     """
     fold_weight_standardization(module)
     for parent in list(module.modules()):
@@ -73,10 +74,10 @@ def _as_onednn(conv: nn.Conv3d) -> OneDnnConv3d:
 
 @contextmanager
 def running(device: torch.device, precision: Precision) -> Iterator[None]:
-    """Within the block networks run without gradients, on a device and in a precision.
+    """Context in which networks run on a device, in a precision and without gradients.
 
-    In bfloat16 convolutions and products of matrices do; sampling grids, coordinates and sums over pixels stay in
-    float32, as in training with `bf16-mixed`.
+    With bfloat16, convolutions and matrix products run in bfloat16. Sampling grids, coordinates and sums over pixels
+    stay in float32, as in training with `bf16-mixed`.
     """
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         yield

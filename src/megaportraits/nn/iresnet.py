@@ -1,6 +1,6 @@
 """The ResNet of published ArcFace checkpoints (Deng et al., 2019; InsightFace's `arcface_torch`, `backbone.pth`).
 
-Module names are those of the checkpoints, which load strictly; how deep the network is follows from the file.
+Module names are those of the checkpoints, which are loaded with strict keys. The depth is read from the file.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class _IRBlock(nn.Module):
 
 
 class IResNet(nn.Module):
-    """Aligned faces to embeddings that are not yet of unit length.
+    """Aligned faces to embeddings. The embeddings are not normalised to unit length.
 
     Args:
-        depths: blocks of the four stages: (3, 4, 14, 3) is R50, (3, 13, 30, 3) R100.
+        depths: number of blocks in each of the four stages; (3, 4, 14, 3) is R50, (3, 13, 30, 3) is R100.
     """
 
     def __init__(self, depths: tuple[int, int, int, int]) -> None:
@@ -66,7 +66,7 @@ class IResNet(nn.Module):
 
     @classmethod
     def from_file(cls, path: Path) -> IResNet:
-        """A published checkpoint in evaluation mode.
+        """Load a published checkpoint, in evaluation mode.
 
         Raises:
             WeightsError: the file cannot be read without running code, or is not such a checkpoint.
@@ -89,7 +89,7 @@ class IResNet(nn.Module):
         return network.eval().requires_grad_(False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """RGB faces in ArcFace's template (B, 3, 112, 112), in [-1, 1], to (B, 512)."""
+        """RGB faces aligned to ArcFace's template (B, 3, 112, 112), in [-1, 1], to embeddings (B, 512)."""
         if image.shape[1:] != (3, SIDE, SIDE):
             raise ShapeError(f"ArcFace takes (B, 3, {SIDE}, {SIDE}), got {tuple(image.shape)}.")
         x = self.prelu(self.bn1(self.conv1(image)))
@@ -99,7 +99,7 @@ class IResNet(nn.Module):
 
 
 def _depths(path: Path, state: Mapping[str, object]) -> tuple[int, int, int, int]:
-    """How many blocks each stage of a checkpoint has."""
+    """The number of blocks in each stage of a checkpoint."""
     if not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path} is not an ArcFace checkpoint: expected tensors by name", fix=_GET)
     one, two, three, four = (

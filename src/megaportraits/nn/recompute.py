@@ -1,4 +1,4 @@
-"""Recomputing a part in the backward pass instead of keeping its activations: less memory, the same gradients."""
+"""Activation checkpointing: recompute a module in the backward pass, for less memory and the same gradients."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recomputed(part: nn.Module, x: Tensor) -> Tensor:
-    """`part(x)`, whose activations the backward pass computes anew."""
+    """`part(x)`; the backward pass recomputes its activations."""
     rewound = _Rewound(part)
     result: Tensor = checkpoint(part, x, use_reentrant=False, context_fn=lambda: (nullcontext(), rewound))
     return result
 
 
 class _Rewound:
-    """Inside, a part's buffers are what they were when this was made; afterwards they are again what they have become.
+    """Context that restores a module's buffers to their values at construction, and undoes that on exit.
 
-    A spectral norm's vectors move on with every pass in training. Recomputation has to start where the first pass did:
-    else it divides by another norm, and its gradients are those of other weights.
+    In training every forward pass updates the vectors of a spectral norm. The recomputation must start from the same
+    vectors as the first pass. Otherwise it divides by another norm and gives gradients for other weights.
     """
 
     def __init__(self, part: nn.Module) -> None:

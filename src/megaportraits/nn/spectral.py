@@ -1,8 +1,8 @@
-"""Spectral norm on the generators (B.1; Miyato et al., 2018), and plain weights again for files.
+"""Spectral norm on the generators (B.1; Miyato et al., 2018), and its folding into plain weights for files.
 
-Torch's own parametrisation does the work; here is decided where it stands. A weight-standardised convolution gives the
-same output whatever the scale of its weight, so a norm beneath the standardisation would change nothing: there the
-standardised weight is divided by its norm. Layers that start at zero are left out: a zero weight has no norm.
+This module selects the layers; torch's `spectral_norm` does the computation. The output of a weight-standardised
+convolution does not depend on the scale of its weight, so a norm before the standardisation would have no effect. There
+the standardised weight is divided by its norm. Layers that start at zero are left out: the norm of their weight is 0.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from megaportraits.nn.blocks import StandardizedConv2d, StandardizedConv3d, plai
 
 
 class Standardization(nn.Module):
-    """Weight standardisation as a parametrisation, so that a spectral norm can follow it."""
+    """Weight standardisation as a parametrisation, so that a spectral norm can be applied after it."""
 
     def forward(self, weight: Tensor) -> Tensor:
         """The standardised weight."""
@@ -28,10 +28,10 @@ def add_spectral_norm(module: nn.Module, *, standardized: bool = True) -> int:
 
     Args:
         module: a network, or a single layer that is not weight-standardised.
-        standardized: also standardised convolutions, whose standardised weights are divided.
+        standardized: whether to include weight-standardised convolutions, whose standardised weights are divided.
 
     Returns:
-        The number of layers it stands on now.
+        The number of layers that now have a spectral norm.
     """
     count = 0
     if standardized:
@@ -49,7 +49,7 @@ def add_spectral_norm(module: nn.Module, *, standardized: bool = True) -> int:
 
 
 def _standardizing(conv: StandardizedConv2d | StandardizedConv3d) -> nn.Module:
-    """The same convolution with its standardisation as a parametrisation."""
+    """The same convolution, with weight standardisation as a parametrisation."""
     plain = plain_conv(conv)
     plain.load_state_dict(conv.state_dict(), assign=True)
     parametrize.register_parametrization(plain, "weight", Standardization())
@@ -57,19 +57,19 @@ def _standardizing(conv: StandardizedConv2d | StandardizedConv3d) -> nn.Module:
 
 
 def norms_standardized(module: nn.Module) -> bool:
-    """Whether a spectral norm follows a weight standardisation anywhere in a module."""
+    """Whether any layer of a module has a spectral norm after weight standardisation."""
     return any(isinstance(m, Standardization) for m in module.modules())
 
 
 def plain_state_dict(module: nn.Module, *, standardizes: bool = True) -> dict[str, Tensor]:
-    """The state dict that the same module without spectral norms needs to give the same outputs.
+    """The state dict with which the same module without spectral norms gives the same outputs.
 
-    The norms are those of evaluation mode: no power iteration is made.
+    The norms are those of evaluation mode: no power iteration is run.
 
     Args:
-        module: with or without spectral norms.
-        standardizes: the module that takes the weights standardises them itself, as this one does. Otherwise they
-            are standardised here.
+        module: a network with or without spectral norms.
+        standardizes: whether the module that will load the state dict standardises the weights itself, as this one
+            does. If False, they are standardised here.
     """
     training = {m: m.training for m in module.modules()}
     module.eval()

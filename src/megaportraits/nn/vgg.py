@@ -1,4 +1,4 @@
-"""VGG feature taps of the paper's perceptual losses (3.1; Johnson et al., 2016; Parkhi et al., 2015)."""
+"""VGG features for the paper's perceptual losses (3.1; Johnson et al., 2016; Parkhi et al., 2015)."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _FACE_STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
 class _Frozen(nn.Module):
-    """A network that only measures: no gradient to its weights, always in evaluation mode."""
+    """A frozen feature extractor: no gradient to its weights, always in evaluation mode."""
 
     network = ""
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
-        """Load the published file; layers that are not used are skipped.
+        """Load the published file; unused layers are skipped.
 
         Raises:
-            WeightsError: the file lacks a layer, or has another shape for it.
+            WeightsError: a layer is missing in the file or has another shape.
         """
         net = cls()
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -59,7 +59,7 @@ class VGG19Features(_Frozen):
         self.features = vgg19(weights=None).features[: RELU_LAYERS[-1] + 1]
         for layer in self.features:
             if isinstance(layer, nn.ReLU):
-                layer.inplace = False  # an in-place ReLU would overwrite the tapped activation
+                layer.inplace = False  # an in-place ReLU would overwrite an activation that `forward` returns
         self.register_buffer("mean", torch.tensor(MEAN).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).reshape(1, 3, 1, 1), persistent=False)
         self.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Flat colours behind people."""
+"""Flat background colours."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 KEY_COLORS = ((32 / 255, 224 / 255, 32 / 255), (32 / 255, 32 / 255, 224 / 255))
-"""Green and blue, RGB in [0, 1]: what sources stand before at inference, the one less like the person."""
+"""Green and blue, RGB in [0, 1]. At inference the source's background is the one less like the person's colours."""
 
 
 def random_colors(batch: int, generator: torch.Generator, device: torch.device, *, keys: float = 0.0) -> Tensor:

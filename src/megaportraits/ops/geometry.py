@@ -20,7 +20,7 @@ HEAD_CENTER = (0.0, 1.0, 0.0)
 
 @dataclass(frozen=True)
 class Crop:
-    """A square, upright window of an image; it may reach outside the image.
+    """A square, axis-aligned crop of an image. It may extend beyond the image.
 
     Attributes:
         center_x: image pixels (edge convention).
@@ -105,7 +105,7 @@ def rotation_from_6d(vectors: Tensor) -> Tensor:
 
 def geodesic_distance(a: Tensor, b: Tensor) -> Tensor:
     """Angle between rotations (..., 3, 3), radians in [0, pi]; its gradient is finite everywhere."""
-    # Not a matmul: autocast would run it in bfloat16, which knows angles to half a degree only.
+    # Not a matmul: autocast would run it in bfloat16, which resolves angles to half a degree only.
     relative = (a[..., :, :, None] * b[..., :, None, :]).sum(-3)  # a^T b
     # |R - R^T| and the trace give sin and cos of the angle; atan2 keeps the gradient finite at 0 and pi,
     # where acos does not.

@@ -1,4 +1,4 @@
-"""Which numbers a device is fast in."""
+"""Which floating-point precision is fast on a device."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import Literal
 import torch
 
 Precision = Literal["float32", "bfloat16"]
-"""In which networks run."""
+"""The precision in which networks run."""
 
 _INSTRUCTIONS = ("amx_bf16", "avx512_bf16")
-"""What torch calls the abilities of a processor that computes in bfloat16 itself."""
+"""Torch's names for the instruction sets that compute in bfloat16."""
 
 
 def fast_in_bfloat16(device: torch.device) -> bool:
-    """Whether convolutions in bfloat16 are no slower than in float32 there.
+    """Whether convolutions in bfloat16 are no slower than in float32 on this device.
 
-    A processor without AVX-512 needs some seventy times as long (oneDNN lacks kernels); old GPUs emulate them.
+    Processors without AVX-512 are about seventy times slower in bfloat16, because oneDNN lacks kernels for them. Old
+    GPUs emulate bfloat16.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -24,9 +25,9 @@ def fast_in_bfloat16(device: torch.device) -> bool:
 
 
 def find_precision(device: torch.device, wished: Precision | Literal["auto"] = "auto") -> Precision:
-    """The precision to run networks in; "auto": bfloat16 where the device has instructions for it.
+    """The precision to run networks in. "auto" selects bfloat16 where the device has instructions for it.
 
-    A processor with AVX-512 alone computes bfloat16 in float32: nothing is won.
+    A processor with AVX-512 but without bfloat16 instructions computes bfloat16 in float32 and gains no speed.
     """
     if wished != "auto":
         return wished
@@ -35,7 +36,7 @@ def find_precision(device: torch.device, wished: Precision | Literal["auto"] = "
 
 
 def _has_bfloat16_instructions() -> bool:
-    if not hasattr(torch.cpu, "get_capabilities"):  # torch before 2.10 does not tell
+    if not hasattr(torch.cpu, "get_capabilities"):  # torch before 2.10 does not report them
         return False
     found = torch.cpu.get_capabilities()
     return any(found.get(name) for name in _INSTRUCTIONS)

@@ -1,4 +1,4 @@
-"""Resampling of volumes by whole factors, separably: equal to the library's trilinear, twice as fast on a CPU."""
+"""Separable resampling of volumes by integer factors: same result as torch's trilinear, twice as fast on a CPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Factors = tuple[int, int, int]
 
 
 def _double_depth(x: Tensor) -> Tensor:
-    """Linear interpolation between slices (half-pixel centres, the border held): weights 3/4 and 1/4."""
+    """Linear interpolation between slices (half-pixel centres, border padding): weights 3/4 and 1/4."""
     n = x.shape[2]
     before = torch.cat([x[:, :, :1], x[:, :, : n - 1]], 2)
     after = torch.cat([x[:, :, 1:], x[:, :, n - 1 :]], 2)
@@ -28,7 +28,7 @@ def upsample_volume(x: Tensor, factors: Factors) -> Tensor:
 
 
 def shrink(images: Tensor, size: int) -> Tensor:
-    """Images (B, C, S, S) at a side of `size` pixels by area; `size` is S or smaller."""
+    """Downsample images (B, C, S, S) to `size` x `size` pixels by area averaging; `size` is at most S."""
     return images if images.shape[-1] == size else F.interpolate(images, (size, size), mode="area")
 
 

@@ -1,4 +1,4 @@
-"""Shape checks for public boundaries."""
+"""Shape checks for public functions."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ def check_shape(tensor: Tensor, name: str, *expected: int | str) -> None:
 
     Args:
         tensor: the tensor to check.
-        name: how the caller names it, for the message.
-        expected: one entry per axis: an int is an exact size, a string names a free one
-            (the same string twice must have the same size).
+        name: the tensor's name in the error message.
+        expected: one entry per axis. An int is an exact size. A string stands for any size; axes with the same string
+            must have the same size.
 
     Raises:
-        ShapeError: with the expected pattern and the shape that came.
+        ShapeError: the shape differs; the message has the expected pattern and the actual shape.
     """
     shape = tuple(tensor.shape)
     bound: dict[str, int] = {}
