@@ -160,12 +160,14 @@ def _is_writable(place: Path) -> bool:
 
 
 def _tell(folder: Path, done: int, total: int) -> None:
-    step = max(total // _LINES, 1)
+    if total < _LINES:
+        return  # seconds
+    step = total // _LINES
     if done == 0:
         _say(f"Reading the records of {total:,} new or changed shards of {folder}, once: {INDEX} keeps what they say.")
         if total >= 4 * _LINES:
             _say(f"`megaportraits index {folder} --workers 8` does it with eight processes.")
-    elif total >= _LINES and done % step == 0:
+    elif done % step == 0:
         _say(f"  {done:,} of {total:,} shards")
 
 
