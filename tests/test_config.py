@@ -8,6 +8,7 @@ import pytest
 
 from megaportraits.config import (
     TrainBaseConfig,
+    TrainComponentLandmarksConfig,
     TrainEnhancerConfig,
     TrainGazeConfig,
     TrainHeadPoseConfig,
@@ -55,6 +56,7 @@ def flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:
 def test_every_shipped_config_is_valid_for_its_command(name: str) -> None:
     schemas = {
         "gaze": TrainGazeConfig,
+        "component-landmarks": TrainComponentLandmarksConfig,
         "head-pose": TrainHeadPoseConfig,
         "student": TrainStudentConfig,
         "one-stage": TrainOneStageConfig,

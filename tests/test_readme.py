@@ -17,6 +17,7 @@ from megaportraits.cli import app
 from megaportraits.config import (
     Config,
     TrainBaseConfig,
+    TrainComponentLandmarksConfig,
     TrainEnhancerConfig,
     TrainGazeConfig,
     TrainHeadPoseConfig,
@@ -96,6 +97,7 @@ RECIPES: dict[str, tuple[type[Config], str]] = {
     "train enhancer": (TrainEnhancerConfig, "nano-hr"),
     "train one-stage": (TrainOneStageConfig, "one-stage-512-frozen"),
     "train gaze": (TrainGazeConfig, "gaze-nano"),
+    "train component-landmarks": (TrainComponentLandmarksConfig, "component-landmarks"),
     "train head-pose": (TrainHeadPoseConfig, "head-pose-nano"),
     "distill": (TrainStudentConfig, "student-nano"),
     "student add": (TrainStudentConfig, "student-nano-add"),

@@ -232,3 +232,10 @@ def test_a_narrow_list_shortens_no_name_and_no_address() -> None:
     output = CliRunner().invoke(app, ["weights", "list"], env={"COLUMNS": "80"}).output
     for weight in weights.WEIGHTS:
         assert f"{weight.name}: " in output and f"  {weight.url or weight.page}\n" in output
+
+
+def test_shipped_weights_may_be_named_by_a_relative_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(weights.assets().parent)
+    relative = Path(weights.assets().name) / "nano/gaze.safetensors"
+    weights.check_shipped(relative)
+    assert weights.shipped_state(relative) == "present"

@@ -159,7 +159,8 @@ def shipped_state(path: Path) -> FileState:
         return "absent"
     status = path.stat()
     digest = _cached_digest(str(path), status.st_size, status.st_mtime_ns)
-    return "present" if digest == shipped_hashes().get(path.relative_to(assets()).as_posix()) else "damaged"
+    name = path.resolve().relative_to(assets().resolve()).as_posix()
+    return "present" if digest == shipped_hashes().get(name) else "damaged"
 
 
 def check_shipped(path: Path) -> None:

@@ -32,7 +32,7 @@ def synth(
     grey_share: Annotated[float, typer.Option(help="Share of black and white photographs among them.")] = 0.25,
     coords: Annotated[bool, typer.Option(help="Store surface maps, for supervision of the warps.")] = True,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Store estimated blendshapes, for models that use them.")
+        bool, typer.Option("--measure", help="Store estimated blendshapes and landmarks, for models that use them.")
     ] = False,
     photographs: Annotated[
         bool,

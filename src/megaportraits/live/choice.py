@@ -101,7 +101,7 @@ def choose_engine(
         avatar: which of the student's.
         source: the photograph for the base model.
         weights: of the base model: a name, a file, or the folder of an export.
-        wish: see `EngineRequest`.
+        request: see `EngineRequest`.
         face: which face of the photograph, counted from 1 from left to right; None takes the largest.
         say: told what is going on.
 
