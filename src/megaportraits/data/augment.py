@@ -1,4 +1,4 @@
-"""Augmentations of pictures (B.1): colour jitter, severe driver jitter, random smooth warping."""
+"""Image augmentations (B.1): colour jitter, degradation of drivers, random smooth warping."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from megaportraits.ops.warping import Pose, project, warp_image
 _LUMA = (0.299, 0.587, 0.114)
 
 FEATURES_CM = (((3.1, 3.5, 9.0), 2.2), ((-3.1, 3.5, 9.0), 2.2), ((0.0, -3.6, 10.5), 3.6))
-"""Eyes and mouth on the neutral head: centre and radius, centimetres. `random_warp` moves each as a whole."""
+"""Eyes and mouth on the neutral head: centre and radius in centimetres. `random_warp` moves each of them rigidly."""
 
 
 def _uniform(generator: torch.Generator, batch: int, low: float, high: float) -> Tensor:
@@ -20,13 +20,13 @@ def _uniform(generator: torch.Generator, batch: int, low: float, high: float) ->
 
 
 def color_jitter(image: Tensor, *, strength: float, generator: torch.Generator, repeat: int = 1) -> Tensor:
-    """Random exposure, contrast, saturation, white balance and gamma, one draw per image.
+    """Change exposure, contrast, saturation, white balance and gamma at random, with one draw per image.
 
     Args:
         image: (B, 3, H, W) in [0, 1].
-        strength: 1 is severe (the driver's), 0.3 mild (source and target).
+        strength: 1 is severe (for drivers), 0.3 is mild (for source and target).
         generator: on the CPU; the same state gives the same jitter.
-        repeat: the batch is `repeat` stacked groups that share their draws (source and target of a pair).
+        repeat: the batch consists of `repeat` stacked groups that share their draws (source and target of a pair).
     """
     count = len(image) // repeat
 
@@ -46,7 +46,7 @@ def color_jitter(image: Tensor, *, strength: float, generator: torch.Generator, 
 
 
 def degrade(image: Tensor, *, generator: torch.Generator) -> Tensor:
-    """Blur, sensor noise and lost resolution for half of the images: real drivers are not clean renders."""
+    """Add blur, sensor noise and a loss of resolution to half of the images: real drivers are not clean renders."""
     batch, _, height, width = image.shape
     small = F.interpolate(image, scale_factor=0.5, mode="bilinear", antialias=True, align_corners=False)
     soft = F.interpolate(small, (height, width), mode="bilinear", align_corners=False)
@@ -60,15 +60,16 @@ def random_warp(
 ) -> Tensor:
     """Random smooth warping (B.1): "severely degrades the shape of the facial features, yet keeps the expression".
 
-    A coarse grid of random displacements, interpolated smoothly: lids and lips move with their surroundings. Where
-    the pose is known, each eye and the mouth move as a whole, so that no gap changes its size.
+    The displacements come from a coarse random grid with smooth interpolation, so that lids and lips move with their
+    surroundings. Where the pose is known, each eye and the mouth move rigidly, so that the openings between lids and
+    lips keep their size.
 
     Args:
         image: (B, 3, H, W).
         strength: standard deviation of the displacements, in crop units.
         generator: on the CPU.
-        cells: control points per axis, less one.
-        pose: of the heads in the images; None does not hold eyes and mouth.
+        cells: grid cells per axis: one less than the control points.
+        pose: pose of the heads in the images; with None, eyes and mouth are not kept rigid.
     """
     return warp_image(image, warp_field(image, strength=strength, generator=generator, cells=cells, pose=pose))
 
@@ -76,7 +77,7 @@ def random_warp(
 def warp_field(
     image: Tensor, *, strength: float, generator: torch.Generator, cells: int = 3, pose: Pose | None = None
 ) -> Tensor:
-    """The displacements (B, 2, H, W) of `random_warp`, crop units."""
+    """The displacements (B, 2, H, W) of `random_warp`, in crop units."""
     batch, _, height, width = image.shape
     control = torch.randn(batch, 2, cells + 1, cells + 1, generator=generator) * strength
     field = F.interpolate(control, (height, width), mode="bicubic", align_corners=True).to(image)
@@ -84,9 +85,10 @@ def warp_field(
 
 
 def _hold_features(field: Tensor, pose: Pose) -> Tensor:
-    """Make the field constant on the face's features, and blend to them around.
+    """Make the field constant on each facial feature, with a smooth transition to the field around it.
 
-    A feature at c shows up where p + d(p) = c, so the constant is taken, and laid, about c - d(c).
+    A feature at c appears in the warped image where p + d(p) = c. So the constant is d(c), and it is applied around
+    c - d(c).
     """
     batch, _, height, width = field.shape
     y, x = torch.meshgrid(pixel_centres(height, field), pixel_centres(width, field), indexing="ij")
@@ -97,7 +99,7 @@ def _hold_features(field: Tensor, pose: Pose) -> Tensor:
         shift = _lookup(field, c)  # (B, 2)
         distance = (points - (c - shift)[:, None, None]).norm(dim=-1)  # (B, H, W)
         reach = (pose.scale.float() * (radius / HEAD_HALF_CM))[:, None, None]
-        # 1 within the radius, smoothly to 0 at 1.6 of it.
+        # The weight is 1 within the radius and falls smoothly to 0 at 1.6 radii.
         t = ((1.6 - distance / reach) / 0.6).clamp(0, 1)
         weight = (t * t * (3 - 2 * t))[:, None]
         kept = kept + weight * shift.reshape(batch, 2, 1, 1)
@@ -107,7 +109,7 @@ def _hold_features(field: Tensor, pose: Pose) -> Tensor:
 
 
 def pixel_centres(n: int, like: Tensor) -> Tensor:
-    """Crop units of n pixels along an axis."""
+    """The centres of n pixels along an axis, in crop units."""
     return (torch.arange(n, device=like.device, dtype=torch.float32) + 0.5) * (2 / n) - 1
 
 

@@ -1,6 +1,6 @@
-"""What training batches hold. Every tensor declares how it follows its picture when that is mirrored or cropped.
+"""The tensors of training batches. Each one declares how it changes when its image is mirrored or cropped.
 
-A new label is one line here and one in the data set that reads it.
+To add a label, add one line here and one line in the data set that reads it.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from megaportraits.ops.warping import crop_around
 
 Batch = dict[str, Tensor]
 _AXES = (-1.0, 1.0, 1.0)
-"""The mirror image of a head point: its left becomes its right."""
+"""Mirroring negates a head point's x: the subject's left becomes the right."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """How one tensor of a batch follows its picture.
+    """How one tensor of a batch changes when its image is mirrored or cropped.
 
     Attributes:
-        mirror: the tensor (B, ...) and the names of the readout's coefficients to the mirrored tensor; None: the same.
-        crop: the tensor, a crop's center (B, 2) and half side (B,) in crop units to the tensor of the crop; None: the
-            same.
-        crops: whether a batch that holds it can be cropped.
+        mirror: takes the tensor (B, ...) and the names of the expression labels, returns the mirrored tensor. None:
+            the tensor does not change.
+        crop: takes the tensor and a crop's centre (B, 2) and half side (B,) in crop units, returns the tensor for the
+            crop. None: the tensor does not change.
+        crops: whether a batch with this tensor can be cropped.
     """
 
     mirror: Callable[[Tensor, Sequence[str]], Tensor] | None = None
@@ -41,7 +42,7 @@ Fields = Mapping[str, Field]
 
 
 def mirrored_names(names: Sequence[str]) -> list[int]:
-    """For every coefficient the index of its mirror image: `_L` and `_R`, `Left` and `Right` change places."""
+    """For each name, the index of its mirror image: `_L` and `_R`, `Left` and `Right` are exchanged."""
 
     def mirror(name: str) -> str:
         for left, right in (("_L", "_R"), ("Left", "Right")):
@@ -86,7 +87,7 @@ def _mirror_landmarks(value: Tensor, names: Sequence[str]) -> Tensor:
 
 
 def _mirror_blink(value: Tensor, names: Sequence[str]) -> Tensor:
-    return value.flip(-1) if value.ndim > 1 else value  # of both eyes; the mean of both has no side
+    return value.flip(-1) if value.ndim > 1 else value  # both eyes; their mean has no side
 
 
 def _mirror_blendshapes(value: Tensor, names: Sequence[str]) -> Tensor:
@@ -94,7 +95,7 @@ def _mirror_blendshapes(value: Tensor, names: Sequence[str]) -> Tensor:
 
 
 def _mirror_readout(value: Tensor, names: Sequence[str]) -> Tensor:
-    """Coefficients by name, then gaze yaw, which changes its sign, and pitch."""
+    """Expression labels change places by name; gaze yaw changes its sign; gaze pitch stays."""
     order = [*mirrored_names(names), len(names), len(names) + 1]
     signs = value.new_ones(len(order))
     signs[-2] = -1
@@ -110,7 +111,7 @@ def _mirror_map(value: Tensor, names: Sequence[str]) -> Tensor:
 
 
 FIXED = Field()
-"""Numbers of a sample that do not depend on the picture."""
+"""Values of a sample that do not depend on the image."""
 PICTURE = {name: Field(_mirror_picture, _crop_picture) for name in ("image", "matte")}
 """(B, 3, S, S) and (B, 1, S, S)."""
 POSE = {
@@ -120,19 +121,19 @@ POSE = {
 }
 """(B, 3, 3), (B, 2) and (B,): `ops.warping.Pose`."""
 BLENDSHAPES = {"scores": Field(_mirror_blendshapes)}
-"""(B, 52), measured, in the order of `BLENDSHAPE_NAMES`."""
+"""(B, 52), MediaPipe's blendshapes, in the order of `BLENDSHAPE_NAMES`."""
 LANDMARKS = {"landmarks": Field(_mirror_landmarks, _crop_place)}
-"""(B, n, 2) of `faces.outlines.FEATURES`, crop units."""
+"""(B, n, 2), the points of `faces.outlines.FEATURES`, in crop units."""
 READOUT = {"readout": Field(_mirror_readout)}
-"""(B, coefficients + 2): expression labels, then gaze."""
+"""(B, expression labels + 2): expression labels, then gaze."""
 EYES = {"gaze": Field(_mirror_place), "blink": Field(_mirror_blink)}
 """(B, 2) degrees, and (B,) or (B, 2)."""
 SURFACE = {"coords": Field(_mirror_coords, crops=False), "valid": Field(_mirror_map, crops=False)}
-"""(B, h, w, 4) and (B, h, w): the map of the visible surface, whose cells are fixed in the head crop."""
+"""(B, h, w, 4) and (B, h, w): the map of the visible surface. Its cells are fixed in the head crop."""
 
 
 def of_roles(**roles: Fields) -> dict[str, Field]:
-    """Fields of several pictures: the field `image` of the role `source` is `source_image`."""
+    """Fields of several images: the field `image` of the role `source` is named `source_image`."""
     return {f"{role}_{name}": field for role, fields in roles.items() for name, field in fields.items()}
 
 
@@ -141,13 +142,13 @@ PAIR_BATCH: Fields = {
     **of_roles(source=_LABELLED, target=_LABELLED, driver=PICTURE),
     **dict.fromkeys(("identity", "person", "cross", "unreadable"), FIXED),
 }
-"""Of `data.pairs`."""
+"""The fields of a batch of `data.pairs`."""
 _PHOTO = {**PICTURE, **POSE, **BLENDSHAPES}
 PHOTO_BATCH: Fields = {
     **of_roles(source=_PHOTO, target=_PHOTO, driver=_PHOTO),
     **dict.fromkeys(("identity", "stranger", "unreadable"), FIXED),
 }
-"""Of `data.photos`."""
+"""The fields of a batch of `data.photos`."""
 FRAME_BATCH: Fields = {
     **PICTURE,
     **POSE,
@@ -155,20 +156,20 @@ FRAME_BATCH: Fields = {
     **LANDMARKS,
     **dict.fromkeys(("real", "clip", "frame", "unreadable"), FIXED),
 }
-"""Of `data.frames`."""
+"""The fields of a batch of `data.frames`."""
 
 
 def mirror(batch: Batch, fields: Fields, which: Tensor, names: Sequence[str] = ()) -> Batch:
-    """Mirror samples of a batch, pixels and labels alike (B.1): what was the subject's left is its right.
+    """Mirror some samples of a batch, both pixels and labels (B.1): the subject's left becomes the right.
 
     Args:
         batch: tensors (B, ...) of these fields.
         fields: `PAIR_BATCH`, `PHOTO_BATCH` or `FRAME_BATCH`.
-        which: (B,) bool.
-        names: the expression labels at the head of every `readout`.
+        which: (B,) bool, the samples to mirror.
+        names: the names of the expression labels, which come first in every `readout`.
 
     Raises:
-        DataError: the batch holds a tensor that `fields` does not declare.
+        DataError: the batch contains a tensor that `fields` does not declare.
     """
     out = {}
     for key, value in batch.items():
@@ -181,16 +182,16 @@ def mirror(batch: Batch, fields: Fields, which: Tensor, names: Sequence[str] = (
 
 
 def crop(batch: Batch, fields: Fields, center: Tensor, half_side: Tensor) -> Batch:
-    """Square crops of a batch's pictures, resampled at the same size, with the labels that follow.
+    """Take a square crop of every image of a batch, resample it at the image's size, and adapt the labels.
 
     Args:
-        batch: as for `mirror`; pictures in floating point.
+        batch: as for `mirror`; images in floating point.
         fields: as for `mirror`.
-        center: (B, 2), crop units.
-        half_side: (B,), crop units.
+        center: (B, 2), centres of the crops, in crop units.
+        half_side: (B,), half sides of the crops, in crop units.
 
     Raises:
-        DataError: as `mirror`, or the batch holds what cannot be cropped.
+        DataError: as for `mirror`, or the batch contains a tensor that cannot be cropped.
     """
     out = {}
     for key, value in batch.items():
@@ -202,7 +203,7 @@ def crop(batch: Batch, fields: Fields, center: Tensor, half_side: Tensor) -> Bat
 
 
 def collate(items: Sequence[Batch]) -> Batch:
-    """Items as one batch: every tensor is stacked."""
+    """Stack the tensors of all items into one batch."""
     return {key: torch.stack([item[key] for item in items]) for key in items[0]}
 
 

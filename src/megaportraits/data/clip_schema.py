@@ -1,4 +1,4 @@
-"""What is known about a clip and its frames (`KEY.json` of `docs/conventions.md`), and frames with their pixels."""
+"""The clip record (`KEY.json` of `docs/conventions.md`), the labels of its frames, and frames with pixels."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from megaportraits.reading import shown
 
 FORMAT = 1
 KINDS = ("lifted", "cg", "real", "photograph")
-"""Where a clip comes from; frame 0 of a "photograph" is the photograph itself, the others are renderings of it."""
+"""Origins of clips. Frame 0 of a "photograph" is the photograph itself; the other frames are renderings of it."""
 LANDMARKS, SCORES = 478, 52
 MOST_FPS, MOST_SCALE = 1e6, 1e3
-"""Upper ends of what a record may say; beyond them it is damaged."""
+"""Upper limits of frame rate and head scale; a record with larger values is damaged."""
 
 
 @dataclass(frozen=True)
 class FrameLabels:
-    """What is known about one frame (`docs/conventions.md`); None where a source cannot tell.
+    """The labels of one frame (`docs/conventions.md`); None where a label is unknown.
 
     Attributes:
         rotation: (3, 3) float64, head axes to camera axes.
         translation: (2,) float64, crop units, y down.
         scale: 1 when the head fills a crop 32 cm wide.
-        expression: (n,) float32 coefficients, named by the clip's `expression_names`.
+        expression: (n,) float32 expression labels, named by the clip's `expression_names`.
         gaze: (2,) float32, yaw and pitch in degrees relative to the head.
-        blink: (2,) float32 in [0, 1], the subject's left and right eye.
+        blink: (2,) float32 in [0, 1] (1 is closed), the subject's left and right eye.
         landmarks: (478, 2) float32, crop units.
-        scores: (52,) float32 in [0, 1], blendshapes as the landmark network measures them in a synthetic frame, in the
-            order of `faces.landmarks.BLENDSHAPE_NAMES`; real clips have them as their `expression`.
+        scores: (52,) float32 in [0, 1], the blendshapes that MediaPipe estimates from a synthetic frame, in the order
+            of `faces.landmarks.BLENDSHAPE_NAMES`. Real clips have them in `expression`.
     """
 
     rotation: npt.NDArray[np.float64]
@@ -47,11 +47,14 @@ class FrameLabels:
 
     @property
     def pose(self) -> HeadPose:
-        """The head pose, with its `project`."""
+        """The head pose."""
         return HeadPose(self.rotation, self.translation, self.scale)
 
     def to_json(self) -> dict[str, Any]:
-        """The frame's entry in `KEY.json`; all but the pose keeps five decimals, scores are left out where unknown."""
+        """The frame's entry in `KEY.json`. All labels but the pose are rounded to five decimals.
+
+        `scores` is left out where it is unknown.
+        """
 
         def rounded(values: npt.NDArray[np.float32] | None) -> list[Any] | None:
             return None if values is None else np.round(values.astype(np.float64), 5).tolist()
@@ -68,7 +71,7 @@ class FrameLabels:
 
     @staticmethod
     def from_json(entry: dict[str, Any], names: tuple[str, ...]) -> FrameLabels:
-        """The inverse of `to_json`; `names` are the clip's coefficients.
+        """The inverse of `to_json`; `names` are the names of the clip's expression labels.
 
         Raises:
             KeyError, TypeError, ValueError: the entry is not a frame.
@@ -94,7 +97,10 @@ class FrameLabels:
 
 @dataclass(frozen=True)
 class ClipRecord:
-    """One clip without its pixels: who, how large, and the labels of every frame."""
+    """One clip without its pixels: identity, image size, and the labels of every frame.
+
+    `docs/conventions.md` describes every value.
+    """
 
     key: str
     kind: str
@@ -156,7 +162,7 @@ class ClipRecord:
 
 
 def _finite(values: Any, name: str, *shape: int) -> npt.NDArray[np.float64]:
-    """Numbers of a shape; ValueError where they have another, or are not all finite."""
+    """Values as an array of the given shape; ValueError for another shape or values that are not finite."""
     found = np.asarray(values, np.float64)
     if found.shape != shape or not np.isfinite(found).all():
         raise ValueError(f"{name}: expected finite numbers of shape {shape}, got {shown(values)}")
@@ -168,11 +174,11 @@ class ClipFrame:
     """One frame with its pixels.
 
     Attributes:
-        image: (S, S, 3) uint8 RGB, straight colours.
+        image: (S, S, 3) uint8 RGB, straight colours (not multiplied by alpha).
         matte: (S, S) uint8 alpha.
-        labels: what is known about the frame.
+        labels: the frame's labels.
         coords: (64, 64, 4) float32, canonical X, Y, Z and camera depth of the visible surface, or None.
-        valid: (64, 64) bool, where `coords` says something, or None.
+        valid: (64, 64) bool, the cells where `coords` is known, or None.
     """
 
     image: npt.NDArray[np.uint8]

@@ -1,7 +1,7 @@
-"""What is known about the clips of a folder of shards without reading them: columns of numbers and texts.
+"""A table of the clips of a folder of shards, so that opening the folder reads no records.
 
-One row for each shard, clip, frame and member. A folder of 100,000 clips has 14 million members, so these are arrays
-and not objects. `data.index` keeps a table in a file.
+The table has columns of numbers and of texts, with one row for each shard, clip, frame or member. A folder of 100,000
+clips has 14 million members, so the columns are arrays and not objects. `data.index` keeps the table in a file.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ Array = npt.NDArray[Any]
 
 FORMAT = 1
 _HEADER, _HEAD = 512, 4096
-"""Bytes of a tar header, and of a record's beginning, that a shard's digest covers."""
+"""Bytes that a shard's digest covers for each record: its tar header and the beginning of the record."""
 _NUMBERS: dict[str, tuple[str, type[np.generic]]] = {
     "size": ("shard", np.int64),
     "changed": ("shard", np.int64),  # st_mtime_ns
     "clips": ("shard", np.int64),
-    "kind": ("clip", np.uint8),  # place in KINDS, or _UNREADABLE
+    "kind": ("clip", np.uint8),  # index in KINDS, or _UNREADABLE
     "grouped": ("clip", np.uint8),
     "pixels": ("clip", np.int32),
     "frames": ("clip", np.int32),
     "names": ("clip", np.int32),
     "members": ("clip", np.int32),
-    "record": ("clip", np.int64),  # where the record lies; -1: nowhere
+    "record": ("clip", np.int64),  # offset of the record in the shard; -1: there is none
     "landmarks": ("frame", np.uint8),
     "member": ("member", np.int32),
     "offset": ("member", np.int64),
@@ -53,15 +53,20 @@ _TEXTS = {
 _FAULTS: tuple[type[Exception], ...] = (SafetensorError, *FAULTS)
 _UNREADABLE = 255
 _SURE = 10**9
-"""Nanoseconds; coarser than the clock of any file system in use."""
+"""Nanoseconds; longer than the time resolution of any file system in use."""
 
 
 @dataclass(frozen=True)
 class ClipSummary:
-    """A clip's record without what its frames are labelled with.
+    """A clip's record without the labels of its frames.
 
     Attributes:
-        key, kind, identity, motion_group, size, expression_names: as in `records.ClipRecord`.
+        key: as in `clip_schema.ClipRecord`.
+        kind: as in `clip_schema.ClipRecord`.
+        identity: as in `clip_schema.ClipRecord`.
+        motion_group: as in `clip_schema.ClipRecord`.
+        size: as in `clip_schema.ClipRecord`.
+        expression_names: as in `clip_schema.ClipRecord`.
         landmarks: (frames,) bool, which frames have landmarks.
     """
 
@@ -75,26 +80,26 @@ class ClipSummary:
 
     @property
     def frames(self) -> int:
-        """How many there are."""
+        """The number of frames."""
         return len(self.landmarks)
 
     @staticmethod
     def of(record: ClipRecord) -> ClipSummary:
-        """A record's summary."""
+        """The summary of a record."""
         landmarks = np.array([frame.landmarks is not None for frame in record.frames], bool)
         group, names = record.motion_group, record.expression_names
         return ClipSummary(record.key, record.kind, record.identity, group, record.size, names, landmarks)
 
 
 class ClipTable:
-    """The clips of shards of one folder.
+    """The clips in the shards of one folder.
 
     Args:
-        numbers: arrays by the names in `_NUMBERS`.
-        texts: lists by the names in `_TEXTS`.
+        numbers: the columns of numbers, by the names in `_NUMBERS`.
+        texts: the columns of texts, by the names in `_TEXTS`.
 
     Raises:
-        ValueError, TypeError, KeyError: the columns do not belong together.
+        ValueError, TypeError, KeyError: the columns do not fit together.
     """
 
     def __init__(self, numbers: Mapping[str, Array], texts: Mapping[str, Sequence[str]]) -> None:
@@ -122,7 +127,7 @@ class ClipTable:
 
     @property
     def shards(self) -> Sequence[str]:
-        """File names, in order."""
+        """The file names of the shards, in order."""
         return self.texts["shard"]
 
     def shard_of(self, clip: int) -> str:
@@ -130,11 +135,11 @@ class ClipTable:
         return self.texts["shard"][int(self._shard_of[clip])]
 
     def key(self, clip: int) -> str:
-        """A clip's key in the archive."""
+        """The clip's key in the archive."""
         return self.texts["key"][clip]
 
     def members(self, clip: int, folder: Path) -> ClipMembers:
-        """Where the members of a clip lie.
+        """The positions of a clip's members in its shard.
 
         Raises:
             DataError: the table is damaged.
@@ -150,7 +155,7 @@ class ClipTable:
         return ClipMembers(shard, self.texts["key"][clip], found)
 
     def summaries(self) -> Iterator[ClipSummary | None]:
-        """The summaries of all clips in their order; None where a record could not be read."""
+        """The summaries of all clips in order; None where a record could not be read."""
         numbers, texts = self.numbers, self.texts
         landmarks, ends = numbers["landmarks"].astype(bool), self._frame_ends.tolist()
         columns = (numbers[name].tolist() for name in ("kind", "grouped", "pixels", "names"))
@@ -164,17 +169,17 @@ class ClipTable:
             yield ClipSummary(name, KINDS[kind], identity, group, pixels, expressions, landmarks[first:last])
 
     def places(self) -> list[tuple[int, int]]:
-        """Of each clip its shard's number and its own number in the shard."""
+        """For each clip, the number of its shard and its own number within the shard."""
         within = np.arange(len(self)) - self._clip_ends[:-1][self._shard_of]
         return list(zip(self._shard_of.tolist(), within.tolist(), strict=True))
 
     def faults(self, folder: Path) -> list[str]:
-        """What is wrong with the shards that are torn."""
+        """Error messages about the damaged shards."""
         pairs = zip(self.texts["shard"], self.texts["fault"], strict=True)
         return [fault.replace(name, str(folder / name), 1) for name, fault in pairs if fault]
 
     def part(self, shard: int) -> ClipTable:
-        """The rows of one shard."""
+        """A table of one shard only."""
         clips = slice(int(self._clip_ends[shard]), int(self._clip_ends[shard + 1]))
         rows = {
             "shard": slice(shard, shard + 1),
@@ -189,15 +194,15 @@ class ClipTable:
         )
 
     def is_shard(self, shard: int, path: Path, *, made: int) -> bool:
-        """Whether a file is still what row `shard` tells of.
+        """Whether a file still is the shard that row `shard` describes.
 
-        Its size must be the same, and its time or the bytes that the row follows from.
+        Its size must be equal, and so must be its modification time or its digest.
 
         Args:
             shard: the row.
             path: the file.
-            made: when the table was made, nanoseconds. A file that changed in the second before may have changed once
-                more at the same time.
+            made: when the table was made, in nanoseconds. For a file that was modified in the second before, the time
+                proves nothing: a later change may have left the same time. Then the digest decides.
         """
         try:
             status = path.stat()
@@ -211,7 +216,7 @@ class ClipTable:
             return False
 
     def to_bytes(self, made: int) -> bytes:
-        """The table as a file; `made` is when, nanoseconds."""
+        """The content of an index file; `made` is when the table was made, in nanoseconds."""
         tensors = {f"n.{name}": np.ascontiguousarray(column) for name, column in self.numbers.items()}
         for name, column in self.texts.items():
             encoded = [text.encode("utf-8", "surrogatepass") for text in column]
@@ -225,7 +230,7 @@ class ClipTable:
         """The inverse of `to_bytes`: the table, and when it was made.
 
         Raises:
-            ValueError: these are not the bytes of a table of this version.
+            ValueError: `content` is not a table of this version's format.
         """
         try:
             tensors = load(content)
@@ -239,7 +244,7 @@ class ClipTable:
 
 
 def join(tables: Sequence[ClipTable]) -> ClipTable:
-    """The rows of all tables, in their order."""
+    """One table with the rows of all given tables, in order."""
     numbers = {name: np.concatenate([table.numbers[name] for table in tables]) for name in _NUMBERS}
     texts: dict[str, Sequence[str]] = {
         name: list(itertools.chain.from_iterable(table.texts[name] for table in tables))
@@ -258,14 +263,15 @@ def join(tables: Sequence[ClipTable]) -> ClipTable:
 
 
 def scan(shard: Path, *, records: bool = True) -> ClipTable:
-    """The table of one shard, from the file.
+    """Make the table of one shard by reading the file.
 
     Args:
         shard: a tar file.
-        records: read and check every clip's record; otherwise only the archive's headers, and no clip has a summary.
+        records: whether to read and check every clip's record. Otherwise only the tar headers are read, and no clip
+            has a summary.
 
     Returns:
-        A shard that is torn has no clips, and its fault is told.
+        The table. For a damaged shard it has no clips, and its `fault` says why.
 
     Raises:
         DataError: the file cannot be accessed.
@@ -315,7 +321,7 @@ def scan(shard: Path, *, records: bool = True) -> ClipTable:
 
 
 class _Numbering(dict[str, int]):
-    """Texts by the order of their first use."""
+    """Numbers texts in the order of their first use."""
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
         super().__init__({text: number for number, text in enumerate(texts)})
@@ -330,10 +336,10 @@ class _Numbering(dict[str, int]):
 
 
 def parse_record(clip: ClipMembers) -> ClipRecord:
-    """A clip's record, read from its shard.
+    """Read a clip's record from its shard.
 
     Raises:
-        DataError: it is missing or damaged; the text names shard and key.
+        DataError: the record is missing or damaged; the message names shard and key.
     """
     if "json" not in clip.members:
         raise corrupt(clip, "json", "the member is missing")
@@ -345,7 +351,7 @@ def parse_record(clip: ClipMembers) -> ClipRecord:
 
 
 def corrupt(clip: ClipMembers, name: str, why: str) -> DataError:
-    """The error about a member of a clip."""
+    """The error for a corrupt member of a clip."""
     return DataError(
         f"Corrupt member {clip.key}.{name} of shard {clip.shard}: {why}.",
         fix="Remove the shard and make it again.",
@@ -360,7 +366,7 @@ def _read_summary(clip: ClipMembers) -> ClipSummary | None:
 
 
 def _digest(shard: Path, records: Iterable[int]) -> str:
-    """A hash of every record's tar header and of the beginning of the record."""
+    """A hash over the tar header and the beginning of every record."""
     digest = hashlib.sha256()
     with shard.open("rb", buffering=0) as file:
         for offset in records:
@@ -371,7 +377,7 @@ def _digest(shard: Path, records: Iterable[int]) -> str:
 
 
 def _ends(counts: Array) -> npt.NDArray[np.int64]:
-    """0 and the running sums; ValueError for a negative count."""
+    """0 and the cumulative sums; ValueError for a negative count."""
     if len(counts) and int(counts.min()) < 0:
         raise ValueError("a count is negative")
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])

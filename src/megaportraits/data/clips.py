@@ -1,7 +1,7 @@
 """The clip format of `docs/conventions.md`: atomic tar shards, and random access to their frames.
 
-A shard is an ordinary uncompressed (USTAR) tar file, so WebDataset streams it from anywhere; on a local disk
-`ClipIndex` knows where every member lies and reads a single frame with three seeks.
+A shard is an ordinary uncompressed (USTAR) tar file, so WebDataset can stream it. On a local disk `ClipIndex` knows the
+offset of every member and reads a single frame with three seeks.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def shard_name(index: int) -> str:
 
 
 def video_of(key: str) -> str:
-    """The video that a clip of `prepare` was cut from: its key without the clip's number after the last "-"."""
+    """The key of the video that `prepare` cut a clip from: the clip's key up to the last "-"."""
     return key.rpartition("-")[0] or key
 
 
@@ -56,7 +56,7 @@ class ShardWriter:
         with ShardWriter(folder, index=3) as shard:
             shard.write(record, frames)
 
-    Leaving the block through an exception leaves nothing behind. An existing shard is refused.
+    If the block raises, no file is left. An existing shard is an error and is not overwritten.
     """
 
     def __init__(self, folder: Path, index: int, *, quality: int = 95) -> None:
@@ -70,7 +70,7 @@ class ShardWriter:
         self._keys: set[str] = set()
 
     def write(self, record: ClipRecord, frames: Sequence[ClipFrame]) -> None:
-        """Append one clip; the frames' own labels are those of `record`, in its order."""
+        """Append one clip. `frames` are in the order of `record.frames`, which holds their labels."""
         if len(frames) != len(record.frames):
             raise DataError(f"Clip {record.key} has labels for {len(record.frames)} frames, got {len(frames)} frames.")
         self._claim(record.key)
@@ -83,7 +83,7 @@ class ShardWriter:
                 self._add(f"{stem}.coords.png", encode_coords(frame.coords, frame.valid))
 
     def copy(self, key: str, members: Iterable[tuple[str, bytes]]) -> None:
-        """Append one clip whose members are encoded already: names after the key's dot, `json` first, and bytes."""
+        """Append one clip of already encoded members: (name after the key's dot, bytes), with `json` first."""
         self._claim(key)
         for name, content in members:
             self._add(f"{key}.{name}", content)
@@ -104,20 +104,20 @@ class ShardWriter:
 
 
 class ClipIndex:
-    """Random access to all clips of a folder of local shards, or of a mix of folders.
+    """Random access to all clips of a folder of local shards, or of a mixture of folders.
 
-    What lies where, and what the records say in short, comes from the folders' indices (`data.index`); files are
-    opened for each read, so that it can be pickled and used in forked workers.
+    The offsets of members and the summaries of records come from the folders' indices (`data.index`). Files are
+    opened for each read, so that the object can be pickled and used in forked workers.
 
     Args:
-        folder: holds `clips-*.tar`; or a line like `real/train * 0.3 + lifted/train * 0.7` (`data.mixture`).
+        folder: a folder with `clips-*.tar`, or a mixture like `real/train * 0.3 + lifted/train * 0.7` (`data.mixture`).
         cache: how many parsed clip records to keep.
-        skip_unreadable: leave out shards that are no whole tar files, and say in `unreadable` which, instead of
-            raising: a long training should not end for one torn file.
-        indexed: False makes and reads no index, for shards that will be gone again soon.
+        skip_unreadable: leave out damaged shards and list them in `unreadable`, instead of raising: one damaged file
+            should not end a long training.
+        indexed: False neither makes nor reads an index; for shards that are deleted again soon.
 
     Raises:
-        DataError: no shards, or (unless skipped) a shard that is no tar file.
+        DataError: there are no shards, or (unless skipped) a shard is not a complete tar file.
     """
 
     def __init__(
@@ -149,19 +149,19 @@ class ClipIndex:
             self._ends.append(len(self) + len(table))
 
     def draw(self, rng: np.random.Generator) -> int:
-        """A random clip: a folder by the parts of the mix, then any of its clips alike."""
+        """Draw a clip: a folder by the mixture's weights, then one of its clips, all equally likely."""
         chosen = self.draw_share(rng)
         return int(rng.integers(self._ends[chosen - 1] if chosen else 0, self._ends[chosen]))
 
     def draw_share(self, rng: np.random.Generator) -> int:
-        """The number of a random folder of the mixture, by the parts; a single folder takes nothing from `rng`."""
+        """Draw the number of a folder by the mixture's weights; with a single folder `rng` is not used."""
         if len(self.shares) == 1:
             return 0
         return int(rng.choice(len(self.shares), p=[share.part for share in self.shares]))
 
     @property
     def ends(self) -> list[int]:
-        """For each folder of the mixture the number of the first clip after its last one."""
+        """For each folder of the mixture, the number of its last clip plus 1."""
         return list(self._ends)
 
     def __len__(self) -> int:
@@ -169,7 +169,7 @@ class ClipIndex:
 
     @cached_property
     def groups(self) -> dict[str, list[int]]:
-        """Clips by their motion group, without those whose records cannot be read."""
+        """The numbers of the clips of each motion group, without clips whose records cannot be read."""
         found: dict[str, list[int]] = defaultdict(list)
         for clip, summary in self.summaries():
             if summary.motion_group is not None:
@@ -177,7 +177,7 @@ class ClipIndex:
         return dict(found)
 
     def summaries(self) -> Iterator[tuple[int, ClipSummary]]:
-        """Number and summary of every clip whose record can be read; reads records only where nothing is indexed."""
+        """Number and summary of every clip whose record can be read; records are read only without an index."""
         if not self._indexed:
             yield from ((clip, ClipSummary.of(record)) for clip, record in readable(self.record, range(len(self))))
             return
@@ -190,7 +190,7 @@ class ClipIndex:
                     yield first + number, summary
 
     def partners(self, index: int) -> list[int]:
-        """Clips of the same motion group, itself among them; none where it has no group."""
+        """The clips of the same motion group, including this one; none if it has no group."""
         return self.groups.get(self.record(index).motion_group or "", [])
 
     @cached_property
@@ -203,16 +203,16 @@ class ClipIndex:
         return dict(found)
 
     def siblings(self, index: int) -> list[int]:
-        """Clips whose keys name the same video of the same folder (`video_of`), itself among them; reads no records."""
+        """The clips of the same video and folder (by `video_of`), including this one; reads no records."""
         share, number = self._place(index)
         return self._videos[share, video_of(self._tables[share].key(number))]
 
     def expression_names(self) -> tuple[str, ...]:
-        """The coefficients' names of the first clip that knows any; real clips know fewer than synthetic ones."""
+        """The names of the first clip that has expression labels; real clips have fewer than synthetic ones."""
         return next((summary.expression_names for _, summary in self.summaries() if summary.expression_names), ())
 
     def places(self) -> list[tuple[int, int]]:
-        """Of each clip its shard's number in the order of names, and its own number in the shard."""
+        """For each clip, the number of its shard (in the order of names) and its own number within the shard."""
         found: list[tuple[int, int]] = []
         shards = 0
         for table in self._tables:
@@ -221,11 +221,11 @@ class ClipIndex:
         return found
 
     def record(self, index: int) -> ClipRecord:
-        """The record of clip `index`, parsed once and kept in a bounded cache.
+        """The record of clip `index`, from a bounded cache or from the shard.
 
         Raises:
             IndexError: no such clip.
-            DataError: it is missing or damaged; the text names shard and key.
+            DataError: the record is missing or damaged; the message names shard and key.
         """
         index = range(len(self))[index]
         if index in self._records:
@@ -240,11 +240,11 @@ class ClipIndex:
         return record
 
     def read_frame(self, index: int, frame: int, *, coords: bool = True) -> ClipFrame:
-        """ClipFrame `frame` of clip `index`; `coords=False` skips decoding the surface map.
+        """Frame `frame` of clip `index`; `coords=False` skips decoding the surface map.
 
         Raises:
             IndexError: no such clip or frame.
-            DataError: a member is missing or not decodable; the text names shard and key.
+            DataError: a member is missing or cannot be decoded; the message names shard and key.
         """
         record, clip = self.record(index), self._members(index)
         frame = range(len(record.frames))[frame]
@@ -263,7 +263,7 @@ class ClipIndex:
         return record, [self.read_frame(index, j, coords=coords) for j in range(len(record.frames))]
 
     def _place(self, index: int) -> tuple[int, int]:
-        """The folder of a clip, and its number there; IndexError where there is no such clip."""
+        """The number of a clip's folder, and the clip's number there; IndexError if there is no such clip."""
         index = range(len(self))[index]
         share = bisect_right(self._ends, index)
         return share, index - (self._ends[share] - len(self._tables[share]))
@@ -273,7 +273,7 @@ class ClipIndex:
         return self._tables[share].members(number, self._folders[share])
 
     def _group(self, share: int, group: str) -> str:
-        """A motion group's name; two folders of a mix may call different motions alike."""
+        """A motion group's unique name: two folders of a mixture may use one name for different motions."""
         return f"{self._folders[share]}/{group}" if len(self.shares) > 1 else group
 
     def _bytes(self, clip: ClipMembers, name: str) -> bytes:
@@ -292,7 +292,7 @@ class ClipIndex:
 
 
 def readable(record: Callable[[int], ClipRecord], numbers: Iterable[int]) -> Iterator[tuple[int, ClipRecord]]:
-    """The clips among `numbers` whose `record` can be read: a long training should not end for one bad record."""
+    """The clips among `numbers` whose `record` can be read: one bad record should not end a long training."""
     for number in numbers:
         try:
             yield number, record(number)

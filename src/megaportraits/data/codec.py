@@ -1,4 +1,4 @@
-"""The bytes of a clip's members: JPEG frames, PNG mattes, 16-bit surface maps (`docs/conventions.md`)."""
+"""Encoding of a clip's members: JPEG or WebP frames, PNG mattes, 16-bit surface maps (`docs/conventions.md`)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from megaportraits.reading import FAULTS
 COORDS_SIZE = 64
 """Cells along each side of a surface map."""
 MOST_PIXELS = 8192
-"""Longest side of a member of a shard; a frame is as large as the head crops that were stored, the largest 2048."""
+"""Longest accepted side of an image in a shard. Frames are as large as the stored head crops, at most 2048."""
 _TOP = 65535
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _DAMAGE: tuple[type[Exception], ...] = (*FAULTS, SyntaxError, EOFError, RuntimeError, Image.DecompressionBombError)
-"""What Pillow raises over damaged bytes."""
+"""The exceptions that Pillow raises for damaged bytes."""
 
 
 def encode_image(image: npt.NDArray[np.uint8], quality: int = 95) -> bytes:
-    """(H, W, 3) uint8 RGB to JPEG bytes, chroma not subsampled: lips and irises are a few pixels wide."""
+    """(H, W, 3) uint8 RGB to JPEG bytes, without chroma subsampling: lips and irises are a few pixels wide."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ShapeError(f"An image must be uint8 (H, W, 3), got {image.dtype} {image.shape}.")
     options = [
@@ -36,7 +36,7 @@ def encode_image(image: npt.NDArray[np.uint8], quality: int = 95) -> bytes:
 
 
 def encode_webp(image: npt.NDArray[np.uint8], quality: int = 95) -> bytes:
-    """(H, W, 3) uint8 RGB to WebP bytes: a third smaller than JPEG, with half its resolution in colour."""
+    """(H, W, 3) uint8 RGB to WebP bytes: a third smaller than JPEG, with half of its chroma resolution."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ShapeError(f"An image must be uint8 (H, W, 3), got {image.dtype} {image.shape}.")
     options = [cv2.IMWRITE_WEBP_QUALITY, quality]
@@ -44,7 +44,7 @@ def encode_webp(image: npt.NDArray[np.uint8], quality: int = 95) -> bytes:
 
 
 def decode_image(content: bytes) -> npt.NDArray[np.uint8]:
-    """JPEG or WebP bytes to (H, W, 3) uint8 RGB; ValueError when they are none."""
+    """JPEG or WebP bytes to (H, W, 3) uint8 RGB; ValueError if they cannot be decoded."""
     return cv2.cvtColor(_decode(content, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
@@ -56,14 +56,14 @@ def encode_matte(matte: npt.NDArray[np.uint8]) -> bytes:
 
 
 def decode_matte(content: bytes) -> npt.NDArray[np.uint8]:
-    """PNG bytes to (H, W) uint8; ValueError when they are none."""
+    """PNG bytes to (H, W) uint8; ValueError if they cannot be decoded."""
     return _decode(content, cv2.IMREAD_GRAYSCALE)
 
 
 def encode_coords(coords: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> bytes:
     """A surface map (64, 64, 4) in [-1, 1] to 16-bit RGBA PNG bytes.
 
-    Cells that are not valid, or that lie outside of [-1, 1] where 16 bits say nothing, become 0.
+    Cells that are not valid, or have a value outside [-1, 1], become 0: 16 bits only represent that range.
     """
     expected = (COORDS_SIZE, COORDS_SIZE)
     if coords.shape != (*expected, 4) or valid.shape != expected:
@@ -88,7 +88,7 @@ def decode_coords(content: bytes) -> tuple[npt.NDArray[np.float32], npt.NDArray[
 def _decode(content: bytes, flags: int) -> npt.NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
-            width, height = picture.size  # of the header: nothing is decoded yet
+            width, height = picture.size  # from the header: no pixels are decoded yet
     except _DAMAGE as error:
         raise ValueError(f"the bytes are not a decodable picture: {error}") from error
     if max(width, height) > MOST_PIXELS:

@@ -1,16 +1,16 @@
-"""Distillation samples (3.3): driver frames and the teacher's pictures, in WebDataset shards.
+"""Distillation samples (3.3): driver frames and the teacher's images of them, in WebDataset shards.
 
-A folder holds `lessons-000000.tar`, ... All members of a sample share the key before the dot.
+A folder contains `lessons-000000.tar`, ... All members of a sample share the key before the dot.
 
 | member | content |
 |---|---|
 | `KEY.json` | `{"format": 1, "origin": str, "rotation": [9], "translation": [2], "scale": float, "avatars": [int]}` |
-| `KEY.driver.jpg` | the driver's head crop as the teacher saw it |
+| `KEY.driver.jpg` | the driver's head crop that the teacher received |
 | `KEY.driver.matte.png` | its 8-bit alpha |
-| `KEY.007.jpg` | avatar 7 as the teacher drew it, over black: colours times alpha |
+| `KEY.007.jpg` | the teacher's image of avatar 7 over black: colours times alpha |
 | `KEY.007.matte.png` | its 8-bit alpha |
 
-The pose is that of the head in the teacher's pictures, in crop coordinates (`docs/conventions.md`).
+The pose is the head pose in the teacher's images, in crop coordinates (`docs/conventions.md`).
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ UInt8 = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class DistillationSample:
-    """One driver frame with the teacher's pictures.
+    """One driver frame with the teacher's images.
 
     Attributes:
         key: unique name without a dot.
-        origin: of the driver, for messages.
+        origin: where the driver comes from, for messages.
         driver: (s, s, 3) uint8.
         matte: (s, s) uint8, the driver's alpha.
-        pose: of the head in the pictures.
-        pictures: for each avatar (S, S, 4) uint8, colours times alpha, and alpha.
+        pose: head pose in `pictures`.
+        pictures: for each avatar's number, (S, S, 4) uint8: colours times alpha, and alpha.
     """
 
     key: str
@@ -60,12 +60,12 @@ class DistillationSample:
 
 
 def shard_path(folder: Path, index: int) -> Path:
-    """The file of shard `index`."""
+    """The path of shard `index`."""
     return folder / f"lessons-{index:06d}.tar"
 
 
 def write_shard(path: Path, lessons: Iterable[DistillationSample]) -> None:
-    """Write a shard by `write_tar`."""
+    """Write a shard with `write_tar`."""
     with write_tar(path) as add:
         for lesson in lessons:
             for name, content in _members(lesson).items():
@@ -101,13 +101,13 @@ class _Entry:
 
 
 class DistillationIndex:
-    """Random access to the samples of a folder. Holds offsets only, so that it can be passed to worker processes.
+    """Random access to the samples of a folder. It keeps offsets only, so that it can be passed to worker processes.
 
     Attributes:
-        unreadable: skipped shards and samples, with the reason.
+        unreadable: messages about skipped shards and samples.
 
     Raises:
-        DataError: no readable shard.
+        DataError: there is no readable shard.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -127,15 +127,15 @@ class DistillationIndex:
         return len(self._entries)
 
     def avatars(self, index: int) -> list[int]:
-        """The avatars that lesson `index` shows."""
+        """The numbers of the avatars in sample `index`."""
         return list(self._entries[index].record["avatars"])
 
     def name(self, index: int) -> str:
-        """Where lesson `index` came from."""
+        """Key and origin of sample `index`, for messages."""
         return f"{self._entries[index].key} ({self._entries[index].record['origin']})"
 
     def read(self, index: int, avatars: Iterable[int] | None = None) -> DistillationSample:
-        """DistillationSample `index`, with the pictures of all its avatars or of the given ones.
+        """Read sample `index`, with the images of all its avatars or of the given ones.
 
         Raises:
             DataError: a member is missing or damaged.
@@ -171,7 +171,7 @@ def _bytes(entry: _Entry, name: str) -> bytes:
 
 
 def _scan(shard: Path, unreadable: list[str]) -> list[_Entry]:
-    """The lessons of a shard; records that are damaged are left out and noted in `unreadable`."""
+    """The samples of a shard; samples with damaged records are left out and noted in `unreadable`."""
     entries = []
     for clip in scan_shard(shard):
         if "json" not in clip.members:
@@ -187,7 +187,7 @@ def _scan(shard: Path, unreadable: list[str]) -> list[_Entry]:
 
 
 def _check(record: dict[str, Any]) -> None:
-    """Raise one of `FAULTS` where a lesson's record is none."""
+    """Raise one of `FAULTS` if `record` is not a valid record of a distillation sample."""
     if record["format"] != FORMAT:
         raise ValueError(f"lesson format {shown(record['format'])}, this version reads {FORMAT}")
     numbers = np.array([*record["rotation"], *record["translation"], record["scale"]], np.float64)

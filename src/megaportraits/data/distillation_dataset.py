@@ -1,4 +1,4 @@
-"""Distillation samples as training items: random ones for training, a fixed choice for sample grids."""
+"""Data sets of distillation samples: random ones for training, a fixed selection for sample grids."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Item = dict[str, Tensor]
 
 
 class DistillationDataset(Dataset[Item]):
-    """Item k is one driver and one of its avatars, drawn with the seed (seed, k); keys as `distillation_item`.
+    """Item k is one driver and one of its avatars, drawn with the seed (seed, k). `distillation_item` lists the keys.
 
     Args:
-        folder: shards of distillation samples.
+        folder: folder with shards of distillation samples.
         length: number of items.
         driver_size: side of the drivers, pixels.
-        size: side of the pictures, pixels.
-        seed: of the draws.
+        size: side of the teacher's images, pixels.
+        seed: seed of the draws.
     """
 
     def __init__(self, folder: Path | str, *, length: int, driver_size: int, size: int, seed: int = 0) -> None:
@@ -43,12 +43,12 @@ class DistillationDataset(Dataset[Item]):
         return distillation_item(self.index, lesson, avatar, driver_size=self.driver_size, size=self.size)
 
     def describe(self, batch: Item) -> list[str]:
-        """The origin of every driver of a batch."""
+        """Key and origin of every driver of a batch, for messages."""
         return [self.index.name(lesson) for lesson in batch["lesson"].tolist()]
 
 
 class DistillationPreview(Dataset[Item]):
-    """A fixed choice of `length` items: avatars in turn, drivers spread evenly over all samples."""
+    """A fixed selection of `length` items: the avatars take turns, the drivers are spread evenly over all samples."""
 
     def __init__(self, folder: Path | str, *, length: int, driver_size: int, size: int) -> None:
         self.index = DistillationIndex(folder)
@@ -63,7 +63,7 @@ class DistillationPreview(Dataset[Item]):
 
 
 def spread(index: DistillationIndex, count: int) -> list[tuple[int, int]]:
-    """At most `count` different (sample, avatar): avatars in turn, the samples of each evenly spaced."""
+    """At most `count` different pairs (sample, avatar): avatars take turns, the samples of each are evenly spaced."""
     of: dict[int, list[int]] = {}
     for lesson in range(len(index)):
         for avatar in index.avatars(lesson):
@@ -78,11 +78,12 @@ def spread(index: DistillationIndex, count: int) -> list[tuple[int, int]]:
 
 
 def distillation_item(index: DistillationIndex, lesson: int, avatar: int, *, driver_size: int, size: int) -> Item:
-    """One driver and one avatar.
+    """One driver, and the teacher's image of one avatar.
 
     Returns:
-        `driver` (3, s, s), `driver_matte` (1, s, s); `image` (3, S, S), colours times alpha, and `matte` (1, S, S), all
-        uint8; `avatar` and `lesson` int64; the pose in the picture: `rotation`, `translation`, `scale`.
+        uint8: `driver` (3, s, s), `driver_matte` (1, s, s), the teacher's `image` (3, S, S) as colours times alpha, and
+        its `matte` (1, S, S). int64: `avatar` and `lesson` (the sample's number). The head pose in `image`: `rotation`,
+        `translation`, `scale`.
     """
     read = index.read(lesson, [avatar])
     picture = resize(read.pictures[avatar], size)

@@ -1,4 +1,4 @@
-"""Single labelled frames from clips, for the networks that look at one image: head pose, gaze and blink."""
+"""Single labelled frames from clips, for networks that take one image: head pose, gaze and blink."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ from megaportraits.errors import DataError
 
 
 class FrameDataset(Dataset[dict[str, Tensor]]):
-    """Item k is one frame, drawn by a generator seeded with (seed, k): a clip, then a frame of it.
+    """Item k is one frame, drawn by a generator seeded with (seed, k): first a clip, then one of its frames.
 
-    Keys: `image` (3, S, S) and `matte` (1, S, S) uint8; `rotation`, `translation`, `scale`; `gaze` (2,) degrees and
-    `blink` (), NaN where unknown; `real`, whether the clip is one; `clip` and `frame`, where it came from.
+    Keys: `image` (3, S, S) and `matte` (1, S, S) uint8; `rotation`, `translation`, `scale`; `gaze` (2,) in degrees and
+    `blink` (), NaN where unknown; `real`, whether the clip is of kind "real"; `clip` and `frame`, the numbers of clip
+    and frame.
 
     Args:
-        folder: shards of clips.
-        length: number of items; 0 is the number of frames there are.
+        folder: folder with shards of clips, or a mixture (`data.mixture`).
+        length: number of items; 0: the number of usable frames.
         size: side of the images, pixels.
-        seed: of all draws.
-        labels: a teacher's label file; frames it does not name are left out, and the clips' own gaze and blink are
-            not used.
-        landmarks: items have `landmarks` (143, 2) of `faces.outlines.FEATURES`, crop units; frames without are left
-            out.
+        seed: seed of all draws.
+        labels: label file of a gaze teacher. Frames that it does not name are left out, and the clips' own gaze and
+            blink are not used.
+        landmarks: whether items have `landmarks` (143, 2) of `faces.outlines.FEATURES`, in crop units. Then frames
+            without landmarks are left out.
 
     Raises:
-        DataError: no shard or no record of one is readable, `labels` are not, or no frame is left.
+        DataError: no shard or no record is readable, `labels` cannot be read, or no frame is left.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class FrameDataset(Dataset[dict[str, Tensor]]):
         clips = dict(self.index.summaries())
         if not clips:
             raise DataError(f"No record of the clips in {folder} can be read.", fix="Make them again.")
-        # Arrays: a corpus of 100,000 clips has five million frames.
+        # Arrays, not lists: a data set of 100,000 clips has five million frames.
         counts = np.array([summary.frames for summary in clips.values()])
         self.clips = np.repeat(np.array(list(clips), np.int64), counts)
         self.numbers = np.arange(len(self.clips)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -124,7 +125,7 @@ class FrameDataset(Dataset[dict[str, Tensor]]):
 
 
 def _labelled(clips: Iterable[ClipSummary], labels: Mapping[tuple[str, int], EyeLabel]) -> list[npt.NDArray[np.bool_]]:
-    """Of each clip (frames,), which of them a label file names."""
+    """For each clip, which of its frames a label file names: (frames,) bool."""
     named: dict[str, list[int]] = defaultdict(list)
     for key, number in labels:
         named[key].append(number)

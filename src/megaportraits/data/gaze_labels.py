@@ -1,4 +1,4 @@
-"""Gaze and blink labels of a teacher, as a file (`docs/training.md`): how other systems are distilled (B.5)."""
+"""Label files with a teacher's gaze and blink (`docs/training.md`), to distil other gaze networks (B.5)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ COLUMNS = ("key", "frame", "yaw", "pitch", "blink")
 
 @dataclass(frozen=True)
 class EyeLabel:
-    """What a teacher said about one frame.
+    """A teacher's labels of one frame.
 
     Attributes:
-        gaze: (2,), yaw and pitch relative to the head, degrees; NaN where it said nothing.
-        blink: 0 open to 1 closed, the mean of both eyes; NaN where it said nothing.
+        gaze: (2,), yaw and pitch relative to the head, in degrees; NaN where unknown.
+        blink: 0 (open) to 1 (closed), the mean of both eyes; NaN where unknown.
     """
 
     gaze: npt.NDArray[np.float32]
@@ -31,13 +31,13 @@ class EyeLabel:
 
 
 def read_gaze_labels(path: Path) -> dict[tuple[str, int], EyeLabel]:
-    """Labels by (clip key, frame number).
+    """Read a label file; returns labels by (clip key, frame number).
 
-    `.jsonl` holds one object a line: `{"key": "c01", "frame": 3, "gaze": [yaw, pitch], "blink": 0.1}`; `.csv` has the
-    columns key, frame, yaw, pitch, blink. Either label may be null (empty in CSV).
+    A `.jsonl` file has one object per line: `{"key": "c01", "frame": 3, "gaze": [yaw, pitch], "blink": 0.1}`. A `.csv`
+    file has the columns key, frame, yaw, pitch, blink. Gaze and blink may each be null (empty in CSV).
 
     Raises:
-        DataError: no such file, another ending, or a line that is no label; the text names the line.
+        DataError: the file does not exist or has another suffix, or a line is not a label; the message names the line.
     """
     if not is_file(path, DataError) or path.suffix not in (".csv", ".jsonl"):
         raise DataError(

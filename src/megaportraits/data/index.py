@@ -1,9 +1,9 @@
-"""The index of a folder of shards: a file that says what lies in them, so that opening a corpus reads no records.
+"""The index of a folder of shards: a file with the table of their clips, so that opening the folder reads no records.
 
-    clips-index.safetensors    beside the shards; in the cache directory where their folder cannot be written
+    clips-index.safetensors    beside the shards, or in the cache directory if their folder is not writable
 
-It is made when a folder is opened that has none, and brought up to date when shards were added, removed or changed.
-Several processes may open a folder at once: one of them reads the shards, the others wait for its file.
+Opening a folder makes the index if there is none, and updates it if shards were added, removed or changed. When
+several processes open a folder at once, one of them reads the shards and the others wait for its file.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ INDEX = "clips-index.safetensors"
 SHARDS = "clips-*.tar"
 _WAIT_SECONDS = 0.5
 _LINES = 20
-"""Of progress, at most."""
+"""Largest number of printed progress lines."""
 
 OnProgress = Callable[[int, int], None]
-"""Called with the shards that have been read and those that have to be."""
+"""Called with the number of shards read so far and the number of shards to read."""
 
 
 def open_table(folder: Path) -> ClipTable:
-    """The table of all shards in a folder, in the order of their names; from its index where that is up to date.
+    """The table of all shards in a folder, in the order of their names. An up-to-date index is used, else it is made.
 
     Raises:
         DataError: there are no shards, or one cannot be accessed.
@@ -53,12 +53,12 @@ def open_table(folder: Path) -> ClipTable:
 
 
 def refresh(folder: Path, *, workers: int = 1, on_progress: OnProgress = lambda done, total: None) -> int:
-    """Bring the index of a folder up to date after shards were written; the number of clips, 0 without shards.
+    """Update the index of a folder after shards were written; returns the number of clips, 0 without shards.
 
     Args:
-        folder: holds the shards.
-        workers: processes that read them, as far as this machine has processors.
-        on_progress: see `OnProgress`; not called where nothing has to be read.
+        folder: folder with the shards.
+        workers: number of processes that read shards, at most the number of this machine's processors.
+        on_progress: see `OnProgress`; not called if nothing has to be read.
 
     Raises:
         DataError: a shard cannot be accessed.
@@ -68,16 +68,19 @@ def refresh(folder: Path, *, workers: int = 1, on_progress: OnProgress = lambda 
 
 
 def scan_folder(folder: Path) -> ClipTable:
-    """The table of shards that will be gone again soon: from the archives' headers alone, and nothing is kept.
+    """The table of shards that are deleted again soon: made from their tar headers alone, and not kept in a file.
 
     Raises:
-        DataError: one cannot be accessed.
+        DataError: a shard cannot be accessed.
     """
     return join([scan(shard, records=False) for shard in list_files(folder, SHARDS, DataError)])
 
 
 def _make(folder: Path, progress: OnProgress, workers: int) -> ClipTable:
-    """Read what is new while holding the lock of the place of the index; in memory where there is no such place."""
+    """Read new and changed shards while holding the lock of the index's folder.
+
+    If neither the folder nor the cache directory is writable, the table is made in memory only.
+    """
     place = next((place for place in (folder, _cached(folder)) if _is_writable(place)), None)
     waited = False
     while place is not None:
@@ -95,7 +98,7 @@ def _update(folder: Path, place: Path | None, progress: OnProgress, workers: int
     shards, began = list_files(folder, SHARDS, DataError), time.time_ns()
     known = _load(place) if place is not None else None
     if known is not None and known.is_current(shards):
-        return known.table  # another process has made it
+        return known.table  # another process has updated it
     parts = known.parts(shards) if known is not None else {}
     todo = [shard for shard in shards if shard.name not in parts]
     if todo:
@@ -114,20 +117,20 @@ def _update(folder: Path, place: Path | None, progress: OnProgress, workers: int
 
 
 class _Known:
-    """A table from a file, and when it was made."""
+    """A table read from an index file, and when it was made."""
 
     def __init__(self, table: ClipTable, made: int) -> None:
         self.table, self.made = table, made
 
     def is_current(self, shards: Sequence[Path]) -> bool:
-        """Whether these shards, and no others, are in the table, and all are as they were then."""
+        """Whether the table has exactly these shards, and none of them has changed since."""
         names = [shard.name for shard in shards]
         return names == list(self.table.shards) and all(
             self.table.is_shard(number, shard, made=self.made) for number, shard in enumerate(shards)
         )
 
     def parts(self, shards: Sequence[Path]) -> dict[str, ClipTable]:
-        """The rows of those shards that are as they were then, by file names."""
+        """The tables of the shards that have not changed since, by file name."""
         files = {shard.name: shard for shard in shards}
         return {
             name: self.table.part(number)
@@ -137,7 +140,7 @@ class _Known:
 
 
 def _load(place: Path) -> _Known | None:
-    """The table kept in a folder; None where there is none, or none that this version reads."""
+    """The table kept in a folder; None if there is none or this version cannot read it."""
     try:
         return _Known(*ClipTable.from_bytes((place / INDEX).read_bytes()))
     except (OSError, ValueError):
@@ -145,13 +148,13 @@ def _load(place: Path) -> _Known | None:
 
 
 def _cached(folder: Path) -> Path:
-    """Where the index of a folder lies that cannot be written."""
+    """The directory for the index of a folder that is not writable."""
     name = hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:16]
     return weights.cache_dir().parent / "indices" / name
 
 
 def _is_writable(place: Path) -> bool:
-    """Whether files can be made in a folder, which is made where it is missing."""
+    """Whether files can be created in a folder; the folder is created if it is missing."""
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError:

@@ -1,4 +1,4 @@
-"""Pairs of frames and photographs together, for training on both at once (B.2)."""
+"""Pairs of frames together with photographs, for training on both at once (B.2)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ PREFIX = "photo_"
 
 
 class JointDataset(Dataset[dict[str, Tensor]]):
-    """Item k: item k of the pairs, and that of the photographs, whose keys begin with `PREFIX`."""
+    """Item k joins item k of the pairs and item k of the photographs; the latter's keys begin with `PREFIX`."""
 
     def __init__(self, pairs: PairDataset, photos: PhotoDataset) -> None:
         self.pairs, self.photos = pairs, photos
 
     @property
     def index(self) -> Any:
-        """The pairs' clips."""
+        """The index of the pairs' clips."""
         return self.pairs.index
 
     def __len__(self) -> int:
@@ -34,15 +34,15 @@ class JointDataset(Dataset[dict[str, Tensor]]):
         return pair | {PREFIX + key: value for key, value in photo.items()} | both
 
     def spread(self, layout: Layout) -> None:
-        """As the pairs'."""
+        """See `PairDataset.spread`."""
         self.pairs.spread(layout)
 
     def describe(self, batch: dict[str, Tensor]) -> list[str]:
-        """The clips of every sample."""
+        """The clip keys of every sample."""
         return [*self.pairs.describe(batch), *self.photos.describe(split(batch)[1])]
 
 
 def split(batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The pairs' and the photographs' part of a batch."""
+    """Split a batch into the pairs' part and the photographs' part."""
     photos = {key.removeprefix(PREFIX): value for key, value in batch.items() if key.startswith(PREFIX)}
     return {key: value for key, value in batch.items() if not key.startswith(PREFIX)}, photos

@@ -13,20 +13,20 @@ _SHARE = re.compile(r"(?P<folder>.*?)(\s*\*\s*(?P<weight>\d+\.?\d*|\.\d+))?")
 
 @dataclass(frozen=True)
 class MixturePart:
-    """A folder, or the address of one, and its part of all draws, the parts of a mix adding up to 1."""
+    """A folder or its address, and the fraction of draws from it. The fractions of a mixture sum to 1."""
 
     folder: Path | str
     part: float
 
 
 def parse_mixture(line: str | Path) -> tuple[MixturePart, ...]:
-    """Folders and their parts. Weights need not add up to 1; a folder without one has weight 1.
+    """Parse a mixture. Weights need not sum to 1; a folder without a weight has weight 1.
 
     Args:
-        line: a folder, or folders joined by ` + ` (with spaces), each with ` * WEIGHT` or without.
+        line: a folder, or folders joined by ` + ` (with spaces), each with or without ` * WEIGHT`.
 
     Raises:
-        DataError: an empty name, or weights of which none is positive.
+        DataError: a name is empty, or no weight is positive.
     """
     if isinstance(line, Path) or " + " not in line:
         return (MixturePart(_place(line), 1.0),)
@@ -43,7 +43,7 @@ def parse_mixture(line: str | Path) -> tuple[MixturePart, ...]:
 
 
 def is_address(place: object) -> bool:
-    """Whether a folder of shards is streamed (`https://`, `s3://`, ...: `data.stream`) rather than opened."""
+    """Whether `place` is an address (`https://`, `s3://`, ...) to stream from (`data.stream`), not a local folder."""
     return "://" in str(place)
 
 

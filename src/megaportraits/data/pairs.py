@@ -1,4 +1,4 @@
-"""Source-driver pairs from clips, as a pure function of (seed, index): any step can be made again exactly."""
+"""Training pairs from clips, as a pure function of (seed, index), so that every step can be reproduced exactly."""
 
 from __future__ import annotations
 
@@ -29,21 +29,23 @@ ROLES = ("source", "target", "driver")
 class PairDataset(Dataset[dict[str, Tensor]]):
     """Item k is one training pair, drawn by a generator seeded with (seed, k).
 
-    - source: a frame of a random clip; target: another frame of the same clip, with probability `expressive` rather one
-      whose expression is another. In a clip of kind "photograph" the target is the photograph, frame 0. With
+    - source: a frame of a random clip.
+    - target: another frame of the same clip. With probability `expressive` it is drawn so that frames with a different
+      expression are more likely. In a clip of kind "photograph" the target is the photograph, frame 0. With
       `across_clips` the target of a real clip comes from any clip of the same video and person.
-    - driver: the target itself, or with probability `cross_identity` another person of the same motion group
-      making the target's motion, so that cross-driving has an exact answer.
+    - driver: the target itself, or, with probability `cross_identity`, the frame of another person of the same motion
+      group with the target's motion, so that cross-driving has an exact target.
 
     Args:
-        folder: shards of clips, their address (`data.stream`), or a mix of both (`data.mixture`).
-        length: number of pairs; the training's steps times batch size.
+        folder: folder of shards, its address (`data.stream`), or a mixture (`data.mixture`).
+        length: number of pairs: steps of the training times batch size.
         size: side of the images, pixels.
-        seed: of all draws.
-        cross_identity: see above; clips without a motion group are always driven by themselves.
-        expressive: see above; clips without expression labels draw all frames alike.
-        across_clips: see above; `prepare` cuts a video into clips of seconds.
-        expression_names: the read-out's coefficients; clips that do not know one give NaN for it. None: the data's.
+        seed: seed of all draws.
+        cross_identity: see above; in clips without a motion group the driver is always the target.
+        expressive: see above; in clips without expression labels all frames are equally likely.
+        across_clips: see above; `prepare` cuts a video into clips of a few seconds.
+        expression_names: names of the labels that the expression readout predicts; a label that a clip does not have is
+            NaN. None: the names that the data have.
         stream_shards: see `StreamIndex`.
         stream_draws: see `StreamIndex`.
     """
@@ -67,7 +69,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         self.cross_identity, self.expressive, self.across_clips = cross_identity, expressive, across_clips
         self.expression_names = self.index.expression_names() if expression_names is None else expression_names
         if cross_identity > 0 and isinstance(self.index, ClipIndex):
-            _ = self.index.groups  # once, for all loading processes
+            _ = self.index.groups  # computed once, before loading processes are started
 
     def __len__(self) -> int:
         return self.length
@@ -80,7 +82,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         return item | {"unreadable": item["unreadable"] + self.index.lost()}
 
     def spread(self, layout: Layout) -> None:
-        """Take note of who makes which item, on which streamed data depend."""
+        """Set which process makes which item; streamed data depend on it."""
         if isinstance(self.index, StreamIndex):
             self.index.layout = layout
 
@@ -148,14 +150,14 @@ class PairDataset(Dataset[dict[str, Tensor]]):
 
 
 def _sibling(clips: Clips, clip: int, rng: np.random.Generator) -> int:
-    """A random clip of the same video, or this one where that shows somebody else."""
+    """A random clip of the same video; this clip itself if the drawn one shows another person."""
     others = clips.siblings(clip)
     chosen = others[int(rng.integers(len(others)))]
     return chosen if clips.record(chosen).identity == clips.record(clip).identity else clip
 
 
 def person_of(record: ClipRecord, clip: int) -> int:
-    """A number for who a clip shows, the same in every process; clips whose person is unknown count as strangers."""
+    """A number for the person in a clip, equal in every process. Clips of unknown people count as different people."""
     name = f"person {record.identity}" if record.identity else f"clip {clip}"
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little", signed=True)
 
@@ -163,10 +165,10 @@ def person_of(record: ClipRecord, clip: int) -> int:
 def read_or_redraw(
     draw: Callable[[np.random.Generator], dict[str, Tensor]], rng: np.random.Generator
 ) -> dict[str, Tensor]:
-    """An item whose members are readable; `unreadable` counts the draws that were not.
+    """Draw an item, and draw again if a member is unreadable; `unreadable` of the item counts the failed draws.
 
     Raises:
-        DataError: ten draws in a row were unreadable, so that it is not a single bad file.
+        DataError: ten draws in a row failed, so that more than a single file is damaged.
     """
     for failed in range(_DRAWS):
         try:
@@ -177,7 +179,7 @@ def read_or_redraw(
 
 
 def resize(image: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
-    """A square image (S, S) or (S, S, 3) at another size."""
+    """Resize a square image (S, S) or (S, S, 3)."""
     if image.shape[0] == size:
         return image
     how = cv2.INTER_AREA if image.shape[0] > size else cv2.INTER_CUBIC
@@ -185,7 +187,10 @@ def resize(image: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
 
 
 def other_expression(record: ClipRecord, first: int, second: int, rng: np.random.Generator) -> int:
-    """A frame drawn by the squared distance of its coefficients to the first's; `second` where none are known."""
+    """Draw a frame, with a probability proportional to the squared distance of its expression labels to `first`'s.
+
+    Returns `second` if the labels are unknown or all equal.
+    """
     expressions = [labels.expression for labels in record.frames]
     if any(e is None for e in expressions):
         return second
@@ -195,16 +200,17 @@ def other_expression(record: ClipRecord, first: int, second: int, rng: np.random
 
 
 def feature_landmarks(labels: FrameLabels | None) -> npt.NDArray[np.float32]:
-    """(n, 2) of `faces.outlines.FEATURES`, crop units; NaN where the clip has no landmarks."""
+    """(n, 2): the points of `faces.outlines.FEATURES`, in crop units; NaN if there are no landmarks."""
     if labels is None or labels.landmarks is None:
         return np.full((len(FEATURES), 2), np.nan, np.float32)
     return labels.landmarks[list(FEATURES)].astype(np.float32)
 
 
 def blendshape_labels(labels: FrameLabels, record: ClipRecord) -> npt.NDArray[np.float32]:
-    """(52,): blendshapes as the landmark network measured them, `BLENDSHAPE_NAMES`; NaN where nobody measured.
+    """(52,): MediaPipe's blendshapes in the order of `BLENDSHAPE_NAMES`; NaN where they are unknown.
 
-    The coefficients of real clips are measured, a synthetic clip's are those it was made with.
+    The expression labels of real clips are MediaPipe's blendshapes. Those of synthetic clips are the exact values of
+    the rendering, and not used here.
     """
     if labels.scores is not None:
         return labels.scores.astype(np.float32)
@@ -215,7 +221,7 @@ def blendshape_labels(labels: FrameLabels, record: ClipRecord) -> npt.NDArray[np
 
 
 def expression_labels(labels: Any, record: ClipRecord, names: tuple[str, ...]) -> npt.NDArray[np.float32]:
-    """(len(names) + 2,): expression coefficients, then gaze yaw and pitch in units of 25 degrees; NaN if unknown."""
+    """(len(names) + 2,): expression labels, then gaze yaw and pitch in units of 25 degrees; NaN if unknown."""
     out = np.full(len(names) + 2, np.nan, np.float32)
     if labels.expression is not None:
         known = dict(zip(record.expression_names, labels.expression, strict=True))

@@ -1,7 +1,7 @@
-"""Source-driver pairs from still photographs (4.5): random crops and rotations of one picture, and a stranger's motion.
+"""Training pairs from still photographs (4.5): two random crops of one photograph, and a driver of another person.
 
-"We cannot form source-driver pairs that only differ in their motion", so that the two views of a photograph differ by
-nothing else than where the head is and how it is rolled; both are known exactly.
+The paper: "We cannot form source-driver pairs that only differ in their motion". The two views of a photograph differ
+only in position, size and roll of the head, which are known exactly.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ ROLES = ("source", "target", "driver")
 
 @dataclass(frozen=True)
 class View:
-    """A square window of a head crop.
+    """A square region of a head crop.
 
     Attributes:
         center: (2,), crop units, y down.
         half_side: crop units; 1 is as wide as the crop.
-        roll: degrees, counter-clockwise for the viewer: how far the head is turned in the window.
+        roll: degrees, counter-clockwise for the viewer: rotation of the head in the view.
     """
 
     center: npt.NDArray[np.float64]
@@ -40,9 +40,9 @@ class View:
     roll: float
 
     def moved(self, labels: FrameLabels) -> HeadPose:
-        """The head's pose in the window."""
+        """The head pose in the view."""
         turn = euler_to_matrix(0, 0, self.roll)
-        in_plane = turn[:2, :2].T  # y down turns the other way
+        in_plane = turn[:2, :2].T  # with y down, angles have the opposite sign
         return HeadPose(
             turn @ labels.rotation,
             in_plane @ (labels.translation - self.center) / self.half_side,
@@ -50,14 +50,14 @@ class View:
         )
 
     def extract(self, image: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
-        """The window of a square image (n, n) or (n, n, 3), resampled; outside, the border is repeated."""
+        """Resample the view from a square image (n, n) or (n, n, 3); outside the image its border is repeated."""
         n = image.shape[0]
         shrink = n * self.half_side / size
-        if shrink > 1.5:  # averaged first: cubic sampling of every second pixel is noise
+        if shrink > 1.5:  # average first: cubic sampling would skip pixels, which gives noise
             n = round(size * 1.2 / self.half_side)
             image = np.asarray(cv2.resize(image, (n, n), interpolation=cv2.INTER_AREA), np.uint8)
         angle = np.radians(self.roll)
-        # Window to image, crop units, then edges to OpenCV's pixel centres.
+        # From view to image: first in crop units, then in OpenCV's coordinates, where pixel centres are integers.
         linear = self.half_side * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         step = linear * n / size
         offset = (self.center + 1) * n / 2 - step @ np.full(2, (size - 1) / 2) - 0.5
@@ -70,18 +70,18 @@ class PhotoDataset(Dataset[dict[str, Tensor]]):
     """Item k: two views of one photograph and a view of another person's, drawn by a generator seeded with (seed, k).
 
     Keys, for the roles "source", "target" (of the same photograph) and "driver" (another person): `ROLE_image`
-    (3, N, N) and `ROLE_matte` (1, N, N) uint8, `ROLE_rotation`, `ROLE_translation`, `ROLE_scale`, `ROLE_scores` (52,),
-    the measured blendshapes, NaN where unknown; `identity` and `stranger`, the clips' numbers.
+    (3, N, N) and `ROLE_matte` (1, N, N) uint8, `ROLE_rotation`, `ROLE_translation`, `ROLE_scale`; `ROLE_scores` (52,),
+    MediaPipe's blendshapes, NaN where unknown; `identity` and `stranger`, the numbers of the two clips.
 
     Args:
-        folder: shards of clips; of a clip with several frames a random one is the photograph.
+        folder: folder with shards of clips; of a clip with several frames, a random frame serves as photograph.
         length: number of items.
         size: N, side of the views, pixels.
-        min_size: clips of smaller frames are left out.
+        min_size: clips with smaller frames are left out.
         rotation: see `EnhancerDataConfig`.
         shift: see `EnhancerDataConfig`.
         zoom: see `EnhancerDataConfig`.
-        seed: of all draws.
+        seed: seed of all draws.
 
     Raises:
         DataError: fewer than two clips are left.

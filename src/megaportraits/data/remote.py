@@ -1,4 +1,4 @@
-"""Shards at an address: `https://`, `s3://`, `gs://`, whatever fsspec reaches."""
+"""Shards at an address: `https://`, `s3://`, `gs://`, or any other that fsspec supports."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from megaportraits.data.shard_index import scan_shard
 from megaportraits.errors import DataError
 
 INDEX = "index.txt"
-"""Names the shards, one a line, where a server does not list its folders."""
+"""A file that names the shards, one per line, for servers that do not list folders."""
 _PATTERN = "clips-*.tar"
 _ATTEMPTS, _PAUSE_SECONDS = 4, 1.0
 
 
 @dataclass(frozen=True)
 class RemoteFolder:
-    """A folder of shards somewhere else.
+    """A remote folder of shards.
 
     Attributes:
-        address: without a slash at the end.
-        names: of its shards, sorted.
+        address: the folder's address, without a slash at the end.
+        names: the file names of its shards, sorted.
     """
 
     address: str
@@ -35,10 +35,10 @@ class RemoteFolder:
 
     @staticmethod
     def open(address: str) -> RemoteFolder:
-        """List a folder: by its `index.txt` where there is one, else as the server lists it.
+        """List a folder: from its `index.txt` if it has one, else by asking the server.
 
         Raises:
-            DataError: nothing is reached, or no shard is found.
+            DataError: the address cannot be read, or no shard is found there.
         """
         address = address.rstrip("/")
         with _told(address):
@@ -56,10 +56,10 @@ class RemoteFolder:
         return RemoteFolder(address, tuple(found))
 
     def fetch(self, number: int, to: Path) -> None:
-        """Copy shard `number` to a local file, which appears when it is whole; tries again for a while.
+        """Download shard `number` to a local file, which appears when it is complete; failures are retried.
 
         Raises:
-            DataError: it cannot be had, or is no whole tar file.
+            DataError: the shard does not exist, or four attempts failed or gave no complete tar file.
         """
         name = self.names[number]
         partial = to.with_suffix(".partial")
@@ -80,7 +80,7 @@ class RemoteFolder:
 
 @contextmanager
 def _told(address: str) -> Iterator[Any]:
-    """Whatever a driver of fsspec raises, as an error that a user can act on."""
+    """Turn any exception of fsspec's file systems into an error that tells the user what to do."""
     try:
         yield
     except FileNotFoundError as error:
@@ -90,7 +90,7 @@ def _told(address: str) -> Iterator[Any]:
             f"{address} needs a missing package: {error}",
             fix="Install it; for http:// and https:// that is aiohttp, for s3:// s3fs, for gs:// gcsfs.",
         ) from error
-    except Exception as error:  # every driver has exceptions of its own (aiohttp, botocore, ...)
+    except Exception as error:  # every file system has its own exceptions (aiohttp, botocore, ...)
         raise DataError(
             f"{address} cannot be read: {type(error).__name__}: {error}", fix="Check the network and the address."
         ) from error

@@ -1,4 +1,4 @@
-"""What lies where in a shard, so that single frames can be read without the rest."""
+"""Offsets of the members of a shard, so that single frames can be read without the rest."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _AGAIN = "Remove the shard and make it again."
 
 @dataclass(frozen=True)
 class ClipMembers:
-    """Where the members of one clip lie.
+    """The positions of the members of one clip.
 
     Attributes:
         shard: the tar file.
-        key: the clip's.
-        members: by name after the key's dot: offset and size, bytes.
+        key: the clip's key.
+        members: for each name after the key's dot, offset and size in bytes.
     """
 
     shard: Path
@@ -31,10 +31,10 @@ class ClipMembers:
 
 
 def scan_shard(shard: Path) -> list[ClipMembers]:
-    """Where every member of a shard lies, by reading its tar headers; about 10 ms a shard.
+    """Find every member of a shard by reading its tar headers; this takes about 10 ms per shard.
 
     Raises:
-        DataError: the file cannot be read, is no tar, or ends before its end mark.
+        DataError: the file cannot be read, is not a tar file, or ends before its end mark.
     """
     clips: dict[str, ClipMembers] = {}
     for name, offset, length in members(shard):
@@ -47,11 +47,11 @@ def scan_shard(shard: Path) -> list[ClipMembers]:
 def members(shard: Path) -> Iterator[tuple[str, int, int]]:
     """Name, offset and size of every ordinary file in an uncompressed USTAR archive, in its order.
 
-    Every size is checked before it is followed: `tarfile` of Python before 3.11.14 goes back with a negative one, and
-    round for ever. Long names and other extensions of the format, which no shard of ours has, are passed over.
+    Every size is checked before it is used: `tarfile` of Python before 3.11.14 seeks back on a negative size and loops
+    for ever. Long names and other extensions of the format are skipped; no shard of ours has them.
 
     Raises:
-        DataError: as `scan_shard`.
+        DataError: as for `scan_shard`.
     """
     with access(shard, DataError), shard.open("rb") as file:
         size, offset = shard.stat().st_size, 0
@@ -75,7 +75,7 @@ def members(shard: Path) -> Iterator[tuple[str, int, int]]:
 
 
 def read_member(shard: Path, offset: int, size: int) -> bytes:
-    """The bytes of a member.
+    """Read the bytes of a member.
 
     Raises:
         DataError: the file cannot be read, or has become shorter.
@@ -89,7 +89,7 @@ def read_member(shard: Path, offset: int, size: int) -> bytes:
 
 
 def _entry(header: bytes) -> tuple[str, int]:
-    """Name and size in a tar header; ValueError where its own checksum is wrong or a field is none."""
+    """Name and size from a tar header; ValueError if its checksum is wrong or a field is not an octal number."""
     if _number(header[148:156], "checksum") != sum(header) - sum(header[148:156]) + 8 * ord(" "):
         raise ValueError("the header's checksum is wrong")
     return header[:100].rstrip(b"\0").decode(), _number(header[124:136], "size")

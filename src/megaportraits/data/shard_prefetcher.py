@@ -1,4 +1,4 @@
-"""The shards of one address that a loading process holds: fetched, moved on, removed."""
+"""Downloads the shards of one address that a loading process needs, and deletes those it no longer needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from megaportraits.errors import DataError
 
 
 class ShardPrefetcher:
-    """The shards of one address that this process holds at the moment, as files in the cache directory."""
+    """Keeps the shards of one address that this process currently needs, as files in the cache directory.
+
+    `data.stream` describes lanes and windows.
+    """
 
     def __init__(self, folder: RemoteFolder, seed: int, share: int, shards: int, draws: int) -> None:
         self.folder, self.seed, self.share, self.shards, self.draws = folder, seed, share, shards, draws
@@ -33,8 +36,8 @@ class ShardPrefetcher:
         self._process = 0
 
     def at(self, lane: int, lanes: int, place: int) -> ClipIndex:
-        """The window of a lane's item."""
-        if self._process != os.getpid():  # a loading process starts with nothing of its parent's
+        """The clips of the shards that the lane's item `place` is drawn from; missing shards are downloaded."""
+        if self._process != os.getpid():  # a loading process must not use its parent's files
             self._begin()
         first = place // self.draws
         wanted = [self._shard(lane, lanes, first + i) for i in range(self.shards)]
@@ -45,7 +48,7 @@ class ShardPrefetcher:
         return self._index
 
     def take_lost(self) -> int:
-        """How many shards were lost since the last call."""
+        """The number of shards that could not be downloaded since the last call."""
         new, self._told = len(self._lost) - self._told, len(self._lost)
         return new
 
@@ -80,7 +83,7 @@ class ShardPrefetcher:
         self._index, self._key = ClipIndex(self._files, indexed=False), key
 
     def _have(self, number: int) -> None:
-        """Get a shard, from the folder of those fetched ahead or from its address; remember a lost one."""
+        """Get a shard: from the folder of prefetched ones, or from its address. Note it as lost if that fails."""
         ahead = self._ahead.pop(number, None)
         try:
             if ahead is None:
@@ -107,7 +110,7 @@ def _order(seed: int, share: int, epoch: int, count: int) -> list[int]:
 
 
 def _own_folder() -> Path:
-    """A new folder for this process; those of processes of this machine that are gone are removed."""
+    """Create a folder for this process; delete the folders of this machine's processes that have ended."""
     root = weights.cache_dir().parent / "streams"
     root.mkdir(parents=True, exist_ok=True)
     host = socket.gethostname()

@@ -1,9 +1,9 @@
-"""Clips streamed from addresses, with items that can be made again: which shards an item sees follows from its number.
+"""Clips streamed from addresses. Items are reproducible: an item's number decides which shards it is drawn from.
 
-Work is laid out in lanes, one for each loading process of each rank; consecutive items of a lane are made by one
-process. All lanes together walk through one endless shuffled sequence of shards, lane l taking every L-th one, so that
-each shard is fetched once an epoch and by one process only. An item is drawn from a window of `shards` shards of its
-lane, which moves on by one after `draws` items; the next shard is fetched meanwhile.
+Items are divided into lanes, one for each loading process of each rank; one process makes all items of a lane. All
+lanes share one endless shuffled sequence of shards, and lane l of L takes every L-th shard, so that each shard is
+downloaded once per epoch and by one process only. An item is drawn from a window of `shards` consecutive shards of its
+lane. The window advances by one shard after `draws` items; the next shard is downloaded in the meantime.
 """
 
 from __future__ import annotations
@@ -22,37 +22,40 @@ from megaportraits.data.remote import RemoteFolder
 from megaportraits.data.shard_prefetcher import ShardPrefetcher
 
 _SHARE, _SHARD = 1 << 56, 1 << 32
-"""A clip's number: share, shard and place in the shard, so that it says who it is in every process."""
+"""A clip's number is part of the mixture * `_SHARE` + shard * `_SHARD` + number within the shard.
+
+So it is valid in every process.
+"""
 
 
 class Clips(Protocol):
-    """What pairs are drawn from: all clips of folders, or a window of streamed ones."""
+    """The clips that pairs are drawn from: all clips of folders, or a window of streamed clips."""
 
     def partners(self, index: int) -> list[int]:
-        """Clips of the same motion group, itself among them; none where it has no group."""
+        """The clips of the same motion group, including this one; none if it has no group."""
 
     def siblings(self, index: int) -> list[int]:
-        """Clips of the same video, itself among them."""
+        """The clips of the same video, including this one."""
 
     def draw(self, rng: np.random.Generator) -> int:
-        """A random clip."""
+        """Draw a clip."""
 
     def record(self, index: int) -> ClipRecord:
-        """Its record."""
+        """The record of a clip."""
 
     def read_frame(self, index: int, frame: int, *, coords: bool = True) -> ClipFrame:
-        """One of its frames."""
+        """A frame of a clip."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Who makes which item of a step; see `training.loop`.
+    """Which loading process makes which item of a step; see `training.loop`.
 
     Attributes:
-        batch: items of a step.
-        ranks: processes that share a step, in order.
-        accumulate: parts that each of them makes of its share.
-        workers: loading processes of each; they take parts in turn.
+        batch: number of items of a step.
+        ranks: number of training processes; each takes an equal, contiguous share of a step's items.
+        accumulate: number of micro-batches into which each training process divides its share.
+        workers: number of loading processes of each training process; they make its micro-batches in turn.
     """
 
     batch: int = 1
@@ -62,11 +65,11 @@ class Layout:
 
     @property
     def lanes(self) -> int:
-        """How many there are."""
+        """The number of lanes."""
         return self.ranks * self.workers
 
     def place(self, k: int) -> tuple[int, int]:
-        """The lane of item k and its place there, both from 0; a run that is resumed keeps them."""
+        """The lane of item k and its number within the lane, both from 0; resuming a run does not change them."""
         share = self.batch // self.ranks
         size = share // self.accumulate
         step, at = divmod(k, self.batch)
@@ -77,17 +80,18 @@ class Layout:
 
 
 class StreamIndex:
-    """The clips of addresses, or of a mix of addresses and folders.
+    """The clips of addresses, or of a mixture of addresses and folders.
 
     Args:
-        line: an address, or a mix of them (`data.mixture`).
-        seed: of the order of shards.
-        shards: how many are held at a time, per lane and share.
-        draws: items that are made while the window stays.
+        line: an address, or a mixture (`data.mixture`).
+        seed: seed of the order of shards.
+        shards: number of shards in a window, for each lane and part of the mixture.
+        draws: number of items that are drawn before the window advances.
 
     Attributes:
-        layout: who makes which item; set before items are made.
-        unreadable: shards of folders that were left out at the start; streamed ones are met later (`lost`).
+        layout: which process makes which item; must be set before items are made.
+        unreadable: messages about damaged shards of local folders, which are left out. `lost` counts streamed shards
+            that could not be downloaded.
     """
 
     def __init__(self, line: Path | str, *, seed: int, shards: int = 4, draws: int = 256) -> None:
@@ -102,10 +106,10 @@ class StreamIndex:
         self.unreadable = [message for index in local for message in index.unreadable]
 
     def at(self, k: int) -> Window:
-        """The clips that item k is drawn from; fetches what is missing.
+        """The clips that item k is drawn from; missing shards are downloaded.
 
         Raises:
-            DataError: not one shard of a window can be had.
+            DataError: no shard of a window can be downloaded.
         """
         lane, place = self.layout.place(k)
         parts = [
@@ -118,17 +122,17 @@ class StreamIndex:
         return _window(tuple(parts), tuple(share.part for share in self.shares), tuple(shards))
 
     def expression_names(self) -> tuple[str, ...]:
-        """The coefficients' names of the first clip that knows any, in the first shards."""
+        """The names of the first clip in the first shards that has expression labels."""
         window = self.at(0)
         known = (record.expression_names for _, record in readable(window.record, window.clips))
         return next((names for names in known if names), ())
 
     def lost(self) -> int:
-        """Shards that could not be had since the last call, in this process."""
+        """The number of shards that this process could not download since the last call."""
         return sum(source.take_lost() for source in self._sources if isinstance(source, ShardPrefetcher))
 
     def name(self, clip: int) -> str:
-        """Where a clip of any window comes from."""
+        """The key of a clip, or its shard and number there, for messages."""
         share, rest = divmod(clip, _SHARE)
         shard, place = divmod(rest, _SHARD)
         source = self._sources[share]
@@ -136,12 +140,12 @@ class StreamIndex:
 
 
 class Window:
-    """The clips of some shards (`Clips`); their numbers are good in every process.
+    """The clips of some shards (`Clips`); their numbers are valid in every process.
 
     Args:
-        parts: an index per share.
-        weights: the shares' parts of all draws.
-        shards: numbers of the shards that each index holds, in its order; empty for a whole folder.
+        parts: an index for each part of the mixture.
+        weights: the fraction of draws from each part.
+        shards: for each part, the numbers of the shards in its index, in order; empty for a whole local folder.
     """
 
     def __init__(
@@ -158,21 +162,21 @@ class Window:
 
     @property
     def clips(self) -> list[int]:
-        """All numbers."""
+        """The numbers of all clips."""
         return [number for numbers in self._numbers for number in numbers]
 
     def partners(self, index: int) -> list[int]:
-        """See `Clips`; the groups of different shares are different ones."""
+        """See `Clips`; motion groups of different parts of the mixture are different groups."""
         share, place = self._where[index]
         return [self._numbers[share][i] for i in self._parts[share].partners(place)]
 
     def siblings(self, index: int) -> list[int]:
-        """See `Clips`; of a video whose clips lie in several shards, those that are held."""
+        """See `Clips`; only clips in the window's shards are returned."""
         share, place = self._where[index]
         return [self._numbers[share][i] for i in self._parts[share].siblings(place)]
 
     def draw(self, rng: np.random.Generator) -> int:
-        """A share by its part of the mix, then any of its clips alike."""
+        """Draw a part of the mixture by its weight, then one of its clips, all equally likely."""
         chosen = int(rng.choice(len(self._parts), p=self._weights)) if len(self._parts) > 1 else 0
         return self._numbers[chosen][int(rng.integers(len(self._numbers[chosen])))]
 
@@ -191,7 +195,7 @@ _window = lru_cache(maxsize=2)(Window)
 
 
 def open_clips(line: Path | str, *, seed: int, shards: int, draws: int) -> ClipIndex | StreamIndex:
-    """The clips of folders, of addresses, or of a mix of both; the rest is for `StreamIndex`."""
+    """Open the clips of folders, of addresses, or of a mixture of both; the other arguments are for `StreamIndex`."""
     if any(is_address(share.folder) for share in parse_mixture(line)):
         return StreamIndex(line, seed=seed, shards=shards, draws=draws)
     return ClipIndex(line, skip_unreadable=True)

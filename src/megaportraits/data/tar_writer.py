@@ -1,4 +1,4 @@
-"""Writing of tar shards: whole or not there, with bytes that depend on the members alone."""
+"""Writes tar shards atomically, with bytes that depend on the members alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class AddMember(Protocol):
 def write_tar(path: Path) -> Iterator[AddMember]:
     """Write an uncompressed USTAR archive without times and owners; yields the function that appends a member.
 
-    The file appears under `path` when the block ends; when the block raises, nothing is left behind.
+    The file appears under `path` when the block ends. If the block raises, no file is left.
     """
     with (
         whole_file(path) as file,

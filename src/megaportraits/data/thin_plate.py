@@ -1,8 +1,8 @@
 """The driver's warp of B.1: "a random warping based on thin-plate-splines, which severely degrades the shape of the
 facial features, yet keeps the expression intact (ex., it cannot close or open eyes or change the eyes' direction)".
 
-The paper does not say where the control points lie. Here a coarse grid of them is moved at random, and each eye and
-the mouth get control points that share one displacement: what lies between them keeps its shape.
+The paper does not say where the control points lie. Here the points of a coarse grid are moved at random. Each eye and
+the mouth also have control points, which share one displacement, so that the feature between them keeps its shape.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from megaportraits.ops.geometry import HEAD_HALF_CM
 from megaportraits.ops.warping import Pose, project, warp_image
 
 CELLS = 4
-"""Of the grid of control points along each axis."""
+"""Cells along each axis of the grid of control points."""
 _RING = 12
-"""Control points around a feature, at its radius; half as many at half of it, and one in its middle."""
+"""Number of control points on a circle with a feature's radius; half as many on half the radius, one at the centre."""
 _CLEAR = 1.3
-"""Within so many radii of a feature the grid moves with it."""
+"""Grid points within this many radii of a feature move with it."""
 _SMOOTHING = 1e-6
-"""Added to the kernel's diagonal: control points may come close to each other."""
+"""Added to the kernel's diagonal, because control points may come close to each other."""
 
 
 def thin_plate_warp(
@@ -36,8 +36,8 @@ def thin_plate_warp(
         image: see above.
         strength: standard deviation of the control points' displacements, in crop units.
         generator: on the CPU.
-        cells: of the grid of control points along each axis.
-        pose: of the heads in the images; None does not hold eyes and mouth.
+        cells: cells along each axis of the grid of control points.
+        pose: pose of the heads in the images; with None, eyes and mouth are not kept rigid.
     """
     height, width = image.shape[-2:]
     field = thin_plate_field(
@@ -49,9 +49,9 @@ def thin_plate_warp(
 def thin_plate_field(
     size: tuple[int, int], *, strength: float, generator: torch.Generator, cells: int, pose: Pose | None, batch: int
 ) -> Tensor:
-    """The displacements (B, 2, H, W) of `thin_plate_warp`, crop units: a pixel p shows what lay at p + d(p)."""
+    """The displacements d (B, 2, H, W) of `thin_plate_warp`, in crop units: pixel p of the result shows p + d(p)."""
     points, moves = _controls(strength, generator, cells, pose, batch)
-    height, width = (max(n // 4, 32) for n in size)  # a spline is smooth: a quarter of the pixels tell it
+    height, width = (max(n // 4, 32) for n in size)  # a spline is smooth: a quarter of the resolution is enough
     y, x = torch.meshgrid(pixel_centres(height, points), pixel_centres(width, points), indexing="ij")
     field = _spline(points, moves, torch.stack([x, y], -1).reshape(-1, 2))
     field = field.transpose(1, 2).reshape(batch, 2, height, width)
@@ -68,8 +68,8 @@ def _controls(
     if pose is None:
         return grid, moves
     centers = project(torch.tensor([center for center, _ in FEATURES_CM], device=pose.scale.device), pose).cpu()
-    shifts = _spline(grid, moves, centers)  # (B, 3, 2): neighbouring features move alike, so that nothing folds
-    middles = centers - shifts  # a feature at c shows up where p + d(p) = c
+    shifts = _spline(grid, moves, centers)  # (B, 3, 2): nearby features move similarly, so that the warp does not fold
+    middles = centers - shifts  # a feature at c appears where p + d(p) = c
     radii = torch.tensor([radius / HEAD_HALF_CM for _, radius in FEATURES_CM])
     reach = pose.scale.float().cpu()[:, None] * radii  # (B, 3)
     near = (grid[:, :, None] - middles[:, None]).norm(dim=-1) / reach[:, None]  # (B, N, 3)
@@ -82,7 +82,7 @@ def _controls(
 
 
 def _rings() -> Tensor:
-    """The middle and two rings of the unit circle, (19, 2)."""
+    """The centre and two rings of the unit circle, (19, 2)."""
     rings = [torch.zeros(1, 2)]
     for count, radius in ((_RING, 1.0), (_RING // 2, 0.5)):
         angle = torch.arange(count) * (2 * math.pi / count)
@@ -91,7 +91,16 @@ def _rings() -> Tensor:
 
 
 def _spline(points: Tensor, values: Tensor, queries: Tensor) -> Tensor:
-    """The thin-plate spline through values (B, N, C) at points (B, N, 2), at queries (Q, 2) or (B, Q, 2): (B, Q, C)."""
+    """Evaluate a thin-plate spline.
+
+    Args:
+        points: (B, N, 2), control points.
+        values: (B, N, C), values at the control points.
+        queries: (Q, 2) or (B, Q, 2), where to evaluate.
+
+    Returns:
+        (B, Q, C).
+    """
     batch, count, _ = points.shape
     points = points.double()
     kernel = _kernel(torch.cdist(points, points)) + _SMOOTHING * torch.eye(count, dtype=torch.float64)
