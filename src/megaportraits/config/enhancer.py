@@ -24,43 +24,45 @@ from megaportraits.config.training import OptimConfig, RunConfig
 
 
 class EnhancerConfig(Config):
-    """G_enh (A.2, Figure 10): twice the base's resolution. The defaults are `paper-hr`, as the figure draws it."""
+    """G_enh (A.2, Figure 10): twice the base model's resolution. The defaults are `paper-hr`, as in the figure."""
 
     name: Name = "paper-hr"
     image_size: Pixels = 512
-    """Side of the base model's image, pixels; the result's is twice that."""
+    """Side of the base model's image, pixels; the output is twice as large."""
     groups: Channels = 32
     weight_standardization: Literal["paper", "all", "first", "none"] = "paper"
     matte: bool = False
-    """Ours: alpha in and out, for base models that predict one."""
+    """Ours: input and output have an alpha channel, for base models that predict alpha."""
     residual: bool = False
-    """The author's: the network's output is added to the bicubically upsampled image; alpha stays as it came."""
+    """From the first author's code: the network's output is added to the bicubically upsampled image. Alpha is
+    only upsampled."""
     source_skip: bool = False
-    """Ours: it also sees the source's finer detail, moved along the base model's flow (with its `source_skip`), and the
-    residual form starts there."""
+    """Ours: a further input has the source's finer detail, moved along the base model's flow (`fine_picture`). With
+    `residual` the network's output is added to that input. Needs a base model with `source_skip`."""
     upsample_input: bool = True
-    """The figure: the image is doubled before the first convolution. The text begins at the base's resolution."""
+    """Upsample the image by 2 before the first convolution, as in the figure. The paper's text starts at the base
+    model's resolution."""
     stem: Channels = 64
     kernel: Literal[1, 3, 5, 7, 9, 11] = 7
-    """Of the first convolution."""
+    """Kernel size of the first convolution."""
     widths: Widths = (128, 256, 512)
-    """Encoder: one ResBlock2D each, followed by 2x2 average pooling where `pool` says so."""
+    """Encoder: widths of the ResBlock2Ds; 2x2 average pooling follows where `pool` is true."""
     pool: Switches = (True, True, True)
     channels: Channels = 512
     blocks: Blocks = 8
-    """ResBlock2Ds of that width at the lowest resolution."""
+    """Number of ResBlock2Ds of the width `channels` at the lowest resolution."""
     up: Widths = (256, 128, 128)
-    """Decoder: nearest upsampling and one ResBlock2D each."""
+    """Decoder: widths of the ResBlock2Ds; nearest upsampling precedes each."""
     high: Widths = (128, 64, 32)
-    """ResBlock2Ds after the last upsampling."""
+    """Widths of the ResBlock2Ds after the last upsampling."""
     skips: bool = False
-    """Ours: what is pooled in the encoder is added at the same resolution in the decoder."""
+    """Ours: U-Net skips. The encoder's features before each pooling are added in the decoder at the same resolution."""
     shuffle: Literal[1, 2] = 1
-    """Ours: 2 lets the last layer write blocks of 2 x 2 pixels, so that nothing is computed at full resolution."""
+    """Ours: with 2 the last layer outputs blocks of 2 x 2 pixels, so that no layer runs at full resolution."""
 
     @property
     def alpha_stays(self) -> bool:
-        """Whether alpha comes out as it came in."""
+        """Whether alpha is only upsampled."""
         return self.matte and self.residual
 
     @model_validator(mode="after")
@@ -82,56 +84,57 @@ class EnhancerConfig(Config):
 
 
 class EnhancerDataConfig(Config):
-    """Photographs, as shards that `megaportraits prepare` made, and how pairs are made from one of them (4.5)."""
+    """Photographs, in shards that `megaportraits prepare` wrote, and how a pair is made from one photograph (4.5)."""
 
     path: str = ""
     validation: str = ""
-    """A second folder of shards with other people; "" takes none."""
+    """A second folder of shards, with other people, for validation; "" for none."""
     workers: Workers = 2
     min_size: int = Field(default=0, ge=0, le=8192)
-    """Stored frames smaller than this are left out; 0 takes 0.75 of the enhanced size."""
+    """Stored frames smaller than this, pixels, are left out; 0 stands for 0.75 of the enhanced size."""
     rotation: float = Field(default=8.0, ge=0, le=180)
-    """Standard deviation of the random rotations, degrees; cut off at twice that."""
+    """Standard deviation of the random rotations, degrees; truncated at two standard deviations."""
     shift: float = Field(default=0.05, ge=0, le=10)
-    """Random crops: shifts of the head, crop units, uniform up to this."""
+    """Random crops: largest shift of the head, crop units; uniform."""
     zoom: float = Field(default=0.12, ge=0, le=10)
     """Random crops: heads are enlarged by up to exp(zoom)."""
     flip: bool = True
     jitter: float = Field(default=0.15, ge=0, le=10)
     """Strength of the colour jitter that all views of a photograph share."""
     source_drop: Fraction = 0.0
-    """Share of samples whose moved detail is taken away in random regions, where it has to be made up (with
-    source_skip): a photograph that drives itself shows all of its own detail, a stranger's mouth does not."""
+    """With source_skip: share of samples in which the moved source's detail is removed in random regions, so that the
+    network learns to generate it. A photograph that drives itself shows all of the target's detail; with another driver
+    the source may lack some, for example the inside of the mouth."""
     aligned_truth: bool = False
-    """Ours: the truth of the supervised part is the photograph moved along the base model's flow, not its second view.
-    A base model misses that view by a pixel or so, and where truth and image do not meet L_MAE teaches blur."""
+    """Ours: the target of the supervised part is the photograph moved along the base model's flow, not its second view.
+    The base model's image is off from that view by about a pixel, and with misaligned targets L_MAE teaches blur."""
 
 
 class EnhancerLossConfig(Config):
-    """Eq. 10; weights of the paper. 0 switches a loss off."""
+    """Weights of the losses of eq. 10; the defaults are the paper's."""
 
     reconstruction: LossWeight = 100.0
     """L_MAE against the photograph."""
     adversarial: LossWeight = 1.0
     feature_matching: LossWeight = 100.0
     cross_adversarial: LossWeight = 1.0
-    """L_adv^c: images of cross-driving must look like photographs (no truth is known)."""
+    """L_adv^c: adversarial loss on images of cross-driving, which have no target."""
     cycle: LossWeight = 10.0
-    """L_cyc^c: at low resolution they must still be the base model's image."""
+    """L_cyc^c: at low resolution images of cross-driving must equal the base model's image."""
     cycle_factor: int = Field(default=4, ge=1, le=64)
-    """How much smaller than the base model's image they are compared (eq. 9: DS_4 and DS_8)."""
+    """Downsampling factor of the base model's image for that comparison (eq. 9: DS_4 and DS_8)."""
     perceptual: LossWeight = 0.0
-    """Of the supervised part; the text names it, eq. 10 does not."""
+    """Perceptual loss of the supervised part; the paper's text names it, eq. 10 does not."""
     perceptual_network: Literal["vgg19", "effnet-lite0"] = "vgg19"
     perceptual_scales: int = Field(default=1, ge=1, le=8)
     matte: LossWeight = 0.0
-    """L1 of the alpha (with model.matte, but without model.residual: there alpha stays as it came)."""
+    """L1 of alpha. Needs model.matte without model.residual, which only upsamples alpha."""
     cross_from: Steps = 0
-    """First step of the unsupervised part: the discriminator learns photographs first."""
+    """First step of the unsupervised part, so that the discriminator can learn from photographs first."""
 
     @property
     def crosses(self) -> bool:
-        """Whether there is an unsupervised part."""
+        """Whether training has the unsupervised part (cross-driving)."""
         return bool(self.cross_adversarial or self.cycle)
 
     @property

@@ -1,4 +1,4 @@
-"""Reading configs: strict YAML, `extends`, `--set a.b=c` overrides; all problems of a file are told at once."""
+"""Reading configs: strict YAML, `extends`, `--set a.b=c` overrides. One error lists all problems of a file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from megaportraits.reading import MOST_YAML, is_file, parse_yaml, read_text, sho
 C = TypeVar("C", bound=Config)
 
 Override = str | tuple[str, str]
-"""`a.b=c`, whose value is read as YAML, or a dotted key and a text that is taken as it is, as paths must be."""
+"""Either `a.b=c`, whose value is parsed as YAML, or a dotted key and a string that is not parsed (for paths)."""
 _MOST_PROBLEMS = 20
-"""Told at once; a config of thousands of unknown keys needs no longer list."""
+"""Most problems that one error lists."""
 _MOST_MEANT = 3
-"""Keys that are suggested in place of an unknown one."""
+"""Most keys that are suggested for an unknown one."""
 
 
 def config_names() -> list[str]:
@@ -32,7 +32,7 @@ def config_names() -> list[str]:
 def load_config(schema: type[C], source: str | Path, overrides: Sequence[Override] = ()) -> C:
     """Read a shipped config by name, or a YAML file, and apply overrides.
 
-    A file may say `extends: OTHER`, a shipped name or a file beside it, and then gives only what differs.
+    A file may contain `extends: OTHER`, a shipped name or a file beside it. Then it needs only the values that differ.
 
     Raises:
         ConfigError: unknown name, unreadable YAML, or all invalid keys and values together.
@@ -44,7 +44,7 @@ def load_config(schema: type[C], source: str | Path, overrides: Sequence[Overrid
 
 
 def parse_config(schema: type[C], data: dict[str, Any], where: str) -> C:
-    """Validate a plain dict; `where` names it in the error.
+    """Validate a plain dict; the error names it as `where`.
 
     Raises:
         ConfigError: all invalid keys and values together.
@@ -62,7 +62,7 @@ def parse_config(schema: type[C], data: dict[str, Any], where: str) -> C:
 
 
 def _problem(schema: type[Config], error: dict[str, Any]) -> str:
-    """One of pydantic's errors as a line; unknown keys come with the keys that may have been meant."""
+    """One of pydantic's errors as a line; for unknown keys with suggestions."""
     key = ".".join(map(str, error["loc"]))
     line = f"{key or '(root)':.200}: {error['msg']} (got {shown(error['input'])})"
     if error["type"] != "extra_forbidden":
@@ -72,14 +72,14 @@ def _problem(schema: type[Config], error: dict[str, Any]) -> str:
 
 
 def _similar_keys(key: str, known: Sequence[str]) -> list[str]:
-    """Keys of the same last part in other sections; without any, the keys that are spelled most alike."""
+    """Keys with the same last part in other sections; if there are none, the keys with the most similar spelling."""
     last = key.rpartition(".")[2]
     same = [other for other in known if other.rpartition(".")[2] == last]
     return same[:_MOST_MEANT] or difflib.get_close_matches(key, known, n=_MOST_MEANT)
 
 
 def _keys(schema: type[BaseModel], above: str = "") -> list[str]:
-    """The dotted key of every value and section of a config, those of the outer sections first."""
+    """The dotted keys of all values and sections of a config, outer sections first."""
     sections: list[str] = []
     values: list[str] = []
     for name, field in schema.model_fields.items():
@@ -91,7 +91,7 @@ def _keys(schema: type[BaseModel], above: str = "") -> list[str]:
 
 
 def differences(before: Config, after: Config, *, ignore: Sequence[str] = ()) -> list[str]:
-    """What another config of the same kind says otherwise, one line a value: "optim.steps: 4 -> 6".
+    """Values that differ between two configs of one class, one line for each: "optim.steps: 4 -> 6".
 
     Args:
         before: one configuration.
@@ -103,7 +103,7 @@ def differences(before: Config, after: Config, *, ignore: Sequence[str] = ()) ->
 
 
 def _flat(section: dict[str, Any], above: str = "") -> dict[str, Any]:
-    """Every value of a nested dict by its dotted key."""
+    """All values of a nested dict by dotted key."""
     out: dict[str, Any] = {}
     for key, value in section.items():
         out |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
@@ -118,7 +118,7 @@ def _folder() -> Any:
 
 
 def _read(source: str | Path, below: tuple[str, ...]) -> dict[str, Any]:
-    """A file's plain content, laid over that of the file it extends; `below` are the files that led here."""
+    """A file's content merged over that of the file it extends; `below` are the files that extend this one."""
     place = str(Path(source).resolve()) if Path(source).suffix in _SUFFIXES else str(source)
     if place in below:
         raise ConfigError(f"{source} extends itself by way of {' -> '.join(below)}", fix="Break the circle.")
@@ -135,7 +135,7 @@ def _read(source: str | Path, below: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Sections are merged key by key; everything else is replaced."""
+    """Merge sections key by key; replace everything else."""
     out = dict(base)
     for key, value in over.items():
         both = isinstance(value, dict) and isinstance(out.get(key), dict)

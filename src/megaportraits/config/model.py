@@ -1,4 +1,4 @@
-"""Configs of networks: every width, depth and count."""
+"""Configs of networks: widths, depths and counts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from megaportraits.config.base import Blocks, Channels, Config, Factor, Name, Pixels, Switches, Widths
 
 Depth = Annotated[int, Field(ge=1, le=512)]
-"""Cells of a volume from front to back."""
+"""Depth of a volume, cells."""
 Stride = Literal[-2, 1, 2]
 
 
@@ -39,19 +39,19 @@ class MotionConfig(Config):
     z: Channels = 512
     width: Channels = 64
     face_size: Pixels = 256
-    """Side of the face-centred crop that the expression network sees, pixels."""
+    """Side of the face crop that the expression network sees, pixels."""
     face_cm: float = Field(default=24.0, gt=0, le=1000)
     """Side of that crop on the head, centimetres."""
     pose_width: Channels = 64
     pose_size: Pixels = 256
     blendshapes: Annotated[tuple[Name, ...], Field(max_length=512)] = ()
-    """Ours: measured blendshape scores, by their ARKit names, that correct z (`megaportraits calibrate`)."""
+    """Ours: ARKit names of the blendshapes that correct z (`megaportraits calibrate`)."""
     append_blendshapes: bool = False
-    """Ours: what these scores say beyond z follows it, for what E_mtn has not learned to see: teeth, grins."""
+    """Ours: append the blendshape residuals to z, for expressions that E_mtn has not learned to see: teeth, grins."""
 
     @property
     def expression_size(self) -> int:
-        """How many numbers tell an expression: z's, and with `append_blendshapes` one for each score."""
+        """Length of an expression vector: that of z, plus one value per blendshape with `append_blendshapes`."""
         return self.z + (len(self.blendshapes) if self.append_blendshapes else 0)
 
     @model_validator(mode="after")
@@ -62,7 +62,7 @@ class MotionConfig(Config):
 
 
 class WarpConfig(Config):
-    """W_s-> and W_->d: input depth, then a width and an upsampling factor (D, H, W) per ResBlock3D*."""
+    """W_s-> and W_->d: input depth, then a width and an upsampling factor (D, H, W) for each ResBlock3D*."""
 
     inputs: Channels = 512
     input_depth: Depth = 4
@@ -77,7 +77,7 @@ class WarpConfig(Config):
 
 
 class Generator3DConfig(Config):
-    """G_3D: one width per level, and the resampling (D, H, W) between levels (2: halved, -2: doubled)."""
+    """G_3D: one width for each level, and the resampling (D, H, W) between levels (2 halves, -2 doubles)."""
 
     widths: Widths = (192, 384, 512)
     strides: tuple[tuple[Stride, Stride, Stride], ...] = ((-2, 2, 2), (2, 2, 2), (2, 2, 2))
@@ -91,23 +91,24 @@ class Generator3DConfig(Config):
 
 
 class Generator2DConfig(Config):
-    """G_2D: residual blocks at the volume's resolution, then one upsampling block per width."""
+    """G_2D: residual blocks at the volume's resolution, then one upsampling block for each width."""
 
     channels: Channels = 512
     blocks: Blocks = 8
     widths: Widths = (256, 128, 64)
     fine: Annotated[tuple[Channels, ...], Field(max_length=8)] = ()
-    """Widths of further blocks, each of which doubles the image and adds detail to it: the "additional upsampling
-    block" of B.2, and with `source_skip` ours. All other parts see and make images at `ModelConfig.coarse_size`."""
+    """Widths of further blocks, each of which doubles the image and adds detail. Without `source_skip` they are the
+    "additional upsampling block" of B.2; with it they are ours. All other parts of the model work on images of
+    `ModelConfig.coarse_size`."""
 
 
 class DiscriminatorConfig(Config):
-    """Multi-scale patch discriminator (B.1); widths and strides are the first author's."""
+    """Multi-scale patch discriminator (B.1); widths and strides are those of the first author's code."""
 
     widths: Widths = (64, 128, 256, 512)
     strides: tuple[Factor, ...] = (2, 2, 2, 1)
     scales: int = Field(default=3, ge=1, le=8)
-    """Levels of the image pyramid, one network each."""
+    """Levels of the image pyramid, with one network for each."""
 
     @model_validator(mode="after")
     def _same_length(self) -> Self:
@@ -133,19 +134,20 @@ class ModelConfig(Config):
     use_source_warp: bool = True
     """Ablation (B.4 b): without w_s->."""
     predict_matte: bool = False
-    """Ours: G_2D's fourth output is alpha, so that no matting network runs per frame."""
+    """Ours: G_2D's fourth output is alpha, so that no matting network has to run for each frame."""
     predict_background: bool = False
-    """Ablation (B.4 d): the person comes with the background, so sources are shown with theirs."""
+    """Ablation (B.4 d): the model predicts the background with the person, so sources keep their background."""
     expression_in_generator: bool = False
-    """Ours: z scales and shifts the features of G_2D, for what a coarse warp cannot say: lids, gaze, teeth."""
+    """Ours: z scales and shifts the features of G_2D, for what a coarse warp cannot represent: lids, gaze, teeth."""
     expression_change: bool = False
-    """Ours: what z differs by from the source's does so, too: where nothing has changed, G_2D can copy."""
+    """Ours: the difference between the driver's z and the source's scales and shifts the features, too. Without a
+    difference G_2D can copy the source."""
     source_skip: bool = False
-    """Ours: G_2D may copy the source's pixels along both warps, so that a small volume need not carry them."""
+    """Ours: G_2D can copy the source's pixels along both warps, so that a small volume need not store them."""
     refine_flow: bool = False
-    """Ours: with the source skip, G_2D adds what the volume's cells are too large for: lids, corners of lips."""
+    """Ours: with source_skip, G_2D refines the flow where the volume is too coarse: lids, corners of the mouth."""
     mirror_hidden: bool = False
-    """Ours: with the source skip, what a turned source hides is copied from where it shows its mirror image."""
+    """Ours: with source_skip, disocclusions are copied from the other side of the head, mirrored, if visible."""
     appearance: AppearanceConfig = AppearanceConfig()
     motion: MotionConfig = MotionConfig()
     warp: WarpConfig = WarpConfig()
@@ -154,7 +156,7 @@ class ModelConfig(Config):
 
     @property
     def coarse_size(self) -> int:
-        """Side of the images that all parts but G_2D's fine blocks see, pixels; `image_size` where there are none."""
+        """Side of the images that all parts but G_2D's fine blocks use, pixels; `image_size` without fine blocks."""
         return self.image_size // 2 ** len(self.generator_2d.fine)
 
     def coarse_side(self, side: int) -> int:
@@ -192,7 +194,7 @@ class ModelConfig(Config):
 
 
 class HeadPoseConfig(Config):
-    """The head-pose network alone; it fits into a base model whose `of` is equal."""
+    """The head-pose network alone. A base model can load it if this config equals `of` of the model's config."""
 
     width: Channels = 64
     size: Pixels = 256
@@ -201,7 +203,7 @@ class HeadPoseConfig(Config):
 
     @classmethod
     def of(cls, model: ModelConfig) -> Self:
-        """What a base model wants."""
+        """The config of a base model's head-pose network."""
         return cls(
             width=model.motion.pose_width,
             size=model.motion.pose_size,
@@ -215,13 +217,13 @@ class ComponentLandmarkConfig(Config):
 
     name: Name = "component-landmarks"
     eye_size: Pixels = 48
-    """Side of an eye's crop, pixels."""
+    """Side of the crop of an eye, pixels."""
     eye_cm: float = Field(default=6.0, gt=0, le=1000)
     """Side of that crop on the head, centimetres."""
     mouth_size: Pixels = 64
     mouth_cm: float = Field(default=8.0, gt=0, le=1000)
     widths: Widths = (32, 64, 96)
-    """Of the stages, each of which halves its input."""
+    """Widths of the stages, each of which halves its input."""
     groups: Channels = 8
     hidden: Channels = 192
 
@@ -231,7 +233,7 @@ class GazeConfig(Config):
 
     name: Name = "paper"
     eye_size: Pixels = 64
-    """Side of an eye's crop, pixels."""
+    """Side of the crop of an eye, pixels."""
     eye_cm: float = Field(default=4.8, gt=0, le=1000)
     """Side of that crop on the head, centimetres."""
     widths: Annotated[tuple[Widths, ...], Field(min_length=1, max_length=8)] = (
@@ -241,12 +243,12 @@ class GazeConfig(Config):
         (512, 512, 512),
         (512, 512, 512),
     )
-    """Convolutions of every stage; a 2x2 pooling follows each."""
+    """Widths of the convolutions of each stage; 2x2 pooling follows each stage."""
     eyes: Channels = 256
     keypoints: Channels = 64
     keypoint_input: Literal["pose", "landmarks"] = "pose"
-    """What the keypoint branch sees: the clip's landmarks, as in B.5 (`gaze`), or twelve points of the neutral head,
-    which follow from the head pose alone, for clips without landmarks (`gaze-nano`)."""
+    """Input of the keypoint branch: the clip's landmarks, as in B.5 (config `gaze`), or twelve points of the neutral
+    head projected with the head pose, for clips without landmarks (config `gaze-nano`)."""
     hidden: Channels = 128
     pretrained: bool = True
     """Start the eye encoder from ImageNet's VGG-16; needs the paper's widths."""

@@ -1,4 +1,4 @@
-"""Configs of the one-stage variants of B.2: both objectives train one model that makes the large image."""
+"""Configs of the one-stage variants of B.2: both objectives train one model that outputs the large image."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from megaportraits.config.training import TrainBaseConfig
 
 
 class PhotoObjectiveConfig(Config):
-    """L_enh (eq. 10) on photographs at the image size, as a term beside L_base on videos.
+    """L_enh (eq. 10) on photographs at the image size, added to L_base on videos.
 
-    Without the cycle (eq. 9): it compares with the image of a separate base model, which one stage does not have.
+    There is no cycle loss (eq. 9): it needs the image of a separate base model, and one stage has none.
     """
 
     weight: float = Field(default=1.0, gt=0)
-    """Of the whole; B.2 tried "some weighting coefficient", three values, and names none."""
+    """Weight of the whole objective. B.2 tried three values of "some weighting coefficient" and gives none."""
     data: EnhancerDataConfig = EnhancerDataConfig()
     reconstruction: float = 100.0
     adversarial: float = 1.0
     feature_matching: float = 100.0
     cross_adversarial: float = 1.0
-    """Driven by a stranger, where no truth is known."""
+    """Adversarial loss on images with another person as driver, which have no target."""
 
     @property
     def adversarials(self) -> bool:

@@ -1,4 +1,4 @@
-"""Options in code: dataclasses whose values are converted and checked when they are made."""
+"""Converts and checks the values of option dataclasses when they are constructed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ T = TypeVar("T")
 def convert_options(options: Any, *, keep: Collection[str] = ()) -> None:
     """Convert every field of a dataclass to the type that it is annotated with; call it in `__post_init__`.
 
-    Texts become numbers, truth values, members of enumerations and paths, as in configs. So values of CSV files, HTTP
-    requests and forms mean what the same values mean in Python.
+    Strings become numbers, booleans, members of enumerations and paths, as in configs. So values from CSV files, HTTP
+    requests and forms have the same meaning as in Python.
 
     Args:
         options: a dataclass instance, frozen or not.
-        keep: fields that are taken as they are: pictures, functions, other objects.
+        keep: fields that are not converted: images, functions, other objects.
 
     Raises:
         ConfigError: values that cannot be converted, all together.
@@ -41,10 +41,10 @@ def convert_options(options: Any, *, keep: Collection[str] = ()) -> None:
 
 
 def convert_option(name: str, kind: type[T], value: object) -> T:
-    """One value converted as `convert_options` does it; `name` is for the message.
+    """Convert one value as `convert_options` does; the error message calls it `name`.
 
     Raises:
-        ConfigError: it cannot be converted.
+        ConfigError: the value cannot be converted.
     """
     try:
         return TypeAdapter(kind).validate_python(value)
@@ -59,7 +59,7 @@ def _adapters(kind: Any, keep: frozenset[str]) -> dict[str, TypeAdapter[Any]]:
 
 
 def _expected(error: ValidationError) -> str:
-    """The problem in our words. For a union pydantic reports one problem for each member: they are joined by "or"."""
+    """Pydantic's message, shortened. For a union it reports one problem for each member; these are joined by "or"."""
     problems = error.errors()
     members = [problem for problem in problems if len(problem["loc"]) == 1 and isinstance(problem["loc"][0], str)]
     said = [re.sub(", (unable|got) .*", "", problem["msg"]) for problem in members or problems[:1]]

@@ -11,33 +11,35 @@ from megaportraits.config.model import DiscriminatorConfig
 from megaportraits.config.training import OptimConfig, PictureLossConfig, RunConfig
 
 _REDUCTION = 32
-"""How much smaller a ResNet-18's features are than its image."""
+"""Reduction from a ResNet-18's input to its last features."""
 
 
 class StudentConfig(Config):
-    """The student: a ResNet-18 of the driver, a SPADE generator (A.3). The defaults are `student`, the paper's."""
+    """The student: a ResNet-18 that encodes the driver, and a SPADE generator (A.3). The defaults are those of the
+    config `student`, the paper's."""
 
     name: Name = "student"
     image_size: Pixels = 1024
-    """Side of the output, pixels: that of G_HR, which the student mimics (3.3)."""
+    """Side of the output, pixels: that of G_HR, from which the student learns (3.3)."""
     input_size: Pixels = 512
-    """Side at which the encoder sees drivers, whatever their size, pixels. The paper does not say it; G_base sees 512,
-    and where G_HR's last doubling lies in the student is not said either: here one feature becomes 2 x 2 pixels."""
+    """Side to which drivers are resized for the encoder, pixels. The paper does not give it; G_base sees 512. It
+    does not say either where the student doubles to G_HR's resolution; here the last layer outputs 2 x 2 pixels per
+    feature."""
     encoder_width: Channels = 64
     groups: Channels = 32
-    """Groups of the encoder's norms."""
+    """Number of groups of the encoder's GroupNorms."""
     weight_standardization: Literal["paper", "all", "first", "none"] = "paper"
     widths: Widths = (192, 192, 192, 192, 192, 96, 48, 24)
-    """One SPADE block each."""
+    """Widths of the SPADE blocks."""
     doublings: int = Field(default=5, ge=0, le=16)
-    """So many of the last blocks double the resolution."""
+    """How many of the last blocks double the resolution."""
     identity_size: Pixels = 64
-    """Identity tensors are at most this wide and high (A.3)."""
+    """Largest height and width of identity tensors (A.3)."""
     encoder_skips: bool = False
-    """Ours: the encoder's finer stages are added where the generator has their resolution. A 4 x 4 grid alone, which is
-    what a ResNet-18 leaves of 128 px, hardly tells where lids and lips are."""
+    """Ours: the features of the encoder's earlier stages are added in the generator at the same resolution. The last
+    features alone, a 4 x 4 grid for an input of 128 px, hardly locate lids and lips."""
     predict_matte: bool = False
-    """Ours: a fourth output is alpha, if the teacher gives one."""
+    """Ours: a fourth output is alpha, for teachers that predict alpha."""
 
     @property
     def start_size(self) -> int:
@@ -46,7 +48,7 @@ class StudentConfig(Config):
 
     @property
     def shuffle(self) -> int:
-        """Pixels along each side that one feature of the last block becomes."""
+        """Side of the block of output pixels that one feature of the last block gives."""
         return self.image_size // (self.start_size << self.doublings)
 
     @model_validator(mode="after")
@@ -65,25 +67,25 @@ class StudentConfig(Config):
 
 
 class StudentDataConfig(Config):
-    """Where the teacher's pictures are (`megaportraits distill` makes them)."""
+    """Where the distillation samples are (`megaportraits distill` writes them)."""
 
     path: str = ""
     validation: str = ""
-    """Pictures of other drivers; "" takes none."""
+    """Distillation samples of other drivers, for validation; "" for none."""
     workers: Workers = 1
     driver_augmentation: bool = True
-    """Drivers change colours, sharpness and (where their matte is known) background; what they do stays."""
+    """Random colours, sharpness and (where the matte is known) background of drivers; their motion stays the same."""
 
 
 class StudentLossConfig(PictureLossConfig):
-    """The student's: the paper's has perceptual and adversarial losses only (B.1)."""
+    """Weights of the student's losses; the paper's student has perceptual and adversarial losses only (B.1)."""
 
     adversarial_from: Steps = 0
-    """Step from which on the discriminator has a say; it learns from the start."""
+    """Step after which the adversarial losses apply. The discriminator is trained from the start."""
 
 
 class StudentOptimConfig(OptimConfig):
-    """The base model's (B.1), without its spectral norm: the discriminator judges few, known people."""
+    """As for the base model (B.1), but without spectral norm: the discriminator sees few, known people."""
 
     spectral_norm: bool = False
 

@@ -1,1 +1,1 @@
-"""Losses as pure functions: keyword-only hyperparameters, scalar returns, weights in the config."""
+"""Losses as pure functions with keyword-only hyperparameters and scalar results. Loss weights are in the config."""

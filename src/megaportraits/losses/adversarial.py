@@ -1,6 +1,6 @@
 """Adversarial losses of the base model (3.1, B.1): hinge and feature matching.
 
-Every function takes what `models.discriminator.Discriminator` gives: per scale a score map and a list of features.
+The functions take the output of `models.discriminator.Discriminator`: for each scale a score map and its features.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def discriminator_hinge(real: Judgements, fake: Judgements) -> Tensor:
     """The discriminator's hinge loss (Lim and Ye, 2017): real patches above 1, fake patches below -1.
 
     Returns:
-        Scalar, the mean over patches and scales; 2 for a discriminator that always says 0.
+        Scalar, the mean over patches and scales; 2 for a discriminator whose scores are all 0.
     """
     terms = [
         F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean() for (r, _), (f, _) in zip(real, fake, strict=True)
@@ -27,7 +27,7 @@ def discriminator_hinge(real: Judgements, fake: Judgements) -> Tensor:
 
 
 def generator_hinge(fake: Judgements) -> Tensor:
-    """The generator's side: minus the mean score of its images, over patches and scales."""
+    """The generator's hinge loss: minus the mean score of its images, over patches and scales."""
     return -torch.stack([score.float().mean() for score, _ in fake]).mean()
 
 
@@ -46,7 +46,7 @@ def feature_matching(real: Judgements, fake: Judgements) -> Tensor:
 
 
 def judge(discriminator: Callable[[Tensor], Judgements], real: Tensor, fake: Tensor) -> Tensor:
-    """The discriminator's hinge loss on images (B, 3, S, S) and (C, 3, S, S), which go through it as one batch."""
+    """The discriminator's hinge loss on images (B, 3, S, S) and (C, 3, S, S), as one batch."""
     count, both = len(real), discriminator(torch.cat([real, fake]))
     return discriminator_hinge([(s[:count], []) for s, _ in both], [(s[count:], []) for s, _ in both])
 
@@ -54,13 +54,13 @@ def judge(discriminator: Callable[[Tensor], Judgements], real: Tensor, fake: Ten
 def generator_terms(
     discriminator: Callable[[Tensor], Judgements], prediction: Tensor, target: Tensor, crossed: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """The generator's losses; gradient goes through the discriminator into the images.
+    """The generator's losses, with gradient through the discriminator to the images.
 
     Args:
-        discriminator: judges images (B, 3, S, S).
-        prediction: images whose truth is known.
-        target: their truth.
-        crossed: images without a truth, of cross-driving; None or no image for none.
+        discriminator: maps images (B, 3, S, S) to scores and features.
+        prediction: (B, 3, S, S), images with a known target.
+        target: (B, 3, S, S), their targets.
+        crossed: (C, 3, S, S), images of cross-driving, which have no target. C may be 0; None is the same.
 
     Returns:
         `adversarial` and `feature_matching` of the predictions, and `cross_adversarial` where there are crossed images.

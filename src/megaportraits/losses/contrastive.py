@@ -23,8 +23,8 @@ def contrastive_loss(
         z_driver: (B, n), z_d; the positives should align with it.
         z_other: (B, n), z_d*, the motion of a driver from another video.
         scale: s of eq. 6.
-        margin: m of eq. 6. As printed, it is subtracted from positives and negatives alike, where it cancels; CosFace,
-            which the paper cites, subtracts it from the positives only, as is done here.
+        margin: m of eq. 6. The printed equation subtracts it from positives and negatives alike, so that it cancels.
+            CosFace, which the paper cites, subtracts it from the positives only, and so does this function.
 
     Returns:
         Scalar: the sum over the K positive pairs, the mean over the batch.

@@ -1,7 +1,7 @@
-"""Direct supervision of motion by known surface coordinates. Ours: synthetic data knows where every point lies.
+"""Direct supervision of motion by known surface coordinates. Ours; synthetic clips have them.
 
-A frame's coordinate map holds, per visible surface point, its canonical position X (neutral expression, unrotated)
-and its camera depth. So the driver's warp must send the image point q to X, and the source's warp X back to q.
+A frame's coordinate map contains, for each visible surface point, its canonical position X (neutral expression,
+unrotated) and its camera depth. So the driver's warp must map the image point q to X, and the source's warp X to q.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from megaportraits.ops.warping import (
 
 Size = tuple[int, int, int]
 Surface = tuple[Tensor, Tensor]
-"""A coordinate map (B, h, w, 4) and where it holds, (B, h, w) bool."""
+"""A coordinate map (B, h, w, 4) and its validity mask (B, h, w) bool."""
 
 MOUTH_FACTOR, EYES_FACTOR = 3.0, 15.0
-"""Surface points there are a small share of all."""
+"""Weights of surface points around mouth and eyes, which are a small share of all points."""
 
 
 def driver_warp_error(displacement: Tensor, pose: Pose, image: Tensor, canonical: Tensor, size: Size) -> Tensor:
-    """|Bq + d(Bq) - X| per point, (B, N), grid units, for points q (B, N, 3) and their X (B, N, 3)."""
+    """|Bq + d(Bq) - X| for each point: (B, N), grid units; q (B, N, 3) is `image`, X (B, N, 3) is `canonical`."""
     rigid = image_to_canonical(image, pose, size)
     moved = rigid + sample_field(displacement, rigid)
     return (moved - canonical).abs().sum(-1)
 
 
 def source_warp_error(displacement: Tensor, pose: Pose, image: Tensor, canonical: Tensor, size: Size) -> Tensor:
-    """|A(X + d(X)) - q| per point, (B, N), grid units."""
+    """|A(X + d(X)) - q| for each point: (B, N), grid units; arguments as for `driver_warp_error`."""
     moved = canonical + sample_field(displacement, canonical)
     return (canonical_to_image(moved, pose, size) - image).abs().sum(-1)
 
@@ -61,11 +61,11 @@ def warp_loss(
         valid: (B, h, w) bool.
         size: (D, H, W) of the volume.
         side: "source" or "driver".
-        emphasis: points that move by d count 1 + emphasis |d|, and those around the mouth `MOUTH_FACTOR`, around the
-            eyes `EYES_FACTOR` times as much: lips and lids are few but matter most.
+        emphasis: points that move by d have the weight 1 + emphasis |d|. Points around the mouth count `MOUTH_FACTOR`
+            times as much, those around the eyes `EYES_FACTOR` times, because lips and lids have few points.
 
     Returns:
-        Scalar, grid units; 0 with gradient where nothing is valid.
+        Scalar, grid units; 0 with gradient if no point is valid.
     """
     grid = _cell_centres(coords)
     image = to_grid_units(torch.cat([grid, coords[..., 3:]], -1).flatten(1, 2), size[2])
@@ -83,12 +83,12 @@ def surface_loss(depth: Tensor, coords: Tensor, valid: Tensor) -> Tensor:
     """Mean error of the visible surface's depth, grid units.
 
     Args:
-        depth: (B, H, W), `models.source_skip.SourceView`'s.
+        depth: (B, H, W), of `models.source_skip.SourceView`.
         coords: (B, h, w, 4), whose last value is depth, crop units.
         valid: (B, h, w) bool.
 
     Returns:
-        Scalar; 0 with gradient where nothing is valid.
+        Scalar; 0 with gradient if no point is valid.
     """
     width = depth.shape[-1]
     depth = F.interpolate(depth[:, None], coords.shape[1:3], mode="bilinear", align_corners=False)[:, 0]
@@ -100,16 +100,16 @@ def surface_loss(depth: Tensor, coords: Tensor, valid: Tensor) -> Tensor:
 def origins(
     source: Surface, points: Tensor, *, sigma_cm: float = 0.2, farthest_cm: float = 0.4
 ) -> tuple[Tensor, Tensor]:
-    """Where surface points are seen in the source.
+    """Find the positions of surface points in the source image.
 
     Args:
-        source: of the source.
+        source: coordinate map and validity mask of the source.
         points: (B, N, 3), canonical, crop units.
-        sigma_cm: of the Gaussian by which cells near a point count: the answer lies between cells.
-        farthest_cm: a point without a cell this near is hidden in the source.
+        sigma_cm: standard deviation of the Gaussian that weights the cells near a point, for positions between cells.
+        farthest_cm: a point without a cell at most this far away is not visible in the source.
 
     Returns:
-        (B, N, 2), crop units, and (B, N) bool, whether the point is seen.
+        (B, N, 2), crop units, and (B, N) bool, whether the point is visible.
     """
     coords, valid = source
     distance = torch.cdist(points, coords[..., :3].flatten(1, 2)) * HEAD_HALF_CM  # (B, N, h w)
@@ -117,26 +117,26 @@ def origins(
     nearest = distance.amin(-1)
     seen = nearest < farthest_cm
     weight = torch.softmax(-(distance.square() / (2 * sigma_cm**2)), -1).nan_to_num(0.0)
-    with torch.autocast(points.device.type, enabled=False):  # bfloat16 knows places to a fifth of a pixel only
+    with torch.autocast(points.device.type, enabled=False):  # bfloat16 resolves positions to a fifth of a pixel only
         return weight @ _cell_centres(coords).flatten(1, 2), seen
 
 
 def flow_loss(
     flow: Tensor, source: Surface, target: Surface, generator: torch.Generator, *, points: int = 640
 ) -> Tensor:
-    """Mean error of a copying flow at random points of the visible surface, grid units.
+    """Mean error of the source skip's flow at random points of the visible surface, grid units.
 
     Args:
-        flow: (B, 2, S, S), `models.source_skip.SourceView`'s.
-        source: one frame's labels.
+        flow: (B, 2, S, S), of `models.source_skip.SourceView`.
+        source: coordinate map and validity mask of one frame.
         target: those of another frame of the same head.
-        generator: draws the points, mouths and eyes more densely, as `warp_loss` weighs them.
-        points: their number; each is compared with the whole source.
+        generator: draws the points, with the weights of `warp_loss` for mouth and eyes.
+        points: how many points are drawn; each is compared with every cell of the source.
 
     Returns:
-        Scalar; 0 with gradient where nothing is seen in both.
+        Scalar; 0 with gradient if no point is visible in both.
     """
-    known = source[1].flatten(1).any(1) & target[1].flatten(1).any(1)  # real clips have no surfaces
+    known = source[1].flatten(1).any(1) & target[1].flatten(1).any(1)  # real clips have no coordinate maps
     if not known.any():
         return flow.sum() * 0
     flow, source, target = flow[known], (source[0][known], source[1][known]), (target[0][known], target[1][known])
@@ -155,15 +155,15 @@ def flow_loss(
 
 
 def landmark_loss(flow: Tensor, source: Tensor, target: Tensor) -> Tensor:
-    """Mean error of a copying flow at landmarks, grid units: what real clips know of where points of a face went.
+    """Mean error of the source skip's flow at landmarks, grid units; for real clips, which have no coordinate maps.
 
     Args:
-        flow: (B, 2, S, S), `models.source_skip.SourceView`'s.
-        source: (B, N, 2), points in the source frame, crop units; NaN where they are not known.
+        flow: (B, 2, S, S), of `models.source_skip.SourceView`.
+        source: (B, N, 2), points in the source frame, crop units; NaN where unknown.
         target: (B, N, 2), the same points in the driver's frame.
 
     Returns:
-        Scalar; 0 with gradient where nothing is known in both.
+        Scalar; 0 with gradient if no point is known in both.
     """
     known = (source + target).isfinite().all(-1)
     source, target = source.nan_to_num(), target.nan_to_num()
@@ -174,7 +174,7 @@ def landmark_loss(flow: Tensor, source: Tensor, target: Tensor) -> Tensor:
 
 
 def _cell_centres(coords: Tensor) -> Tensor:
-    """Crop coordinates (B, h, w, 2) of a coordinate map's cells."""
+    """Crop coordinates (B, h, w, 2) of the cell centres of a coordinate map."""
     batch, height, width, _ = coords.shape
     y, x = torch.meshgrid(
         (torch.arange(height, device=coords.device) + 0.5) * (2 / height) - 1,
@@ -185,6 +185,6 @@ def _cell_centres(coords: Tensor) -> Tensor:
 
 
 def _feature_factor(points: Tensor) -> Tensor:
-    """How much more surface points (B, N, 3 or more) around mouth and eyes count, (B, N)."""
+    """Weights (B, N) of surface points (B, N, 3 or more): larger around mouth and eyes, 1 elsewhere."""
     factor = torch.where(in_box(points, MOUTH_CM), MOUTH_FACTOR, 1.0)
     return factor * torch.where(in_box(points, EYES_CM), EYES_FACTOR, 1.0)

@@ -1,4 +1,4 @@
-"""The enhancer's cycle consistency (eq. 9): an enhanced image, made small, is the image it was made from."""
+"""The enhancer's cycle consistency (eq. 9): an enhanced image, downsampled, must equal the enhancer's input."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from megaportraits.errors import ShapeError
 
 
 def low_resolution_cycle(low: Tensor, high: Tensor, *, factor: int) -> Tensor:
-    """L_MAE(DS_k(x), DS_2k(x^HR)); both are averaged down to the same size.
+    """L_MAE(DS_k(x), DS_2k(x^HR)); average pooling brings both to the same size.
 
     Args:
         low: (B, C, S, S), the base model's image; no gradient goes to it.
-        high: (B, C, 2S, 2S), the enhanced one.
-        factor: k; the paper's is 4.
+        high: (B, C, 2S, 2S), the enhanced image.
+        factor: k; 4 in the paper.
 
     Returns:
         Scalar.
 
     Raises:
-        ShapeError: `high` is not twice as large, or S is no multiple of k.
+        ShapeError: `high` is not twice as large, or S is not a multiple of k.
     """
     size = low.shape[-1]
     if high.shape[-1] != 2 * size or size % factor:

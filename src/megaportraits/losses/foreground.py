@@ -1,4 +1,4 @@
-"""Losses on the foreground only, "in both predictions and the ground truth" (3.1)."""
+"""Compositing and weighted L1 for losses on the foreground only, "in both predictions and the ground truth" (3.1)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EYES_CM: Box = ((1.2, 5.0), (2.2, 5.6), (5.0, 16.0))
 """Boxes of |x|, y and z on the neutral head, centimetres."""
 
 EYES_TO_MOUTH = 3.0
-"""How much more a pixel of an eye counts than one of the mouth: lids are a fifth of an open mouth's area."""
+"""Weight of a pixel of the eyes relative to one of the mouth; lids have a fifth of an open mouth's area."""
 
 
 def composite(image: Tensor, matte: Tensor, background: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ def masked_l1(prediction: Tensor, target: Tensor, weight: Tensor | None = None) 
 
 
 def in_box(coords: Tensor, box: Box) -> Tensor:
-    """Which surface points (..., 3 or more: canonical X, Y, Z in crop units, y down) lie in a box: (...) bool."""
+    """Whether surface points (..., 3 or more: canonical X, Y, Z in crop units, y down) lie in a box: (...) bool."""
     centimetres = coords[..., :3] * coords.new_tensor([HEAD_HALF_CM, -HEAD_HALF_CM, HEAD_HALF_CM])
     centimetres = torch.cat([centimetres[..., :1].abs(), centimetres[..., 1:]], -1)
     low, high = coords.new_tensor(box).unbind(1)
@@ -40,12 +40,15 @@ def in_box(coords: Tensor, box: Box) -> Tensor:
 
 
 def feature_weight(coords: Tensor, valid: Tensor, size: int, *, emphasis: float) -> Tensor:
-    """A weight map: 1 + emphasis in the mouth, more in the eyes, 1 elsewhere. Ours: they are few pixels, and life.
+    """A weight map: 1 + emphasis in the mouth, 1 + `EYES_TO_MOUTH` * emphasis in the eyes, 1 elsewhere. Ours.
+
+    Mouth and eyes are few pixels, but they carry most of the expression.
 
     Args:
         coords: (B, h, w, 4), canonical X, Y, Z (crop units, y down) and depth of the visible surface.
         valid: (B, h, w) bool.
-        size: side of the images.
+        size: side of the images, pixels.
+        emphasis: additional weight of a pixel of the mouth.
 
     Returns:
         (B, 1, size, size).

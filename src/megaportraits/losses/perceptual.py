@@ -25,8 +25,8 @@ def perceptual_loss(
     Args:
         prediction: (B, 3, H, W) in [0, 1]; receives gradient.
         target: (B, 3, H, W) in [0, 1]; receives none.
-        network: image to a list of feature maps.
-        weights: one weight per feature map (first author: 0.2 each for VGG19).
+        network: maps an image to a list of feature maps.
+        weights: one weight for each feature map (in the first author's code 0.2 each for VGG19).
         scales: levels of the pyramid, each half the size of the one before.
         relative: divide each map's distance by the target map's mean magnitude, for networks whose
             features differ in scale from layer to layer (EfficientNet-Lite0).
