@@ -15,8 +15,10 @@ _REDUCTION = 32
 
 
 class StudentConfig(Config):
-    """The student: a ResNet-18 that encodes the driver, and a SPADE generator (A.3). The defaults are those of the
-    config `student`, the paper's."""
+    """The student: a ResNet-18 that encodes the driver, and a SPADE generator (A.3).
+
+    The defaults are those of the config `student`, the paper's.
+    """
 
     name: Name = "student"
     image_size: Pixels = 1024
