@@ -1,6 +1,6 @@
-"""A photograph and a driver in, a moving portrait out: `Avatar` and everything around the network.
+"""The inference pipeline: `Avatar` animates a photograph with a driver.
 
-Names are imported when they are first used, so that options and checks of files do without torch.
+Public names are imported on first use, so that code which only needs options or file checks does not import torch.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _MODULES = {
     "animate_file": "files",
     "plan_output": "plan",
 }
-"""Where names are defined; the others are in `options`."""
+"""The module that defines each public name. Names not listed here are defined in `options`."""
 
 
 def __getattr__(name: str) -> object:

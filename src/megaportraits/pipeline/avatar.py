@@ -1,4 +1,4 @@
-"""The product surface: `encode` a portrait once, `drive` it with any number of frames."""
+"""`Avatar`, the main entry point: `encode` a source once, then `drive` it with any number of frames."""
 
 from __future__ import annotations
 
@@ -64,26 +64,26 @@ from megaportraits.pipeline.prefetch import prefetch
 from megaportraits.pipeline.tensors import flows, head_crop_tensor, head_pose, moved_along, pose_batch
 
 _PREVIEWED = (0.5, 0.25, 0.75, 0.0)
-"""Shares of a driver's length at which a preview looks for a face."""
+"""Positions in the driver, as fractions of its length, at which `Avatar.preview` looks for a face, in this order."""
 
 
 class Avatar:
-    """A model with everything around it: perception before, compositing after. Not for two threads at once.
+    """A base model with its face networks: face detection, matting, inpainting and compositing. Not thread-safe.
 
     Args:
         model: a base model.
-        device: where it runs.
-        analyzer: finds faces; made when it is first needed.
+        device: the torch device on which the networks run.
+        analyzer: finds faces; None: one is created on first use.
         pose_from: see `PoseFrom`.
-        blendshapes: whether measured blendshapes correct z, where the model knows how (`models.motion`).
+        blendshapes: whether blendshapes correct z, where the model has a calibration (`models.motion`).
         enhancer: doubles the model's resolution; without one only the photograph's own detail is added.
-        precision: in which the networks run.
-        matting: which network cuts people out of pictures (`faces.matting.open_matting`).
-        inpainting: what paints the background behind people (`faces.inpainting.open_inpainting`).
-        name: of the weights, for notes on what they made.
+        precision: numeric precision of the networks.
+        matting: name of the matting network (`faces.matting.open_matting`).
+        inpainting: name of the method that fills the background behind people (`faces.inpainting.open_inpainting`).
+        name: name of the weights, written into the metadata of outputs.
 
     Attributes:
-        scores: the blendshapes that it asks for, by their ARKit names.
+        scores: ARKit names of the blendshapes that the correction of z uses; empty where there is none.
     """
 
     def __init__(
@@ -122,17 +122,17 @@ class Avatar:
         matting: MattingName = "selfie",
         inpainting: InpaintingName = "smooth",
     ) -> Self:
-        """An avatar from shipped weights ("nano") or a `.safetensors` file that training wrote.
+        """Load an avatar from shipped weights ("nano") or a `.safetensors` file that training wrote.
 
         Args:
             name_or_path: see `models.storage.load_base`.
             device: a torch device, or "auto": CUDA where there is one, else the CPU.
             pose_from: see `PoseFrom`.
-            blendshapes: whether measured blendshapes correct z, where the model knows how.
+            blendshapes: whether blendshapes correct z, where the model has a calibration.
             enhancer: the name of a shipped model that has one ("nano"), or a file of `train enhancer`; None: none.
-            precision: in which the networks run; "auto": bfloat16 where the device has instructions for it.
-            matting: see `Avatar`; its weights are fetched on first use.
-            inpainting: see `Avatar`; its weights are fetched on first use.
+            precision: numeric precision of the networks; "auto": bfloat16 where the device has instructions for it.
+            matting: see `Avatar`; its weights are downloaded on first use.
+            inpainting: see `Avatar`; its weights are downloaded on first use.
 
         Raises:
             WeightsError: no such weights, or an enhancer for another model.
@@ -158,10 +158,10 @@ class Avatar:
         )
 
     def in_precision(self, precision: Precision) -> Self:
-        """The same avatar with networks of its own in another precision; portraits serve both.
+        """A copy of this avatar whose networks run in another precision. Portraits can be used with both.
 
         Raises:
-            ConfigError: to float32 from bfloat16, in which weights are rounded.
+            ConfigError: conversion from bfloat16 to float32: the weights are already rounded.
         """
         if precision == self.precision:
             return self
@@ -177,54 +177,54 @@ class Avatar:
 
     @property
     def output_size(self) -> int:
-        """Side of what the networks make, pixels; the photograph's own detail may be finer."""
+        """Side of the networks' output, pixels. A source skip can add the photograph's finer detail on top."""
         return self.size if self.enhancer is None else 2 * self.size
 
     @cached_property
     def analyzer(self) -> FaceAnalyzer:
-        """The face analyzer; its weights are fetched on first use."""
+        """The face analyzer; its weights are downloaded on first use."""
         return self._analyzer or FaceAnalyzer()
 
     @cached_property
     def matting(self) -> Matting:
-        """The matting network; its weights are fetched on first use."""
+        """The matting network; its weights are downloaded on first use."""
         return open_matting(self._matting_name)
 
     @cached_property
     def fill(self) -> Fill:
-        """The inpainter; its weights are fetched on first use."""
+        """The inpainting method; its weights are downloaded on first use."""
         return open_inpainting(self._inpainting, str(self.device))
 
     @cached_property
     def _render_analyzer(self) -> FaceAnalyzer:
-        """For renderings: the other one follows the driver in a thread of its own."""
+        """The face analyzer for rendered images. `analyzer` is in use by the thread that tracks the driver."""
         return FaceAnalyzer(reject_animals=False)
 
     @cached_property
     def _render_matting(self) -> Matting:
-        """For renderings: the other one looks at the driver's pictures in the caller's thread."""
+        """The matting network for rendered images. `matting` is in use by the caller's thread, on driver frames."""
         return open_matting(self._matting_name)
 
     def encode(self, source: Source, *, face: Faces | None = None, limits: Limits = DEFAULT_LIMITS) -> Portrait:
-        """Look at a source and remember the person: everything that is needed once per source.
+        """Prepare and encode a source: all work that is done once per source.
 
         Args:
-            source: an image or video file, an RGB uint8 picture (H, W, 3), or a PIL image.
+            source: an image or video file, an RGB uint8 image (H, W, 3), or a PIL image.
             face: which face, counted from 1 from left to right; None takes the largest.
-            limits: what reading a file may cost.
+            limits: limits on the size of files that are read.
 
         Raises:
             MediaError: the file cannot be read, or exceeds a limit.
-            FaceError: no human face, or not that many.
-            ShapeError: the source is something else.
-            ConfigError: all faces; only `animate` and `animate_file` take them at once.
+            FaceError: the source shows no human face, or fewer than `face`.
+            ShapeError: the source is of another type or shape.
+            ConfigError: `face` is "all", which only `animate` and `animate_file` accept.
         """
         if face == ALL_FACES:
             raise ConfigError("A portrait has one face, got all of them.", fix="Choose one, or use animate.")
         return self.encode_head(find_source_head(source, self.analyzer, face, limits))
 
     def encode_head(self, head: SourceHead) -> Portrait:
-        """`encode` for a face that has been chosen."""
+        """Encode a face that `find_source_head` has already chosen; see `encode`."""
         prepared = prepare_source(head, self.model.config, self.matting, self.device, fill=self.fill)
         motion = self._motions([prepared.seen], [prepared.pose], [head.face.blendshapes])
         with running(self.device, self.precision):
@@ -245,8 +245,8 @@ class Avatar:
 
         Args:
             drivers: uint8 (N, N, 3) of any size.
-            poses: of the drivers' heads by their landmarks, crop coordinates, if they are known; see `PoseFrom`.
-            blendshapes: `Face.blendshapes` of the drivers' faces, if they are known; NaN where they are not.
+            poses: head poses fitted to landmarks, crop coordinates; None: unknown. See `PoseFrom`.
+            blendshapes: `Face.blendshapes` of the drivers' faces, NaN for an unknown face; None: all unknown.
         """
         joined = self._motions(drivers, poses, blendshapes)
         return [joined[slice(i, i + 1)] for i in range(len(drivers))]
@@ -254,7 +254,7 @@ class Avatar:
     def _motions(
         self, heads: Sequence[UInt8], poses: Sequence[HeadPose] | None, blendshapes: Sequence[Blendshapes] | None
     ) -> Motion:
-        """The motions of head crops as one batch; `poses` are the landmarks'."""
+        """The motions of head crops as one batch; `poses` were fitted to landmarks."""
         images = torch.cat([self._tensor(head) for head in heads])
         scores: Tensor | None = None
         if blendshapes is not None and self.scores:
@@ -270,16 +270,19 @@ class Avatar:
             yield from (joined[slice(i, i + 1)] for i in range(len(views)))
 
     def render(self, portrait: Portrait, motion: Motion) -> Rendering:
-        """The person with a given motion, batch 1."""
+        """Render the person with a given motion, batch 1."""
         return self.renders(portrait, [motion])[0]
 
     @property
     def mixes_people(self) -> bool:
-        """Whether `renders` takes several people: not where each picture copies pixels of its own photograph."""
+        """Whether `renders` accepts several people in one call. False for models with a source skip."""
         return not self.model.config.source_skip
 
     def renders(self, portrait: Portrait | Sequence[Portrait], motions: Sequence[Motion]) -> list[Rendering]:
-        """A person with several motions at once, batch 1 each; or as many people (`mixes_people`), one motion each."""
+        """Render one portrait with several motions, or (`mixes_people`) several portraits with one motion each.
+
+        Motions have batch 1.
+        """
         joined = Motion.cat(motions)
         with running(self.device, self.precision):
             if isinstance(portrait, Sequence):
@@ -296,20 +299,20 @@ class Avatar:
         return [Rendering(*each) for each in zip(images, poses, flows(output), strict=True)]
 
     def _pictures(self, output: Output, fine: Tensor) -> Tensor:
-        """Colours, premultiplied where the model predicts alpha, and alpha, (B, 3 or 4, N, N) in [0, 1]."""
+        """The final images (B, 3 or 4, N, N) in [0, 1]: RGB, or premultiplied RGBA where the model predicts alpha."""
         if self.enhancer is not None:
             return enhance(self.enhancer, fill_disocclusions(output, fine), fine)
         pictures = finish_picture(output, fine)
         return pictures if output.alpha is None else premultiplied(pictures)
 
     def _cut_out_pictures(self, output: Output, fine: Tensor) -> Tensor:
-        """As `_pictures` with alpha, (B, 4, N, N), of a model that predicts none, as the paper's."""
+        """Premultiplied RGBA images (B, 4, N, N) of a model that predicts no alpha, such as the paper's."""
         cut = partial(cut_out, analyzer=self._render_analyzer, matting=self._render_matting)
         if self.enhancer is None or self.model.config.predict_background:
             pictures = self._pictures(output, fine)
             mattes = cut(pictures, size=pictures.shape[-1])
             return torch.cat([pictures * mattes, mattes], 1)
-        # The enhancer was trained on cut out images over black (3.2): the background of such a model means nothing.
+        # The enhancer was trained on people cut out over black (3.2), so this model's background has to be removed.
         mattes = cut(output.image, size=2 * output.image.shape[-1])
         pictures = self._pictures(replace(output, image=output.image * F.avg_pool2d(mattes, 2)), fine)
         mattes = grow(mattes, pictures.shape[-1], "bilinear")
@@ -325,13 +328,13 @@ class Avatar:
         options: MotionOptions | None = None,
         neutral: Motion | None = None,
     ) -> Rendering:
-        """The person moving like a driver's head crop.
+        """Render the person with the motion of a driver's head crop.
 
         Args:
             portrait: from `encode`.
             driver: uint8 (N, N, 3) of any size.
-            pose: of the driver's head by its landmarks, crop coordinates, if it is known; see `PoseFrom`.
-            blendshapes: `Face.blendshapes` of the driver's face, if they are known.
+            pose: head pose fitted to the driver's landmarks, crop coordinates; None: unknown. See `PoseFrom`.
+            blendshapes: `Face.blendshapes` of the driver's face; None: unknown.
             options: see `MotionOptions`; None: the driver's own motion.
             neutral: see `edit_motion`.
 
@@ -347,12 +350,13 @@ class Avatar:
     ) -> Iterator[AnimatedFrame]:
         """Animate a source with a driver, frame by frame, in constant memory.
 
-        The source and the driver's neutral frame are looked at before this returns; frames are made as they
-        are asked for. With `face="all"` see `animate_group`.
+        The source is encoded and the driver's neutral frame is found before this method returns; frames are computed
+        lazily. For `face="all"` see `animate_group`.
 
         Raises:
             MediaError: a file cannot be read.
-            FaceError: the source shows no face, or not the wanted one; at the end: no driver frame did.
+            FaceError: the source shows no face, or not the requested one. Raised after the last frame if no driver
+                frame showed a face.
         """
         options = options or AnimateOptions()
         if options.face == ALL_FACES and not isinstance(source, Portrait):
@@ -365,13 +369,13 @@ class Avatar:
     def preview(
         self, source: Source | Portrait, driver: Driver | FrameSource, options: AnimateOptions | None = None
     ) -> AnimatedFrame:
-        """One frame of what `animate` makes, without making the others: from the middle of the driver.
+        """Render a single frame of `animate`, from the middle of the driver.
 
-        Where no face is seen there, from another place. What a video smooths over its frames is taken as it is.
+        If no face is visible there, other positions are tried (`_PREVIEWED`). Nothing is smoothed over time.
 
         Raises:
             MediaError: a file cannot be read.
-            FaceError: the source shows no face, or not the wanted one; the driver shows none where it was looked for.
+            FaceError: the source shows no face, or not the requested one; no examined driver frame shows a face.
         """
         options = options or AnimateOptions()
         portrait = source if isinstance(source, Portrait) else self.encode(source, face=options.face)
@@ -385,7 +389,7 @@ class Avatar:
         raise follower.missing(frames.name, f"at the {len(_PREVIEWED)} places that a preview looks at")
 
     def prepare(self, frames: FrameSource, options: AnimateOptions) -> tuple[HeadFollower, Motion | None]:
-        """The driver's follower and, where it is needed, its neutral frame's motion; it is turned upright."""
+        """Turn the driver upright; return its head follower and, where needed, the motion of its neutral frame."""
         frames.turn_upright(self.analyzer)
         neutral: Motion | None = None
         rest: Crop | None = None
@@ -407,7 +411,7 @@ class Avatar:
         if options.background in (Background.COLOR, Background.TRANSPARENT):
             portrait = cut_at_border(portrait)
         compositor = Compositor(portrait, options, self.matting, portrait.rest, size=size, fill=self.fill)
-        # Three threads: tracking, networks, and the caller's, which composites and writes.
+        # Three threads: one tracks the driver, one runs the networks, and the caller's composites and writes.
         views = prefetch(map(follower.look, source.frames(options.max_seconds)), depth=BATCH)
         seen = False
         for rendering, view in prefetch(self._drawn(portrait, views, options, neutral), depth=BATCH):
@@ -420,8 +424,8 @@ class Avatar:
     def _drawn(
         self, portrait: Portrait, views: Iterator[DriverFrame], options: AnimateOptions, neutral: Motion | None
     ) -> Iterator[tuple[Rendering, DriverFrame]]:
-        """Every view with the person in its motion; where no face was found the last motion stays."""
-        # Until the driver's first face, the source's own motion with the same edits.
+        """Render the person for every driver frame. Frames without a face repeat the last motion."""
+        # Before the driver's first face, render the source's own motion with the same edits.
         motion = edit_motion(portrait.motion, portrait.motion, options, neutral=portrait.motion)
         while batch := list(itertools.islice(views, BATCH)):
             driven = self.view_motions([view.head for view in batch if view.head is not None])

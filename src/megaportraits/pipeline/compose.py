@@ -1,4 +1,4 @@
-"""Driven heads onto their backgrounds: squares, and back into the whole picture without a visible cut."""
+"""Composite rendered heads over backgrounds: as square crops, or pasted into the whole image without a visible seam."""
 
 from __future__ import annotations
 
@@ -16,38 +16,40 @@ from megaportraits.ops.geometry import Crop, HeadPose
 Float = npt.NDArray[np.float32]
 
 REACH = 1.4
-"""Side of the region around a head crop that is looked after when it is pasted back, in crop sides."""
+"""Side of the region around a head crop that pasting back works on, in crop sides."""
 _FADE = (0.8, 0.97)
-"""Distances from the crop's centre, crop units, over which the driven head fades into the picture."""
+"""Distances from the crop's centre, crop units, between which the rendered head fades into the image."""
 _ANCHOR_ROWS = (0.35, 0.9)
-"""Rows, crop units, over which a moved body is led back to where the picture shows it."""
+"""Rows, crop units, between which the body's displacement falls to zero, so that it meets the body in the image."""
 _ANCHOR_COLUMNS = (0.5, 0.92)
 """The same for columns: shoulders leave the crop at its sides as well as at its bottom."""
 _HAIR_CM = (0.0, 0.0, 4.0)
-"""The head point with which the hair around the crop moves: between the crown and the forehead it hangs on."""
+"""Head point, cm, whose displacement all hair around the crop gets where there is no flow: between crown and
+forehead."""
 _BESIDE = (0.3, 0.6)
-"""Distances from the head's axis, crop units, between which chin and neck end and hair begins."""
+"""Horizontal distances from the head's centre, crop units, of the transition from chin and neck to hair."""
 _TRUSTED = 0.9
-"""Distance from the crop's centre, crop units, up to which a flow is believed: beyond it the source was not seen."""
+"""Distance from the crop's centre, crop units, up to which a flow is used. Farther out the network saw no source."""
 _MOST_MOVED = 0.6
 """The largest displacement that a flow may add to shift, zoom and roll, crop units."""
 ANCHOR_RIM = (0.35, 0.02)
-"""Distances from the window's border over which everything comes to rest."""
+"""Distances from the window's border, crop units, between which every displacement falls to zero."""
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """A driven head crop.
+    """A rendered head crop.
 
     Attributes:
-        premultiplied: (S, S, 4) float32 in [0, 1], colours times alpha, and alpha. Colours behind alpha = 0
-            mean nothing, so that only premultiplied ones may be resampled.
+        premultiplied: (S, S, 4) float32 in [0, 1], colours times alpha, and alpha. Straight colours are undefined
+            where alpha is 0, so only premultiplied colours may be resampled.
         pose: the pose it was rendered with, crop coordinates.
-        flow: (n, n, 3) float32, cells of the crop: how far away (x, y, crop units) in the source the content of a
-            cell is found, and how much of the cell is person, [0, 1]. None where the model does not say.
+        flow: (n, n, 3) float32, one entry for each cell of the crop: displacement (x, y, crop units) to the place in
+            the source that shows the cell's content, and the fraction of the cell covered by the person, [0, 1]. None
+            where the model has no source skip or predicts no alpha.
 
     Raises:
-        WeightsError: a number is NaN or infinite, as damaged weights or too low a precision make them.
+        WeightsError: a value is NaN or infinite; damaged weights or too low a precision are the usual causes.
     """
 
     premultiplied: Float
@@ -69,7 +71,7 @@ class Rendering:
         return int(self.premultiplied.shape[0])
 
     def resized(self, size: int) -> Float:
-        """The premultiplied picture at another size: Lanczos when it grows, averaged when it shrinks."""
+        """The premultiplied image at another size: Lanczos for enlarging, area averaging for shrinking."""
         if size == self.size:
             return self.premultiplied
         how = cv2.INTER_LANCZOS4 if size > self.size else cv2.INTER_AREA
@@ -77,13 +79,13 @@ class Rendering:
 
 
 def over(premultiplied: Float, background: npt.NDArray[np.generic]) -> UInt8:
-    """A premultiplied (H, W, 4) picture over a uint8 background (H, W, 3), or one that broadcasts to it."""
+    """Composite a premultiplied (H, W, 4) image over a uint8 background that is, or broadcasts to, (H, W, 3)."""
     under = background.astype(np.float32) * (1 - premultiplied[..., 3:])
     return np.rint(np.clip(premultiplied[..., :3] * 255 + under, 0, 255)).astype(np.uint8)
 
 
 def straight(premultiplied: Float) -> UInt8:
-    """A premultiplied float (H, W, 4) picture as straight uint8 RGBA, for files with transparency."""
+    """Convert a premultiplied float (H, W, 4) image to straight uint8 RGBA, for files with transparency."""
     alpha = premultiplied[..., 3:]
     color = np.divide(premultiplied[..., :3], alpha, out=np.zeros_like(premultiplied[..., :3]), where=alpha > 1 / 512)
     return np.rint(np.clip(np.dstack([color, alpha]), 0, 1) * 255).astype(np.uint8)
@@ -91,7 +93,7 @@ def straight(premultiplied: Float) -> UInt8:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """The person of a picture around the head crop: what the network never sees, hair above it above all.
+    """The person around the head crop, which the network does not see: mostly hair above the crop.
 
     Attributes:
         premultiplied: (n, n, 4) uint8, the person in a square around the head crop; colours times alpha, and alpha.
@@ -105,15 +107,15 @@ class Surroundings:
 
 
 class Placement:
-    """Where a head crop lies in a picture: geometry that is computed once per crop and used for every frame.
+    """Geometry for pasting a head crop into an image, computed once per crop and used for every frame.
 
     Args:
-        shape: (H, W) of the picture.
-        crop: the head crop, in pixels of the picture; it may reach outside.
-        reach: how far the work extends, in crop sides; that of `Surroundings` where they are given.
+        shape: (H, W) of the image.
+        crop: the head crop, in pixels of the image; it may reach outside.
+        reach: side of the region that pasting changes, in crop sides; `Surroundings.reach` where they are given.
 
     Attributes:
-        window: the rows and columns of the picture that are worked on.
+        window: the rows and columns of the image that pasting changes.
     """
 
     def __init__(self, shape: tuple[int, ...], crop: Crop, reach: float = 1.0) -> None:
@@ -140,16 +142,16 @@ class Placement:
         around: Surroundings | None = None,
         drawn: Float | None = None,
     ) -> UInt8:
-        """A copy of the picture with the driven head in place.
+        """Paste the rendered head into a copy of the image.
 
         Args:
             picture: (H, W, 3).
-            plate: (h, w, 3) for `window`: what stands behind the person.
-            rendering: the driven head crop.
-            around: the picture's own person. Hair above the crop then moves along with the head, and shoulders
-                that the driver's shift, zoom and roll have moved are led back to the picture's own towards the
-                crop's lower and lateral borders. Without it the head just fades into the picture.
-            drawn: (H, W), how far driven heads cover the picture, [0, 1]; this one is added to it.
+            plate: (h, w, 3) for `window`: the background plate behind the person.
+            rendering: the rendered head crop.
+            around: the person around the crop. Hair above the crop then moves with the head. The shoulders, which the
+                driver's shift, zoom and roll displace, are warped so that they meet the image's own shoulders at the
+                crop's lower and lateral borders. None: the head only fades into the image at the crop's border.
+            drawn: (H, W) in [0, 1], coverage by rendered heads; updated in place with this head.
         """
         if around is None:
             layer, keep = self._sample(rendering, self._x, self._y), 1 - self._weight
@@ -157,10 +159,10 @@ class Placement:
             turn_x, turn_y = self._turned_away(rendering, around.pose)
             layer = self._sample(rendering, *self._led_back(rendering.pose, around.pose, turn_x, turn_y))
             x, y = self._carried_from(rendering, around.pose, turn_x, turn_y)
-            # What comes from above the crop, hair and hats when the head moves down, the network has not seen.
+            # The network has not seen content from above the crop: hair and hats when the head moves down.
             seen = self._weight * (1 - _smoothstep(-y, *_FADE))
             carried = _remap(around.premultiplied, x / around.reach, y / around.reach)
-            # What comes from inside the crop the network has seen: where it draws nobody, nobody is shown again.
+            # The network has seen content from inside the crop: where its alpha is 0, the carried layer is hidden too.
             known = (1 - _smoothstep(np.maximum(np.abs(x), np.abs(y)), *_FADE)) * (1 - self._anchored)
             shown = np.rint(255 - known * (255 - layer[..., 3])).astype(np.uint8)
             carried = cv2.multiply(carried, cv2.merge([shown] * 4), scale=1 / 255)
@@ -178,15 +180,15 @@ class Placement:
 
     def _sample(self, rendering: Rendering, x: Float, y: Float) -> UInt8:
         """The rendering at crop coordinates, premultiplied uint8 (h, w, 4)."""
-        # First to the picture's resolution with a good filter, then to its place with a cheap one.
+        # Resize to the image's resolution with a good filter first, then warp with bilinear interpolation.
         side = max(int(np.ceil(self._side)), 1)
         return _remap(_to_bytes(rendering.resized(side)), x, y)
 
     def _turned_away(self, rendering: Rendering, rest: HeadPose) -> tuple[Float | float, Float | float]:
-        """How much farther away in the source the content of a rendering is found than shift, zoom and roll say.
+        """The flow minus the displacement by shift, zoom and roll, crop units, at the window's points.
 
-        That is what turning, nodding and the model's own idea of hair do. It is smooth, and goes on around the crop as
-        it is at the border, so that hair which leaves the crop stays in one piece.
+        This residual comes from yaw, pitch and the model's own motion of hair. It is smoothed, and its border values
+        are extended beyond the crop, so that hair which crosses the crop's border stays connected.
         """
         if rendering.flow is None:
             return 0.0, 0.0
@@ -207,10 +209,10 @@ class Placement:
     def _led_back(
         self, pose: HeadPose, rest: HeadPose, turn_x: Float | float, turn_y: Float | float
     ) -> tuple[Float, Float]:
-        """Where to look in a rendering whose body and hair have been moved away from their rest."""
-        # Models that learned from turned photographs (`synth.lift`), as nano, roll shoulders along with the head.
+        """Sampling points in the rendering that undo the displacement of body and hair towards the crop's borders."""
+        # Models trained on lifted photographs (`synth.lift`), such as nano, roll the shoulders with the head.
         x, y = _moved(self._x, self._y, rest, pose)
-        # Hair hangs beside the neck; under the face the same would draw the chin of a turned head down to the trunk.
+        # Only for hair beside the neck: below the face this term would stretch a turned head's chin to the trunk.
         beside = _smoothstep(np.abs(self._x - np.float32(pose.translation[0])), *_BESIDE)
         x, y = x - beside * turn_x, y - beside * turn_y
         return self._x + self._anchored * (x - self._x), self._y + self._anchored * (y - self._y)
@@ -218,8 +220,8 @@ class Placement:
     def _carried_from(
         self, rendering: Rendering, rest: HeadPose, turn_x: Float | float, turn_y: Float | float
     ) -> tuple[Float, Float]:
-        """Where the picture's person is taken from who moves with the head."""
-        # Without a flow, all hair is taken to move along with one point of the head.
+        """Sampling points in the source image for the person around the crop, moved with the head."""
+        # Without a flow, all hair gets the displacement of one head point.
         pivot = _HAIR_CM if rendering.flow is None else (0.0, 0.0, 0.0)
         back_x, back_y = _moved(self._x, self._y, rendering.pose, rest, pivot)
         free = 1 - self._anchored
@@ -229,9 +231,9 @@ class Placement:
 def _moved(
     x: Float, y: Float, start: HeadPose, end: HeadPose, pivot: tuple[float, float, float] = (0.0, 0.0, 0.0)
 ) -> tuple[Float, Float]:
-    """Where crop points of a head posed like `start` are when it is posed like `end`: shift, zoom and roll.
+    """Map crop points of a head in pose `start` to pose `end` by shift, zoom and roll.
 
-    They move along with `pivot`, a head point in centimetres.
+    The shift is that of the projected `pivot`, a head point in centimetres.
     """
     turned = end.rotation @ start.rotation.T
     angle = np.arctan2(turned[1, 0] - turned[0, 1], turned[0, 0] + turned[1, 1])
@@ -253,14 +255,14 @@ def side_by_side(*squares: UInt8) -> UInt8:
 
 
 def _valid(premultiplied: npt.NDArray[np.generic]) -> Float:
-    """Undo the overshoot of sharp filters: alpha in [0, 1], colours in [0, alpha]."""
+    """Clamp the overshoot of sharp filters: alpha in [0, 1], colours in [0, alpha]."""
     picture: Float = premultiplied.astype(np.float32, copy=False)
     alpha = np.clip(picture[..., 3:], 0, 1)
     return np.concatenate([np.clip(picture[..., :3], 0, alpha), alpha], axis=-1)
 
 
 def _remap(picture: UInt8, x: Float, y: Float) -> UInt8:
-    """A square picture at crop coordinates (borders at -1 and 1); its border pixels are repeated outside."""
+    """Sample a square image at crop coordinates (borders at -1 and 1). Border pixels are repeated outside."""
     half = np.float32(picture.shape[0] / 2)
     sampled = cv2.remap(
         picture,

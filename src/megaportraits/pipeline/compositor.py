@@ -1,4 +1,4 @@
-"""What stands around a driven head: the photo, the driver's scene, a flat colour or nothing."""
+"""Composite rendered heads over the chosen background: the photograph, the driver's scene, a colour or none."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from megaportraits.pipeline.options import AnimateOptions, Background
 from megaportraits.pipeline.portrait import PreparedSource, SourceHead, person_matte, shrink, source_view
 
 _TALL_REACH = 2.0
-"""`REACH` for hats, top knots and big hair that rise beyond it."""
+"""Used in place of `REACH` for hats and large hair that reach beyond it."""
 _LARGEST_SURROUNDINGS = 768
 _LARGEST_DRIVER = 360
-"""Sides at which a photo's surroundings, once, and a driver's, in every frame, are worked out at most."""
+"""Largest sides, pixels, at which the region around the head is matted and filled: of the photograph (once) and of
+the driver (in every frame)."""
 _TRUNK = (0.45, 0.85)
-"""Rows of the head crop, crop units, between which the driver's neck and shoulders begin to stay."""
+"""Rows of the head crop, crop units, between which removal of the driver fades out, so that the shoulders are kept."""
 _UNDER_TRANSPARENT = (255, 255, 255)
-"""Behind transparent heads where a file cannot be transparent."""
+"""Background colour of transparent results in files without alpha, such as side-by-side videos."""
 
 
 class Compositor:
@@ -35,13 +36,13 @@ class Compositor:
     Args:
         portrait: the source.
         options: background, sizes, crop or whole picture.
-        matting: for the driver's scene.
+        matting: matting network for the source and the driver.
         rest: the source's pose in its own head crop.
         size: side of the head crop, pixels.
-        fill: paints what stands behind heads.
+        fill: inpainting method for the background behind heads.
 
     Attributes:
-        photo: (H, W, 3), the whole picture at the size of the result; only where heads go back into it.
+        photo: (H, W, 3), the whole photograph at the result's size; set only where heads are pasted back into it.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Compositor:
             self._prepare_photo(portrait.head, rest)
 
     def compose(self, rendering: Rendering, view: DriverFrame) -> tuple[UInt8, UInt8, UInt8 | None]:
-        """The result, its head crop alone, and the driver's head crop."""
+        """Composite one frame: the result, the result's head crop alone, and the driver's head crop."""
         options = self._options
         head = rendering.resized(self._size)
         driver = self._driver_square(view)
@@ -78,12 +79,12 @@ class Compositor:
         return pasted, square, driver
 
     def paste(self, picture: UInt8, rendering: Rendering, drawn: npt.NDArray[np.float32]) -> UInt8:
-        """A copy of the photo in which others may have been moved already, with this person moved as well.
+        """Paste this person into a copy of a picture that may already hold other animated people.
 
         Args:
             picture: (H, W, 3), of the size of `photo`.
-            rendering: the driven head crop.
-            drawn: (H, W), where heads have been drawn already, [0, 1]: they stay where this person moves away.
+            rendering: the rendered head crop.
+            drawn: (H, W) in [0, 1], coverage by heads pasted before; removing this person leaves them unchanged.
         """
         filled, gone = self._removal
         gone = gone * (1 - drawn[self._placement.window])
@@ -91,7 +92,7 @@ class Compositor:
         return self._placement.paste(picture, np.asarray(behind, np.uint8), rendering, self._around, drawn)
 
     def squares(self, rendering: Rendering, view: DriverFrame) -> tuple[UInt8, UInt8 | None]:
-        """The head crop alone, and the driver's head crop."""
+        """The result's head crop alone, and the driver's head crop."""
         square = over(rendering.resized(self._size), self._square_background())
         return square, self._driver_square(view)
 
@@ -100,7 +101,7 @@ class Compositor:
         return None if self._last is None else extract(view.frame.image, self._last.crop, self._size)
 
     def _prepare_photo(self, head: SourceHead, rest: HeadPose) -> None:
-        """The photo, and in a window around the head its person and what stands behind the person."""
+        """Prepare the photograph and, in a window around the head, its person and the background plate."""
         self.photo, crop = shrink(head.photo, head.crop, self._options.max_side)
         reach, matte = self._surrounding_matte(head, crop.side)
         self._placement = Placement(self.photo.shape, crop, reach)
@@ -112,7 +113,7 @@ class Compositor:
 
     @cached_property
     def _removal(self) -> tuple[UInt8, npt.NDArray[np.float32]]:
-        """For the window: what stands behind the person, and how far the person has to go, (h, w) in [0, 1]."""
+        """For the window: the background without the person, and the weight (h, w) in [0, 1] of its removal."""
         plate, crop, gone = self._hole
         window = self._placement.window
         filled = paste(self.photo, plate, crop, np.ones_like(gone))[window]
@@ -120,11 +121,11 @@ class Compositor:
         return np.ascontiguousarray(filled), covered[..., 0].astype(np.float32) / np.float32(255)
 
     def _surrounding_matte(self, head: SourceHead, crop_side: float) -> tuple[float, npt.NDArray[np.float32]]:
-        """How far around the crop the person has to be known, in crop sides, and the matte there.
+        """The side of the region around the crop that needs a matte, in crop sides, and its matte.
 
         Args:
             head: the source.
-            crop_side: of the head crop in the picture that is composited into, pixels.
+            crop_side: side of the head crop in the image that is composited into, pixels.
         """
         for reach in (REACH, _TALL_REACH):
             side = int(np.clip(round(crop_side * reach), 128, _LARGEST_SURROUNDINGS))
@@ -142,9 +143,9 @@ class Compositor:
     def _in_driver(
         self, rendering: Rendering, person: npt.NDArray[np.float32], view: DriverFrame, driver: UInt8 | None
     ) -> tuple[UInt8, UInt8, UInt8 | None]:
-        """Into the driver's frame, whose own head is taken out."""
+        """Composite into the driver's frame, with the driver's own head removed."""
         options = self._options
-        if self._last is None or driver is None:  # nobody is there yet
+        if self._last is None or driver is None:  # the driver's face has not been found yet
             frame, _ = shrink(view.frame.image, Crop(0, 0, 1), options.max_side)
             return (self._plate if options.crop_only else frame), over(person, self._plate), None
         wide = widened(self._last.crop)
@@ -157,23 +158,23 @@ class Compositor:
         frame, crop = shrink(view.frame.image, self._last.crop, options.max_side)
         placement = Placement(frame.shape, crop)
         behind = paste(frame, plate, widened(crop), grown(matte))[placement.window]
-        # The driver's hair goes wherever it reaches; the trunk stays, for the new head has to stand on it.
+        # All of the driver's hair is removed. The trunk is kept, because the new head sits on it.
         headless = paste(frame, plate, widened(crop), grown(matte) * _above_trunk(side))
         return placement.paste(headless, behind, rendering), square, driver
 
 
 def _above_trunk(side: int) -> npt.NDArray[np.float32]:
-    """(side, 1) weights of the rows of a widened crop: 1 beside the head, 0 from the shoulders down."""
+    """Weights (side, 1) for the rows of a widened crop: 1 at the head, 0 from the shoulders down."""
     rows = ((np.arange(side) + 0.5) * 2 / side - 1) * REACH
     return np.clip((_TRUNK[1] - rows) / (_TRUNK[1] - _TRUNK[0]), 0, 1).astype(np.float32)[:, None]
 
 
 def rises_beyond(matte: npt.NDArray[np.float32], reach: float) -> bool:
-    """Whether a widened crop's matte shows somebody above the trunk where `Placement` already brings all to rest.
+    """Whether the matte of a widened crop shows the person, above the trunk, in the rim where `Placement` fades motion.
 
     Args:
         matte: (n, n) in [0, 1].
-        reach: its side, in crop sides.
+        reach: side of the widened crop, in crop sides.
     """
     e = np.abs((np.arange(matte.shape[0]) + 0.5) * 2 / matte.shape[0] - 1) * reach
     rim = np.maximum(e[:, None], e[None]) > reach - ANCHOR_RIM[0]
@@ -187,7 +188,7 @@ def widened(crop: Crop, reach: float = REACH) -> Crop:
 
 
 def grown(matte: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """A matte made wider and softer by about 2 % of its side, so that no rim of the person stays behind."""
+    """Dilate and blur a matte by about 2 % of its side, so that no rim of the person remains in the background."""
     reach = max(1, round(matte.shape[0] * 0.02))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     wider = cv2.dilate(matte, kernel)

@@ -1,4 +1,4 @@
-"""Mattes of what a base model without an alpha output drew, as the paper's has none (3.1)."""
+"""Mattes for the output of base models that predict no alpha, such as the paper's (3.1)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from megaportraits.ops.geometry import Crop
 def cut_out(images: Tensor, *, analyzer: FaceAnalyzer, matting: Matting, size: int) -> Tensor:
     """Mattes (B, 1, size, size) in [0, 1] of rendered head crops (B, 3, S, S) in [0, 1].
 
-    A picture in which no face is found is shown whole: its matte is 1 everywhere.
+    An image in which no face is found is kept whole: its matte is 1 everywhere.
     """
     side = images.shape[-1]
     mattes = []

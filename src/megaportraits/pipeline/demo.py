@@ -1,4 +1,4 @@
-"""The demo: a photograph of an astronaut moves like a rendered person; both may be shown by everybody."""
+"""The demo: a rendered head drives a photograph of an astronaut. Both may be published freely."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class DemoFiles:
 
     Attributes:
         portrait: the photograph.
-        result: the photograph, moving.
-        side_by_side: source crop, driver crop and result in a row.
-        contact: a picture of the whole: the photograph, and driver crops above results at several times.
+        result: the animated photograph.
+        side_by_side: video of source crop, driver crop and result in a row.
+        contact: contact sheet: the photograph, and driver crops above results at several times.
     """
 
     portrait: Path
@@ -43,7 +43,7 @@ def demo_portrait() -> UInt8:
 
 
 def demo_driver() -> Path:
-    """The driver that comes with the package: four seconds of a procedural head, which shows nobody."""
+    """The driver shipped with the package: four seconds of a procedurally rendered head, not of a real person."""
     return Path(str(resources.files("megaportraits") / "assets" / "demo" / "driver.mp4"))
 
 
@@ -69,7 +69,7 @@ def run_demo(
 
     Args:
         avatar: the model.
-        out: folder to write to; made when it is missing.
+        out: folder to write to; created if missing.
         options: see `AnimateOptions`.
         overwrite: whether files of an earlier demo in `out` may be replaced.
         progress: called with the frames done and the frames expected.
@@ -110,7 +110,7 @@ def contact_sheet(portrait: UInt8, rows: Sequence[UInt8], columns: int = _COLUMN
     """
     side = rows[0].shape[0]
     columns = min(columns, len(rows))
-    # The ends are left out: a driver starts and ends near rest.
+    # The first and last frames are left out: the driver is near its neutral expression there.
     times = np.linspace(0, len(rows) - 1, columns + 2).round().astype(int)[1:-1]
     cells = [np.concatenate([rows[i][:, side : 2 * side], rows[i][:, 2 * side :]]) for i in times]
     large = cv2.resize(portrait, (2 * side, 2 * side), interpolation=cv2.INTER_AREA).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Where networks run."""
+"""Choice of the torch device."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def find_device(name: str) -> torch.device:
     reason = ""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # names that torch is about to forget
+            warnings.simplefilter("ignore")  # deprecated device names
             chosen = torch.device(name)
-            torch.zeros(1, device=chosen).cpu()  # "meta" computes nothing that could be fetched
+            torch.zeros(1, device=chosen).cpu()  # fails for "meta", which holds no data
         return chosen
     except (NotImplementedError, ImportError):
-        pass  # torch has no code for it, and lists at length for what it has some
+        pass  # torch has no code for the device; its message is a long list of supported back ends
     except (RuntimeError, AssertionError) as error:
-        if name.partition(":")[0] in ("cuda", "xpu"):  # about drivers and builds; about other names a list of all
+        if name.partition(":")[0] in ("cuda", "xpu"):  # for other names torch only lists all device types
             reason = f" ({str(error).splitlines()[0].partition('. ')[0]})"
     raise ConfigError(
         f"--device: expected {' or '.join(['auto', *_present()])} on this machine, got {name!r}{reason}",

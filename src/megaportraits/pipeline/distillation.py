@@ -1,4 +1,4 @@
-"""A teacher's pictures, drawn once and kept, so that a student's training does not wait for its teacher (3.3)."""
+"""Render and store distillation samples, so that a student's training does not run the teacher (3.3)."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from megaportraits.reading import is_file, is_folder, list_files, read_record
 T = TypeVar("T")
 _COMPLETE = "complete"
 OnProgress = Callable[[int, int], None]
-"""Called with the pictures drawn and the pictures there will be."""
+"""Called with the number of images rendered so far and the total."""
 
 
 def find_avatars(folder: Path) -> dict[str, Path]:
-    """The photographs of a folder by name, which the avatars will bear.
+    """The photographs of a folder by file name without suffix, which becomes the avatar's name.
 
     Raises:
-        DataError: no folder, no photograph, or two of one name.
+        DataError: the folder is missing, it holds no photograph, or two photographs have the same name.
     """
     if not is_folder(folder, DataError):
         raise DataError(f"the folder of avatars {folder} does not exist", fix="Give a folder of photographs.")
@@ -46,18 +46,18 @@ def find_avatars(folder: Path) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class DistillationWriter(Generic[P]):
-    """Draws lessons of a list of avatars.
+    """Renders distillation samples for a list of avatars.
 
     Attributes:
         teacher: see `Teacher`.
         avatars: photographs by name; their order is the avatars' order.
-        size: side of the head crops that the teacher sees, pixels.
-        driver_size: side at which drivers are kept, pixels.
-        picture_size: side at which the teacher's pictures are kept, whatever it draws, pixels.
-        per_driver: how many avatars, drawn at random, do what one driver does; 0 takes all.
-        seed: of that draw.
-        batch: frames that the teacher draws together: 4 suit a CPU, a GPU wants more.
-        part: (i, n): make every n-th shard from i on, for one of n makers that fill a folder together.
+        size: side of the driver's head crops that the teacher gets, pixels.
+        driver_size: side at which drivers are stored, pixels.
+        picture_size: side at which the teacher's images are stored, whatever its own output size, pixels.
+        per_driver: number of avatars, chosen at random, that are rendered for one driver; 0: all.
+        seed: random seed of that choice.
+        batch: frames that the teacher renders together: 4 suit a CPU, a GPU needs more.
+        part: (i, n): render every n-th shard starting with shard i, for process i of n that fill one folder.
     """
 
     teacher: Teacher[P]
@@ -71,12 +71,12 @@ class DistillationWriter(Generic[P]):
     part: tuple[int, int] = (0, 1)
 
     def make(self, parts: dict[str, Drivers], folder: Path, progress: OnProgress | None = None) -> None:
-        """Write the lessons of every part into `folder/PART`; shards that are there already are not made again.
+        """Write the samples of every part into `folder/PART`. Existing shards are kept.
 
-        Of several makers each writes its own shards; `samples_complete` says when all are there.
+        Several processes may fill one folder, each its own shards; `samples_complete` tells when all have finished.
 
         Raises:
-            DataError: the folder holds lessons that were made otherwise.
+            DataError: the folder holds samples made with other inputs or options.
             FaceError: a photograph shows no face.
         """
         self._claim(folder, {part: drivers.named() for part, drivers in parts.items()})
@@ -98,7 +98,7 @@ class DistillationWriter(Generic[P]):
                 progress(done, total)
 
     def _claim(self, folder: Path, parts: dict[str, list[str]]) -> None:
-        """Note what the lessons depend on, or compare with what is noted there."""
+        """Record what the samples depend on, or compare with the existing record."""
         drivers = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         facts: dict[str, Any] = {
             "format": 1,
@@ -112,17 +112,17 @@ class DistillationWriter(Generic[P]):
         if is_file(path, DataError):
             before = read_record(path, DataError, fix="Choose another --run folder, or remove its lessons.")
             wrong = [name for name, value in facts.items() if name != "teacher" and before.get(name) != value]
-            if wrong:  # a teacher is its weights, whatever the file is called
+            if wrong:  # the hash of the weights identifies a teacher; its name may differ
                 wrong = ["teacher" if name == "sha256" else name for name in wrong]
                 raise DataError(
                     f"{folder} holds lessons made with other {', '.join(wrong)}",
                     fix="Give the same avatars, drivers, teacher and options, or choose another --run folder.",
                 )
             return
-        write_json(path, facts, indent=1)  # several makers may write the same at once
+        write_json(path, facts, indent=1)  # several processes may write the same record at once
 
     def _lessons(self, people: Sequence[P], drivers: Drivers, numbers: range) -> Iterator[DistillationSample]:
-        """The lessons of a shard, avatar by avatar, several pictures at once."""
+        """The samples of a shard, rendered avatar by avatar in batches."""
         heads = [drivers.read(number, self.size) for number in numbers]
         motions: list[Motion] = []
         for batch in _batches(heads, self.batch):
@@ -140,7 +140,7 @@ class DistillationWriter(Generic[P]):
             yield DistillationSample(f"{number:08d}", head.origin, *small, pose, drawn_by)
 
     def _jobs(self, count: int, chosen: Sequence[set[int]]) -> Iterator[Sequence[tuple[int, int]]]:
-        """What is drawn together: batches of (avatar, driver), avatar by avatar."""
+        """Batches of (avatar, driver) to render together, ordered by avatar."""
         by_avatar = [[(avatar, i) for i, avatars in enumerate(chosen) if avatar in avatars] for avatar in range(count)]
         groups = [[job for jobs in by_avatar for job in jobs]] if self.teacher.mixes_people else by_avatar
         for group in groups:
@@ -155,7 +155,7 @@ class DistillationWriter(Generic[P]):
 
 
 def mark_complete(folder: Path) -> None:
-    """Note that all lessons of a folder are there; once, when every maker has finished."""
+    """Mark a folder's samples as complete; called once, when every process has finished."""
     (folder / _COMPLETE).touch()
 
 

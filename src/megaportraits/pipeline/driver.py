@@ -1,4 +1,4 @@
-"""The driver's side: a video or still image becomes a stream of head crops, in constant memory."""
+"""Reading a driver: a video or still image becomes a stream of tracked head crops, in constant memory."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from megaportraits.ops.geometry import Crop, matrix_to_euler
 
 _NEUTRAL_SECONDS = 20.0
 _NEUTRAL_LOOKS = 60
-"""Bounds of the first pass over a driver: this much of its time, and at most about this many detections."""
+"""Bounds of the search for the neutral frame: length of the driver that is searched, and the approximate maximum
+number of detections."""
 
 _UPRIGHT_FRAMES, _UPRIGHT_LOOKS = 100, 10
-"""Frames at the start of a driver, and how many of them are looked at, to find which way up it lies."""
+"""To find the driver's orientation: how many frames from its start are sampled, and how many samples are taken."""
 
 Driver = str | Path | UInt8 | Image | Sequence[UInt8 | Image]
 """A video or image file, one frame, or a list of frames; frames are (H, W, 3) uint8 or PIL images."""
@@ -38,8 +39,8 @@ class HeadView:
 
     Attributes:
         image: (S, S, 3) uint8, the head crop.
-        crop: where it lies in the frame.
-        pose: the landmarks' head pose, in pixels of the frame; without their noise where a head is followed.
+        crop: the crop's square in the frame.
+        pose: head pose fitted to the landmarks, in pixels of the frame; smoothed over time by `HeadFollower`.
         face: landmarks and blendshapes.
     """
 
@@ -67,18 +68,18 @@ class FrameSource:
 
     Args:
         driver: see `Driver`.
-        fps: frames a second of a list of frames.
-        limits: what reading a file may cost.
+        fps: frames per second of a list of frames.
+        limits: limits on the size of files that are read.
 
     Raises:
         MediaError: the file cannot be read, or exceeds a limit.
-        ShapeError: the driver is none of what `Driver` says.
+        ShapeError: the driver is none of the types that `Driver` lists.
 
     Attributes:
-        name: for messages.
+        name: the driver's name in messages.
         reader: the video file's reader, None for arrays and still images.
-        still: whether the driver is one picture.
-        turns: quarter turns counter-clockwise by which all pictures are turned; see `turn_upright`.
+        still: whether the driver is a single image.
+        turns: quarter turns counter-clockwise that are applied to every frame; see `turn_upright`.
     """
 
     def __init__(self, driver: Driver, *, fps: Fraction | float = 25, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -106,7 +107,7 @@ class FrameSource:
 
     @property
     def fps(self) -> Fraction:
-        """Average frames a second."""
+        """Average frames per second."""
         return self.reader.info.fps if self.reader else self._fps
 
     @property
@@ -115,7 +116,7 @@ class FrameSource:
         return self.reader.info.time_base if self.reader else 1 / self._fps
 
     def turn_upright(self, analyzer: FaceAnalyzer) -> None:
-        """Find out which way up the driver lies, by the first face in it, and turn all of its pictures upright."""
+        """Find the driver's orientation from its first face; all frames are then turned upright."""
         if self._judged:
             return
         self._judged = True
@@ -138,7 +139,7 @@ class FrameSource:
             yield replace(frame, image=turned(frame.image, self.turns))
 
     def picture(self, share: float, max_seconds: float | None = None) -> UInt8:
-        """The picture at a share of the driver's length, 0 to 1; the first where the file does not tell its length."""
+        """The frame at a fraction of the driver's length, 0 to 1; the first where the file states no length."""
         if self.reader is None:
             used = self.count(max_seconds) or 1
             return turned(self._images[min(int(share * used), used - 1)], self.turns)
@@ -146,11 +147,11 @@ class FrameSource:
         start = share * min(self.reader.info.duration or 0.0, longest)
         frames = VideoReader(self.reader.path, start=start, limits=self.reader.limits)
         later = itertools.dropwhile(lambda frame: frame.time < start, frames)
-        # Files may promise more than they hold.
+        # A file may state more frames than it holds.
         return turned((next(later, None) or next(iter(self.reader))).image, self.turns)
 
     def count(self, max_seconds: float | None = None) -> int | None:
-        """The estimated number of those frames; None when the file does not say."""
+        """The estimated number of frames that `frames` yields; None where the file does not state it."""
         known = self.reader.info.frames if self.reader else len(self._images)
         if max_seconds is None:
             return known
@@ -159,12 +160,12 @@ class FrameSource:
 
 
 class HeadFollower:
-    """Follows one head through the frames of a video: the face asked for, from the first frame that has it.
+    """Tracks one head through the frames of a video, from the first frame that shows the requested face.
 
     Args:
-        analyzer: used by this follower alone while it runs.
-        size: side of the head crops.
-        face: which one, counted from 1 from left to right; None takes the largest.
+        analyzer: face analyzer; nothing else may use it while the follower runs.
+        size: side of the head crops, pixels.
+        face: which face, counted from 1 from left to right; None takes the largest.
         rest: see `keep_near`.
     """
 
@@ -175,9 +176,9 @@ class HeadFollower:
         self._smooth = PoseSmoother()
 
     def keep_near(self, rest: Crop) -> None:
-        """From now on stay with the crop of a neutral frame as far as the head allows.
+        """Keep the following crops at the neutral frame's crop as long as the head fits into it.
 
-        Poses can then be compared with that frame's: where the head is as it was there, the crop is the same.
+        Poses are then comparable with the neutral frame's: a head in the same place has the same crop.
         """
         self._tracker = CropTracker("leash", crop=rest)
 
@@ -192,13 +193,13 @@ class HeadFollower:
         return DriverFrame(frame, HeadView(extract(frame.image, crop, self._size), crop, pose, face))
 
     def missing(self, name: str, where: str = "in any frame") -> FaceError:
-        """What to tell about a driver of that name when no frame that was looked at showed the face."""
+        """The error for a driver in which no examined frame showed the requested face."""
         fix = "Take a driver in which a face is well visible, not in profile."
         return self._finder.missing(name, where, fix)
 
 
 class _Finder:
-    """One face through frames: found where it is asked for first, then tracked."""
+    """Detects the requested face once, then tracks it from frame to frame."""
 
     def __init__(self, analyzer: FaceAnalyzer, number: int | None) -> None:
         self._analyzer, self._number = analyzer, number
@@ -225,18 +226,18 @@ class _Finder:
 
 
 def find_neutral(source: FrameSource, analyzer: FaceAnalyzer, size: int, *, face: int | None = None) -> HeadView:
-    """The driver's most neutral head: mouth closed, eyes open, facing the camera.
+    """Find the driver's neutral frame: mouth closed, eyes open, frontal.
 
-    Looks at about `_NEUTRAL_LOOKS` frames spread over the first `_NEUTRAL_SECONDS`.
+    Examines about `_NEUTRAL_LOOKS` frames spread over the first `_NEUTRAL_SECONDS`.
 
     Args:
         source: the driver.
-        analyzer: finds and follows the face.
-        size: side of the head crop.
+        analyzer: finds and tracks the face.
+        size: side of the head crop, pixels.
         face: which face, see `HeadFollower`.
 
     Raises:
-        FaceError: none of the frames shows that face.
+        FaceError: none of the examined frames shows that face.
     """
     frames = source.frames(_NEUTRAL_SECONDS)
     count = source.count(_NEUTRAL_SECONDS) or _NEUTRAL_LOOKS
@@ -273,5 +274,5 @@ def distance_from_neutral(face: Face) -> float:
     alone = [face.blendshape(name) for name in ("jawOpen", "mouthPucker", "mouthFunnel", "browInnerUp")]
     yaw, pitch, roll = matrix_to_euler(fit_pose(face.landmarks).rotation)
     turned = np.hypot(np.hypot(yaw, pitch), 0.5 * roll) / 25
-    # Open jaws and closed eyes count double: they are what a viewer sees first when the neutral is wrong.
+    # Jaw opening and closed eyes count double: they are the most visible errors of a wrong neutral frame.
     return float(sum(alone) + sum(both) + alone[0] + both[0] + turned)

@@ -1,4 +1,4 @@
-"""Drivers for a student's lessons: clips of `synth` and `prepare` as they are, videos cut into such clips first."""
+"""Drivers for distillation: clips of `synth` and `prepare`, and videos, which are first cut into such clips."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _CLIP = 16
 """Frames of a clip that is cut from a video."""
 _CLIPS_PER_SHARD = 16
 _OTHERS = {".tar", ".json", ".jsonl", ".md", ".html", ".csv", ".txt", ".partial"}
-"""What lies beside shards and videos and need not be opened to see that it is none."""
+"""Suffixes of files that lie beside shards and videos and are skipped without being opened."""
 HELD_OUT = 0.1
-"""Share of a folder's clips that is kept for measuring where the folder has no `val` beside it; a video's end."""
+"""Fraction of a folder's clips held out for validation where the folder has no `val` beside it; of a video, its end."""
 
 OnProgress = Callable[[str, int, int], None]
-"""Called with what is done, how many of it, and how many there are."""
+"""Called with the name of the step, the number of items done and the total."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class DriverHead:
     """A driver's head crop.
 
     Attributes:
-        image: (S, S, 3) uint8, as a teacher shall see it.
+        image: (S, S, 3) uint8, the image for the teacher.
         matte: (S, S) uint8, its alpha.
-        pose: of the head, crop coordinates.
-        origin: where it came from.
+        pose: head pose, crop coordinates.
+        origin: the clip and frame that it came from.
     """
 
     image: UInt8
@@ -58,9 +58,9 @@ class Drivers:
     """Frames of clips, in the order in which they are used.
 
     Attributes:
-        indices: the folders of shards.
-        frames: (folder, clip, frame).
-        seed: of the backgrounds of people who come without one.
+        indices: one index for each folder of shards.
+        frames: (folder, clip, frame) numbers.
+        seed: random seed of the backgrounds for synthetic people, which are stored without one.
     """
 
     indices: Sequence[ClipIndex]
@@ -71,7 +71,7 @@ class Drivers:
         return len(self.frames)
 
     def read(self, number: int, size: int) -> DriverHead:
-        """Driver `number`, `size` pixels wide. Synthetic people stand before a flat colour."""
+        """Read driver `number` at `size` pixels. Synthetic people get a flat background colour."""
         folder, clip, position = self.frames[number]
         index = self.indices[folder]
         record, frame = index.record(clip), index.read_frame(clip, position, coords=False)
@@ -84,7 +84,7 @@ class Drivers:
         return DriverHead(resize(image, size), resize(frame.matte, size), frame.labels.pose, name)
 
     def named(self) -> list[str]:
-        """Which clips these are, for comparing."""
+        """Names of the frames, for comparison with an earlier run."""
         return [f"{self.indices[i].record(c).key}:{f}" for i, c, f in self.frames]
 
 
@@ -98,17 +98,17 @@ def find_drivers(
     seed: int = 0,
     progress: OnProgress | None = None,
 ) -> tuple[Drivers, Drivers]:
-    """Drivers to learn from and others to measure with, of all shards and videos in folders and their subfolders.
+    """Training and validation drivers from all shards and videos in folders and their subfolders.
 
-    Frames are shuffled; synthetic and real ones come in turn as long as there are both.
+    Frames are shuffled; synthetic and real frames alternate as long as there are both.
 
     Args:
-        places: hold `clips-*.tar` shards, videos, or both.
-        work: where the clips that are cut from videos are kept; what is there already is not made again.
-        count: learn from so many frames, at most; a tenth of that is for measuring.
+        places: folders with `clips-*.tar` shards, videos, or both.
+        work: folder for the clips that are cut from videos; existing clips are kept.
+        count: maximum number of training frames; the maximum for validation is a tenth of it.
         size: side of the head crops cut from videos, pixels.
         every: take every n-th frame of a video.
-        seed: of the order.
+        seed: random seed of the order.
 
     Raises:
         DataError: a folder is missing, or there are neither shards nor videos with a face.
@@ -143,7 +143,7 @@ def find_drivers(
 
 
 def _split(index: ClipIndex, folder: Path, folders: Sequence[Path]) -> tuple[range, range]:
-    """The clips of a folder to learn from, and those to measure with."""
+    """The training clips and the validation clips of a folder."""
     clips = range(len(index))
     if folder.name == "val" and folder.with_name("train") in folders:
         return clips[:0], clips
@@ -175,16 +175,16 @@ def _is_video(path: Path) -> bool:
 
 
 def cut_video(video: Path, folder: Path, *, size: int, every: int = 2) -> bool:
-    """Follow the head of a video and write its crops, mattes and poses as clips; a finished folder is left alone.
+    """Track the head in a video and write its crops, mattes and poses as clips. A finished folder is kept.
 
     Returns:
-        Whether there is any clip; a video without a face has none, nor has one that cannot be read.
+        Whether the folder holds any clip. It holds none if the video shows no face or cannot be read.
     """
     done = folder / "done.json"
     if not done.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.glob("clips-*.tar"):
-            leftover.unlink()  # of a run that was interrupted in this video
+            leftover.unlink()  # left by an interrupted run
         count = 0
         try:
             for number, clips in enumerate(_batches(_clips(video, size, every), _CLIPS_PER_SHARD)):

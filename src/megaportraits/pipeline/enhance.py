@@ -1,4 +1,4 @@
-"""Driven images at twice the base model's size: G_enh beside an avatar."""
+"""Apply the enhancer (G_enh): output images at twice the base model's resolution."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from megaportraits.models.identity import Output
 from megaportraits.models.source_skip import grow, transfer_detail
 
 _PIXELS = 4 * 256 * 256
-"""Pixels of the result that go through the enhancer at once: memory does not grow with the batch."""
+"""Output pixels that the enhancer computes in one step on a CPU, so that memory does not grow with the batch."""
 _GPU_PIXELS = 8 * 1024 * 1024
-"""The same on a GPU."""
+"""Output pixels that the enhancer computes in one step on a GPU."""
 
 _WORTH = 1.5
-"""How many times finer than the enhancer's result a photograph must be for its finest detail to be added on top: what
-lies just beyond is there already, and would be sharpened twice."""
+"""Detail of the photograph is added only where its resolution is at least this many times the enhancer's. Below that
+factor the enhancer has already restored the detail, and adding it again would sharpen twice."""
 
 
 def enhance(enhancer: Enhancer, output: Output, source: Tensor) -> Tensor:
-    """A base model's output as enhanced pictures.
+    """Enhance a base model's output.
 
-    Detail of the source that is finer still than the enhancer's result moves along, as it does without an enhancer.
+    Source detail finer than the enhancer's resolution is copied along the flow, as without an enhancer.
 
     Args:
         enhancer: made for the base model.
@@ -33,8 +33,8 @@ def enhance(enhancer: Enhancer, output: Output, source: Tensor) -> Tensor:
         source: (1, 4, L, L) in [0, 1], the person's straight colours and alpha; L of any size.
 
     Returns:
-        (B, 4 or 3, N, N) in [0, 1], premultiplied where the output has an alpha; N is 2 S, or L where that is much more
-        and the base model copies its source.
+        (B, 4 or 3, N, N) in [0, 1], premultiplied where the output has an alpha. N is 2 S; it is L where the base model
+        has a source skip and L is at least `_WORTH` * 2 S.
     """
     picture = picture_of(output)
     size = 2 * picture.shape[-1]
@@ -54,7 +54,7 @@ def enhance(enhancer: Enhancer, output: Output, source: Tensor) -> Tensor:
 
 
 def _valid(picture: Tensor) -> Tensor:
-    """Without the overshoot of the residual form: alpha in [0, 1], colours in [0, alpha]."""
+    """Clamp the enhancer's residual output to valid values: alpha in [0, 1], colours in [0, alpha]."""
     if picture.shape[1] == 3:
         return picture.clamp(0, 1)
     alpha = picture[:, 3:].clamp(0, 1)

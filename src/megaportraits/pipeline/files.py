@@ -1,4 +1,4 @@
-"""From files to a file: the work behind `megaportraits animate`."""
+"""Animate files: the implementation of `megaportraits animate`."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from megaportraits.pipeline.plan import driver_files, plan_output, swap_question
 from megaportraits.pipeline.portrait import Portrait, source_view
 
 OnProgress = Callable[[int, int | None], None]
-"""Called with the frames done and the frames expected (None: not known). KeyboardInterrupt raised here is Ctrl-C."""
+"""Called with the frames done and the frames expected (None: unknown). It may raise KeyboardInterrupt to stop early."""
 
 
 @dataclass(frozen=True)
 class AnimateReport:
-    """What `animate_file` did.
+    """Result of `animate_file`.
 
     Attributes:
         output: the file written.
-        frames: how many frames it has.
-        held: how many of them repeat the last motion because no face was found.
-        faces: how many faces the source shows.
-        face: which of them was asked for, "all", or None if none was.
-        interrupted: whether Ctrl-C ended it early; the file is playable up to there.
+        frames: number of frames in it.
+        held: number of frames that repeat the last motion because no face was found.
+        faces: number of faces in the source.
+        face: the requested face, "all", or None if none was requested.
+        interrupted: whether Ctrl-C ended the work early; the file is playable up to there.
         damage: None, or one sentence about damaged parts of the driver.
-        remarks: what else was done or is to be expected, one sentence each.
+        remarks: further remarks for the user, one sentence each.
     """
 
     output: Path
@@ -52,7 +52,7 @@ class AnimateReport:
     remarks: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """The report in words, one remark a line."""
+        """The report as text, one remark per line."""
         ended = "Stopped early: wrote" if self.interrupted else "Wrote"
         said = [f"{ended} {self.frames} frame{'s' * (self.frames != 1)} to {self.output}"]
         if self.faces > 1 and self.face is None:
@@ -77,9 +77,9 @@ def animate_file(
     limits: Limits = DEFAULT_LIMITS,
     mark: bool = True,
 ) -> AnimateReport:
-    """Animate a file with a file and write a file; memory does not grow with the driver's length.
+    """Animate a source file with a driver file and write the result. Memory does not grow with the driver's length.
 
-    The driver's frame times and sound are kept. Ctrl-C ends the work early and leaves a playable file.
+    The driver's frame times and sound are kept. Ctrl-C stops early and leaves a playable file.
 
     Args:
         avatar: the model.
@@ -92,8 +92,8 @@ def animate_file(
             `face="all"` one row for each face.
         overwrite: whether existing files may be replaced.
         progress: see `OnProgress`.
-        limits: what reading the source and the driver may cost.
-        mark: whether the outputs' metadata say that they are synthetic, and by which model.
+        limits: limits on the size of the source and the driver.
+        mark: whether the outputs' metadata state that they are synthetic and which model made them.
 
     Raises:
         MediaError: a file cannot be read or written, or exceeds a limit.
@@ -123,7 +123,7 @@ def animate_file(
     job = _Job(portraits, frames, options, options.head_size(avatar.output_size), progress, note)
     if frames.still:
         frame = next(animated)
-        next(animated, None)  # the end of the stream tells whether there was a face
+        next(animated, None)  # exhausting the stream raises FaceError if there was no face
         job.count(frame)
         pictures = [(output, frame.image)]
         if beside is not None:
@@ -146,14 +146,14 @@ def animate_file(
 
 
 def _tones(name: str, reader: VideoReader | None) -> list[str]:
-    """What is said of a video whose colours were converted."""
+    """The remark about a video that was converted from HDR."""
     if reader is None or reader.info.hdr is None:
         return []
     return [f"The {name} is HDR video ({reader.info.hdr}): it was tone-mapped to BT.709."]
 
 
 def _write_images(pictures: list[tuple[Path, UInt8]], note: str | None, *, overwrite: bool) -> None:
-    """Write all, also when a name was taken meanwhile."""
+    """Write all images, even if some names were taken meanwhile; those are reported together."""
     taken: list[tuple[Path, Path]] = []
     for path, image in pictures:
         try:
@@ -165,7 +165,7 @@ def _write_images(pictures: list[tuple[Path, UInt8]], note: str | None, *, overw
 
 
 def _turns(name: str, turns: int) -> list[str]:
-    """What is said of a picture that was turned upright."""
+    """The remark about an image or video that was turned upright."""
     if not turns:
         return []
     lay = "was upside down" if turns == 2 else "lay on its side"
@@ -203,7 +203,7 @@ class _Job:
             self._progress(self.frames, self._total)
 
     def row(self, frame: AnimatedFrame) -> UInt8:
-        """Source crop, driver crop, result."""
+        """One side-by-side frame: source crop, driver crop, result."""
         driver = np.zeros_like(self._source_square) if frame.driver is None else frame.driver
         return side_by_side(self._source_square, driver, frame.square)
 

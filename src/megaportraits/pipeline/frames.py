@@ -1,4 +1,4 @@
-"""The frames of an animation, as `Avatar` and groups of people make them."""
+"""The frame type that `Avatar.animate` and `animate_group` yield."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from megaportraits.media import VideoFrame
 from megaportraits.media.images import UInt8
 
 BATCH = 4
-"""Frames that go through the network together: 2.5 times faster a frame than one by one on a CPU core."""
+"""Frames that the networks process together: on a CPU core, 2.5 times faster per frame than single frames."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class AnimatedFrame:
         square: (N, N, 3) uint8, the head crop alone, in the driver crop's coordinates.
         driver: (N, N, 3) uint8, the driver's head crop; None before its first face.
         frame: the driver's frame, with its time.
-        held: whether the driver's face was not found here, so that the last motion stays.
+        held: whether no driver face was found in this frame, so that it repeats the last motion.
     """
 
     image: UInt8

@@ -1,4 +1,4 @@
-"""Every face of a group photograph, moved by one driver or each by its own, in one picture."""
+"""Animate every face of a group photograph, all with one driver or each with its own."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from megaportraits.pipeline.portrait import Portrait, Source, SourceHead, find_s
 from megaportraits.pipeline.prefetch import prefetch
 
 _SAME_TIME = 1e-4
-"""Seconds by which a driver's frame may be late and still count as in time: times are rounded to ticks."""
+"""Tolerance, seconds, when frame times of two drivers are compared: times are rounded to ticks."""
 
 
 class HeadAnimator(Protocol):
-    """The part of `Avatar` that group photographs need."""
+    """The part of `Avatar` that this module uses."""
 
     @property
     def analyzer(self) -> FaceAnalyzer: ...
@@ -56,12 +56,12 @@ class HeadAnimator(Protocol):
 
 @dataclass(frozen=True)
 class Group:
-    """The people of a photograph and who moves them.
+    """The people of a photograph and their drivers.
 
     Attributes:
-        portraits: from left to right.
-        drivers: different ones.
-        driver_of: for every portrait, the number of its driver.
+        portraits: one for each face, from left to right.
+        drivers: the distinct drivers.
+        driver_of: for each portrait, the index of its driver in `drivers`.
     """
 
     portraits: tuple[Portrait, ...]
@@ -70,7 +70,7 @@ class Group:
 
     @property
     def lead(self) -> FrameSource:
-        """The driver whose frame times, length and sound the result has: the first that is a video."""
+        """The driver that sets the result's frame times, length and sound: the first video, else the first driver."""
         return next((driver for driver in self.drivers if not driver.still), self.drivers[0])
 
 
@@ -82,12 +82,12 @@ def find_group(
     Args:
         avatar: the model.
         source: see `Avatar.encode`.
-        drivers: one for all faces, or one for each, from left to right. Files that are named twice are read once.
-        limits: what reading a file may cost.
+        drivers: one for all faces, or one for each, from left to right. A file that is given twice is read once.
+        limits: limits on the size of files that are read.
 
     Raises:
         MediaError: a file cannot be read, or exceeds a limit.
-        FaceError: no human face, or another number of faces than of drivers.
+        FaceError: the source shows no human face, or the number of drivers is neither 1 nor the number of faces.
     """
     heads = find_source_heads(source, avatar.analyzer, limits)
     if len(drivers) not in (1, len(heads)):
@@ -118,15 +118,15 @@ def _same_file(one: Driver | FrameSource, other: Driver | FrameSource) -> bool:
 def animate_group(avatar: HeadAnimator, group: Group, options: AnimateOptions) -> Iterator[AnimatedFrame]:
     """Animate all people of a photograph, frame by frame, in constant memory.
 
-    The result has the frame times of `Group.lead`. Another driver is seen at the same time since its start; after its
-    end, its last motion stays. Heads are pasted one after the other, those that are larger in the picture last.
+    The result has the frame times of `Group.lead`. Other drivers are sampled at the same time since their start; after
+    a driver's end its last motion is repeated. Heads are pasted in order of size, the largest last.
 
     Returns:
-        Frames as `Avatar.animate` gives them; `square` and `driver` are the faces' squares one below the other,
-        from left to right, and `held` says that one of the drivers' faces was not found.
+        Frames as in `Avatar.animate`. `square` and `driver` hold the squares of all faces, in order from left to right,
+        stacked vertically. `held` is true if any driver's face was not found.
 
     Raises:
-        FaceError: at the end: one of the drivers never showed a face.
+        FaceError: after the last frame, if a driver never showed a face.
     """
     tracks = [_DriverTrack(avatar, driver, options) for driver in group.drivers]
     lead = group.drivers.index(group.lead)
@@ -142,7 +142,7 @@ def _animate(
 ) -> Iterator[AnimatedFrame]:
     back_to_front = sorted(range(len(people)), key=lambda k: people[k].portrait.head.crop.side)
     steps = prefetch(_in_step(tracks, lead, options.max_seconds), depth=BATCH)
-    # Three threads: tracking, networks, and the caller's, which composites and writes.
+    # Three threads: one tracks the drivers, one runs the networks, and the caller's composites and writes.
     for rendered, views in prefetch(_drawn(avatar, people, tracks, steps, options), depth=BATCH):
         picture = people[0].compositor.photo
         drawn = np.zeros(picture.shape[:2], np.float32)
@@ -166,7 +166,7 @@ def _drawn(
     steps: Iterator[list[DriverFrame]],
     options: AnimateOptions,
 ) -> Iterator[tuple[tuple[Rendering, ...], list[DriverFrame]]]:
-    """The renderings of all people for every step."""
+    """The renderings of all people for every output frame."""
     while batch := list(itertools.islice(steps, BATCH)):
         for number, track in enumerate(tracks):
             track.measure(avatar, [views[number] for views in batch])
@@ -178,7 +178,7 @@ def _drawn(
 
 
 class _DriverTrack:
-    """A driver, followed in step with the others."""
+    """A driver, tracked in step with the others."""
 
     def __init__(self, avatar: HeadAnimator, source: FrameSource, options: AnimateOptions) -> None:
         self.source = source
@@ -190,7 +190,7 @@ class _DriverTrack:
         self._motion: Motion | None = None
 
     def measure(self, avatar: HeadAnimator, views: Sequence[DriverFrame]) -> None:
-        """Fill `motions` for some frames: where no face was found the last motion, None before the first."""
+        """Fill `motions` for some frames: without a face the last motion is repeated; None before the first face."""
         before = itertools.chain([self._view], views)
         new = [view.head for view, last in zip(views, before, strict=False) if view is not last]
         driven = avatar.view_motions([head for head in new if head is not None])
@@ -211,7 +211,7 @@ class _Person:
         self.compositor = Compositor(portrait, options, avatar.matting, portrait.rest, size=size, fill=avatar.fill)
 
     def renderings(self, avatar: HeadAnimator, options: AnimateOptions) -> list[Rendering]:
-        """The person with the motions that the driver's track has measured last."""
+        """Render the person with the motions of its driver's last `measure`."""
         own, neutral = self.portrait.motion, self.track.neutral
         motions = [
             edit_motion(own, own, options, neutral=own)
@@ -223,7 +223,7 @@ class _Person:
 
 
 def _in_step(tracks: Sequence[_DriverTrack], lead: int, max_seconds: float | None) -> Iterator[list[DriverFrame]]:
-    """What all drivers show at the times of the leading one's frames."""
+    """The frames of all drivers at the frame times of the leading driver."""
     others = {n: _HeldMotion(track, max_seconds) for n, track in enumerate(tracks) if n != lead}
     start: float | None = None
     for frame in tracks[lead].source.frames(max_seconds):
@@ -233,7 +233,7 @@ def _in_step(tracks: Sequence[_DriverTrack], lead: int, max_seconds: float | Non
 
 
 class _HeldMotion:
-    """A driver that is looked at by times; its last frame stays after its end."""
+    """A driver that is sampled by time; after its end the last frame is repeated."""
 
     def __init__(self, track: _DriverTrack, max_seconds: float | None) -> None:
         self._track = track
@@ -246,7 +246,7 @@ class _HeldMotion:
         self._view: DriverFrame | None = None
 
     def at(self, elapsed: float) -> DriverFrame:
-        """The last frame that begins at most `elapsed` seconds after the first; the same object while it stays."""
+        """The last frame that begins at most `elapsed` seconds after the first; the same object until the next one."""
         newest: VideoFrame | None = None
         while self._next is not None and self._next.time - self._start <= elapsed + _SAME_TIME:
             newest, self._next = self._next, next(self._frames, None)
@@ -257,7 +257,7 @@ class _HeldMotion:
 
 
 def _column(squares: Sequence[UInt8 | None]) -> UInt8 | None:
-    """Squares one below the other; black where there is none, None where there is none at all."""
+    """Squares stacked vertically. A missing square is black; the result is None if all are missing."""
     shown = next((square for square in squares if square is not None), None)
     if shown is None:
         return None

@@ -1,4 +1,4 @@
-"""Edits of a motion before it is rendered: relative motion, control of pose and expression (paper, B.6)."""
+"""Edit a motion before rendering: relative motion, and control of pose and expression (paper, B.6)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from megaportraits.pipeline.options import MotionMode, MotionOptions, RestExpres
 _AS_DRIVEN = MotionOptions()
 
 _MAX_SCALE_CHANGE = 1.6
-"""Beyond this factor a head does not fit its crop any more."""
+"""Largest factor by which the head's scale may change. A larger head would not fit its crop."""
 
 
 def relative_motion(source: Motion, driver: Motion, neutral: Motion) -> Motion:
     """The source's motion plus the driver's change since its neutral frame.
 
     Rotation: `(R_d R_n^T) R_s`, the change in camera axes; translation and z: differences; scale: the ratio.
-    With `driver == neutral` the source's own motion comes back exactly.
+    With `driver == neutral` the result is exactly the source's own motion.
     """
     change = driver.pose.rotation @ neutral.pose.rotation.transpose(-1, -2)
     pose = Pose(
@@ -56,14 +56,14 @@ def edit_motion(
         change = relative_motion(source, driver, neutral)
     pose = change.pose if options.motion is MotionMode.RELATIVE else driver.pose
     full = (change if options.rest is RestExpression.SOURCE else driver).expression
-    # Linear from the source's own expression: exactly that at 0, exactly `full` at 1.
+    # Linear interpolation from the source's own expression: exactly that at strength 0, exactly `full` at 1.
     strength = options.expression_strength
     expression = full if strength == 1 else source.expression.lerp(full, strength)
     return Motion(_edit_pose(source.pose, pose, options), expression)
 
 
 def _edit_pose(source: Pose, pose: Pose, options: MotionOptions) -> Pose:
-    """The pose with the chosen size, place and turn."""
+    """The pose with the scale, translation and rotation that the options choose."""
     scale = pose.scale if options.scale_from is ScaleFrom.DRIVER else source.scale
     low, high = source.scale / _MAX_SCALE_CHANGE, source.scale * _MAX_SCALE_CHANGE
     return Pose(
@@ -74,7 +74,7 @@ def _edit_pose(source: Pose, pose: Pose, options: MotionOptions) -> Pose:
 
 
 def _turned(rotation: Tensor, options: MotionOptions) -> Tensor:
-    """Rotations (B, 3, 3) made frontal and turned about the camera's axes, as the options say."""
+    """Rotations (B, 3, 3), made frontal and turned about the camera's axes where the options ask for it."""
     if options.frontal:
         rotation = torch.eye(3, dtype=rotation.dtype, device=rotation.device).expand_as(rotation)
     if not (options.yaw or options.pitch or options.roll):

@@ -1,4 +1,4 @@
-"""What a user can choose when a portrait is animated; shared by the Python API and the command line."""
+"""Options of an animation, shared by the Python API and the command line."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ ALL_FACES: Literal["all"] = "all"
 
 
 KEY_GREEN: Color = (0, 177, 64)
-"""What stands behind a person where a flat colour does and none was named: #00b140."""
+"""The default of the flat background colour: #00b140."""
 
 _LEAST_HEAD = 256
-"""Side of a head crop whose size nobody chose, at least, pixels."""
+"""Smallest default side of the head crop, pixels."""
 RANGES: dict[str, tuple[float, float]] = {
     "yaw": (-90, 90),
     "pitch": (-90, 90),
@@ -31,11 +31,11 @@ RANGES: dict[str, tuple[float, float]] = {
     "face": (1, 1000),
     "driver_face": (1, 1000),
 }
-"""Lowest and highest value of every option that is a number."""
+"""Lowest and highest value of every numeric option."""
 
 
 class MotionMode(StrEnum):
-    """How the driver's motion is taken over."""
+    """How the driver's motion is applied to the source."""
 
     ABSOLUTE = "absolute"
     """The driver's own pose and expression, as in the paper."""
@@ -44,43 +44,44 @@ class MotionMode(StrEnum):
 
 
 class PoseFrom(StrEnum):
-    """Who says how a head is turned."""
+    """How head poses are estimated."""
 
     NETWORK = "network"
     """The head-pose network of E_mtn, as in the paper."""
     LANDMARKS = "landmarks"
-    """The fit of a canonical mesh to 478 landmarks: they are followed anyway, and were learned from real people."""
+    """A fit of a canonical mesh to 478 landmarks. Face tracking computes them anyway, and its network was trained on
+    real people."""
 
 
 class ScaleFrom(StrEnum):
-    """Whose head size the result has (paper, B.6)."""
+    """Which image sets the head's scale in the result (paper, B.6)."""
 
     SOURCE = "source"
     DRIVER = "driver"
 
 
 class TranslationFrom(StrEnum):
-    """Whose place in the picture the head has (paper, B.6)."""
+    """Which image sets the head's position in the result (paper, B.6)."""
 
     SOURCE = "source"
-    """The head stays where the photograph shows it, whatever the driver does."""
+    """The head stays where it is in the source, whatever the driver does."""
     DRIVER = "driver"
 
 
 class RestExpression(StrEnum):
-    """Whose face is seen while the driver's is at rest."""
+    """Which expression the result has while the driver's expression is neutral."""
 
     SOURCE = "source"
-    """z_s + z_d - z_n: a photographed smile, or open mouth, stays under everything the driver does."""
+    """z_s + z_d - z_n: the driver's change is added to the source's expression, so that a smile in the source stays."""
     DRIVER = "driver"
-    """z_d: the driver's own expression: a photographed mouth closes when the driver's is closed."""
+    """z_d, the driver's own expression: a mouth that is open in the source closes when the driver's is closed."""
 
 
 class Background(StrEnum):
-    """What stands behind the person."""
+    """The background behind the person."""
 
     SOURCE = "source"
-    """The photo's own background, filled in where the head moves away."""
+    """The source's own background, filled in where the head moves away."""
     DRIVER = "driver"
     """The driver's scene, with the driver's head removed."""
     COLOR = "color"
@@ -89,26 +90,26 @@ class Background(StrEnum):
 
 @dataclass(frozen=True)
 class MotionOptions:
-    """Control over pose and expression (paper, B.6); the defaults are the driver's own motion.
+    """Control over pose and expression (paper, B.6); the defaults give the driver's own motion.
 
     Attributes:
         motion: see `MotionMode`.
         scale_from: see `ScaleFrom`.
         translation_from: see `TranslationFrom`.
-        frontal: the head looks into the camera, whatever source and driver do; the expression still follows.
+        frontal: replace the head's rotation by a frontal one; the expression still follows the driver.
         yaw: degrees, turns the head to image right.
-        pitch: degrees, turns it down.
-        roll: degrees, tilts it counter-clockwise for the viewer. These three are one rotation `Rz Ry Rx`
+        pitch: degrees, turns the head down.
+        roll: degrees, tilts the head counter-clockwise for the viewer. These three are one rotation `Rz Ry Rx`
             (docs/conventions.md) in camera axes, applied last: with `frontal` they are the head's exact pose.
-        expression_strength: a factor on the change that is added to the source's own z: z_d - z_s, or z_d - z_n where
-            the expression at rest is the source's. 0 keeps the source's expression exactly, 1 takes the change as
-            it is, more exaggerates it.
+        expression_strength: factor on the change that is added to the source's own z: z_d - z_s, or z_d - z_n where
+            `rest` is the source. 0 keeps the source's expression exactly, 1 applies the change unscaled, larger values
+            exaggerate it.
         rest_expression: see `RestExpression`. None: the source's with relative motion, the driver's with absolute.
 
-    Values are converted when the options are made, so that "relative" is as good as `MotionMode.RELATIVE`.
+    Strings are converted to enum members, so that "relative" and `MotionMode.RELATIVE` are equivalent.
 
     Raises:
-        ConfigError: a value is of another kind or out of its range.
+        ConfigError: a value has the wrong type or is out of range.
     """
 
     motion: MotionMode = MotionMode.ABSOLUTE
@@ -122,7 +123,7 @@ class MotionOptions:
     rest_expression: RestExpression | None = None
 
     def __post_init__(self) -> None:
-        # Here and not above: the command line takes its choices from this file and has to answer at once.
+        # Imported here to keep the start of the command line fast, which imports this file for its choices.
         from megaportraits.config.options import convert_options
 
         convert_options(self)
@@ -133,34 +134,35 @@ class MotionOptions:
 
     @property
     def rest(self) -> RestExpression:
-        """Whose expression the driver's change is added to."""
+        """`rest_expression`, with its default resolved."""
         if self.rest_expression is not None:
             return self.rest_expression
         return RestExpression.SOURCE if self.motion is MotionMode.RELATIVE else RestExpression.DRIVER
 
     @property
     def needs_neutral(self) -> bool:
-        """Whether the driver's neutral frame has to be known."""
+        """Whether these options need the driver's neutral frame."""
         return self.motion is MotionMode.RELATIVE or self.rest is RestExpression.SOURCE
 
 
 @dataclass(frozen=True)
 class AnimateOptions(MotionOptions):
-    """Choices of one animation; those about motion are `MotionOptions`'.
+    """Options of one animation, in addition to those of `MotionOptions`.
 
     Attributes:
-        background: see `Background`; a flat colour and transparency show the head crop only.
-        color: 0-255 RGB of `Background.COLOR`, or a text for `parse_color`, which is converted.
-        crop: give the square head crop; otherwise it is pasted back into the whole picture.
-        size: side of the head crop in the result, pixels; None: `head_size`.
-        max_side: the whole picture is shrunk to this longest side.
-        max_seconds: stop after this much of the driver; None takes all.
-        face: which face of the source, counted from 1 from left to right; None takes the largest, "all" every one:
-            heads then go back into the whole picture, so that `background` is the source's and `crop` is off.
-        driver_face: which face of the driver, in its first frame that shows so many.
+        background: see `Background`; with a flat colour or transparency the result is the head crop only.
+        color: RGB, 0-255, of `Background.COLOR`, or a string that `parse_color` accepts.
+        crop: return the square head crop; otherwise the head is pasted back into the whole image.
+        size: side of the head crop in the result, pixels; None: see `head_size`.
+        max_side: the whole image is shrunk to this length of its longer side, pixels.
+        max_seconds: use only this much of the driver, seconds; None: all of it.
+        face: which face of the source, counted from 1 from left to right; None: the largest; "all": every face. With
+            "all", heads are pasted back into the whole image, so `background` must be the source's and `crop` off.
+        driver_face: which face of the driver, counted from 1 from left to right in the first frame that shows that
+            many; None: the largest.
 
     Raises:
-        ConfigError: a value is of another kind or out of its range.
+        ConfigError: a value has the wrong type or is out of range.
     """
 
     background: Background = Background.SOURCE
@@ -185,7 +187,7 @@ class AnimateOptions(MotionOptions):
             )
 
     def head_size(self, made: int) -> int:
-        """Side of the head crop in the result, pixels: `size`, else what the networks make (`made`), at least 256."""
+        """Side of the head crop in the result, pixels: `size`, or the networks' output size `made`, at least 256."""
         return max(_LEAST_HEAD, made) if self.size is None else self.size
 
     @property
@@ -200,17 +202,17 @@ class AnimateOptions(MotionOptions):
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:  # NaN, too
+    if not low <= value <= high:  # also true for NaN
         raise ConfigError(f"{name}: expected a value from {low:g} to {high:g}, got {value:g}")
 
 
 def parse_color(text: str) -> Color:
-    """`#RRGGBB` (with or without #), or `rgb(r, g, b)` and `rgba(r, g, b, a)` as colour pickers say, to 0-255 RGB.
+    """Parse `#RRGGBB` (with or without #), `rgb(r, g, b)` or `rgba(r, g, b, a)` to RGB, 0-255.
 
-    Fractions are rounded; a, the opacity, is ignored.
+    Fractions are rounded; the opacity a is ignored.
 
     Raises:
-        ConfigError: another form.
+        ConfigError: the text has none of these forms.
     """
     if re.fullmatch(r"#?[0-9a-fA-F]{6}", text):
         red, green, blue = bytes.fromhex(text.removeprefix("#"))

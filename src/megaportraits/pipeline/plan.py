@@ -1,4 +1,4 @@
-"""Checks of inputs and outputs before any network is loaded; imports no torch."""
+"""Check inputs and outputs before any network is loaded. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ STILL_ALPHA_SUFFIXES = (".png", ".webp")
 
 
 def driver_files(driver: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The drivers that were named: one, or one for each face.
+    """The driver files as a list: one for all faces, or one for each face.
 
     Raises:
-        MediaError: there is none.
+        MediaError: the list is empty.
     """
     files = [Path(driver)] if isinstance(driver, (str, Path)) else [Path(one) for one in driver]
     if not files:
@@ -47,8 +47,8 @@ def plan_output(
     """Check inputs and outputs before any network is loaded.
 
     Returns:
-        `output`; where it is a folder (see `output_file`), or None and so the current folder, SOURCE_DRIVER.mp4 in it
-        (.webm when transparent, .png for a still driver).
+        The output file. If `output` is a folder (see `output_file`), or None for the current folder, the file is
+        SOURCE_DRIVER.mp4 in it (.webm if transparent, .png for a still driver).
 
     Raises:
         ConfigError: several drivers for one face.
@@ -61,7 +61,7 @@ def plan_output(
             f"Expected one driver for one face, got {len(drivers)}.",
             fix="Add --face all to move every face, each by its own driver, or --out DIR for a result of each.",
         )
-    filmed, *kinds = [is_video(path, limits) for path in (source, *drivers)]  # every file is looked at
+    filmed, *kinds = [is_video(path, limits) for path in (source, *drivers)]  # checks every file
     moving = any(kinds)
     if moving:
         suffixes = ALPHA_SUFFIXES if options.transparent else VIDEO_SUFFIXES
@@ -86,7 +86,7 @@ def plan_output(
 
 
 def swap_question(source: str | Path, driver: str | Path, *, filmed: bool, moving: bool) -> str:
-    """Asks whether the two were swapped, where the source is a video (`filmed`) and the driver a picture; else ""."""
+    """A hint that the two may be swapped; "" unless the source is a video (`filmed`) and the driver an image."""
     if not filmed or moving:
         return ""
     line = f"megaportraits animate {shlex.quote(str(driver))} {shlex.quote(str(source))}"

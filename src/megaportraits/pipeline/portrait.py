@@ -1,4 +1,4 @@
-"""The source's side: a photograph is looked at once, and everything a frame needs from it is kept."""
+"""Reading a source: find its face and prepare, once, everything that rendering a frame needs."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from megaportraits.ops.geometry import Crop, HeadPose
 from megaportraits.pipeline.tensors import head_pose, pixels
 
 _LARGEST_PHOTO = 4096
-"""Larger photos are shrunk to this longer side as soon as they are read, pixels."""
+"""Largest longer side of a photograph, pixels; larger ones are shrunk when they are read."""
 _LARGEST_WORK_SIZE = 512
-"""Side at which source heads are matted and inpainted, and at which models copy their sources, at most."""
+"""Largest side of the source's head crop, pixels, for matting, inpainting and the source skip."""
 _VIDEO_LOOKS = 100
-"""Frames of a source video that are searched for a face."""
+"""Number of frames of a source video that are searched for a face."""
 
 _CUT_OUT = (0.05, 0.8)
-"""A picture's alpha is taken for the person's outline where at least so much of the window is transparent, and the
-matting network calls so much of the rest a person."""
+"""An image's own alpha is used as the person's matte if more than the first fraction of the window is transparent, and
+the matting network's mean matte over the rest exceeds the second."""
 
 _KEYS = np.array(KEY_COLORS) * 255
-"""Backgrounds that neither skin nor hair shares."""
+"""Key colours, 0-255 RGB: background colours that are unlike skin and hair."""
 
 Source = str | Path | UInt8 | Image
 """An image or video file, or a picture: (H, W, 3) uint8 or a PIL image."""
@@ -49,15 +49,15 @@ Source = str | Path | UInt8 | Image
 
 @dataclass(frozen=True)
 class SourceHead:
-    """The face chosen in a source picture.
+    """The face chosen in a source image.
 
     Attributes:
-        photo: (H, W, 3), the whole picture at its own size.
+        photo: (H, W, 3), the whole image at its own size.
         face: the chosen face.
         crop: its head crop, in pixels of `photo`.
-        others: the picture's other faces.
-        turns: quarter turns counter-clockwise by which the file's picture was turned for the face to be upright.
-        alpha: (H, W) uint8, the picture's own transparency, which `photo` shows over white; None where it is opaque.
+        others: the image's other faces.
+        turns: quarter turns counter-clockwise that were applied to the file's image to make the face upright.
+        alpha: (H, W) uint8, the image's own alpha, with which `photo` was composited over white; None if opaque.
     """
 
     photo: UInt8
@@ -69,16 +69,16 @@ class SourceHead:
 
     @property
     def faces(self) -> int:
-        """How many faces the picture shows."""
+        """Number of faces in the image."""
         return 1 + len(self.others)
 
 
 @dataclass(frozen=True)
 class Sight:
-    """What a source shows.
+    """A source image with the faces found in it.
 
     Attributes:
-        photo: (H, W, 3), the picture, upright.
+        photo: (H, W, 3), the image, upright.
         faces: all of its faces, largest first; at least one.
         turns: see `SourceHead`.
         alpha: see `SourceHead`.
@@ -90,25 +90,25 @@ class Sight:
     alpha: UInt8 | None = None
 
     def head(self, face: Face) -> SourceHead:
-        """One of `faces`, as it is chosen."""
+        """A `SourceHead` for one of `faces`."""
         others = tuple(other for other in self.faces if other is not face)
         return SourceHead(self.photo, face, head_crop(face), others, self.turns, self.alpha)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedSource:
-    """A source before it is encoded; `prepare_source` makes it.
+    """A source that is prepared for encoding; see `prepare_source`.
 
     Attributes:
-        head: the chosen face in the picture at its own size.
+        head: the chosen face in the image at its own size.
         square: (n, n, 3) uint8, the head crop.
         matte: (n, n) float32 in [0, 1], its alpha.
         plate: (n, n, 3) uint8, the background plate of the head crop.
-        seen: (n, n, 3) uint8, the head crop as the model was trained to see sources.
+        seen: (n, n, 3) uint8, the model's input: the head crop with the background that training used.
         fine: (1, 4, n, n) in [0, 1], the person's straight colours (with the background, if the model predicts it) and
             alpha. A model with a source skip copies pixels from it.
-        kept: (1, 1, n, n) in [0, 1], 0 below the lower edge of a cut-out person, where models expect a trunk. None for
-            opaque pictures; see `cut_at_border`.
+        kept: (1, 1, n, n) in [0, 1], a mask for renderings: 0 below the lower edge of a cut-out person, where models
+            would render a trunk. None for opaque images; see `cut_at_border`.
     """
 
     head: SourceHead
@@ -121,16 +121,16 @@ class PreparedSource:
 
     @property
     def pose(self) -> HeadPose:
-        """The head pose by its landmarks, coordinates of the head crop."""
+        """The head pose fitted to the landmarks, crop coordinates."""
         return fit_pose(self.head.face.landmarks).to_crop_pose(self.head.crop)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Portrait(PreparedSource):
-    """An encoded source; `Avatar.encode` makes it.
+    """An encoded source; see `Avatar.encode`.
 
     Attributes:
-        identity: what the base model encoded, batch 1.
+        identity: the output of the base model's `encode`, batch 1.
     """
 
     identity: Identity
@@ -152,15 +152,15 @@ def find_source_head(
     """Read a source and choose the face to animate.
 
     Args:
-        source: of a video, the first frame with a face is taken.
+        source: an image or a video; of a video, the first frame with a face is used.
         analyzer: finds the faces.
         number: which face, counted from 1 from left to right; None takes the largest.
-        limits: what reading a file may cost.
+        limits: limits on the size of files that are read.
 
     Raises:
         MediaError: the file cannot be read, or exceeds a limit.
         FaceError: no human face, or fewer faces than `number`.
-        ShapeError: the source is none of what `Source` says.
+        ShapeError: the source is none of the types that `Source` lists.
     """
     seen = look(source, analyzer, limits)
     face = pick_face(seen.faces, number)
@@ -173,12 +173,12 @@ def find_source_head(
 
 
 def find_source_heads(source: Source, analyzer: FaceAnalyzer, limits: Limits = DEFAULT_LIMITS) -> list[SourceHead]:
-    """Read a source and take every face of it, from left to right.
+    """Read a source and return all of its faces, from left to right.
 
     Raises:
         MediaError: the file cannot be read, or exceeds a limit.
         FaceError: no human face.
-        ShapeError: the source is none of what `Source` says.
+        ShapeError: the source is none of the types that `Source` lists.
     """
     seen = look(source, analyzer, limits)
     return [seen.head(face) for face in from_left(seen.faces)]
@@ -187,14 +187,14 @@ def find_source_heads(source: Source, analyzer: FaceAnalyzer, limits: Limits = D
 def prepare_source(
     head: SourceHead, config: ModelConfig, matting: Matting, device: torch.device, *, fill: Fill = smooth_fill
 ) -> PreparedSource:
-    """Everything that is made of a source once, before a model encodes it.
+    """Compute everything that is needed once per source, before a model encodes it.
 
     Args:
         head: the chosen face.
-        config: of the base model that will encode it.
-        matting: finds the person's alpha.
-        device: of the tensors.
-        fill: paints the background behind the person.
+        config: configuration of the base model that will encode it.
+        matting: estimates the person's alpha.
+        device: device of the tensors in the result.
+        fill: inpainting method for the background behind the person.
     """
     work = int(np.clip(round(head.crop.side), config.image_size, _LARGEST_WORK_SIZE))
     square = source_view(head, head.crop, work)
@@ -214,7 +214,7 @@ def prepare_source(
 
 
 def shrink(photo: UInt8, crop: Crop, max_side: int) -> tuple[UInt8, Crop]:
-    """The picture and the crop in it, shrunk so that the longer side is at most `max_side` pixels."""
+    """Shrink an image, and the crop in it, so that the longer side is at most `max_side` pixels."""
     height, width = photo.shape[:2]
     factor = max_side / max(height, width)
     if factor >= 1:
@@ -226,12 +226,12 @@ def shrink(photo: UInt8, crop: Crop, max_side: int) -> tuple[UInt8, Crop]:
 
 
 def as_trained(person: UInt8, matte: npt.NDArray[np.float32], config: ModelConfig) -> UInt8:
-    """A head crop as the model was trained to see sources: over a key colour, over black, or with its background.
+    """A head crop with the background that the model was trained on: a key colour, black, or the original background.
 
     Args:
         person: (n, n, 3), the crop's straight colours; the crop itself for models that predict backgrounds.
         matte: (n, n) in [0, 1].
-        config: the model's.
+        config: configuration of the model.
     """
     if config.predict_background:
         return person
@@ -239,17 +239,17 @@ def as_trained(person: UInt8, matte: npt.NDArray[np.float32], config: ModelConfi
 
 
 def flatten(head: UInt8, matte: npt.NDArray[np.float32], color: npt.NDArray[np.floating]) -> UInt8:
-    """A head crop over a flat colour (3,), 0-255, as models were trained to see sources."""
+    """Composite a head crop over a flat colour (3,), 0-255, as in training."""
     return np.rint(head * matte[..., None] + color * (1 - matte[..., None])).astype(np.uint8)
 
 
 def key_color(head: UInt8, matte: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Green or blue, whichever is less like the person, 0-255 RGB (3,).
+    """The key colour that differs more from the person, green or blue, 0-255 RGB (3,).
 
-    Models that predict mattes tell the person from a source's flat background by its colour. They were trained
-    on random colours, half of them near these two; a colour that skin, hair or clothes share (grey, black and white
-    above all) leaves holes in the matte where the network is in doubt. Over 23 portraits an early model's matte was
-    off by 0.33 on average with grey, by 0.04 with these two.
+    Models that predict alpha separate the person from the source's flat background by its colour. They were trained
+    on random colours, half of them near these two. A background colour that also occurs in skin, hair or clothes
+    (above all grey, black and white) causes holes in the predicted matte. Over 23 portraits the mean error of an early
+    model's matte was 0.33 with grey and 0.04 with these two colours.
 
     Args:
         head: (n, n, 3) uint8.
@@ -263,12 +263,12 @@ def key_color(head: UInt8, matte: npt.NDArray[np.float32]) -> npt.NDArray[np.flo
 
 
 def look(source: Source, analyzer: FaceAnalyzer, limits: Limits = DEFAULT_LIMITS) -> Sight:
-    """Read a source and find every face in it. A picture that lies on its side or upside down is turned.
+    """Read a source and find every face in it. An image that lies on its side or upside down is turned upright.
 
     Raises:
         MediaError: the file cannot be read, or exceeds a limit.
         FaceError: no human face.
-        ShapeError: the source is none of what `Source` says.
+        ShapeError: the source is none of the types that `Source` lists.
     """
     name = _name(source)
     if isinstance(source, (str, Path)) and is_video(source, limits):
@@ -284,7 +284,7 @@ def look(source: Source, analyzer: FaceAnalyzer, limits: Limits = DEFAULT_LIMITS
     photo, _ = shrink(flattened(picture), Crop(0, 0, 1), _LARGEST_PHOTO)
     seen = _upright(photo, analyzer.detect(photo), analyzer)
     if not seen.faces:
-        analyzer.require(photo, name)  # says what is wrong
+        analyzer.require(photo, name)  # raises FaceError with the reason
     if picture.alpha is None:
         return seen
     size = (photo.shape[1], photo.shape[0])
@@ -298,10 +298,10 @@ def _upright(photo: UInt8, faces: list[Face], analyzer: FaceAnalyzer) -> Sight:
 
 
 def person_matte(head: SourceHead, crop: Crop, size: int, matting: Matting) -> Matte:
-    """The alpha of a source's person in a window of the photograph, (size, size) float32 in [0, 1].
+    """The matte of the person in a square of the source image, (size, size) float32 in [0, 1].
 
-    The alpha of a cut-out picture is the person's own outline, and nothing is person beyond the picture's border. Other
-    transparency (round corners, a frame) only limits what the network finds.
+    If the image is a cut-out person, its own alpha is the matte, with 0 beyond the image's border. Other transparency
+    (round corners, a frame) is only an upper bound on the matting network's result.
     """
     matte = matting.matte(head.photo, head.face, crop, size, head.others)
     if head.alpha is None:
@@ -314,22 +314,22 @@ def person_matte(head: SourceHead, crop: Crop, size: int, matting: Matting) -> M
 
 
 def source_view(head: SourceHead, crop: Crop, size: int) -> UInt8:
-    """A window of the photograph, (size, size, 3); beyond the border of a transparent picture it is white."""
+    """A square of the source image, (size, size, 3). Beyond the border, a transparent image continues in white."""
     if head.alpha is None:
         return extract(head.photo, crop, size)
     return _extract_ringed(head.photo, crop, size, 255)
 
 
 def _extract_ringed(picture: UInt8, crop: Crop, size: int, beyond: int) -> UInt8:
-    """`extract` of a picture whose surroundings have one value instead of repeating the border."""
+    """`extract`, with the constant `beyond` outside the image instead of repeated border pixels."""
     ringed = np.pad(picture, ((1, 1), (1, 1), (0, 0)), constant_values=beyond)
     return extract(ringed, Crop(crop.center_x + 1, crop.center_y + 1, crop.side), size)
 
 
 def below_edge(matte: Matte) -> Matte:
-    """Where a cut-out person (n, n) in [0, 1] has ended: [0, 1], 1 below the lower edge.
+    """A mask in [0, 1] that is 1 below the lower edge of a cut-out person's matte (n, n).
 
-    Beside the person, the edge goes on as high as it ends.
+    Left and right of the person, the edge continues at the height of the outermost column.
     """
     columns = np.flatnonzero((matte > 0.5).any(0))
     if not len(columns):
@@ -341,10 +341,11 @@ def below_edge(matte: Matte) -> Matte:
 
 
 def cut_at_border(portrait: Portrait) -> Portrait:
-    """A portrait whose renderings end at the photo's lower border, for backgrounds that do not continue the photo.
+    """Limit a portrait's renderings to the photograph's lower border, for backgrounds other than the photograph.
 
-    Below its border a photo is repeated, so that models see a trunk; a rendering would show that as vertical streaks.
-    Cut-out sources, and photos that reach below the head crop, are returned unchanged.
+    Below the border the last row of the photograph is repeated, so that models see a trunk; without this limit a
+    rendering would show it as vertical streaks. Cut-out sources, and photographs that reach below the head crop, are
+    returned unchanged.
     """
     size, crop = portrait.square.shape[0], portrait.head.crop
     border = (portrait.head.photo.shape[0] - crop.corners[1]) * size / crop.side
@@ -356,5 +357,5 @@ def cut_at_border(portrait: Portrait) -> Portrait:
 
 
 def _name(source: Source) -> str:
-    """What messages call it."""
+    """The source's name in messages."""
     return f"the source {source}" if isinstance(source, (str, Path)) else "the source"

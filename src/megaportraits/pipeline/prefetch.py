@@ -1,4 +1,4 @@
-"""Run an iterator in a background thread: the next frames are decoded while the network works."""
+"""Run an iterator in a background thread, so that the next frames are decoded while the network runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _POLL_SECONDS = 0.1
 
 
 class _End:
-    """The last thing in the queue, with the error that ended the iterator, if one did."""
+    """The last item in the queue; holds the error that ended the iterator, if any."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
@@ -21,8 +21,9 @@ class _End:
 def prefetch(items: Iterable[T], depth: int = 3) -> Iterator[T]:
     """Yield the items in order; at most `depth` of them wait in memory.
 
-    An error in the background is raised here, after the items before it. When the consumer stops early, the
-    thread ends with its current item, and an iterator that can be closed is closed: prefetches may be chained.
+    An error in the background thread is raised in the consumer, after the items before it. When the consumer stops
+    early, the thread ends after its current item and closes the iterator if it has `close`, so prefetches can be
+    chained.
     """
     waiting: queue.Queue[T | _End] = queue.Queue(maxsize=depth)
     stop = threading.Event()
@@ -42,7 +43,7 @@ def prefetch(items: Iterable[T], depth: int = 3) -> Iterator[T]:
                 if not put(item):
                     return
             put(_End())
-        except BaseException as error:  # every error belongs to the consumer's thread
+        except BaseException as error:  # every error is raised again in the consumer's thread
             put(_End(error))
         finally:
             if isinstance(items, Generator):

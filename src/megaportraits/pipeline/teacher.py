@@ -1,4 +1,4 @@
-"""What a student learns from (3.3): anything that remembers a person and draws it with a driver's motion."""
+"""The teacher that a student learns from (3.3): it encodes a person and renders it with a driver's motion."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ P = TypeVar("P")
 
 
 class Teacher(Protocol[P]):
-    """G_HR of the paper, or G_base alone.
+    """Interface of a teacher: G_HR of the paper, or G_base alone.
 
     Attributes:
-        name, sha256: which weights made a lesson.
-        mixes: whether `draw` takes several people at once; else all of one call are the same person.
+        name: name of the weights.
+        sha256: hash of the weights, which identifies the teacher of a distillation sample.
+        mixes_people: whether one call of `draw` accepts several people; otherwise all must be the same person.
     """
 
     name: str
@@ -36,22 +37,22 @@ class Teacher(Protocol[P]):
     def mixes_people(self) -> bool: ...
 
     def encode(self, photo: Path, /) -> P:
-        """Remember a person; raises FaceError where there is none."""
+        """Encode a photograph; raises FaceError if it shows no face."""
 
     def look(self, drivers: Sequence[UInt8], poses: Sequence[HeadPose], /) -> list[Motion]:
-        """The motions of head crops, uint8 (N, N, 3), whose poses are known; once per driver."""
+        """The motions of head crops, uint8 (N, N, 3), with known poses; called once per driver."""
 
     def draw(self, people: Sequence[P], motions: Sequence[Motion], /) -> list[Rendering]:
-        """Each person with the motion of the same index, all pictures of one size; once per driver and avatar."""
+        """Render each person with the motion of the same index, all at one size; called once per driver and avatar."""
 
 
 class AvatarTeacher:
     """An `Avatar` as a teacher, with absolute motion and the driver's head size, as in the paper.
 
     Args:
-        avatar: does the work.
-        name: of its weights.
-        files: its weights.
+        avatar: the model that renders.
+        name: name of its weights.
+        files: the weights files, for `sha256`.
     """
 
     def __init__(self, avatar: Avatar, name: str, files: Sequence[Path]) -> None:
@@ -63,7 +64,7 @@ class AvatarTeacher:
         return self.avatar.encode(photo)
 
     def look(self, drivers: Sequence[UInt8], poses: Sequence[HeadPose]) -> list[Motion]:
-        """As `Teacher`; blendshapes are measured here, in the crops, where the avatar asks for any."""
+        """As `Teacher`; blendshapes are estimated from the crops if the avatar uses them."""
         if not self.avatar.scores:
             return self.avatar.motions(drivers, poses)
         unknown = np.full(len(BLENDSHAPE_NAMES), np.nan, np.float32)

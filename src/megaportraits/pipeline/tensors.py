@@ -1,4 +1,4 @@
-"""Pictures and poses of numpy as torch's, and back."""
+"""Convert images and poses between numpy and torch."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from megaportraits.ops.geometry import HeadPose
 from megaportraits.ops.warping import Pose
 
 _FLOW_CELLS = 32
-"""Cells along a side of `Rendering.flow`: 1 cm of the head each."""
+"""Cells along a side of `Rendering.flow`; a cell is 1 cm wide on the head."""
 
 
 def pixels(image: UInt8) -> Tensor:
-    """uint8 (H, W, 3) to (1, 3, H, W) in [0, 1]."""
+    """Convert uint8 (H, W, 3) to (1, 3, H, W) in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None] / 255
 
 
 def head_crop_tensor(image: UInt8, size: int, device: torch.device) -> Tensor:
-    """A head crop (N, N, 3) uint8 of any size to (1, 3, size, size) in [0, 1].
+    """Convert a head crop (N, N, 3) uint8 of any size to (1, 3, size, size) in [0, 1].
 
     Raises:
         ShapeError: the crop is not square, or not RGB.
@@ -41,7 +41,7 @@ def head_crop_tensor(image: UInt8, size: int, device: torch.device) -> Tensor:
 
 
 def head_pose(pose: Pose) -> HeadPose:
-    """The first pose of a batch in numpy."""
+    """The first pose of a batch as numpy arrays."""
     return HeadPose(
         rotation=pose.rotation[0].double().cpu().numpy(),
         translation=pose.translation[0].double().cpu().numpy(),
@@ -50,7 +50,7 @@ def head_pose(pose: Pose) -> HeadPose:
 
 
 def pose_batch(poses: Sequence[HeadPose], device: torch.device) -> Pose:
-    """Poses in numpy as a batch."""
+    """A batch of numpy poses as tensors."""
     return Pose(
         torch.tensor(np.stack([p.rotation for p in poses]), dtype=torch.float32, device=device),
         torch.tensor(np.stack([p.translation for p in poses]), dtype=torch.float32, device=device),
@@ -59,11 +59,11 @@ def pose_batch(poses: Sequence[HeadPose], device: torch.device) -> Pose:
 
 
 def flows(output: Output) -> list[npt.NDArray[np.float32] | None]:
-    """`Rendering.flow` of every image of an output; None where the model copies nothing or predicts no alpha."""
+    """`Rendering.flow` of every image of an output; None where the model has no source skip or predicts no alpha."""
     if output.view is None or output.alpha is None:
         return [None] * len(output.image)
     size = output.image.shape[-1]
-    # From grid units, which span the centres of the outer pixels, to crop units, which span their borders.
+    # Convert grid units (-1 and 1 at the centres of the outer pixels) to crop units (-1 and 1 at their borders).
     moved = output.view.flow.direct.float() * ((size - 1) / size)
     person = output.alpha.float()
     share = F.adaptive_avg_pool2d(person, _FLOW_CELLS)
@@ -72,7 +72,7 @@ def flows(output: Output) -> list[npt.NDArray[np.float32] | None]:
 
 
 def moved_along(mask: Tensor, flow: Flow, size: int) -> Tensor:
-    """What belongs to the source, (1, 1, n, n), in the drivers' views, (B, 1, size, size)."""
+    """Warp a mask of the source, (1, 1, n, n), along the flow into the outputs' views, (B, 1, size, size)."""
     fine = flow.grown(size)
     source = F.interpolate(mask, (size, size), mode="bilinear", antialias=True, align_corners=False)
     return fine.move(source.expand(len(fine.direct), -1, -1, -1))

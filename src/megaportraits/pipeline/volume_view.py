@@ -1,7 +1,7 @@
-"""The model's feature volumes as pictures (appendix C: a video of the animated volume v_s, 96 x 16 x 64 x 64).
+"""Visualise the model's feature volumes (appendix C: a video of the animated volume v_s, 96 x 16 x 64 x 64).
 
-Features become colours by their three principal components and opacity by how far they are from those of the empty
-surroundings; the volume is turned and composited along the viewer's depth.
+Colours are the three principal components of the features. Opacity is the distance of a feature from the features of
+empty space. The volume is rotated and composited along the viewer's depth.
 """
 
 from __future__ import annotations
@@ -33,26 +33,27 @@ _STEPS = 48
 _DENSITY = 16.0
 """Extinction of solid features, per grid unit; a head is about one unit deep."""
 _EMPTY, _SOLID = 0.3, 0.7
-"""Distance from empty features, relative to the 99 % quantile, at which voxels begin and cease to be clear."""
+"""Distances from the empty feature, relative to the 99 % quantile: voxels below the first are transparent, above the
+second opaque."""
 _OUTSIDE = 0.02
-"""Matte below which a cell of v_s shows nobody."""
+"""Mean matte below which a cell of v_s counts as outside the person."""
 _FEWEST = 16
-"""Cells outside the person that are needed to know what is empty."""
+"""Smallest number of cells outside the person from which the empty feature is computed."""
 _SPREAD = 2.0
-"""Standard deviations of a component that reach full colour."""
+"""Number of standard deviations of a component that give full colour."""
 _DARKEST = 0.55
-"""Light at the back of the volume; it is 1 at the front."""
+"""Brightness factor at the back of the volume; it is 1 at the front."""
 
 
 @dataclass(frozen=True)
 class VolumeOptions:
-    """How volumes are shown.
+    """Options of volume videos.
 
     Attributes:
-        size: side of each picture, pixels; even, since video wants it.
-        turn: farthest turn to either side, degrees.
-        seconds: of a turntable; with a driver, its first so many seconds.
-        fps: of a turntable.
+        size: side of each image, pixels; even, because video encoders require it.
+        turn: largest turn to either side, degrees.
+        seconds: length of a turntable; with a driver, how much of it is used, seconds.
+        fps: frames per second of a turntable.
     """
 
     size: int = 256
@@ -71,13 +72,13 @@ class VolumeOptions:
 
 @dataclass(frozen=True)
 class Colouring:
-    """What a volume's features look like; the same for all frames of a video.
+    """The map from features to colour and opacity; the same for all frames of a video.
 
     Attributes:
-        empty: (C, D) or (C, 1) the mean feature of what is empty, at each depth or at all.
-        full: distance from it that is far.
-        mean: (C,) of the solid features.
-        basis: (C, 3) their principal components, each divided by its spread.
+        empty: (C, D) or (C, 1), the mean feature of empty space, for each depth or for all.
+        full: the 99 % quantile of the features' distances from `empty`.
+        mean: (C,), mean of the features of solid voxels.
+        basis: (C, 3), their principal components, divided by `_SPREAD` standard deviations each.
     """
 
     empty: Tensor
@@ -87,11 +88,11 @@ class Colouring:
 
     @classmethod
     def of(cls, volume: Tensor, outside: Tensor | None = None) -> Colouring:
-        """From the first volume of a batch (B, C, D, H, W).
+        """Fit to the first volume of a batch (B, C, D, H, W).
 
         Args:
             volume: the features.
-            outside: (H, W) bool, where nobody is, at every depth; None takes the outermost rows and columns.
+            outside: (H, W) bool, cells outside the person, for every depth; None takes the outermost rows and columns.
         """
         features = volume[0].float()
         if outside is not None and int(outside.sum()) >= _FEWEST:
@@ -108,12 +109,12 @@ class Colouring:
         values, vectors = torch.linalg.eigh(torch.cov(solid.T))
         basis = vectors[:, -3:].flip(1)
         spread = values[-3:].flip(0).clamp_min(1e-12).sqrt()
-        # An eigenvector's sign is arbitrary: its largest entry is made positive, so that colours are repeatable.
+        # An eigenvector's sign is arbitrary: make its largest entry positive, so that colours are reproducible.
         sign = basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()
         return cls(empty, full, mean, basis * sign / (_SPREAD * spread))
 
     def __call__(self, volume: Tensor) -> Tensor:
-        """(B, C, D, H, W) to colours and density, (B, 4, D, H, W) in [0, 1]."""
+        """Map features (B, C, D, H, W) to colours and density, (B, 4, D, H, W) in [0, 1]."""
         distance = (volume.float() - self.empty[:, :, None, None]).norm(dim=1)[..., None] / self.full
         features = volume.float().movedim(1, -1)
         density = ((distance - _EMPTY) / (_SOLID - _EMPTY)).clamp(0, 1)
@@ -122,13 +123,13 @@ class Colouring:
 
 
 def render_volume(coloured: Tensor, *, yaw: float, pitch: float, size: int) -> UInt8:
-    """A coloured volume (1, 4, D, H, W) seen by a turned viewer, over white, (size, size, 3).
+    """Render a coloured volume (1, 4, D, H, W) after a rotation, over white, (size, size, 3) uint8.
 
     Args:
-        coloured: of `Colouring`; its last depth is nearest to the viewer.
+        coloured: output of `Colouring`; its last depth is nearest to the viewer.
         yaw: degrees by which the volume turns to image right.
         pitch: degrees by which it turns down.
-        size: of the picture, pixels.
+        size: side of the image, pixels.
     """
     turn = torch.tensor(euler_to_matrix(yaw, pitch, 0.0), dtype=torch.float32, device=coloured.device)
     pose = Pose(turn[None], torch.zeros(1, 2, device=coloured.device), torch.ones(1, device=coloured.device))
@@ -146,7 +147,7 @@ def render_volume(coloured: Tensor, *, yaw: float, pitch: float, size: int) -> U
 
 
 def source_volume(avatar: Avatar, portrait: Portrait) -> Tensor:
-    """v_s (1, C, D, H, W): E_app of the source as the model sees it."""
+    """v_s (1, C, D, H, W): the output of E_app for the source, with the background that the model was trained on."""
     fine = portrait.fine[0].movedim(0, -1).cpu().numpy()
     person, matte = np.rint(fine[..., :3] * 255).astype(np.uint8), fine[..., 3].astype(np.float32)
     config = avatar.model.config
@@ -169,7 +170,7 @@ def driven_volume(avatar: Avatar, portrait: Portrait, motion: Motion) -> Tensor:
 
 
 def turntable(avatar: Avatar, source: Source, options: VolumeOptions) -> Iterator[UInt8]:
-    """The source's head crop, its volume v_s and the canonical volume, swinging once to both sides, (S, 3 S, 3) each.
+    """Frames (S, 3 S, 3): the source's head crop, its volume v_s and the canonical volume, turning once to both sides.
 
     Raises:
         MediaError, FaceError: as `Avatar.encode`.
@@ -188,9 +189,9 @@ def turntable(avatar: Avatar, source: Source, options: VolumeOptions) -> Iterato
 
 
 def animated(avatar: Avatar, source: Source, driver: FrameSource, options: VolumeOptions) -> Iterator[UInt8]:
-    """The driver's head crop, the result, and v_s->d from in front and from the side, (S, 4 S, 3) for each frame.
+    """Frames (S, 4 S, 3): the driver's head crop, the result, and v_s->d seen from the front and from the side.
 
-    Frames of the driver without a face are left out.
+    Driver frames without a face are left out.
 
     Raises:
         MediaError, FaceError: as `Avatar.animate`.
