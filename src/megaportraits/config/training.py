@@ -29,93 +29,96 @@ from megaportraits.config.model import (
 
 
 class DataConfig(Config):
-    """Where pairs come from and how they are made."""
+    """The data sets of pairs, and how pairs are sampled and augmented."""
 
     path: str = ""
-    """A folder of shards, the address of one, or a mix of both (`docs/training.md`)."""
+    """A folder of shards, the address of one, or a mixture of both (`docs/training.md`)."""
     validation: str = ""
-    """A second folder of shards with other people; "" takes none."""
+    """A second folder of shards, with other people, for validation; "" for none."""
     workers: Workers = 2
     stream_shards: int = Field(default=4, ge=1, le=1024)
-    """Of streamed data: shards that each loading process holds at a time."""
+    """For streamed data: number of shards that each loading process holds at a time."""
     stream_draws: Every = 256
-    """Of streamed data: pairs that it makes until it moves on by one shard."""
+    """For streamed data: number of pairs from the held shards before the next shard replaces one of them."""
     cross_identity: Fraction = 0.0
     """Share of pairs whose driver is another person with the same motion (exact target; synthetic clips only)."""
     expressive: Fraction = 0.0
-    """Share of pairs that prefer targets whose expression is not the source's (synthetic clips only)."""
+    """Share of pairs whose target is sampled for an expression unlike the source's (synthetic clips only)."""
     across_clips: bool = False
-    """Source and target of real clips come from all clips of one video and person, not from one clip of seconds."""
+    """Sample source and target of real data from all clips of one video and person, not from one short clip."""
     flip: bool = True
-    """Mirror half of the pairs, source, target and driver together (B.1)."""
+    """Mirror half of the pairs; source, target and driver are mirrored together (B.1)."""
     driver_augmentation: bool = True
-    """Ablation (B.4 c): without the random warp and the severe colour jitter of the driver (B.1)."""
+    """Random warp and severe colour jitter of the driver (B.1). False is the ablation B.4 c."""
     driver_warp: Literal["grid", "thin-plate"] = "grid"
-    """How the driver's face loses its shape (B.1): by a smoothly interpolated grid, whose displacement is constant on
-    eyes and mouth, or by thin-plate splines as in the paper (`data/thin_plate.py`)."""
+    """The random warp that hides the driver's face shape (B.1). "grid" interpolates a grid smoothly and keeps the
+    displacement constant on eyes and mouth. "thin-plate" uses thin-plate splines, as the paper
+    (`data/thin_plate.py`)."""
     random_background: bool = False
-    """Drivers keep a background that is not the target's, as at inference without a matting network per frame."""
+    """Drivers have a background other than the target's, as at inference without a matting network for each frame."""
 
 
 class PictureLossConfig(Config):
-    """Weights of losses on pictures; 0 switches a loss off. The paper's where the paper has them (4.1)."""
+    """Weights of losses on images; 0 switches a loss off. The defaults are the paper's where it gives them (4.1)."""
 
     reconstruction: LossWeight = 0.0
     """Ours: L1."""
     reconstruction_emphasis: LossWeight = 0.0
-    """How much more mouth and eyes count in it: by the surface that synthetic frames know, by the pose of real ones."""
+    """Additional weight of mouth and eyes in the reconstruction loss. The coordinate map locates them in
+    synthetic frames, the head pose in real ones."""
     matte: LossWeight = 0.0
     """Ours: L1 of alpha, for models that predict one."""
     perceptual: LossWeight = 20.0
     perceptual_network: Literal["vgg19", "effnet-lite0"] = "vgg19"
     perceptual_scales: int = Field(default=4, ge=1, le=8)
     perceptual_size: int = Field(default=0, ge=0, le=8192)
-    """Side at which that network compares pictures, pixels, where they are larger; 0: at their own."""
+    """Side to which larger images are downsampled for that network, pixels; 0 compares them at full size."""
     face: LossWeight = 4.0
-    """VGGFace features of the face crop."""
+    """Perceptual loss with VGGFace features of the face crop."""
     gaze: LossWeight = 5.0
-    """Features of the gaze network's eye encoder."""
+    """Perceptual loss with features of the gaze network's eye encoder."""
     gaze_network: str = "gaze.safetensors"
-    """Weights that `megaportraits train gaze` wrote, or a shipped name: nano."""
+    """Weights that `megaportraits train gaze` wrote, or the name of shipped ones: nano."""
     adversarial: LossWeight = 1.0
     feature_matching: LossWeight = 40.0
 
 
 class LossConfig(PictureLossConfig):
-    """The base model's."""
+    """Weights of the base model's losses; 0 switches a loss off."""
 
     contrastive: LossWeight = 2.0
     contrastive_scale: LossWeight = 5.0
     contrastive_margin: LossWeight = 0.2
     contrastive_every: Every = 1
-    """Steps between two contrastive terms (each costs a second generator pass and re-encoding)."""
+    """Interval in steps between contrastive terms, each of which needs a second generator pass and re-encoding."""
     pose: LossWeight = 0.0
-    """Supervises the head-pose network on labels while the base trains."""
+    """Supervision of the head-pose network by labels during base training."""
     expression: LossWeight = 0.0
-    """Auxiliary read-out of known expression coefficients, gaze and blink from z."""
+    """Error of the expression readout: expression labels, gaze and blink from z."""
     warp: LossWeight = 0.0
-    """Auxiliary supervision of both warps by known canonical coordinates (synthetic clips only)."""
+    """Error of both warps against known canonical coordinates (synthetic clips only)."""
     copied: LossWeight = 0.0
-    """Of the source's moved pixels against the target's foreground (with model.source_skip)."""
+    """Difference between the moved source and the target's foreground (with model.source_skip)."""
     painted: LossWeight = 0.0
-    """Of what G_2D paints where the copy is wrong (with model.source_skip): else it would hardly learn to."""
+    """Error of the pixels that G_2D generates itself, weighted by the copy's error (with model.source_skip).
+    Without it G_2D hardly learns to generate what the source lacks."""
     flow: LossWeight = 0.0
-    """Of the flow along which pixels are copied against the known one (model.source_skip; synthetic clips only)."""
+    """Error of the source skip's flow against the known flow (with model.source_skip; synthetic clips only)."""
     landmarks: LossWeight = 0.0
-    """Of the same flow where landmarks are known (model.source_skip; real clips only)."""
+    """Error of the source skip's flow at known landmarks (with model.source_skip; real clips only)."""
     component_adversarial: LossWeight = 0.0
-    """Ours: hinge of discriminators that see crops of eyes and mouth only."""
+    """Ours: hinge loss of discriminators on crops of eyes and mouth."""
     component_matching: LossWeight = 0.0
-    """Ours: feature matching of the same."""
+    """Ours: feature matching of the same discriminators."""
     component_perceptual: LossWeight = 0.0
-    """Ours: features of `perceptual_network` in the same crops, at the pictures' own resolution."""
+    """Ours: features of `perceptual_network` in the same crops, at the images' full resolution."""
     component_landmarks: LossWeight = 0.0
-    """Ours: distance, in centimetres, of lids, irises and lips between prediction and target, as a network finds them
-    in both."""
+    """Ours: distance in centimetres between the landmarks of lids, irises and lips that a network finds in prediction
+    and target."""
     landmark_network: str = "component_landmarks.safetensors"
-    """Weights that `megaportraits train component-landmarks` wrote, or a shipped name: nano."""
+    """Weights that `megaportraits train component-landmarks` wrote, or the name of shipped ones: nano."""
     surface: LossWeight = 0.0
-    """Of the visible surface's depth against the known one (with model.source_skip; synthetic clips only)."""
+    """Error of the visible surface's depth against the known one (with model.source_skip; synthetic clips only)."""
 
 
 class OptimConfig(Config):
@@ -123,18 +126,18 @@ class OptimConfig(Config):
 
     steps: Steps = 300_000
     parts: tuple[str, ...] = ()
-    """Parts of the model that learn, by their names in its class, for fine-tuning; none named: all."""
+    """For fine-tuning: names of the model's submodules that are trained; empty trains all."""
     batch_size: int = Field(default=16, ge=1, le=65_536)
-    """Of one step: all processes and accumulated parts together."""
+    """Batch size of one step, summed over all processes and accumulated parts."""
     accumulate: int = Field(default=1, ge=1, le=65_536)
-    """Parts in which a process takes its share of the batch, to save memory."""
+    """Gradient accumulation: parts into which each process splits its share of the batch, to save memory."""
     schedule: Literal["cosine", "one-cycle"] = "cosine"
     pct_start: float = Field(default=0.1, gt=0, lt=1)
-    """Share of the steps in which one-cycle rises."""
+    """Share of the steps in which the one-cycle schedule raises the learning rate."""
     spectral_norm: bool = True
-    """On the generators (B.1); folded into plain weights when saving."""
+    """Spectral norm on the generators (B.1). Saving folds it into plain weights."""
     spectral_norm_standardized: bool = True
-    """With it: also on weight-standardised convolutions, of the standardised weight."""
+    """With spectral_norm: apply it to weight-standardised convolutions, too, after the standardisation."""
     learning_rate: Rate = 2e-4
     final_learning_rate: Rate = 1e-6
     warmup_steps: Steps = 0
@@ -142,33 +145,33 @@ class OptimConfig(Config):
     eps: float = Field(default=1e-8, gt=0, le=1)
     weight_decay: Rate = 1e-2
     clip_grad_norm: LossWeight = 0.0
-    """0 does not clip."""
+    """Largest norm of the gradient; 0 does not clip."""
     ema_decay: Fraction = 0.999
 
 
 class RunConfig(Config):
-    """How a run behaves."""
+    """Settings of a run: precision, devices, logging, checkpoints."""
 
     seed: Seed = 0
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "auto"] = "32-true"
-    """auto: bf16-mixed where the machine is fast in it, else 32-true."""
+    """auto: bf16-mixed where the machine computes fast in bfloat16, else 32-true."""
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
     devices: Processes = 1
-    """Processes on each machine."""
+    """Number of processes on each machine."""
     nodes: Processes = 1
-    """Machines, each started by torchrun."""
+    """Number of machines; torchrun starts the processes on each."""
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
-    """fsdp: parameters, averages and optimizer states are cut into as many pieces as there are processes."""
+    """fsdp: shard parameters, running averages and optimizer states over the processes."""
     compile: bool = False
-    """`torch.compile` for the heavy parts: minutes at the start; see `benchmarks/train_step.py`."""
+    """Use `torch.compile` for the slowest parts. Compiling takes minutes; see `benchmarks/train_step.py`."""
     channels_last: bool = False
-    """Images lie in memory pixel by pixel: faster on some machines in 32-true, the same numbers but for rounding."""
+    """Channels-last memory layout for images: faster on some machines in 32-true; same results except for rounding."""
     checkpoint_3d: bool = False
-    """Recompute the 3D parts in the backward pass: less memory, more time, the same gradients."""
+    """Activation checkpointing of the 3D parts: less memory, more time, the same gradients."""
     tensorboard: bool = True
-    """Event files beside `stats.jsonl`."""
+    """Write TensorBoard event files beside `stats.jsonl`."""
     teacher_pose: bool = False
-    """Warp with the labelled poses instead of the head-pose network's."""
+    """Warp with the labelled poses instead of those of the head-pose network."""
     log_every: Every = 20
     sample_every: Every = 500
     checkpoint_minutes: float = Field(default=3.0, ge=0, le=1e6)
@@ -183,7 +186,7 @@ class TrainBaseConfig(Config):
     component_discriminator: DiscriminatorConfig = DiscriminatorConfig(
         widths=(32, 64, 128), strides=(2, 2, 1), scales=1
     )
-    """Of crops of eyes and mouth (with loss.component_adversarial or loss.component_matching)."""
+    """The discriminators of crops of eyes and mouth (with loss.component_adversarial or loss.component_matching)."""
     data: DataConfig = DataConfig()
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
@@ -191,21 +194,21 @@ class TrainBaseConfig(Config):
 
 
 class FrameConfig(Config):
-    """Single frames of clips, for the networks that look at one image."""
+    """Single frames of clips, for training networks that take one image."""
 
     path: str = ""
     validation: str = ""
-    """A second folder of shards with other people; "" takes none."""
+    """A second folder of shards, with other people, for validation; "" for none."""
     size: Pixels = 512
     """Side of the images, pixels."""
     workers: Workers = 2
     labels: str = ""
-    """A teacher's label file (`docs/training.md`), which replaces the clips' gaze and blink; "" takes none."""
+    """A label file of a teacher (`docs/training.md`) that replaces the clips' gaze and blink; "" for none."""
     flip: bool = True
 
 
 class GazeOptimConfig(OptimConfig):
-    """B.5: Adam and one-cycle."""
+    """The gaze network's optimizer (B.5): Adam with the one-cycle schedule."""
 
     steps: Steps = 0
     """0: as many as `epochs` need."""
@@ -218,7 +221,7 @@ class GazeOptimConfig(OptimConfig):
 
 
 class HeadPoseOptimConfig(OptimConfig):
-    """The base model's, with the usual betas of a network that no adversary judges."""
+    """The base model's optimizer, with the usual betas of training without a discriminator."""
 
     steps: Steps = 0
     """0: as many as `epochs` need."""
@@ -241,7 +244,7 @@ class TrainGazeConfig(Config):
 
 
 class ComponentLandmarkOptimConfig(OptimConfig):
-    """A small network without an adversary, one-cycle."""
+    """Optimizer of a small network without a discriminator, with the one-cycle schedule."""
 
     steps: Steps = 0
     """0: as many as `epochs` need."""
