@@ -1,1 +1,1 @@
-"""Training: a stage says what a step is, the loop does the rest."""
+"""Training: a stage defines the losses of a step, the loop runs the steps."""

@@ -1,7 +1,7 @@
-"""The mean of the weights of base models that share their beginning. Ours.
+"""Weight averaging of base models that were fine-tuned from the same weights. Not in the paper.
 
-Runs that went on from the same weights often lie in one basin of the loss, and the mean of their weights is then as
-good as the best of them in what each learned, and gives back what each lost (Wortsman et al. 2022, "Model soups").
+Such models often lie in one basin of the loss. The mean of their weights then keeps what each of them has learned, and
+recovers what single ones have forgotten (Wortsman et al. 2022, "Model soups").
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from megaportraits.models.storage import find_base, load_base, read_notes, save_
 
 
 def average(parts: Sequence[tuple[str, float]], out: Path, *, overwrite: bool = False) -> None:
-    """Write the weighted mean of base models; it keeps the first one's notes.
+    """Write the weighted mean of base models, with the notes of the first one.
 
     Args:
-        parts: names or .safetensors files of base models, and their shares, of any sum.
+        parts: names or .safetensors files of base models, each with its share; shares need not sum to 1.
         out: the .safetensors file to write.
         overwrite: whether an existing file may be replaced.
 
     Raises:
-        ConfigError: fewer than two models, or a share that is not a positive number.
-        WeightsError: no such weights, or models of different configs.
+        ConfigError: there are fewer than two models, or a share is not a positive number.
+        WeightsError: weights do not exist, or the models have different configs.
     """
     shares = [share for _, share in parts]
     if len(parts) < 2 or not all(math.isfinite(share) and share > 0 for share in shares):

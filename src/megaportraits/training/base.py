@@ -1,4 +1,4 @@
-"""The base model's stage: what one training step of G_base is (3.1, 4.1, B.1)."""
+"""The training stage of the base model: one training step of G_base (3.1, 4.1, B.1)."""
 
 from __future__ import annotations
 
@@ -43,29 +43,29 @@ Losses = dict[str, Tensor]
 _ORDER = "the generator's phase comes first"
 
 SPECTRAL_PARTS = ("appearance", "embed_z", "warp_source", "generator_3d", "warp_driver", "projection", "generator_2d")
-"""What counts as generators (B.1): all of G_base but E_mtn, which is an encoder of motion and partly pre-trained."""
+"""The parts with spectral norm (B.1: "generators"): all of G_base but E_mtn, which is a partly pre-trained encoder."""
 
 
 LABEL_LOSSES = ("pose", "expression", "warp_source", "warp_driver")
-"""What needs no image; with nothing else switched on, none is made, and motion and warps learn several times faster."""
+"""The losses that need no image. If only these are on, no image is rendered, and training is several times faster."""
 
 
 PAINTED_FLOOR = 0.05
-"""Painting counts by the copy's error, plus this: a perfect copy would leave nothing to learn from."""
+"""Added to the copied image's error in the weight of the "painted" loss, so that no pixel's weight is 0."""
 
 
 class BaseStage(nn.Module):
     """G_base and its losses: the phase "generator", and with adversarial losses the phase "discriminator".
 
-    Everything random in a step comes from the generator that the loop hands over, so that a step can be repeated.
+    All randomness of a step comes from the generator that the loop passes in, so that a step can be repeated.
 
     Args:
-        config: of the run.
-        expression_names: what the read-out of z learns, and what a mirrored face swaps.
-        init: weights to start from, of the same model but for `FRESH_PARTS`; random ones without.
+        config: config of the run.
+        expression_names: names of the labels that the expression readout predicts.
+        init: model to start from; it may differ in `FRESH_PARTS` only. None: random weights.
 
     Raises:
-        WeightsError: `init` is of another model.
+        WeightsError: `init` does not fit the config's model.
     """
 
     file_name, validation_count = "base.safetensors", 8
@@ -97,7 +97,7 @@ class BaseStage(nn.Module):
         self.draws = any(name not in LABEL_LOSSES for name in self.weights())
 
     def weights(self) -> dict[str, float]:
-        """The weight of every loss that is switched on."""
+        """The weights of all losses that are on."""
         w = self.config.loss
         weights = {
             "reconstruction": w.reconstruction,
@@ -124,7 +124,7 @@ class BaseStage(nn.Module):
         return {name: weight for name, weight in weights.items() if weight} | self.perceptual.weights
 
     def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> Losses:
-        """The losses of one phase, unweighted; discriminators judge the images of the phase "generator" before them."""
+        """The losses of one phase, unweighted; discriminators receive the images of the preceding phase "generator"."""
         if phase != "generator":
             return {phase: self._judge(phase)}
         if self.config.data.flip:
@@ -153,7 +153,7 @@ class BaseStage(nn.Module):
         return losses
 
     def sample(self, model: BaseModel, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """Rows of source, driver, prediction and target, driven as at inference; PSNR (dB) and pose error (degrees)."""
+        """Rows of source, driver, prediction as at inference, and target; PSNR (dB) and head-pose error (degrees)."""
         views = self._views(batch, torch.Generator().manual_seed(0))
         scores = measured_scores(batch, model.config.motion.blendshapes)
         motion = infer_motion(model, torch.cat([views.source_full, views.driver]), None, scores)
@@ -176,23 +176,23 @@ class BaseStage(nn.Module):
         return torch.cat(rows, 1), numbers
 
     def save(self, path: Path, model: BaseModel, *, step: int) -> None:
-        """The averaged model, float16."""
+        """Write the averaged model in float16."""
         save_base(path, model, notes={"steps": str(step), "recipe": self.config.model.name})
 
     def _views(self, batch: Batch, generator: torch.Generator) -> Views:
         return make_views(batch, self.config, generator)
 
     def motions(self, batch: Batch, views: Views) -> tuple[Motion, Tensor]:
-        """The motions of all sources, then of all drivers (2 B), and the head-pose network's error (see `_poses`)."""
+        """The motions of all sources, then of all drivers (2 B), and the head-pose network's loss (see `_poses`)."""
         pose, error = self._poses(batch, views)
         images = torch.cat([views.source_full, views.driver_augmented])
         blendshapes = measured_scores(batch, self.config.model.motion.blendshapes)
         return infer_motion(self.model, images, pose, blendshapes), error
 
     def _poses(self, batch: Batch, views: Views) -> tuple[Pose, Tensor]:
-        """Source, then driver poses, and the head-pose network's error against the labels (zero if it is not trained).
+        """Head poses of sources, then of drivers (2 B), and the head-pose network's loss (0 if it is not used).
 
-        The head-pose network sees drivers that are less degraded than what the expression network sees.
+        The head-pose network receives less degraded drivers than the expression network.
         """
         labels = Pose.cat([label_pose(batch, "source"), label_pose(batch, "target")])
         error = labels.scale.new_zeros(())
@@ -203,7 +203,7 @@ class BaseStage(nn.Module):
         return labels if self.config.run.teacher_pose else predicted.detach(), error
 
     def _generate(self, identity: Identity, motion: Motion, contrasts: bool) -> tuple[Output, Output | None]:
-        """x_s->d, and with contrast also x_s*->d, s* the source before it in all processes' batch, in one pass."""
+        """Render x_s->d, and with `contrasts` also x_s*->d, in one pass; s* is the previous source in the batch."""
         if not contrasts:
             return self.model.render(identity, motion), None
         out = self.model.render(with_previous(identity), Motion.cat([motion, motion]))
@@ -231,7 +231,7 @@ class BaseStage(nn.Module):
         return losses
 
     def _emphasis(self, batch: Batch, size: int) -> Tensor:
-        """The weight of every pixel (B, 1, size, size): by the target's surface where it is known, else by its pose."""
+        """Pixel weights (B, 1, size, size): from the target's surface map if it has one, else from its head pose."""
         valid, emphasis = batch["target_valid"], self.config.loss.reconstruction_emphasis
         known = feature_weight(batch["target_coords"], valid, size, emphasis=emphasis)
         posed = feature_map(label_pose(batch, "target"), size, emphasis=emphasis, eyes=EYES_TO_MOUTH)
@@ -240,7 +240,7 @@ class BaseStage(nn.Module):
     def _copy_losses(
         self, batch: Batch, view: SourceView, views: Views, weight: Tensor | None, generator: torch.Generator
     ) -> Losses:
-        """Of the source skip: what is copied, what is painted, and where both come from."""
+        """The losses of the source skip: of the copied image, the painted image, the depth and the flow."""
         w, losses = self.config.loss, {}
         shown = views.target_matte if weight is None else views.target_matte * weight
         if w.copied:
@@ -259,7 +259,7 @@ class BaseStage(nn.Module):
         return losses
 
     def _component_losses(self, crops: ComponentCrops) -> Losses:
-        """Of eyes and mouth; gradient goes through their discriminators into the prediction."""
+        """The losses on crops of eyes and mouth; gradients flow through their discriminators into the prediction."""
         losses: Losses = {}
         if self.config.loss.component_perceptual:
             losses["component_perceptual"] = self.perceptual.components(crops)
@@ -284,7 +284,7 @@ class BaseStage(nn.Module):
     def _label_losses(
         self, batch: Batch, fields: tuple[Tensor, Tensor], expression: Expression, pose_error: Tensor
     ) -> Losses:
-        """Against what synthetic clips know; `fields` are the displacements of W_s-> and W_->d."""
+        """The losses against the clips' labels; `fields` are the displacements of W_s-> and W_->d."""
         w, losses = self.config.loss, {}
         if w.pose:
             losses["pose"] = pose_error
@@ -308,9 +308,9 @@ class BaseStage(nn.Module):
         z = infer_motion(self.model, images, Pose.cat([driver.pose, driver.pose])).expression.z
         z_driver = driver.expression.z
         z_other = previous_sample(z_driver)
-        other = previous_sample(batch["person"]) != batch["person"]  # eq. 7 pushes apart what differs in appearance
+        other = previous_sample(batch["person"]) != batch["person"]  # eq. 7: negatives are other people
         share = share_of(other.sum())
-        if not other.any():  # one person only, as small parts of a batch may be: nothing to tell apart
+        if not other.any():  # a small micro-batch may have one person only: no negatives
             return (z.sum() + z_other.sum()) * 0
         w = self.config.loss
         return share * contrastive_loss(
@@ -323,10 +323,10 @@ class BaseStage(nn.Module):
 
 
 def shown(output: Output, views: Views) -> Tensor:
-    """Driven images (B, 3, S, S) as losses and E_mtn see them: the foreground over the target's colour.
+    """Output images (B, 3, S, S) as the losses and E_mtn receive them: the foreground over the target's flat colour.
 
-    Without an alpha the target's matte cuts it out, also of the cross-reenacted images, which have the same motion:
-    what such a model draws elsewhere is never supervised and may not reach any loss (3.1).
+    If the model has no alpha output, the target's matte replaces it. This also holds for cross-reenacted images, which
+    have the same motion. The background of such a model is never supervised and must not reach any loss (3.1).
     """
     image = shrink(output.over(views.target_color), views.target.shape[-1])
     return image if output.alpha is not None else composite(image, views.target_matte, views.target_color)
@@ -346,20 +346,23 @@ def train_base(
 ) -> int:
     """Train the base model on shards; returns the step reached.
 
+    `init`, `head_pose` and `motion` are not read when resuming: the checkpoints already contain these weights.
+
     Args:
-        config: `config.data.path` holds the training shards.
+        config: config of the run; `config.data.path` is the folder of training shards.
         out: the run folder.
-        resume: go on with the run in `out`.
-        init: start from these weights (a .safetensors of the same model) instead of random ones. As all that says
-            where to start, it is not read when resuming: the checkpoint of step 0 holds it.
+        resume: continue the run in `out`.
+        init: start from these weights (a .safetensors file of the same model) instead of random ones.
         head_pose: start the head-pose network from these weights (`megaportraits train head-pose`).
         motion: start E_mtn from these weights (`megaportraits train motion`).
 
     Raises:
-        TrainingError: nothing gives or trains a head-pose network; otherwise as the data, the weights and `fit` say.
+        TrainingError: the head-pose network would be untrained (`require_head_pose`), or as for `fit`.
+        DataError: the shards cannot be read.
+        WeightsError: weights cannot be read, or do not fit the config's model.
     """
     if not resume and init is head_pose is motion is None:
-        require_head_pose(config, None)  # before the data are read, which may take long
+        require_head_pose(config, None)  # before the data are opened, which can take long
     training, validation = run_pairs(config, BaseStage.validation_count)
     names = training.expression_names
     stage = begin(BaseStage, config, names, resume=resume, init=init, head_pose=head_pose, motion=motion)
@@ -376,7 +379,7 @@ def begin(
     head_pose: Path | None,
     motion: Path | None,
 ) -> S:
-    """A stage as its run begins; arguments and errors as for `train_base`."""
+    """Make the stage of a run; arguments and errors as for `train_base`."""
     torch.manual_seed(config.run.seed)  # the initial weights are part of the recipe
     start = load_base(init) if init is not None and not resume else None
     stage = kind(config, expression_names, start)

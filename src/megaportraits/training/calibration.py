@@ -1,9 +1,9 @@
-"""What measured blendshape scores say about z, found after training: `models.motion.BlendshapeCorrection`. Ours.
+"""Calibration: fits `models.motion.BlendshapeCorrection` after training. Not in the paper.
 
-z and the blendshapes s are assumed to be jointly Gaussian: s = A z + b + noise, fitted by ridge regression on frames of
-people of the training data, where z is accurate. For other people, z is assumed to have an error with the covariance P
-= z_error_ratio cov(z). With R the variances of the noise, G = P A^T (A P A^T + R)^-1 is the Kalman gain under this
-assumption.
+z and the blendshapes s are assumed to be jointly Gaussian: s = A z + b + noise. A and b are fitted by ridge regression
+on frames of people of the training data, where z is accurate. For other people, z is assumed to have an error with the
+covariance P = z_error_ratio cov(z). With R the variances of the noise, G = P A^T (A P A^T + R)^-1 is the Kalman gain
+under this assumption.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ SCORES = (
     "eyeLookUpLeft",
     "eyeLookDownLeft",
 )
-"""Scores that are measured well and seen first. All 25 that z knows something of made mouths worse."""
+"""Blendshapes that correct z by default: MediaPipe estimates them well, and viewers notice them first.
+
+Using all 25 blendshapes that z explains partly made mouths worse.
+"""
 APPENDED_SCORES = (
     "mouthClose",
     "mouthFunnel",
@@ -64,13 +67,16 @@ APPENDED_SCORES = (
     "eyeLookUpRight",
     "eyeLookDownRight",
 )
-"""Scores that do not correct z but may follow it (`MotionConfig.append_blendshapes`): above all, if teeth show."""
+"""Blendshapes that do not correct z, but whose residuals may be appended to it (`MotionConfig.append_blendshapes`).
+
+Above all they tell whether teeth are visible.
+"""
 READERS = ("embed_z.", "generator_2d.modulations.", "generator_2d.changes.")
-"""Layers of a base model whose weights have a column for each number that tells an expression."""
+"""Layers of a base model whose input is the expression: their weights have one column for each of its values."""
 RIDGE = 1e-3
-"""Share of the variance of z that is added to its covariance's diagonal."""
+"""Ridge term: this fraction of the mean variance of z is added to the diagonal of its covariance."""
 FEWEST = 4
-"""Frames for each dimension of z: with fewer, the covariance is made of chance."""
+"""Fewest frames per dimension of z; with fewer, the estimated covariance is unreliable."""
 
 OnProgress = Callable[[int, int | None], None]
 
@@ -87,26 +93,27 @@ def calibrate(
     overwrite: bool = False,
     progress: OnProgress = lambda done, expected: None,
 ) -> dict[str, float]:
-    """Write a base model whose z is corrected by measured scores.
+    """Write a base model whose z is corrected by blendshapes.
 
     Args:
-        weights: see `load_base`; a correction that is there already is replaced.
-        data: a folder of clips, or a mix of folders (`data.mixture`), of the kind that the model was trained on.
+        weights: see `load_base`; an existing correction is replaced.
+        data: a folder of clips, or a mixture (`data.mixture`), of the kind that the model was trained on.
         out: the .safetensors file to write.
-        frames: look at so many.
+        frames: number of frames to read.
         z_error_ratio: see the module; 0 leaves z unchanged.
-        names: ARKit's names of the scores that correct z.
-        more: of those that do not, but that are to follow z, as the others do then (`append_blendshapes`). They change
-            nothing until the model has learned with them. Of a model that has, its own are taken.
+        names: ARKit's names of the blendshapes that correct z.
+        more: ARKit's names of further blendshapes, which do not correct z. If there are any, the residuals of all
+            blendshapes are appended to z (`append_blendshapes`). They have no effect until the model is trained with
+            them. If the model already appends blendshapes, they are kept, and this may be empty.
         overwrite: whether an existing file may be replaced.
-        progress: called with the frames done and expected.
+        progress: called with the number of frames done and in total.
 
     Returns:
-        For every score, the share of its variance that z explains on these frames.
+        For every blendshape, the fraction of its variance that z explains on these frames.
 
     Raises:
-        WeightsError: no such weights, or they have learned with other scores.
-        DataError: no clips, or faces are found in too few frames.
+        WeightsError: the weights do not exist, or the model was trained with other blendshapes.
+        DataError: there are no clips, or faces are found in too few frames.
     """
     before = load_base(weights)
     config = before.config
@@ -142,9 +149,9 @@ def calibrate(
 def observe(
     model: BaseModel, data: str, names: tuple[str, ...], count: int, progress: OnProgress
 ) -> tuple[Tensor, Tensor]:
-    """Z (N, n) as the network alone finds it, and the scores (N, m) measured in the same frames; N is at most `count`.
+    """Z (N, n) without correction, and MediaPipe's blendshapes (N, m) of the same frames; N is at most `count`.
 
-    Synthetic people stand before a flat colour.
+    Frames of synthetic clips are composited over a flat colour.
     """
     size, analyzer = max(model.config.image_size, MEASURED_SIZE), FaceAnalyzer(reject_animals=False)
     dataset = FrameDataset(data, length=count, size=size)
@@ -180,9 +187,17 @@ def observe(
 def fit_correction(
     z: Tensor, scores: Tensor, *, z_error_ratio: float, correcting: int | None = None, appends: bool = False
 ) -> tuple[BlendshapeCorrection, Tensor]:
-    """The correction that z (N, n) and scores (N, m) ask for, and the share (m,) of each score's variance in z.
+    """Fit a correction to z and blendshapes.
 
-    Only the first `correcting` scores correct; None: all. `appends`: see `BlendshapeCorrection`.
+    Args:
+        z: (N, n).
+        scores: (N, m), blendshapes.
+        z_error_ratio: see the module.
+        correcting: only the first `correcting` blendshapes correct z; None: all.
+        appends: see `BlendshapeCorrection`.
+
+    Returns:
+        The correction, and for each blendshape the fraction of its variance that z explains, (m,).
     """
     z, scores = z.double(), scores.double()
     z_mean, score_mean = z.mean(0), scores.mean(0)

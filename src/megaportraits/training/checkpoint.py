@@ -1,6 +1,6 @@
-"""Checkpoints: one dict holds everything resumable, written so that a crash never costs the last good one.
+"""Checkpoints: one dict with the whole state of a run, written atomically, so that a crash never damages older ones.
 
-A checkpoint is a zip archive, as `torch.save` writes it, with a CRC-32 of every tensor. torch does not compare it on
+A checkpoint is a zip archive, as `torch.save` writes it, with a CRC-32 of every tensor. torch does not verify it on
 loading; `read` does.
 """
 
@@ -35,14 +35,14 @@ def save(folder: Path, state: dict[str, Any], *, keep: int) -> Path:
             torch.save(state, file)
     except OSError as error:
         raise TrainingError(f"cannot write checkpoint {path}: {error}", fix=KEPT) from error
-    # Those of later steps are damaged ones that the run went back behind: they do not count.
+    # Checkpoints of later steps are damaged: the run resumed from an earlier one. They do not count.
     for old in sorted(other for other in folder.glob("step-*.pt") if other.name <= path.name)[:-keep]:
         old.unlink()
     return path
 
 
 def latest(folder: Path) -> dict[str, Any] | None:
-    """The newest readable checkpoint of a folder; damaged ones are told and passed over. None if there is none."""
+    """The newest readable checkpoint of a folder, or None. Damaged ones are reported on stderr and skipped."""
     with access(folder, TrainingError):
         paths = sorted(folder.glob("step-*.pt"), reverse=True)
     for path in paths:
@@ -54,10 +54,10 @@ def latest(folder: Path) -> dict[str, Any] | None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A checkpoint whose checksums are right.
+    """Read a checkpoint and verify its checksums.
 
     Raises:
-        TrainingError: it cannot be read, is damaged, or holds something else than a checkpoint.
+        TrainingError: the file cannot be read, is damaged, or is not a checkpoint.
     """
     fix = "Remove it; the run goes on from the one before."
     with access(path, TrainingError):
@@ -66,7 +66,7 @@ def read(path: Path) -> dict[str, Any]:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except OSError:
             raise
-        except Exception as error:  # zipfile, zlib and torch's unpickler raise whatever damaged bytes lead them to
+        except Exception as error:  # zipfile, zlib and torch's unpickler raise many types for damaged bytes
             why = f"{type(error).__name__}: {error}".splitlines()[0][:200]
             raise TrainingError(f"{path} is not a readable checkpoint: {why}", fix=fix) from error
     if not isinstance(state, dict) or type(state.get("step")) is not int or state["step"] < 0:
@@ -75,16 +75,16 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _check_sums(path: Path) -> None:
-    """Compare every part of a checkpoint with its CRC-32; ValueError where one is wrong, or parts are packed."""
+    """Verify the CRC-32 of every part of a checkpoint; ValueError if one is wrong, or parts are compressed."""
     with zipfile.ZipFile(path) as archive:
         if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
-            raise ValueError("expected parts that are not compressed")  # torch writes none, and they may be endless
+            raise ValueError("expected parts that are not compressed")  # torch writes none; a part could be huge
         if damaged := archive.testzip():
             raise ValueError(f"the checksum of {damaged} is wrong")
 
 
 def to_resume(run: Path) -> dict[str, Any]:
-    """The checkpoint that the run in a folder goes on from.
+    """The checkpoint from which the run in a folder is resumed.
 
     Raises:
         TrainingError: there is no run, or none of its checkpoints can be read.
@@ -103,7 +103,7 @@ def to_resume(run: Path) -> dict[str, Any]:
 
 
 def restore(state: dict[str, Any], stage: Any, average: AveragedModel) -> int:
-    """Load a checkpoint's networks; a phase that it does not know starts afresh. Returns the step."""
+    """Load a checkpoint's networks; returns its step. Networks of phases that it does not have keep their weights."""
     first, *later = stage.phases
     saved = optimizer_states(state, first)
     new = tuple(f"{phase}." for phase in later if phase not in saved)
@@ -114,14 +114,14 @@ def restore(state: dict[str, Any], stage: Any, average: AveragedModel) -> int:
 
 
 def optimizer_states(state: dict[str, Any], first: str) -> dict[str, Any]:
-    """A checkpoint's optimizers by phase; `first` is the stage's first one."""
-    # Checkpoints of version 0.1 held the one optimizer of the one phase there was.
+    """The states of a checkpoint's optimizers by phase; `first` is the stage's first phase."""
+    # Checkpoints of version 0.1 have one optimizer, of the only phase.
     return dict(state["optimizers"]) if "optimizers" in state else {first: state.get("optimizer")}
 
 
 @contextmanager
 def checkpoint_mismatch_errors() -> Iterator[None]:
-    """Inside, a state that is not this model's becomes a TrainingError."""
+    """Turn the exceptions of loading a state that does not fit the model into a TrainingError."""
     try:
         yield
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:

@@ -1,8 +1,8 @@
-"""Discriminators of single facial components: crops of both eyes and of the mouth, at the picture's own resolution.
+"""Discriminators of single facial components: crops of both eyes and of the mouth, at the image's own resolution.
 
-Eyes and mouth are 3 % of a head crop. A discriminator of the whole picture hardly sees them, and an L1 loss makes what
-is uncertain grey. Component discriminators are usual in face restoration (GFPGAN, Wang et al., 2021); the paper has
-none.
+Eyes and mouth are 3 % of a head crop. A discriminator of the whole image has little signal from them, and an L1 loss
+makes uncertain areas grey. Component discriminators are common in face restoration (GFPGAN, Wang et al., 2021); the
+paper has none.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from megaportraits.ops.geometry import HEAD_CROP_CM, HEAD_HALF_CM
 from megaportraits.ops.warping import Pose, crop_around, project
 
 SIDE_CM = {"eyes": 6.0, "mouth": 8.0}
-"""Side of a component's crop on the head, centimetres."""
+"""Side of each component's crop on the head, in centimetres."""
 _LEFT, _RIGHT, _MOUTH = (torch.tensor([center]) for center, _ in FEATURES_CM)
 
 
 def component_crops(images: Tensor, pose: Pose) -> dict[str, Tensor]:
-    """The crops of each component.
+    """Crop every component.
 
     Args:
         images: (B, C, S, S), head crops.
-        pose: of the heads in them.
+        pose: pose of the heads in them.
 
     Returns:
-        `eyes` (2 B, C, n, n): the left eyes, then the right ones mirrored; `mouth` (B, C, m, m). Sides are those of
-        `SIDE_CM` at the pictures' resolution for a head of scale 1, rounded to multiples of 16 pixels.
+        `eyes` (2 B, C, n, n): the left eyes, then the mirrored right eyes; `mouth` (B, C, m, m). The sides are
+        `SIDE_CM` at the images' resolution for a head of scale 1, rounded to multiples of 16 pixels.
     """
 
     def crop(point: Tensor, side_cm: float) -> Tensor:
@@ -48,11 +48,11 @@ def component_crops(images: Tensor, pose: Pose) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class ComponentCrops:
-    """The crops of a step, cut once for all losses that see them; see `component_crops`.
+    """The crops of a step, made once for all losses that use them; see `component_crops`.
 
     Attributes:
-        made: of the predictions.
-        wanted: of the targets.
+        made: crops of the predictions.
+        wanted: crops of the targets.
     """
 
     made: dict[str, Tensor]
@@ -60,11 +60,11 @@ class ComponentCrops:
 
     @classmethod
     def cut(cls, prediction: Tensor, target: Tensor, pose: Pose) -> Self:
-        """Args: prediction and target, (B, 3, S, S) in [0, 1]; the pose of the target's head."""
+        """Crop `prediction` and `target`, (B, 3, S, S) in [0, 1]; `pose` is the target's head pose."""
         return cls(component_crops(prediction, pose), component_crops(target, pose))
 
     def detach(self) -> ComponentCrops:
-        """The same without gradient."""
+        """The same crops without gradient."""
         return ComponentCrops(*({k: v.detach() for k, v in crops.items()} for crops in (self.made, self.wanted)))
 
 
@@ -76,15 +76,15 @@ class ComponentDiscriminator(nn.Module):
         self.components = nn.ModuleDict({name: Discriminator(config) for name in SIDE_CM})
 
     def generator_terms(self, crops: ComponentCrops) -> dict[str, Tensor]:
-        """The generator's losses, means over components: `component_adversarial`, `component_matching`.
+        """The generator's losses, as means over components: `component_adversarial`, `component_matching`.
 
-        Gradient goes into the predictions only.
+        Gradients reach the predictions only.
         """
         terms = [generator_terms(net, crops.made[name], crops.wanted[name]) for name, net in self.components.items()]
         names = {"adversarial": "component_adversarial", "feature_matching": "component_matching"}
         return {new: torch.stack([term[old] for term in terms]).mean() for old, new in names.items()}
 
     def judge(self, crops: ComponentCrops) -> Tensor:
-        """The discriminators' hinge loss on crops without gradient, the mean over components."""
+        """The discriminators' hinge loss, as mean over components; `crops` must be detached."""
         losses = [judge(net, crops.wanted[name], crops.made[name]) for name, net in self.components.items()]
         return torch.stack(losses).mean()

@@ -1,4 +1,4 @@
-"""The enhancer's stage: what one training step of G_enh is (3.2, 4.5, eq. 9 and 10)."""
+"""The training stage of the enhancer: one training step of G_enh (3.2, 4.5, eq. 9 and 10)."""
 
 from __future__ import annotations
 
@@ -38,17 +38,18 @@ Losses = dict[str, Tensor]
 
 
 class EnhancerStage(nn.Module):
-    """G_enh on the images of a frozen base model: the phase "generator", and "discriminator" where one is needed.
+    """G_enh on the images of a frozen base model: the phase "generator", and "discriminator" with adversarial losses.
 
-    A step has a supervised part (a photograph driven by another view of itself, whose truth is known) and an
-    unsupervised one (driven by a stranger). One discriminator judges the images of both against photographs.
+    A step has a supervised part (a photograph driven by another view of itself, with a known target) and an
+    unsupervised part (a photograph driven by another person). One discriminator compares the images of both parts with
+    photographs.
 
     Args:
-        config: of the run.
-        base: the base model; it is frozen, folded and stays out of checkpoints.
+        config: config of the run.
+        base: the base model. It is frozen, with folded weight standardisation, and not part of checkpoints.
 
     Raises:
-        ConfigError: the enhancer cannot take this base model's images.
+        ConfigError: the enhancer does not fit this base model.
     """
 
     file_name, validation_count = "enhancer.safetensors", 6
@@ -68,7 +69,7 @@ class EnhancerStage(nn.Module):
         if config.optim.spectral_norm:
             add_spectral_norm(self.model, standardized=config.optim.spectral_norm_standardized)
         fold_weight_standardization(base.eval().requires_grad_(False))
-        self._base = (base,)  # a tuple hides it from state dicts and optimizers
+        self._base = (base,)  # inside a tuple, so that state dicts and optimizers do not include it
         w = config.loss
         self.perceptual = PerceptualTerms(
             PictureLossConfig(
@@ -84,7 +85,7 @@ class EnhancerStage(nn.Module):
         self._shown: tuple[Tensor, Tensor] | None = None
 
     def weights(self) -> dict[str, float]:
-        """The weight of every loss that is switched on."""
+        """The weights of all losses that are on."""
         w = self.config.loss
         weights = {
             "reconstruction": w.reconstruction,
@@ -98,7 +99,7 @@ class EnhancerStage(nn.Module):
         return {name: weight for name, weight in weights.items() if weight} | self.perceptual.weights
 
     def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> Losses:
-        """The losses of one phase, unweighted; "discriminator" judges the images of the "generator" before it."""
+        """The losses of one phase, unweighted; "discriminator" receives the images of the preceding "generator"."""
         if phase == "discriminator":
             return {"discriminator": self._judge()}
         config, w = self.config, self.config.loss
@@ -130,7 +131,11 @@ class EnhancerStage(nn.Module):
         return {name: loss for name, loss in losses.items() if name in self.weights()}
 
     def sample(self, model: Enhancer, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """Rows of source, base bicubically upsampled, enhanced and truth, then the same two for a stranger's motion."""
+        """Rows of images, and numbers about them.
+
+        A row shows source, base model upsampled by bicubic interpolation, enhanced, target; then another person as
+        driver, base model upsampled, enhanced. PSNR is in dB; sharpness is relative to the target's.
+        """
         views = self._views(batch, torch.Generator().manual_seed(0))
         output = drive_base(self._base_on(views.color.device), batch, views, cross=True)
         driven = driven_pictures(output, views, skip=self.config.model.source_skip)
@@ -152,7 +157,7 @@ class EnhancerStage(nn.Module):
         return torch.cat([torch.cat(list(x), 2) for x in pictures], 1), numbers
 
     def save(self, path: Path, model: Enhancer, *, step: int) -> None:
-        """The averaged model, float16."""
+        """Write the averaged model in float16."""
         save_enhancer(path, model, notes={"steps": str(step), "base": Path(self.config.base).name})
 
     def _views(self, batch: Batch, generator: torch.Generator) -> PhotoViews:
@@ -163,9 +168,9 @@ class EnhancerStage(nn.Module):
         return self._base[0].to(device)
 
     def _adversarial(self, prediction: Tensor, crossed: Tensor, target: Tensor, photograph: Tensor) -> Losses:
-        """The generator's side of both parts; gradient goes through the discriminator into the images.
+        """The generator's adversarial losses of both parts; gradients flow through the discriminator into the images.
 
-        Features are matched with the target, but what counts as real is a photograph as it was taken.
+        Features are matched with the target. The discriminator's real samples are the unmodified photographs.
         """
         assert self.discriminator is not None
         self._shown = torch.cat([prediction, crossed]).detach(), photograph
@@ -181,7 +186,7 @@ class EnhancerStage(nn.Module):
 def train_enhancer(config: TrainEnhancerConfig, out: Path, *, resume: bool = False) -> int:
     """Train the enhancer of `config.base` on photographs; returns the step reached.
 
-    `out/enhancer.safetensors` is what `animate --hr --enhancer` takes.
+    The weights `out/enhancer.safetensors` are for `animate --hr --enhancer`.
     """
     base = load_base(config.base)
     data, size = config.data, 2 * config.model.image_size
@@ -202,6 +207,6 @@ def _psnr(image: Tensor, truth: Tensor) -> float:
 
 
 def _detail(image: Tensor) -> float:
-    """Mean magnitude of what a blur of two pixels takes away."""
+    """Mean absolute difference between an image and its blur by two pixels."""
     soft = F.interpolate(F.avg_pool2d(image, 2), scale_factor=2, mode="bilinear", align_corners=False)
     return float((image - soft).abs().mean())

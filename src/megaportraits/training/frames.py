@@ -1,4 +1,4 @@
-"""What the stages on single frames share: backgrounds, jitter, and a crop that is never quite where it should be."""
+"""Augmentation for the stages that train on single frames: backgrounds, jitter, imprecise crops."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Batch = dict[str, Tensor]
 
 
 def frame_pose(batch: Batch) -> Pose:
-    """The labelled poses of a batch of `data.frames`."""
+    """The head-pose labels of a batch of `data.frames`."""
     return Pose(batch["rotation"], batch["translation"], batch["scale"])
 
 
@@ -29,19 +29,19 @@ def augment_frames(
     shift: float = 0.06,
     zoom: float = 0.1,
 ) -> tuple[Tensor, Pose, Batch]:
-    """Augmented images (B, 3, S, S) in [0, 1], their poses, and the batch with the labels that follow.
-
-    Half of the images get another background. Crops are shifted by `shift` crop units and scaled by exp(+-zoom), as a
-    tracker's crops are; the poses follow exactly.
+    """Augment a batch: half of the images get another background, and all are cropped at random.
 
     Args:
-        batch: of `data.frames`.
+        batch: a batch of `data.frames`.
         generator: on the CPU.
-        mirrors: flip half of the samples.
+        mirrors: whether to mirror half of the samples.
         jitter: strength of the colour jitter.
-        degrades: blur and noise for half of the images.
-        shift: see above.
-        zoom: see above; with shift 0 and zoom 0 nothing is resampled.
+        degrades: whether to add blur and noise to half of the images.
+        shift: crops are shifted by up to this many crop units, like the imprecise crops of a tracker.
+        zoom: crops are scaled by up to exp(+-zoom). With shift 0 and zoom 0 nothing is resampled.
+
+    Returns:
+        The images (B, 3, S, S) in [0, 1], their head poses, and the batch, with all labels adapted to the crops.
     """
     count = len(batch["scale"])
 

@@ -1,4 +1,4 @@
-"""The gaze and blink network's training (B.5): on exact synthetic labels, or distilled from a teacher's label file."""
+"""Training of the gaze and blink network (B.5): on exact synthetic labels, or on a teacher's label file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PICTURED = 12
 
 
 class GazeStage(nn.Module):
-    """MAE and MSE of gaze (radians) and blink, weighted 15 and 10."""
+    """The gaze network and its losses: MAE and MSE of gaze (radians) and blink, weighted 15 and 10."""
 
     phases = ("network",)
     file_name, validation_count = "gaze.safetensors", 256
@@ -39,13 +39,13 @@ class GazeStage(nn.Module):
             load_imagenet(self.model.eye, weights.fetch("vgg16"))
 
     def weights(self) -> dict[str, float]:
-        """One each: the paper's weights are inside `mae_mse`."""
+        """1 for each loss: `mae_mse` applies the paper's weights."""
         return {"gaze": 1.0, "blink": 1.0}
 
     def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """The two losses of one batch of `data.frames`."""
         del phase, step
-        # An eye is few pixels: what blurs or resamples them takes the iris away.
+        # An eye is few pixels: blur or resampling would remove the iris.
         image, pose, batch = augment_frames(
             batch, generator, mirrors=self.config.data.flip, jitter=0.4, degrades=False, shift=0, zoom=0
         )
@@ -63,13 +63,13 @@ class GazeStage(nn.Module):
         return head_keypoints(pose)
 
     def _imprecise(self, pose: Pose, generator: torch.Generator) -> Pose:
-        """Poses as a tracker knows them: the eyes' crops lie up to 3 mm off, and are up to 5 % too large or small."""
+        """Add a tracker's errors: the eyes' crops are displaced by up to 3 mm, and up to 5 % too large or too small."""
         noise = (torch.rand(len(pose.scale), 3, generator=generator) * 2 - 1).to(pose.scale)
         shift = noise[:, :2] * (0.3 / HEAD_HALF_CM) * pose.scale[:, None]
         return Pose(pose.rotation, pose.translation + shift, pose.scale * (0.05 * noise[:, 2]).exp())
 
     def sample(self, model: GazeNet, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """Eyes with the labelled (green) and predicted (red) direction; mean errors where the labels are known."""
+        """Eyes with the labelled (green) and predicted (red) gaze direction; mean errors over the known labels."""
         pose = frame_pose(batch)
         eyes = model.crops(batch["image"].float() / 255, pose)
         look = model(eyes, self._keypoints(batch, pose))
@@ -83,7 +83,7 @@ class GazeStage(nn.Module):
         return _picture(eyes[:_PICTURED], label[:_PICTURED], look), numbers
 
     def save(self, path: Path, model: GazeNet, *, step: int) -> None:
-        """The averaged network, float16."""
+        """Write the averaged network in float16."""
         save_gaze(path, model, notes={"steps": str(step)})
 
 
@@ -99,7 +99,7 @@ def angle_between(a: Tensor, b: Tensor) -> Tensor:
 
 
 def load_imagenet(eye: EyeEncoder, path: Path) -> None:
-    """Start an eye encoder of the paper's widths from torchvision's VGG-16.
+    """Initialise an eye encoder of the paper's widths from torchvision's VGG-16.
 
     Raises:
         WeightsError: the encoder has other widths than the file.
@@ -135,7 +135,7 @@ def _picture(eyes: Tensor, label: Tensor, look: GazeOutput, side: int = 96) -> T
 def train_gaze(config: TrainGazeConfig, out: Path, *, resume: bool = False) -> int:
     """Train the gaze network on the frames of clips; returns the step reached.
 
-    `out/gaze.safetensors` is what `loss.gaze_network` of the base model's config names.
+    The base model's option `loss.gaze_network` takes the weights `out/gaze.safetensors`.
     """
     data, optim = config.data, config.optim
     labels = Path(data.labels) if data.labels else None

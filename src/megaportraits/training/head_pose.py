@@ -1,6 +1,6 @@
-"""The head-pose network's own training: the "pre-trained" half of E_mtn (A.1), on labelled single frames.
+"""Training of the head-pose network, the pre-trained half of E_mtn (A.1), on labelled single frames.
 
-Labels are exact for synthetic clips and come from the mesh fit for real ones (clip kind "real").
+The labels of synthetic clips are exact. Those of real clips (kind "real") come from the mesh fit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from megaportraits.training.loop import fit
 
 
 class HeadPoseStage(nn.Module):
-    """Rotation by its geodesic angle (radians), translation and log scale by L1."""
+    """The head-pose network and its losses: geodesic angle of rotation (radians), L1 of translation and log scale."""
 
     phases = ("network",)
     file_name, validation_count = "head_pose.safetensors", 256
@@ -32,11 +32,11 @@ class HeadPoseStage(nn.Module):
         self.model = make_head_pose(config.model)
 
     def weights(self) -> dict[str, float]:
-        """All count alike: a radian, half a crop, and a factor e."""
+        """Equal weights: a radian, one crop unit (half a crop), and a factor e in scale cost the same."""
         return {"rotation": 1.0, "translation": 1.0, "scale": 1.0}
 
     def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """The three errors of one batch of `data.frames`."""
+        """The three losses of one batch of `data.frames`."""
         del phase, step
         image, labels, _ = augment_frames(batch, generator, mirrors=self.config.data.flip)
         predicted = self.model(image)
@@ -47,7 +47,10 @@ class HeadPoseStage(nn.Module):
         }
 
     def sample(self, model: HeadPoseNet, batch: Batch) -> tuple[None, dict[str, float]]:
-        """Errors on frames as they are: degrees (of real clips apart), crop units, and a factor."""
+        """Errors on frames without augmentation: rotation in degrees, translation in crop units, scale as a factor.
+
+        `degrees_real` is the rotation error on real clips alone.
+        """
         with torch.no_grad():
             predicted, labels = model(batch["image"].float() / 255), frame_pose(batch)
         angle = torch.rad2deg(geodesic_distance(predicted.rotation, labels.rotation))
@@ -61,19 +64,19 @@ class HeadPoseStage(nn.Module):
         return None, numbers
 
     def save(self, path: Path, model: HeadPoseNet, *, step: int) -> None:
-        """The averaged network, float16."""
+        """Write the averaged network in float16."""
         save_head_pose(path, model, self.config.model, notes={"steps": str(step)})
 
 
 def make_head_pose(config: HeadPoseConfig) -> HeadPoseNet:
-    """A network with the layers that a base model's E_mtn has."""
+    """Make a network with the same layers as in a base model's E_mtn."""
     return HeadPoseNet(config.width, config.size, BlockStyle(config.groups, config.weight_standardization))
 
 
 def train_head_pose(config: TrainHeadPoseConfig, out: Path, *, resume: bool = False) -> int:
     """Train the head-pose network on the frames of clips; returns the step reached.
 
-    `out/head_pose.safetensors` goes into a base model by `train base --head-pose`.
+    `train base --head-pose` takes the weights `out/head_pose.safetensors`.
     """
     data, optim = config.data, config.optim
     if not optim.steps:

@@ -1,8 +1,8 @@
 """The training loop: phases, precision, processes, checkpoints, exact resume, statistics, sample grids.
 
-A step takes `batch_size` samples in micro-batches: every process (rank) takes an equal share of them in `accumulate`
-parts. Micro-batch m of a step has its own samples and its own random generator, wherever it runs: two processes give
-the gradients of one process that accumulates two parts.
+A step uses `batch_size` samples. Every process (rank) takes an equal share of them, in `accumulate` micro-batches.
+Micro-batch m of a step has its own samples and its own random generator, in whichever process it runs. So two processes
+give the same gradients as one process that accumulates two micro-batches.
 """
 
 from __future__ import annotations
@@ -51,10 +51,16 @@ Batch = dict[str, Tensor]
 
 
 class Stage(Protocol):
-    """What the loop needs of a stage; it is also an `nn.Module` with a `model`.
+    """What the loop requires of a stage, which is also an `nn.Module`.
 
-    Every phase has an optimizer of its own. The parameters of the submodule that bears a phase's name are that
-    phase's; all others are the first phase's.
+    Every phase has its own optimizer. A phase trains the parameters of the submodule with the phase's name; the first
+    phase trains all others.
+
+    Attributes:
+        phases: names of the phases of a step, in order.
+        model: the network that is averaged and saved.
+        file_name: name of the weights file in the run folder.
+        validation_count: number of validation samples.
     """
 
     phases: tuple[str, ...]
@@ -66,13 +72,13 @@ class Stage(Protocol):
         """Weight per loss name."""
 
     def __call__(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Losses of one phase, unweighted."""
+        """The losses of one phase, unweighted."""
 
     def sample(self, model: nn.Module, batch: Batch) -> tuple[Tensor | None, dict[str, float]]:
-        """A picture (3, H, W) in [0, 1] of a fixed batch (or None), and numbers about it."""
+        """An image (3, H, W) in [0, 1] (or None) and validation numbers for a fixed batch."""
 
     def save(self, path: Path, model: nn.Module, *, step: int) -> None:
-        """Write the weights that users get."""
+        """Write the weights file."""
 
 
 def phase_parameters(stage: Any) -> dict[str, list[nn.Parameter]]:
@@ -86,10 +92,10 @@ def phase_parameters(stage: Any) -> dict[str, list[nn.Parameter]]:
 
 
 def freeze_others(model: nn.Module, parts: tuple[str, ...]) -> None:
-    """Let only the named parts of a model learn.
+    """Freeze all parts of a model but the named ones.
 
     Raises:
-        TrainingError: the model has no such part.
+        TrainingError: the model does not have a named part.
     """
     known = [name for name, part in model.named_children() if any(True for _ in part.parameters())]
     if unknown := [name for name in parts if name not in known]:
@@ -112,12 +118,21 @@ def fit(
 ) -> int:
     """Train a stage to `config.optim.steps`, or until a signal; returns the step reached.
 
-    Ctrl-C and SIGTERM finish the step, checkpoint and leave. The item of pair k depends on (seed, k) alone and every
-    step's randomness on (seed, step) alone, so that a resumed run equals an undisturbed one bit for bit.
+    On Ctrl-C or SIGTERM the loop finishes the step, writes a checkpoint and returns. Item k of the data set depends on
+    (seed, k) alone, and the randomness of a step on (seed, step) alone, so that a resumed run gives exactly the same
+    weights as an uninterrupted one.
+
+    Args:
+        stage: see `Stage`.
+        dataset: the training samples of all steps, in order.
+        validation: the samples for `Stage.sample`, or None.
+        config: config of the run.
+        folder: the run folder.
+        resume: continue the run in `folder`.
 
     Raises:
-        TrainingError: the folder holds another run, none to resume, or another process trains in it; the checkpoint or
-            the batch size does not fit; a loss is not finite; the disk is full.
+        TrainingError: the folder contains another run, or none to resume, or another process trains in it; the
+            checkpoint or the batch size does not fit; a loss is not finite; the disk is full.
     """
     fabric = make_fabric(config.run)
     with only_run(fabric, folder, resume=resume), full_disk_errors(folder, TrainingError, fix=checkpoint.KEPT):
@@ -140,10 +155,10 @@ def _fit(
     run = TrainingRun(folder, settings.tensorboard)
     job = TrainingJob.prepare(fabric, stage, config, checkpoint.to_resume(folder) if resume else None)
     loader = _loader(fabric, dataset, config, job.step)
-    fabric.barrier()  # every process has read the folder before one changes it
+    fabric.barrier()  # every process must have read the folder before one changes it
     state = None if resume else job.state()
     if fabric.is_global_zero:
-        if state is not None:  # where the run starts from; before config.yaml, which says that there is a run
+        if state is not None:  # the start of the run; written before config.yaml, which marks a run folder
             checkpoint.save(folder / "checkpoints", state, keep=settings.keep_checkpoints)
         run.start(config, job.step)
         _tell_unreadable(run, dataset, job.step)
@@ -162,7 +177,7 @@ def _fit(
             stopped, due = any_rank(fabric, signalled(), late)
             saves = stopped or last or due
             samples = fixed is not None and (step % settings.sample_every == 0 or last)
-            model = job.averaged() if saves or samples else None  # all processes put it together
+            model = job.averaged() if saves or samples else None  # a collective call: all processes take part
             state = job.state() if saves else None
             if mine:
                 meter.add(losses)
@@ -171,7 +186,7 @@ def _fit(
                 meter.report_progress(step)
                 if samples and fixed is not None and model is not None:
                     _sample(fabric, stage, model, fixed, run, step)
-                if state is not None:  # the weights first: a run that was killed in between makes both again
+                if state is not None:  # weights first: a run killed in between writes both again after resuming
                     stage.save(weights, model, step=step)
                     checkpoint.save(folder / "checkpoints", state, keep=settings.keep_checkpoints)
                     last_save = time.monotonic()
@@ -183,15 +198,15 @@ def _fit(
     run.close()
     if fabric.is_global_zero and weights.is_file():
         print_line(f"Weights of step {job.step}: {weights}")
-    fabric.barrier()  # a process that ends first resets connections which others still read
+    fabric.barrier()  # a process that ends earlier would close connections that others still read
     return job.step
 
 
 @dataclass
 class TrainingJob:
-    """What a checkpoint holds, and one step of a run.
+    """The state of a run.
 
-    `prepare` sets it up, from a checkpoint if there is one; `advance` makes a step; `state` is the next checkpoint.
+    `prepare` makes it, from a checkpoint if there is one; `advance` makes a step; `state` gives the next checkpoint.
     """
 
     fabric: Fabric
@@ -242,7 +257,7 @@ class TrainingJob:
         return TrainingJob(fabric, stage, config, module, own, wrapped, average, spare, step)
 
     def advance(self, batches: Iterator[Batch], dataset: Any) -> dict[str, float]:
-        """One step; the losses, averaged over micro-batches and processes."""
+        """Make one step; returns the losses, averaged over micro-batches and processes."""
         self.step += 1
         parts = self.config.optim.accumulate
         means: dict[str, Tensor] = {}
@@ -273,7 +288,7 @@ class TrainingJob:
         return dict(zip(means, values.tolist(), strict=True))
 
     def state(self) -> dict[str, Any]:
-        """The next checkpoint: whole, however the run is spread. All processes call it, process 0 gets it."""
+        """The next checkpoint, unsharded. All processes must call this; process 0 gets the values."""
         pieces = {
             "step": self.step,
             "stage": dict(self.stage.state_dict()),
@@ -284,7 +299,7 @@ class TrainingJob:
         return dict(whole(pieces, keep=self.fabric.is_global_zero))
 
     def averaged(self) -> nn.Module:
-        """The averaged model, whole. All processes call it, process 0 gets it."""
+        """The averaged model, unsharded. All processes must call this; process 0 gets the values."""
         if self.spare is None:
             return self.average.module
         values = whole(dict(self.average.module.state_dict()), keep=self.fabric.is_global_zero)
@@ -313,7 +328,7 @@ class TrainingJob:
 
     @contextmanager
     def _only(self, phase: str) -> Iterator[None]:
-        """Gradient flows through the other phases' networks, but not into their parameters."""
+        """Freeze the other phases' parameters; gradients still flow through their networks."""
         others = [p for other, parameters in self.own.items() if other != phase for p in parameters]
         for parameter in others:
             parameter.requires_grad_(False)
@@ -325,7 +340,7 @@ class TrainingJob:
 
     @contextmanager
     def _unsynchronized(self, waits: bool) -> Iterator[None]:
-        """Sum gradients over processes only once, with the last part."""
+        """Reduce gradients over processes only once per step, with the last micro-batch."""
         if waits and self.fabric.world_size > 1:
             with self.fabric.no_backward_sync(self.module):
                 yield
@@ -334,7 +349,7 @@ class TrainingJob:
 
 
 def _tell_unreadable(run: TrainingRun, dataset: Any, step: int) -> None:
-    """Shards that were left out are counted in the statistics and named on the console."""
+    """Log the number of skipped shards, and print their names."""
     shards = dataset.index.unreadable if hasattr(dataset, "index") else []
     if shards:
         run.log({"step": step, "unreadable_shards": len(shards)})
@@ -343,7 +358,7 @@ def _tell_unreadable(run: TrainingRun, dataset: Any, step: int) -> None:
 
 
 class _Share(Sampler[int]):
-    """The items of one process, from step `first` on: every step has `size` items, shared out in order."""
+    """The items of one process from step `first` on: each step's `size` items are divided in order among processes."""
 
     def __init__(self, first: int, steps: int, size: int, rank: int, ranks: int) -> None:
         self.first, self.steps, self.size, self.share, self.rank = first, steps, size, size // ranks, rank
@@ -369,7 +384,7 @@ def _loader(fabric: Fabric, dataset: Dataset[Batch], config: Any, first: int) ->
     if hasattr(dataset, "spread"):
         dataset.spread(Layout(optim.batch_size, fabric.world_size, optim.accumulate, max(config.data.workers, 1)))
     if config.data.workers:
-        cv2.setNumThreads(1)  # here, and not in the workers: a fork waits for ever for threads that it does not have
+        cv2.setNumThreads(1)  # before the fork: in a forked worker OpenCV would wait for threads that do not exist
     loader = DataLoader(
         dataset,
         batch_size=optim.batch_size // parts,

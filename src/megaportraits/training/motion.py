@@ -1,8 +1,8 @@
-"""Pre-training of E_mtn on labelled frames, before the base model. Ours: synthetic frames know their motion exactly.
+"""Pre-training of E_mtn on labelled frames, before the base model. Not in the paper.
 
-The paper pre-trains the head-pose half and learns z from scratch, by reconstruction alone. Both networks together cost
-a fraction of a full step (`docs/training-log.md`), so that z can know lips, lids and gaze before the warps are asked
-to use it.
+The paper pre-trains the head-pose half only; the base model learns z from scratch, by reconstruction alone. The labels
+of synthetic frames are exact, and a step of E_mtn alone costs a fraction of a full step (`docs/training-log.md`). After
+pre-training, z encodes lips, lids and gaze before the warps learn to use it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REPORTED = ("jawOpen", "eyeBlink_L", "mouthSmile_L", "mouthPucker")
 
 
 class ReadableMotion(nn.Module):
-    """E_mtn and the linear expression readout of z. No blendshapes are measured here: residuals are 0."""
+    """E_mtn and the linear expression readout of z. Blendshapes are not used here, so residuals are 0."""
 
     def __init__(self, config: TrainBaseConfig, labels: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class ReadableMotion(nn.Module):
 
     @property
     def motion(self) -> MotionEncoder:
-        """For `infer_motion`."""
+        """The encoder, under the name that `infer_motion` uses."""
         return self.encoder
 
     def read(self, expression: Expression) -> Tensor:
@@ -49,7 +49,7 @@ class ReadableMotion(nn.Module):
 
 
 class MotionStage(nn.Module):
-    """E_mtn with a linear read-out of z: head pose, expression coefficients, gaze."""
+    """E_mtn with an expression readout, and their losses: of head pose, and of expression labels with gaze."""
 
     phases = ("network",)
     file_name, validation_count = "motion.safetensors", 256
@@ -60,11 +60,11 @@ class MotionStage(nn.Module):
         self.model = ReadableMotion(config, len(expression_names) + 2)
 
     def weights(self) -> dict[str, float]:
-        """The config's weights of the two losses, which share no parameter."""
+        """The config's weights of the two losses, 1 where the config has 0. The losses share no parameters."""
         return {"pose": self.config.loss.pose or 1.0, "expression": self.config.loss.expression or 1.0}
 
     def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Errors of pose and read-out, of the source and of the degraded driver."""
+        """The losses of head pose and readout on sources and augmented drivers."""
         del phase, step
         if self.config.data.flip:
             mirrored = torch.rand(len(batch["identity"]), generator=generator) < 0.5
@@ -81,7 +81,7 @@ class MotionStage(nn.Module):
         }
 
     def sample(self, model: ReadableMotion, batch: Batch) -> tuple[None, dict[str, float]]:
-        """On drivers with a background, without other augmentation: degrees, and correlations with the labels."""
+        """Head-pose error in degrees, and correlations of the readout with the labels, on mildly augmented drivers."""
         views = make_views(batch, self.config, torch.Generator().manual_seed(0))
         motion = infer_motion(model, views.driver)
         angle = torch.rad2deg(geodesic_distance(motion.pose.rotation, batch["target_rotation"]))
@@ -94,14 +94,14 @@ class MotionStage(nn.Module):
         return None, numbers
 
     def save(self, path: Path, model: ReadableMotion, *, step: int) -> None:
-        """The averaged encoder, float16, without the read-out."""
+        """Write the averaged encoder in float16, without the readout."""
         save_motion(path, model.encoder, self.config.model, notes={"steps": str(step)})
 
 
 def train_motion(config: TrainBaseConfig, out: Path, *, resume: bool = False) -> int:
     """Train E_mtn on synthetic clips; returns the step reached.
 
-    `out/motion.safetensors` goes into a base model by `train base --motion`.
+    `train base --motion` takes the weights `out/motion.safetensors`.
     """
     training, validation = run_pairs(config, MotionStage.validation_count)
     torch.manual_seed(config.run.seed)

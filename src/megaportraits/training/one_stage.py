@@ -1,8 +1,8 @@
-"""The one-stage variants of B.2: one model makes the large image, and both objectives train it.
+"""The one-stage variants of B.2: one model renders the large image and is trained with both objectives.
 
-"We [...] tried freezing a pre-trained encoder and fine-tuning a decoder with an additional upsampling block, combining
-both of the objectives and with some weighting coefficient." L_base compares at the size of the videos, L_enh at that of
-the photographs, twice as large.
+The paper: "We [...] tried freezing a pre-trained encoder and fine-tuning a decoder with an additional upsampling block,
+combining both of the objectives and with some weighting coefficient." L_base compares images at the size of the videos,
+L_enh at the size of the photographs, which is twice as large.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ JUDGE = "photo_discriminator"
 
 
 class OneStage(BaseStage):
-    """`BaseStage` on pairs of frames, and the enhancer's objective on photographs, whose discriminator is its own."""
+    """`BaseStage` on pairs of frames, and the enhancer's objective on photographs, with its own discriminator."""
 
     def __init__(
         self, config: TrainOneStageConfig, expression_names: tuple[str, ...], init: BaseModel | None = None
     ) -> None:
-        self.photos = config.photos  # before the weights are asked for
+        self.photos = config.photos  # before super().__init__, which calls weights()
         super().__init__(config, expression_names, init)
         self.photo_discriminator = Discriminator(config.discriminator) if config.photos.adversarials else None
         if self.photo_discriminator is not None:
@@ -47,7 +47,7 @@ class OneStage(BaseStage):
         self._photographs: tuple[Tensor, Tensor] | None = None
 
     def weights(self) -> dict[str, float]:
-        """Those of L_base, and those of L_enh times `photos.weight`."""
+        """The weights of L_base, and those of L_enh times `photos.weight`."""
         photos = self.photos
         names = ("reconstruction", "adversarial", "feature_matching", "cross_adversarial")
         weights = {f"photo_{name}": photos.weight * getattr(photos, name) for name in names}
@@ -55,7 +55,7 @@ class OneStage(BaseStage):
         return super().weights() | {name: weight for name, weight in weights.items() if weight}
 
     def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> Losses:
-        """As `BaseStage`, for batches of `data.joint`."""
+        """See `BaseStage.forward`; `batch` comes from `data.joint`."""
         if phase == JUDGE:
             return {JUDGE: self._judge_photographs()}
         pairs, photos = split(batch)
@@ -63,12 +63,12 @@ class OneStage(BaseStage):
         return losses | self._photo_losses(photos, generator) if phase == "generator" else losses
 
     def _views(self, batch: Batch, generator: torch.Generator) -> Views:
-        """Videos are no larger than the coarse image: truth is compared at its size."""
+        """Views with targets at the coarse image's size: videos have no higher resolution."""
         views, size = super()._views(batch, generator), self.config.model.coarse_size
         return replace(views, target=shrink(views.target, size), target_matte=shrink(views.target_matte, size))
 
     def _photo_losses(self, batch: Batch, generator: torch.Generator) -> Losses:
-        """Eq. 10 without the cycle: driven by their own second view, and by strangers."""
+        """Eq. 10 without the cycle loss: photographs driven by their own second view, and by other people."""
         if self.config.data.flip:
             mirrored = torch.rand(len(batch["identity"]), generator=generator) < 0.5
             batch = mirror(batch, PHOTO_BATCH, mirrored)
@@ -78,7 +78,7 @@ class OneStage(BaseStage):
         cross = self.photos.cross_adversarial > 0
         output = drive_views(self.model, batch, seen, views.image, cross=cross)
         roles = ("target", "driver") if cross else ("target",)
-        drawn = output.image * torch.cat([views.matte[role] for role in roles])  # the foreground only (3.1)
+        drawn = output.image * torch.cat([views.matte[role] for role in roles])  # foreground only (3.1)
         own, crossed = drawn[: len(seen)], drawn[len(seen) :]
         losses = {"photo_reconstruction": masked_l1(own, views.target)}
         if self.photo_discriminator is not None:
@@ -108,10 +108,11 @@ def train_one_stage(
 ) -> int:
     """Train one model on videos and photographs; returns the step reached. Arguments as for `train_base`.
 
-    `config.photos.data.path` holds the photographs' shards. `out/base.safetensors` is a base model of the large size.
+    `config.photos.data.path` is the folder with shards of photographs. `out/base.safetensors` is a base model that
+    renders the large size.
 
     Raises:
-        TrainingError: parts are frozen, and there are no weights to start from; otherwise as `train_base`.
+        TrainingError: parts are frozen and there are no weights to start from; otherwise as for `train_base`.
     """
     if config.optim.parts and init is None and not resume:
         raise TrainingError(

@@ -1,4 +1,4 @@
-"""The pairs that a run of the base model or of its motion encoder trains on, and those that it is watched with."""
+"""The training and validation pairs for a run of the base model or of its motion encoder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from megaportraits.data.pairs import PairDataset
 
 
 def run_pairs(config: TrainBaseConfig, validation_count: int) -> tuple[PairDataset, PairDataset | None]:
-    """Training pairs for all of a run's steps, and `validation_count` others where the config names a folder."""
+    """Training pairs for all steps of a run, and `validation_count` validation pairs if the config names a folder."""
     training = _pairs(config, config.data.path, config.optim.steps * config.optim.batch_size, config.run.seed)
     folder = config.data.validation
     return training, _pairs(config, folder, validation_count, 1) if folder else None

@@ -1,4 +1,4 @@
-"""The base model's perceptual losses (eq. 4): which frozen networks compare which part of the image."""
+"""The base model's perceptual losses (eq. 4): frozen networks compare the image, the face and the eyes."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from megaportraits.ops.warping import Pose
 from megaportraits.training.components import ComponentCrops
 
 FACE_CM = 24.0
-"""Side of the face crop that VGGFace sees, centimetres."""
+"""Side of the face crop for VGGFace, in centimetres."""
 VGG19_WEIGHTS = (0.2,) * 5
 FACE_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
-"""Of the layers, fine to coarse; both are the first author's."""
+"""Weights of the networks' layers, fine to coarse. Both tuples come from the paper's first author."""
 
 
 class PerceptualTerms:
     """The perceptual losses that a config switches on, and their weights.
 
-    Args:
-        config: the weights.
-        components: whether `components` is called, too, which needs the general network.
+    The networks are frozen. They are not part of the stage's state dict, and move to the images' device.
 
-    The networks are frozen: they stay out of the stage's state dict and move to wherever the images are.
+    Args:
+        config: the weights of the losses.
+        components: whether `components` will be called, which needs the general network.
 
     Raises:
-        WeightsError: a network that is switched on cannot be had.
+        WeightsError: the weights of a required network cannot be loaded.
     """
 
     def __init__(self, config: PictureLossConfig, *, components: bool = False) -> None:
@@ -59,9 +59,9 @@ class PerceptualTerms:
         """The losses, unweighted.
 
         Args:
-            prediction: (B, 3, S, S) in [0, 1]; receives gradient.
-            target: (B, 3, S, S) in [0, 1]; receives none.
-            pose: of the target's head, which says where face and eyes are.
+            prediction: (B, 3, S, S) in [0, 1]; receives gradients.
+            target: (B, 3, S, S) in [0, 1]; receives no gradients.
+            pose: the target's head pose, which locates face and eyes.
         """
         losses: dict[str, Tensor] = {}
         terms: dict[str, Callable[[Tensor, Tensor, Pose], Tensor]] = {
@@ -74,7 +74,7 @@ class PerceptualTerms:
         return losses
 
     def components(self, crops: ComponentCrops) -> Tensor:
-        """The general network's loss on crops of eyes and mouth, the mean of both."""
+        """The general network's loss on crops of eyes and mouth, as mean over components."""
         losses = [self._compare(made, crops.wanted[name], scales=1) for name, made in crops.made.items()]
         return torch.stack(losses).mean()
 

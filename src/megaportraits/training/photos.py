@@ -1,4 +1,4 @@
-"""A batch of photographs as the second stage sees it: what the base model makes of it, and the truth."""
+"""Prepares batches of photographs for the enhancer: the base model's images and their targets."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class PhotoViews:
-    """A batch of `data.photos` in [0, 1], at the enhanced size N and the base model's S = N / 2.
+    """A batch of `data.photos` in [0, 1], at the enhancer's size N. The base model's size is S = N / 2.
 
     Attributes:
-        image, matte: (B, 3, N, N) and (B, 1, N, N) of every role.
-        color: (B, 3, 1, 1), the flat colour that results and truth are compared over.
-        source_color: (B, 3, 1, 1), what the base model sees behind sources.
+        image: for every role, (B, 3, N, N).
+        matte: for every role, (B, 1, N, N).
+        color: (B, 3, 1, 1), the flat background for the comparison of results with targets.
+        source_color: (B, 3, 1, 1), the flat background of the sources for the base model.
     """
 
     image: dict[str, Tensor]
@@ -41,13 +42,18 @@ class PhotoViews:
 
     @property
     def target(self) -> Tensor:
-        """The truth over the colour, (B, 3, N, N)."""
+        """The target over `color`, (B, 3, N, N)."""
         return composite(self.image["target"], self.matte["target"], self.color)
 
 
 @dataclass(frozen=True)
 class Driven:
-    """What the enhancer gets: pictures (B, 3 or 4, S, S), and with the source's detail (B, 3 or 4, N, N) or None."""
+    """The enhancer's input.
+
+    Attributes:
+        picture: the base model's images, (B, 3 or 4, S, S).
+        fine: the same with the source's detail, (B, 3 or 4, N, N), or None.
+    """
 
     picture: Tensor
     fine: Tensor | None
@@ -56,14 +62,15 @@ class Driven:
 def photo_views(
     batch: Batch, config: EnhancerDataConfig, mattes: bool, generator: torch.Generator, *, background: bool = False
 ) -> PhotoViews:
-    """Colours jittered alike for both views of a photograph; flat colours drawn.
+    """Apply colour jitter, equal for both views of a photograph, and draw flat background colours.
 
     Args:
-        batch: of `data.photos`.
-        config: see there.
-        mattes: the enhancer writes or keeps an alpha: random colours; else black, as in the paper.
+        batch: a batch of `data.photos`.
+        config: the jitter's strength.
+        mattes: whether the enhancer outputs an alpha: then the background colours are random, else black as in the
+            paper.
         generator: on the CPU.
-        background: pictures keep their background, for base models with `predict_background`: all mattes are 1.
+        background: whether images keep their background, for base models with `predict_background`: all mattes are 1.
     """
     image = {role: batch[f"{role}_image"].float() / 255 for role in ROLES}
     matte = {role: batch[f"{role}_matte"].float() / 255 for role in ROLES}
@@ -82,12 +89,12 @@ def photo_views(
 
 
 def drive_base(base: BaseModel, batch: Batch, views: PhotoViews, *, cross: bool) -> Output:
-    """The frozen base model on small pictures: every source by its own second view, then (`cross`) by a stranger.
+    """Run the frozen base model at its size S. The drivers are the targets, then (`cross`) also the other people.
 
-    Poses and blendshapes are the labelled ones, as at inference by landmarks.
+    Head poses and blendshapes are the labels, which come from landmarks as at inference.
 
     Returns:
-        Images of B or 2 B drivers.
+        Outputs for B or 2 B drivers.
     """
     small = {role: F.avg_pool2d(image, 2) for role, image in views.image.items()}
     seen = composite(small["source"], F.avg_pool2d(views.matte["source"], 2), views.source_color)
@@ -96,16 +103,17 @@ def drive_base(base: BaseModel, batch: Batch, views: PhotoViews, *, cross: bool)
 
 
 def drive_views(model: BaseModel, batch: Batch, seen: Tensor, images: dict[str, Tensor], *, cross: bool) -> Output:
-    """A model on photographs: every source by its own second view, then (`cross`) by a stranger.
+    """Run a model on photographs. The drivers are the targets, then (`cross`) also the other people.
 
     Args:
-        model: see above.
-        batch: of `data.photos`, for poses and blendshapes.
-        seen: (B, 3, S, S), the sources as the model shall see them.
-        images: (B, 3, S, S) of every role.
+        model: the model to run.
+        batch: a batch of `data.photos`, for head poses and blendshapes.
+        seen: (B, 3, S, S), the sources as the model receives them.
+        images: for every role, (B, 3, S, S).
+        cross: whether other people drive the sources, too.
 
     Returns:
-        Images of B or 2 B drivers.
+        Outputs for B or 2 B drivers.
     """
     drivers = ("target", "driver") if cross else ("target",)
     pose = Pose.cat([label_pose(batch, role) for role in ("source", *drivers)])
@@ -121,17 +129,17 @@ def drive_views(model: BaseModel, batch: Batch, seen: Tensor, images: dict[str, 
 def driven_pictures(
     output: Output, views: PhotoViews, *, skip: bool, drop: float = 0.0, generator: torch.Generator | None = None
 ) -> Driven:
-    """What the base made as pictures, and with `skip` also with the sources' own detail.
+    """The base model's images, and with `skip` also the images with the sources' own detail.
 
-    Without an alpha the pictures are cut out over black by the matte of the view that drove them: the background of
-    such a base model was never supervised (3.1), and neither the enhancer nor the cycle (eq. 9) may see it.
+    If the base model has no alpha output, its images are composited over black with the driver's matte: the background
+    of such a model was never supervised (3.1), and must reach neither the enhancer nor the cycle loss (eq. 9).
 
     Args:
-        output: of `drive_base`.
-        views: of the same batch.
+        output: the result of `drive_base`.
+        views: the views of the same batch.
         skip: the enhancer's `source_skip`.
         drop: see `EnhancerDataConfig.source_drop`.
-        generator: for that, on the CPU.
+        generator: for `drop`, on the CPU.
     """
     picture = picture_of(output)
     if picture.shape[1] == 3:
@@ -150,7 +158,7 @@ def driven_pictures(
 
 
 def aligned_views(output: Output, views: PhotoViews) -> PhotoViews:
-    """The same views, but as target the source moved as the base model moved it: it meets the images to the pixel."""
+    """Replace the target by the source, warped by the base model's flow, so that it matches the images exactly."""
     assert output.view is not None, "checked against the base model's config"
     source = torch.cat([views.image["source"], views.matte["source"]], 1)
     moved = move_source(source, output.view.flow[: len(source)])
@@ -159,13 +167,14 @@ def aligned_views(output: Output, views: PhotoViews) -> PhotoViews:
 
 
 def truth_of(views: PhotoViews, driven: Driven, *, alpha_stays: bool) -> Tensor:
-    """What the supervised part compares results with, over the views' colour, (B, 3, N, N).
+    """The target of the supervised part over the views' colour, (B, 3, N, N).
 
     Args:
-        views: whose target is the truth.
-        driven: what the enhancer got; its first B pictures are those of the target.
-        alpha_stays: the enhancer leaves alpha as it came (its residual form, with a matte). Then the truth has that
-            alpha, too, and where it shows nobody the colours that came: no colour can mend an outline.
+        views: the views whose target is the ground truth.
+        driven: the enhancer's input; its first B images are driven by the target.
+        alpha_stays: whether the enhancer keeps the alpha of its input (residual form, with a matte). Then the target
+            has this alpha, too, and the input's colours where the true matte is 0: changing colours cannot correct a
+            wrong outline.
     """
     if not alpha_stays:
         return views.target
@@ -176,7 +185,7 @@ def truth_of(views: PhotoViews, driven: Driven, *, alpha_stays: bool) -> Tensor:
 
 
 def _random_regions(like: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Masks (B, 1, S, S) in [0, 1]: 1 everywhere, but for `share` of the samples 0 in smooth random regions."""
+    """Masks (B, 1, S, S) in [0, 1]. For a fraction `share` of the samples they are 0 in random regions, else 1."""
     count, size = len(like), like.shape[-1]
     noise = torch.randn(count, 1, 6, 6, generator=generator) + torch.randn(count, 1, 1, 1, generator=generator)
     field = F.interpolate(noise, (size, size), mode="bicubic", align_corners=False)

@@ -1,4 +1,4 @@
-"""Supervision of E_mtn by known labels: head poses, and a linear read-out of z. Ours; off in the paper configs."""
+"""Supervision of E_mtn by labels: head-pose loss and expression readout. Not in the paper; off in its configs."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def pose_loss(predicted: Pose, labels: Pose) -> Tensor:
 
 
 READOUT_EMPHASIS = ("jawOpen", "eyeBlink", "mouthSmile", "mouthPucker")
-"""Coefficients (and the gaze) that a viewer sees first; they count five times."""
+"""The expression labels that viewers notice first; they (and the gaze) have five times the weight of others."""
 
 
 def readout_weights(names: tuple[str, ...]) -> Tensor:
-    """(len(names) + 2,): how much each read-out label counts; the last two are the gaze."""
+    """(len(names) + 2,): the weight of every label of the readout; the last two are the gaze."""
     return torch.tensor([5.0 if name.startswith(READOUT_EMPHASIS) else 1.0 for name in names] + [5.0, 5.0])
 
 
 def readout_loss(predicted: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-    """Squared error over the known (not NaN) labels, weighted (n,), summed over coefficients, mean over the batch."""
+    """Weighted squared error of the known (not NaN) labels, summed over labels, averaged over the batch."""
     known = ~labels.isnan()
     error = (predicted.float() - labels.nan_to_num()).square() * known * weight
     return error.sum(1).mean()
@@ -38,11 +38,11 @@ def readout_loss(predicted: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
 def measured_scores(
     batch: dict[str, Tensor], names: tuple[str, ...], roles: Sequence[str] = ("source", "target")
 ) -> Tensor | None:
-    """The measured blendshapes for `infer_motion`, (R B, n), of all samples of the first role, then of the next.
+    """The blendshapes for `infer_motion`, (R B, n): all samples of the first role, then of the next.
 
     Args:
-        batch: of `data.pairs` or `data.photos`.
-        names: the model's blendshapes, by ARKit's names; none: None comes back.
+        batch: a batch of `data.pairs` or `data.photos`.
+        names: the model's blendshapes, by ARKit's names. If there are none, the result is None.
         roles: R roles.
     """
     if not names:

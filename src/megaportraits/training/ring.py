@@ -1,8 +1,8 @@
-"""Neighbours in the batch of all processes: `roll(1)` where the batch lies spread over ranks, with its gradient.
+"""`roll(1)` over a batch that is distributed over processes, with gradients.
 
-The contrastive loss compares each sample with another one (s*, d* of eq. 6). In one process that is the sample before
-it; here rank r's first sample gets the last one of rank r - 1, and rank 0's that of the last rank, so that it does not
-matter how many processes a batch is spread over. One sample travels between neighbours, whatever their number.
+The contrastive loss compares each sample with another one (s*, d* of eq. 6): the previous sample in the batch. For the
+first sample of rank r that is the last sample of rank r - 1, and for rank 0 that of the last rank. So the result does
+not depend on the number of processes. Each process sends one sample to its neighbour.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ T = TypeVar("T")
 
 
 def ranks() -> int:
-    """How many processes share the batch."""
+    """The number of processes that share the batch."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def previous_sample(batch: Tensor) -> Tensor:
-    """The sample before each one, (B, ...) like `batch`, around the batch of all processes; gradient flows back.
+    """The previous sample of every sample, (B, ...) like `batch`, cyclic over all processes; gradients flow back.
 
-    All processes must call it, in the same order and with the same shapes.
+    All processes must call this in the same order and with the same shapes.
     """
     if ranks() == 1:
         return batch.roll(1, 0)
@@ -35,15 +35,18 @@ def previous_sample(batch: Tensor) -> Tensor:
 
 
 def with_previous(batch: T) -> T:
-    """A dataclass of tensors (B, ...), dataclasses and None, as one of 2 B: each sample, then the one before each."""
+    """Extend a batch of B samples to 2 B: all samples, then the previous sample of each.
+
+    `batch` is a dataclass of tensors (B, ...), of such dataclasses, and of None.
+    """
     return _map(batch, lambda value: torch.cat([value, previous_sample(value)]))
 
 
 def share_of(count: Tensor) -> Tensor:
-    """Weight that makes a mean over `count` of this process's samples its part of the mean over all processes'.
+    """The factor for a mean over `count` samples of this process, so that processes average to the mean of all samples.
 
-    Gradients are averaged over processes; where they mean over different numbers of samples, that average is not the
-    mean over all samples until each is multiplied by count / mean count. 0 where no process has any.
+    Gradients are averaged over processes. If these have different numbers of samples, each process must multiply its
+    mean by count / mean count. The factor is 0 if no process has any sample.
     """
     count = count.detach().float()
     if ranks() == 1:
@@ -62,7 +65,7 @@ def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 class _Shift(torch.autograd.Function):
-    """Hand a tensor on to the next rank; its gradient comes back from there."""
+    """Send a tensor to the next rank; its gradient comes back from there."""
 
     @staticmethod
     def forward(ctx: Any, mine: Tensor) -> Tensor:
@@ -74,7 +77,7 @@ class _Shift(torch.autograd.Function):
 
 
 def _exchange(mine: Tensor, direction: int) -> Tensor:
-    """Send to the rank `direction` further round, receive from the one on the other side."""
+    """Send to the rank `direction` places ahead (cyclic), receive from the rank on the other side."""
     rank, count = dist.get_rank(), ranks()
     received = torch.empty_like(mine)
     send = dist.P2POp(dist.isend, mine, (rank + direction) % count)

@@ -1,4 +1,4 @@
-"""A run's folder and its statistics: what a person looks at while a model trains."""
+"""The run folder, its statistics and sample grids, and the printed progress."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class TrainingRun:
     """A run folder: `config.yaml`, `stats.jsonl`, `samples/`, `checkpoints/`, `tensorboard/`, the weights.
 
     Attributes:
-        folder: where all of it lives.
-        tensorboard: write TensorBoard events beside `stats.jsonl`.
+        folder: the run folder.
+        tensorboard: whether to write TensorBoard events in addition to `stats.jsonl`.
 
     Raises:
-        MissingPackageError: tensorboard is wanted and not installed.
+        MissingPackageError: `tensorboard` is True and the package is not installed.
     """
 
     folder: Path
@@ -51,9 +51,9 @@ class TrainingRun:
             require("train", _TENSORBOARD, "tensorboard")
 
     def start(self, config: Config, step: int) -> None:
-        """Make the folder; drop statistics after `step`, which a resumed run will write again."""
+        """Create the folder. Remove statistics of steps after `step`, which a resumed run writes again."""
         (self.folder / "samples").mkdir(parents=True, exist_ok=True)
-        # Both files are read again when the run is resumed, so a kill must not tear them.
+        # Resuming reads both files, so they are written atomically.
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         write_whole(self.folder / "config.yaml", text.encode())
         path = self.folder / "stats.jsonl"
@@ -70,7 +70,7 @@ class TrainingRun:
             self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1, flush_secs=30)
 
     def log(self, entry: dict[str, Any]) -> None:
-        """Append one line of statistics; its numbers go to TensorBoard, too."""
+        """Append one line of statistics, and write its numbers to TensorBoard if that is on."""
         with (self.folder / "stats.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         if self._events is not None:
@@ -92,10 +92,10 @@ class TrainingRun:
 
 @contextmanager
 def only_run(fabric: Fabric, folder: Path, *, resume: bool) -> Iterator[None]:
-    """Hold a run folder's lock in the first process. All processes call it, and all raise if one does.
+    """Lock a run folder in the first process. All processes must call this, and all raise if one does.
 
     Raises:
-        TrainingError: another run trains in the folder, or it holds a run and `resume` is False.
+        TrainingError: another process trains in the folder, or it contains a run and `resume` is False.
         DataError: the folder cannot be written.
     """
     if is_file(folder / "config.yaml", TrainingError) and not resume:
@@ -110,7 +110,7 @@ def only_run(fabric: Fabric, folder: Path, *, resume: bool) -> Iterator[None]:
 
 
 def _step_of(line: str) -> float:
-    """The step of a line; a line that was torn when the process was killed counts as too late."""
+    """The step of a line; infinity for a line that is incomplete because the process was killed."""
     try:
         return float(json.loads(line)["step"])
     except FAULTS:
@@ -118,16 +118,16 @@ def _step_of(line: str) -> float:
 
 
 def print_line(line: str) -> None:
-    """Print a line for a person, to stderr, whole whatever the width of the terminal."""
+    """Print a line to stderr, without wrapping it at the width of the terminal."""
     Console(stderr=True).print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 class Meter:
-    """Means of the losses since the last line, and the speed.
+    """Averages the losses since the last line of statistics, and measures the speed.
 
     Args:
-        config: of the run.
-        quiet_seconds: the longest time without a printed line; 0 prints one after every step.
+        config: config of the run.
+        quiet_seconds: longest time without a printed line; 0 prints one after every step.
     """
 
     def __init__(self, config: Any, quiet_seconds: float = 60.0) -> None:
@@ -137,20 +137,20 @@ class Meter:
         self.printed = self.began
 
     def add(self, losses: dict[str, float]) -> None:
-        """Note one step's losses."""
+        """Add the losses of one step."""
         self.count += 1
         for name, value in losses.items():
             self.sums.setdefault(name, []).append(value)
 
     def report_progress(self, step: int) -> None:
-        """Print the step and the speed where `quiet_seconds` have passed without a line, as with slow steps."""
+        """Print the step and the speed if `quiet_seconds` have passed without a line, as happens with slow steps."""
         now = time.monotonic()
         if now - self.printed >= self.quiet_seconds and self.count:
             self.printed = now
             print_line(f"step {step} of {self.config.optim.steps}, {(now - self.began) / self.count:.3g} s a step")
 
     def flush(self, step: int) -> dict[str, Any]:
-        """The entry of `stats.jsonl` for the steps since the last one; also printed."""
+        """The entry of `stats.jsonl` for the steps since the previous entry; it is also printed."""
         seconds = time.monotonic() - self.began
         entry: dict[str, Any] = {
             "step": step,
@@ -160,7 +160,7 @@ class Meter:
             **{name: round(sum(v) / len(v), 6) for name, v in self.sums.items()},
         }
         if not entry.get("unreadable", 0):
-            entry.pop("unreadable", None)  # members that could not be read, a step: worth a word only when there are
+            entry.pop("unreadable", None)  # unreadable members per step: only reported if there are any
         self.sums, self.began, self.count = {}, time.monotonic(), 0
         print_line("  ".join(f"{k} {v:.4g}" for k, v in entry.items() if isinstance(v, float | int)))
         self.printed = self.began

@@ -11,14 +11,14 @@ from torch import Tensor
 from megaportraits.config import OptimConfig
 
 ONE_CYCLE_START, ONE_CYCLE_END = 25.0, 1e4
-"""The first rate is the highest / 25, the last the first / 10^4 (Smith, 2018; torch's `OneCycleLR`)."""
+"""The first rate is the highest one / 25; the last rate is the first one / 10^4 (Smith, 2018; torch's `OneCycleLR`)."""
 
 
 def learning_rate(optim: OptimConfig, step: int) -> float:
-    """The rate of step `step`, counted from 0: the config's schedule as a function, so that nothing has to be resumed.
+    """The learning rate of step `step`, counted from 0. It is a pure function, so that a schedule has no state.
 
     - "cosine": linear warm-up, then a cosine from `learning_rate` to `final_learning_rate` (4.1).
-    - "one-cycle": a cosine up to `learning_rate` in the first `pct_start` of the steps, a cosine down after (B.5).
+    - "one-cycle": a cosine up to `learning_rate` in the first `pct_start` of the steps, then a cosine down (B.5).
     """
     if optim.schedule == "one-cycle":
         return _one_cycle(optim, step)
@@ -31,7 +31,7 @@ def learning_rate(optim: OptimConfig, step: int) -> float:
 def _one_cycle(optim: OptimConfig, step: int) -> float:
     first = optim.learning_rate / ONE_CYCLE_START
     top = optim.pct_start * optim.steps - 1
-    if step < top:  # at the top the way down begins: where it lies at step 0 there is no way up
+    if step < top:  # the step `top` itself belongs to the descent, so with top <= 0 there is no ascent
         return _cosine(first, optim.learning_rate, step / top)
     return _cosine(optim.learning_rate, first / ONE_CYCLE_END, (step - top) / (optim.steps - 1 - top))
 
@@ -41,7 +41,10 @@ def _cosine(start: float, end: float, progress: float) -> float:
 
 
 def warmed_ema(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """An exponential moving average whose decay rises as (1 + n) / (10 + n), so that it forgets the random start."""
+    """An exponential moving average with the decay min(decay, (1 + n) / (10 + n)) at update n.
+
+    With the lower decay at the start, the average contains little of the random initial weights.
+    """
 
     @torch.no_grad()
     def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:

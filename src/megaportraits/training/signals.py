@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a run."""
+"""Handling of Ctrl-C and SIGTERM during a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @contextmanager
 def stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM set a flag, which the given function reads; the second signal acts as usual."""
+    """Make Ctrl-C and SIGTERM set a flag, which the yielded function reads. A second signal has its usual effect."""
     flag: list[int] = []
     previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
 

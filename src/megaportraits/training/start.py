@@ -1,4 +1,4 @@
-"""What a base model's run may start from."""
+"""Checks and loads the weights that a run of the base model starts from."""
 
 from __future__ import annotations
 
@@ -12,20 +12,24 @@ FRESH_PARTS = {
     "refine_flow": "generator_2d.refinement.",
     "generator_2d.fine": "generator_2d.fine.",
 }
-"""Options whose layers change nothing at the start, and those layers: weights without them may go on with them."""
+"""Options that add layers without effect at initialisation, and the names of these layers.
+
+A run with such an option can start from weights without the layers.
+"""
 
 
 CORRECTION = "motion.correction."
-"""Where the correction of z lies; training leaves it as it is, and makes it stale where E_mtn goes on learning."""
+"""Name prefix of the blendshape correction. Training does not change it; if E_mtn is trained, it becomes outdated."""
 
 
 def start_from(model: BaseModel, init: BaseModel) -> None:
-    """Take over all weights, the correction of z only where the config names the same scores.
+    """Load the weights of `init` into `model`.
 
-    What an option of `FRESH_PARTS` adds keeps its own, which give the same pictures.
+    The blendshape correction is only taken over if both configs name the same blendshapes. Layers that an option of
+    `FRESH_PARTS` adds keep their initial weights, which do not change the images.
 
     Raises:
-        WeightsError: the weights are of another model; it names the values that differ.
+        WeightsError: the models do not fit; the message names the config values that differ.
     """
     kept = init.config.motion.blendshapes == model.config.motion.blendshapes
     weights = {k: v for k, v in init.state_dict().items() if kept or not k.startswith(CORRECTION)}
@@ -44,13 +48,13 @@ def start_from(model: BaseModel, init: BaseModel) -> None:
 
 
 def require_head_pose(config: TrainBaseConfig, model: BaseModel | None) -> None:
-    """Refuse a run whose warps would use an untrained head-pose network that the run does not train either.
+    """Refuse a run that would use an untrained head-pose network without training it.
 
-    An untrained network gives the identity rotation for every picture, and with `loss.pose` 0 no gradient reaches it.
+    An untrained network predicts the identity rotation for every image, and with `loss.pose` 0 it gets no gradients.
 
     Args:
-        config: of the run.
-        model: as it starts; None: with fresh weights.
+        config: config of the run.
+        model: the model with its initial weights; None: random weights.
 
     Raises:
         TrainingError: see above.

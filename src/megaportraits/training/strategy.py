@@ -1,8 +1,8 @@
-"""How a run is spread over processes, and what is compiled: Lightning Fabric's strategies.
+"""Distribution of a run over processes with Lightning Fabric's strategies, precision and compilation.
 
-Fully sharded means FSDP2 (`torch.distributed.fsdp.fully_shard`) by Fabric's `ModelParallelStrategy`: parameters,
-gradients, averages and the optimizers' states are cut into as many pieces as there are processes. (Fabric's
-`FSDPStrategy` is FSDP1, which cannot freeze the other phases' parameters step by step, nor run without a GPU.)
+Fully sharded training is FSDP2 (`torch.distributed.fsdp.fully_shard`) by Fabric's `ModelParallelStrategy`: parameters,
+gradients, averages and the optimizers' states are divided into as many shards as there are processes. (Fabric's
+`FSDPStrategy` is FSDP1, which can neither freeze the other phases' parameters in every step nor run without a GPU.)
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ with optional_dependency("train", "Training"):
     from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
 
 BLOCKS = (VolumeEncoder, DescriptorEncoder, WarpGenerator, Generator3D, Generator2D, ResNet, Discriminator)
-"""Parts that are gathered, and compiled, one by one; the rest of a stage is one part. All are called as modules..."""
+"""The modules that are gathered and compiled one by one; the rest of a stage is one unit."""
 CALLED_BY_NAME = "visible_depth"
-"""...but for this method of `Generator2D`, before which its pieces are gathered as well."""
+"""A method of `Generator2D` that is called directly, not by calling the module: shards are gathered before it, too."""
 _MESH = "data_parallel"
 
 
 def make_fabric(settings: RunConfig) -> Fabric:
-    """The launched Fabric of a run.
+    """Make and launch the Fabric of a run.
 
     Raises:
-        TrainingError: settings that do not go together.
+        TrainingError: the settings are incompatible with each other or with this machine.
     """
     processes = settings.devices * settings.nodes
     strategy: Any = "auto"
@@ -59,7 +59,7 @@ def make_fabric(settings: RunConfig) -> Fabric:
             lambda module, mesh: shard(module, mesh[_MESH]), data_parallel_size=processes, tensor_parallel_size=1
         )
     elif settings.strategy == "ddp" or processes > 1:
-        # A phase leaves the other phases' parameters without gradient, which DDP has to be told.
+        # In a phase, the other phases' parameters get no gradients; DDP must know that.
         strategy = DDPStrategy(find_unused_parameters=True)
     try:
         fabric = Fabric(
@@ -83,7 +83,7 @@ def make_fabric(settings: RunConfig) -> Fabric:
 
 
 def _check_launched(fabric: Fabric, nodes: int) -> None:
-    """Refuse several machines without a launcher: the process would wait for the others for ever."""
+    """Raise if there are several machines but no launcher: the process would wait for the others for ever."""
     alone = isinstance(fabric.strategy.cluster_environment, LightningEnvironment)
     if alone and not {"MASTER_ADDR", "NODE_RANK"} <= set(os.environ):
         raise TrainingError(
@@ -93,13 +93,13 @@ def _check_launched(fabric: Fabric, nodes: int) -> None:
 
 
 def _leave_group() -> None:
-    """What Fabric does at exit for NCCL alone: gloo's threads, too, may abort an interpreter that ends under them."""
+    """Destroy the process group at exit. Fabric does so for NCCL only, but gloo's threads can also abort the exit."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
 def precision_of(settings: RunConfig) -> Any:
-    """A run's precision, with "auto" settled for its accelerator on this machine."""
+    """A run's precision; "auto" is resolved for the accelerator on this machine."""
     if settings.precision != "auto":
         return settings.precision
     if settings.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
@@ -110,7 +110,7 @@ def precision_of(settings: RunConfig) -> Any:
 
 
 def any_rank(fabric: Fabric, *flags: bool) -> list[bool]:
-    """Whether each flag is set in any process."""
+    """For each flag, whether it is set in any process."""
     if fabric.world_size == 1:
         return list(flags)
     values = fabric.all_reduce(torch.tensor(flags, dtype=torch.float32, device=fabric.device), reduce_op="sum")
@@ -118,10 +118,10 @@ def any_rank(fabric: Fabric, *flags: bool) -> list[bool]:
 
 
 def step_all(fabric: Fabric, optimizers: Iterable[Any]) -> None:
-    """A step of every optimizer, as `fabric.setup_optimizers` gave them.
+    """Make a step with every optimizer of `fabric.setup_optimizers`.
 
-    With 16-mixed the loss scale changes once, afterwards: Fabric's own step changes it every time, and the gradients of
-    the next optimizer were made with the scale before.
+    With 16-mixed, the loss scale is updated once, after all steps. Fabric's own step would update it after every
+    optimizer, but the next optimizer's gradients were computed with the previous scale.
     """
     scaler = getattr(fabric.strategy.precision, "scaler", None)
     for optimizer in optimizers:
@@ -134,13 +134,13 @@ def step_all(fabric: Fabric, optimizers: Iterable[Any]) -> None:
 
 
 def mesh_of(fabric: Fabric) -> DeviceMesh | None:
-    """The processes that a run is sharded over; None when it is not."""
+    """The device mesh over which a run is sharded; None if it is not sharded."""
     strategy = fabric.strategy
     return strategy.device_mesh[_MESH] if isinstance(strategy, ModelParallelStrategy) else None
 
 
 def shard(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    """Cut all parameters into pieces, in place; each block is gathered while it runs, the rest with the whole."""
+    """Shard all parameters in place. Each of `BLOCKS` is gathered while it runs, the rest with the whole module."""
     for block in reversed(list(_blocks(module))):  # inner ones first
         if block is not module:
             fully_shard(block, mesh=mesh)
@@ -151,10 +151,10 @@ def shard(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
 
 
 def compile_blocks(module: nn.Module, *, backend: str = "inductor") -> int:
-    """`torch.compile` every block in place, keeping names and state dicts; returns how many.
+    """`torch.compile` every block in place, without changing names and state dicts; returns the number of blocks.
 
     Raises:
-        TrainingError: there is no C++ compiler, which compiling for the CPU needs.
+        TrainingError: there is no C++ compiler, which compilation for the CPU needs.
     """
     if backend == "inductor" and not torch.cuda.is_available() and not (shutil.which("g++") or shutil.which("clang++")):
         raise TrainingError("run.compile needs a C++ compiler and none is found", fix="Install g++ or set it to false.")
@@ -165,16 +165,16 @@ def compile_blocks(module: nn.Module, *, backend: str = "inductor") -> int:
 
 
 def lays_channels_last(device: torch.device) -> bool:
-    """Whether `run.channels_last` is safe on a device of this machine."""
+    """Whether `run.channels_last` is safe on this device; see `lay_channels_last`."""
     return device.type != "cpu" or torch.backends.cpu.get_cpu_capability() != "AVX2"
 
 
 def lay_channels_last(module: nn.Module, device: torch.device) -> None:
-    """Lay out the weights of 2D convolutions pixel by pixel, in place, for a run on a device; their images follow them.
+    """Convert the weights of 2D convolutions to the channels-last memory format, in place; feature maps then follow it.
 
     Raises:
-        TrainingError: the device is a processor without AVX-512, where oneDNN (torch 2.14) writes past its buffer in
-            the weights' gradient of 1x1 convolutions with a stride.
+        TrainingError: the device is a processor without AVX-512. There, oneDNN (torch 2.14) writes past its buffer in
+            the weight gradient of 1x1 convolutions with a stride.
     """
     if not lays_channels_last(device):
         raise TrainingError(
@@ -186,9 +186,9 @@ def lay_channels_last(module: nn.Module, device: torch.device) -> None:
 
 
 def whole(value: Any, *, keep: bool = True) -> Any:
-    """A state with all its pieces put together, on the CPU; what is not cut stays as it is.
+    """Gather the sharded tensors of a state on the CPU; other values do not change.
 
-    All processes must call it; those with `keep` False take part and get None for tensors that are cut.
+    All processes must call this. Those with `keep` False take part, but get None instead of the gathered tensors.
     """
     if isinstance(value, DTensor):
         full = value.full_tensor()
@@ -201,10 +201,10 @@ def whole(value: Any, *, keep: bool = True) -> Any:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load a whole state into an optimizer, cut as its parameters are.
+    """Load an unsharded state into an optimizer; tensors are sharded like the optimizer's parameters.
 
     Raises:
-        ValueError, KeyError: it is the state of other parameters.
+        ValueError, KeyError: the state belongs to other parameters.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
 

@@ -1,4 +1,4 @@
-"""The student's stage (3.3, B.1): match the teacher's pictures in cross-driving, and nothing else."""
+"""The training stage of the student (3.3, B.1): it learns to match the teacher's images in cross-driving."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ Losses = dict[str, Tensor]
 
 FILE_NAME = "student.safetensors"
 _JITTER = 0.7
-"""Strength of the drivers' colour jitter; 1 is what the base model's expression network has to bear."""
+"""Strength of the drivers' colour jitter; the base model's expression network is trained with 1."""
 
 
 class StudentStage(nn.Module):
     """G_DT and its losses: the phase "student", and with adversarial losses the phase "discriminator".
 
     Args:
-        config: of the run.
-        model: the student as it starts. What of it needs no gradient stays as it is: where only the identity tensors
-            learn, an avatar is added.
+        config: config of the run.
+        model: the student with its initial weights. Parameters without `requires_grad` stay frozen; `add_avatar` trains
+            the identity tensors only.
     """
 
     file_name, validation_count = FILE_NAME, 16
@@ -54,7 +54,7 @@ class StudentStage(nn.Module):
         self._shown: tuple[Tensor, Tensor] | None = None
 
     def weights(self) -> dict[str, float]:
-        """The weight of every loss that is switched on."""
+        """The weights of all losses that are on."""
         w = self.config.loss
         weights = {
             "reconstruction": w.reconstruction,
@@ -66,7 +66,7 @@ class StudentStage(nn.Module):
         return {name: weight for name, weight in weights.items() if weight} | self.perceptual.weights
 
     def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> Losses:
-        """The losses of one phase, unweighted; "discriminator" judges the pictures of the "student" before it."""
+        """The losses of one phase, unweighted; "discriminator" receives the images of the preceding "student"."""
         if phase == "discriminator":
             return {"discriminator": self._judge()}
         driver = see_driver(batch, generator if self.config.data.driver_augmentation else None)
@@ -97,11 +97,11 @@ class StudentStage(nn.Module):
         return torch.cat(rows, 1), {"psnr": float((-10 * error.log10()).mean())}
 
     def save(self, path: Path, model: Student, *, step: int) -> None:
-        """The averaged student, float16."""
+        """Write the averaged student in float16."""
         save_student(path, model, notes={"steps": str(step)})
 
     def _color(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """What stands behind the pictures: any colour where the student says what is person, else black."""
+        """Flat background colours (B, 3, 1, 1): random if the student outputs alpha, else black."""
         count, device = len(batch["avatar"]), batch["avatar"].device
         if self.config.model.predict_matte:
             return random_colors(count, generator, device)
@@ -123,10 +123,10 @@ class StudentStage(nn.Module):
 
 
 def see_driver(batch: Batch, generator: torch.Generator | None) -> Tensor:
-    """Drivers (B, 3, s, s) in [0, 1] as the student sees them.
+    """Drivers (B, 3, s, s) in [0, 1] as the student receives them.
 
-    With a generator half of them stand before another background, and all differ in colours and sharpness from what
-    the teacher saw: it is the teacher's reading of the driver that counts, not the driver's looks.
+    With a generator they are augmented: half of them get another background, and all get other colours and sharpness
+    than the teacher's driver, so that the student does not depend on the driver's appearance.
     """
     driver = batch["driver"].float() / 255
     if generator is None:
@@ -139,7 +139,7 @@ def see_driver(batch: Batch, generator: torch.Generator | None) -> Tensor:
 
 
 def target_over(batch: Batch, color: Tensor) -> Tensor:
-    """The teacher's pictures over flat colours (B, 3, 1, 1); lessons hold them premultiplied."""
+    """The teacher's images over flat colours (B, 3, 1, 1); distillation samples hold them premultiplied by alpha."""
     return batch["image"].float() / 255 + color * (1 - batch["matte"].float() / 255)
 
 
@@ -152,15 +152,15 @@ def train_student(
     start: Student | None = None,
     resume: bool = False,
 ) -> int:
-    """Train a student on lessons; returns the step reached.
+    """Train a student on distillation samples; returns the step reached.
 
     Args:
-        config: of the run; its data paths are taken from `lessons`.
-        avatars: their names, in the lessons' order.
-        lessons: folder with `train` and `val`.
-        out: the run folder; the student becomes `out/student.safetensors`.
-        start: of `start_from`; None: from nothing.
-        resume: go on with the run in `out`.
+        config: config of the run; its data paths are replaced by those in `lessons`.
+        avatars: names of the avatars, in the order of their numbers in the samples.
+        lessons: folder with the sub-folders `train` and `val` of distillation samples.
+        out: the run folder; the weights are `out/student.safetensors`.
+        start: the student from `start_from`; None: random weights.
+        resume: continue the run in `out`.
     """
     torch.manual_seed(config.run.seed)  # the initial weights are part of the recipe
     model = Student(config.model, avatars) if start is None else start
@@ -168,11 +168,11 @@ def train_student(
 
 
 def start_from(path: Path, config: StudentConfig, avatars: list[str]) -> Student:
-    """A finished student of the same avatars, to go on with; only its image size may be another.
+    """Load a trained student of the same avatars, to continue its training; only the image size may differ.
 
     Raises:
-        WeightsError: it cannot be read.
-        ConfigError: it is another network, or has other avatars.
+        WeightsError: the file cannot be read.
+        ConfigError: the student's network differs from the config, or it has other avatars.
     """
     before = load_student(path)
     if before.avatars != tuple(avatars):
@@ -191,20 +191,20 @@ def start_from(path: Path, config: StudentConfig, avatars: list[str]) -> Student
 def add_avatar(
     config: TrainStudentConfig, student: Student, name: str, lessons: Path, out: Path, *, resume: bool = False
 ) -> tuple[int, Student]:
-    """Teach a finished student one more avatar; nothing else of it changes.
+    """Add an avatar to a trained student.
 
-    Only the new avatar's tensors learn, from the mean of the others on.
+    Only the new avatar's tensors are trained, starting from the mean of the others. All other weights are frozen.
 
     Args:
-        config: of the run; its model section is the student's.
-        student: is not changed.
-        name: of the new avatar, which the lessons show as avatar 0.
+        config: config of the run; its model section is replaced by the student's.
+        student: the trained student; it is not changed.
+        name: name of the new avatar, which is avatar 0 in the distillation samples.
         lessons: as for `train_student`.
         out: as for `train_student`.
         resume: as for `train_student`.
 
     Returns:
-        The step reached, and the student with the new avatar at the end.
+        The step reached, and a student with the new avatar as its last one.
     """
     alone = Student(student.config, [name])
     state = {key: value for key, value in student.state_dict().items() if not key.startswith("tensors.")}
@@ -218,7 +218,7 @@ def add_avatar(
 
 
 def join(student: Student, other: Student) -> Student:
-    """A student with the avatars of both; all else is the first one's."""
+    """A student with the avatars of both; all other weights are those of `student`."""
     both = Student(student.config, [*student.avatars, *other.avatars])
     rows = {
         f"tensors.{i}": torch.cat([a.detach(), b.detach()])

@@ -1,4 +1,4 @@
-"""A batch as the networks see it: composited, jittered, the driver degraded (B.1)."""
+"""Prepares batches of pairs for the networks: compositing, colour jitter, degradation of drivers (B.1)."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from megaportraits.ops.warping import Pose
 
 Batch = dict[str, Tensor]
 _WARP = 0.05
-"""Standard deviation of the driver's warp, crop units: 8 mm on the head."""
+"""Standard deviation of the driver's warp in crop units: 8 mm on the head."""
 
 
 @dataclass(frozen=True)
 class Views:
-    """What the generators see and are compared with (B, 3, S, S), and what the motion encoder sees, at full size.
+    """Inputs and targets of the generators (B, 3, S, S), and inputs of the motion encoder at full size.
 
     Attributes:
-        source: over one flat colour, at the training size.
-        target: over another, at the training size.
+        source: over one flat colour, at the training size S.
+        target: over another flat colour, at the training size S.
         target_matte: (B, 1, S, S).
-        target_color: (B, 3, 1, 1).
-        source_full: the source as the motion encoder sees it: lids and lips are lost at small training sizes.
-        driver: over a background of its own, mildly degraded, for the head-pose network.
+        target_color: (B, 3, 1, 1), the flat colour of `target`.
+        source_full: the source at full size for the motion encoder: small training sizes lose lids and lips.
+        driver: over its own background, mildly degraded, for the head-pose network.
         driver_augmented: severely degraded, for the expression network.
     """
 
@@ -47,8 +47,8 @@ class Views:
 def make_views(batch: Batch, config: TrainBaseConfig, generator: torch.Generator) -> Views:
     """Composite and augment a batch of `data.pairs`.
 
-    Source and target share their colour jitter. The driver comes twice: mildly changed for the head-pose network,
-    severely for the expression network.
+    Source and target share their colour jitter. There are two versions of the driver: a mildly augmented one for the
+    head-pose network, and a severely augmented one for the expression network.
     """
     image = {k: batch[f"{k}_image"].float() / 255 for k in ("source", "target", "driver")}
     matte = {k: batch[f"{k}_matte"].float() / 255 for k in ("source", "target", "driver")}
@@ -79,18 +79,18 @@ def make_views(batch: Batch, config: TrainBaseConfig, generator: torch.Generator
 
 def _augment(driver: Tensor, batch: Batch, config: TrainBaseConfig, generator: torch.Generator) -> Tensor:
     warp = thin_plate_warp if config.data.driver_warp == "thin-plate" else random_warp
-    # The driver's head has the target's pose, whoever it is (`data.pairs`).
+    # The driver's head has the target's pose, also when it is another person (`data.pairs`).
     driver = warp(driver, strength=_WARP, generator=generator, pose=label_pose(batch, "target"))
     return color_jitter(degrade(driver, generator=generator), strength=1.0, generator=generator)
 
 
 def label_pose(batch: Batch, role: str) -> Pose:
-    """The labelled poses of a role: "source" or "target"."""
+    """The head-pose labels of a role, for example "source" or "target"."""
     return Pose(batch[f"{role}_rotation"], batch[f"{role}_translation"], batch[f"{role}_scale"])
 
 
 def random_background(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Backgrounds of every spatial frequency, made from the batch itself: other images, blurred, tinted, mirrored."""
+    """Random backgrounds made from the batch: other images, mirrored, tinted, and blurred by a random amount."""
     other = images.roll(1, 0).flip(3)
     size = images.shape[-1]
     level = int(torch.randint(1, 5, (1,), generator=generator))
