@@ -1,1 +1,1 @@
-"""Trained networks as ONNX files: graphs, precisions, and what each costs in quality."""
+"""Export trained networks to ONNX: graphs, reduced precisions, and reports of quality, size and speed."""

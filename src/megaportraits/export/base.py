@@ -1,4 +1,4 @@
-"""The base model as two ONNX graphs: `encode.onnx`, once per source, and `drive.onnx`, once per frame."""
+"""Export the base model as two ONNX graphs: `encode.onnx` runs once per source, `drive.onnx` once per frame."""
 
 from __future__ import annotations
 
@@ -31,22 +31,23 @@ from megaportraits.runtimes import GraphInfo
 from megaportraits.runtimes.arrays import image_array, pose_arrays
 
 KEPT_IN_INT8 = ("model.motion", "model.embed_z", "model.warp_driver")
-"""Where a head is and how the volume bends: coordinates, which eight bits are too few for."""
+"""Parts that stay in floating point in int8 graphs: they compute poses and warps, which need more than 8 bits."""
 
 
 @dataclass(frozen=True)
 class BaseExport:
-    """What to export, and what to measure it on.
+    """Options of `export_base`.
 
     Attributes:
-        precisions: "float32" is always written; others are compared with it.
-        pose: whether the graphs find head poses themselves, or take as inputs a landmark fit's and the measured
-            blendshapes that the model asks for.
-        size: side of the picture; larger than the model's own where the model copies its source (0: twice its own
-            there, its own elsewhere).
+        precisions: precisions to write; "float32" is always written, and the others are compared with it.
+        pose: whether the graphs estimate head poses themselves, or take as inputs a pose fitted to landmarks and the
+            blendshapes that the model's correction uses.
+        size: side of the output image, pixels; may exceed the model's own size only for models with a source skip. 0:
+            twice the model's size for those, the model's size otherwise.
         volumes: see `write.Volumes`.
-        source, driver: faces to calibrate and measure on.
-        frames: so many driver frames.
+        source: image or video with a face, for calibration and measurement.
+        driver: image or video with a face, for calibration and measurement.
+        frames: number of driver frames to use.
         overwrite: whether existing files may be replaced.
     """
 
@@ -68,12 +69,12 @@ def export_base(weights: str | Path, out: Path, options: BaseExport | None = Non
 
     Args:
         weights: see `models.storage.load_base`.
-        out: the folder; made when it is missing.
+        out: the folder; created if missing.
         options: see `BaseExport`.
 
     Raises:
         WeightsError: no such weights.
-        ExportError: the graph cannot be made, or computes something else than torch.
+        ExportError: the export fails, or the graph's output differs from torch's.
         MediaError: a file exists, or cannot be read or written.
     """
     options = options or BaseExport()
@@ -86,7 +87,7 @@ def export_base(weights: str | Path, out: Path, options: BaseExport | None = Non
 def export_base_model(
     model: BaseModel, out: Path, options: BaseExport, source: SourceCrop, drivers: list[HeadCrop]
 ) -> ExportReport:
-    """`export_base` of a model in memory, with faces already found."""
+    """`export_base` for a model in memory and faces that are already cropped."""
     size = _picture_size(model, options.size)
     with_weights: tuple[Precision, ...] = tuple(p for p in options.precisions if p != "int8")
     plan_files(out, "encode", with_weights, overwrite=options.overwrite)
@@ -98,7 +99,7 @@ def export_base_model(
     seen = {"photo": torch.from_numpy(image_array(source.image)), **measured}
     everything = EncodeGraph(model).eval()
     with torch.no_grad():
-        identity = model.encode(seen["photo"])  # its structure; what it holds is computed by the graph itself
+        identity = model.encode(seen["photo"])  # only its structure is used; the values come from the graph
         tensors = dict(zip(flatten(identity), everything(*seen.values()), strict=True))
     fine = {"fine": _resized(source.fine, size)} if model.config.source_skip else {}
 
@@ -106,7 +107,7 @@ def export_base_model(
     driven = {"driver": torch.from_numpy(image_array(drivers[0].image)), **tensors, **fine, **measured}
     picture = ("image", "alpha") if model.config.predict_matte else ("image",)
     proto = trace(drive, driven, (*picture, *(f"rendered_{name}" for name in POSE_INPUTS)), options.volumes)
-    # What the frame graph reads, and where the head is, which who pastes it back wants to know.
+    # Keep what the frame graph reads, and the source's pose, which callers need for pasting back.
     read = used_inputs(proto)
     kept = [name for name in tensors if name in read or name.startswith("motion.pose.")]
     drop_unused_inputs(proto)
@@ -154,14 +155,14 @@ def _picture_size(model: BaseModel, wanted: int) -> int:
 
 
 def _resized(fine: np.ndarray, size: int) -> Tensor:
-    """The person's straight colours and alpha (1, 4, n, n) at another size."""
+    """Resize the person's straight colours and alpha (1, 4, n, n)."""
     how = cv2.INTER_AREA if size < fine.shape[-1] else cv2.INTER_CUBIC
     resized = cv2.resize(np.ascontiguousarray(fine[0].transpose(1, 2, 0)), (size, size), interpolation=how)
     return torch.from_numpy(np.clip(resized, 0, 1).transpose(2, 0, 1)[None].astype(np.float32))
 
 
 def _measured(model: BaseModel, crop: HeadCrop, given: tuple[str, ...]) -> dict[str, Tensor]:
-    """Pose and blendshapes of a head crop, as far as the graphs take them."""
+    """The pose and blendshapes of a head crop that are among the graphs' inputs."""
     scores = scores_of(crop.blendshapes, model.config.motion.blendshapes)
     arrays = pose_arrays(crop.pose) | {SCORES_INPUT: scores[None]}
     return {name: torch.from_numpy(arrays[name]) for name in given}

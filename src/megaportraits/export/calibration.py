@@ -1,4 +1,4 @@
-"""Real faces for an export: what quantisation is calibrated on, and what parity and quality are measured on."""
+"""Head crops of real faces for an export: for calibrating quantisation, and for measuring parity and quality."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from megaportraits.pipeline.portrait import Source, as_trained
 
 @dataclass(frozen=True)
 class HeadCrop:
-    """A head crop, (S, S, 3) uint8, the head's pose by landmarks, crop coordinates, and its face's blendshapes."""
+    """A head crop, (S, S, 3) uint8, with the pose fitted to its landmarks, crop coordinates, and its blendshapes."""
 
     image: UInt8
     pose: HeadPose
@@ -31,7 +31,7 @@ class HeadCrop:
 
 @dataclass(frozen=True)
 class SourceCrop(HeadCrop):
-    """A source as the base model sees it, flattened, and with `fine` (1, 4, n, n) in [0, 1]: see `Portrait.fine`."""
+    """A source's head crop over the background that training used, with `fine` (1, 4, n, n) (`Portrait.fine`)."""
 
     fine: np.ndarray
 
@@ -41,7 +41,7 @@ def driver_crops(driver: Driver, size: int, count: int) -> list[HeadCrop]:
 
     Raises:
         MediaError: the file cannot be read.
-        FaceError: no face in it.
+        FaceError: it shows no face.
     """
     source = FrameSource(driver)
     step = max(1, (source.count() or count) // count)
@@ -52,11 +52,11 @@ def driver_crops(driver: Driver, size: int, count: int) -> list[HeadCrop]:
 
 
 def source_crop(model: BaseModel, source: Source) -> SourceCrop:
-    """A photograph as `pipeline.Avatar.encode` shows it to the network.
+    """Prepare a photograph as `pipeline.Avatar.encode` does.
 
     Raises:
         MediaError: the file cannot be read.
-        FaceError: no face in it.
+        FaceError: it shows no face.
     """
     avatar = Avatar(model)
     portrait = avatar.encode(source)

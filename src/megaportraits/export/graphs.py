@@ -1,7 +1,7 @@
-"""What the exported graphs compute, as modules with tensors in and named tensors out.
+"""The exported graphs as torch modules with tensor inputs and named tensor outputs.
 
-The base model leaves as two graphs, as Figure 2 is cut: what depends on the source alone runs once per source, the
-rest once per frame. The student is one graph.
+The base model becomes two graphs: the part that depends on the source alone runs once per source, the rest of Figure 2
+once per frame. The student is one graph.
 """
 
 from __future__ import annotations
@@ -23,26 +23,30 @@ from megaportraits.pipeline.motion import edit_motion
 POSE_INPUTS = ("rotation", "translation", "scale")
 """(1, 3, 3), (1, 2), (1,): a head pose in crop coordinates (docs/conventions.md)."""
 SCORES_INPUT = "blendshapes"
-"""(1, n): the measured scores that `MotionConfig.blendshapes` names, NaN where unknown; only where it names any."""
+"""(1, n): the blendshapes that `MotionConfig.blendshapes` names, NaN where unknown. Absent where it names none."""
 
 
 def motion_inputs(model: BaseModel) -> tuple[str, ...]:
-    """What the graphs of a model take of a face that was measured, beside its picture."""
+    """Names of the inputs, beside the image, for a face's measured pose and blendshapes."""
     return (*POSE_INPUTS, SCORES_INPUT) if model.config.motion.blendshapes else POSE_INPUTS
 
 
 def find_motion(model: BaseModel, image: Tensor, measured: Sequence[Tensor]) -> Motion:
-    """E_mtn of a head crop: all of it, or its expression half with what was measured, `motion_inputs` or nothing."""
+    """The motion of a head crop by E_mtn.
+
+    `measured` holds the values of `motion_inputs`, and only the expression network runs; if it is empty, E_mtn also
+    estimates the head pose.
+    """
     pose = Pose(*measured[:3]) if measured else None
     return infer_motion(model, image, pose, measured[3] if len(measured) > 3 else None)
 
 
 class EncodeGraph(nn.Module):
-    """Once per source: the flattened head crop to the tensors of an `Identity`.
+    """Runs once per source: maps the head crop over its flat background to the tensors of an `Identity`.
 
     Args:
         model: the base model.
-        names: which of the identity's tensors to give; None gives all.
+        names: which of the identity's tensors to return; None returns all.
     """
 
     def __init__(self, model: BaseModel, names: Sequence[str] | None = None) -> None:
@@ -52,16 +56,16 @@ class EncodeGraph(nn.Module):
     def forward(self, photo: Tensor, *measured: Tensor) -> tuple[Tensor, ...]:
         """Args: photo (1, 3, S, S) in [0, 1]; then `motion_inputs` or nothing."""
         tensors = flatten(self.model.encode(photo, find_motion(self.model, photo, measured)))
-        # A tensor may be an input itself (the source): a graph's output has to be computed.
+        # A tensor may be an input itself (the source), but ONNX requires computed outputs, hence the product with 1.
         return tuple(tensors[name] * 1 for name in self.names or tensors)
 
 
 class DriveGraph(nn.Module):
-    """Once per frame: driver head crop and identity to the picture, as `pipeline.Avatar.drive`.
+    """Runs once per frame: maps a driver's head crop and an identity to the image, as `pipeline.Avatar.drive`.
 
     Args:
         model: the base model.
-        example: an identity, for the structure.
+        example: an identity that has the structure of those at run time.
     """
 
     def __init__(self, model: BaseModel, example: Identity) -> None:
@@ -72,10 +76,10 @@ class DriveGraph(nn.Module):
     def forward(self, driver: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         """Args: driver (1, 3, S, S) in [0, 1]; the identity's tensors; `fine`; `motion_inputs` or nothing.
 
-        `fine` (1, 4, L, L) in [0, 1] is `Portrait.fine`, with a source skip only: the picture becomes as large.
+        `fine` (1, 4, L, L) in [0, 1] is `Portrait.fine`, only for models with a source skip; it sets the output size L.
 
         Returns:
-            image (1, 3, L, L) in [0, 1]; alpha (1, 1, L, L), if the model predicts a matte; the pose rendered.
+            image (1, 3, L, L) in [0, 1]; alpha (1, 1, L, L), if the model predicts alpha; the rendered pose.
         """
         count = len(self.names)
         identity = rebuild(self.example, dict(zip(self.names, rest[:count], strict=True)))
@@ -88,7 +92,7 @@ class DriveGraph(nn.Module):
 
 
 class StudentGraph(nn.Module):
-    """Once per frame: driver head crop, and which avatar, to that avatar's picture."""
+    """Runs once per frame: maps a driver's head crop and an avatar's index to the avatar's image."""
 
     def __init__(self, student: Student) -> None:
         super().__init__()
@@ -100,7 +104,7 @@ class StudentGraph(nn.Module):
 
 
 class BakedStudentGraph(nn.Module):
-    """`StudentGraph` of a student of one avatar, whose identity is a constant."""
+    """`StudentGraph` for a single avatar, whose identity is stored as constants."""
 
     def __init__(self, student: Student) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""A student as a folder of static files: a page on which a webcam moves its avatars, in the browser and nowhere else.
+"""Export a student as a static web page on which a webcam drives its avatars. All computation runs in the browser.
 
-The page finds heads as `pipeline.driver.HeadFollower` does: with the same two networks, as ONNX, and the same geometry,
-in JavaScript. What both must agree on stands in `avatars.json`, written from the constants here.
+The page tracks heads as `pipeline.driver.HeadFollower` does: with the same two networks, as ONNX, and the same geometry
+in JavaScript. `avatars.json`, written from the constants in Python, holds the values that both must share.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from megaportraits.reading import is_file, is_folder, read_record
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 CDN = f"https://cdn.jsdelivr.net/npm/{PACKAGE}@{VERSION}/dist/"
-"""Where the page gets onnxruntime-web from by default."""
+"""The address from which the page loads onnxruntime-web by default."""
 SCRIPTS = {
     "ort.wasm.min.mjs": "sha384-SfFfy/pvthiOsgaw3KX0bV5TfQ6Iq+oY9KutMe4SxIuHH4cl+DCSD4rTsYOoG1tJ",
     "ort-wasm-simd-threaded.mjs": "sha384-XcXA/MtAf0WpB8e023xQH9CM7RIjiugakT7x99DIwpFf7k56BIFFcAPerIF7FDad",
@@ -50,22 +50,22 @@ SCRIPTS = {
     "ort-wasm-simd-threaded.asyncify.mjs": "sha384-qViEcCGzsR/m8nlQwIsbYh7afN4thuraqFYDQY6huvmoLVoZq/eYawQ1wrv8nnhA",
     "ort-wasm-simd-threaded.asyncify.wasm": "sha384-EPVDLTxuO663dkZO/pcKJF6vOyyfq/5z9FY1oksN0UWFX2ABH4wDDZQHeNoUleWR",
 }
-"""Its files that the page may load (the first three, or with WebGPU the others), and their hashes as browsers compare
-them (Subresource Integrity): whoever serves other bytes under that address gets none of them to run."""
+"""The files of onnxruntime-web that the page loads (the first three, or with WebGPU the others), with their hashes for
+Subresource Integrity: the browser refuses a file with another hash."""
 PAGE_FILES = ("index.html", "style.css", "page.js", "runtime.js", "follower.js", "geometry.js", "LICENSE.txt")
 _FACES = "face_landmarker"
-"""The registered weights that hold both face networks."""
+"""Name of the registered weights that hold both face networks."""
 
 
 @dataclass(frozen=True)
 class PageExport:
-    """What the page shows and where its runtime comes from.
+    """Options of `export_page`.
 
     Attributes:
-        avatar: this one alone; None keeps all.
+        avatar: name of the only avatar to include; None includes all.
         scripts: address of the folder with onnxruntime-web's files, or the unpacked npm package, which is copied.
-        driver: a face on which the graph is compared with torch.
-        frames: so many frames of it.
+        driver: image or video with a face, on which the graph is compared with torch.
+        frames: number of its frames to use.
         overwrite: whether existing files may be replaced.
     """
 
@@ -84,16 +84,17 @@ def export_page(student: Path, out: Path, options: PageExport | None = None) -> 
 
     Args:
         student: the file that `megaportraits distill` wrote.
-        out: the folder; made when it is missing.
+        out: the folder; created if missing.
         options: see `PageExport`.
 
     Returns:
         The files written, index.html first.
 
     Raises:
-        WeightsError: no such student or avatar; the face networks cannot be had; `scripts` holds another package.
+        WeightsError: no such student or avatar; the face networks cannot be downloaded; `scripts` holds another
+            package.
         ConfigError: `scripts` is neither an address nor a folder.
-        ExportError: the graph computes something else than torch.
+        ExportError: the graph's output differs from torch's.
         MediaError: a file exists, or cannot be read or written.
     """
     options = options or PageExport()
@@ -103,7 +104,7 @@ def export_page(student: Path, out: Path, options: PageExport | None = None) -> 
 
 
 def export_page_model(student: Student, out: Path, options: PageExport, drivers: list[HeadCrop]) -> list[Path]:
-    """`export_page` of a model in memory, with faces already found."""
+    """`export_page` for a model in memory and faces that are already cropped."""
     paths = plan_page(out, options)
     address, copied = find_scripts(options.scripts)
     contents = {name: _static(name) for name in PAGE_FILES}
@@ -120,7 +121,7 @@ def export_page_model(student: Student, out: Path, options: PageExport, drivers:
 
 
 def plan_page(out: Path, options: PageExport) -> dict[str, Path]:
-    """Where every file goes, by its name in the folder; asked before the work begins.
+    """The path of every output file, by its name in the folder; checked before the work begins.
 
     Raises:
         MediaError: a file exists already.
@@ -132,11 +133,11 @@ def plan_page(out: Path, options: PageExport) -> dict[str, Path]:
 
 
 def find_scripts(scripts: str) -> tuple[str, list[Path]]:
-    """The address under which the page finds onnxruntime-web, and the files to copy there, if it is a folder's.
+    """The address from which the page loads onnxruntime-web, and, if `scripts` is a folder, the files to copy.
 
     Raises:
         ConfigError: neither an address nor a folder.
-        WeightsError: the folder is not the package that the page was made for, or a file of it has another hash.
+        WeightsError: the folder holds another package or version, or one of its files has another hash.
     """
     if re.match(r"https?://", scripts):
         if not re.fullmatch(r"https?://[\w.\-:]+/[\w.\-~@%+/]*", scripts):
@@ -159,12 +160,12 @@ def find_scripts(scripts: str) -> tuple[str, list[Path]]:
 
 
 def integrity(content: bytes) -> str:
-    """The hash of a file as HTML's `integrity` has it."""
+    """The hash of a file in the format of HTML's `integrity` attribute."""
     return "sha384-" + base64.b64encode(hashlib.sha384(content).digest()).decode()
 
 
 def describe(student: Student, avatar: str | None, scripts: str) -> dict[str, Any]:
-    """`avatars.json`: who is in the student, its sizes, and what Python and the page must agree on."""
+    """The content of `avatars.json`: the student's avatars and sizes, and the constants shared with the page."""
     mesh, config = canonical_mesh(), student.config
     return {
         "format": 1,
@@ -200,7 +201,7 @@ def describe(student: Student, avatar: str | None, scripts: str) -> dict[str, An
 
 @dataclass(frozen=True)
 class _FaceNetwork:
-    """A member of `face_landmarker.task`, the outputs of its graph, and what it wants black to be; white is 1."""
+    """A member of `face_landmarker.task`, the names of its outputs, and its input value for black; white is 1."""
 
     member: str
     outputs: Sequence[str]
@@ -214,10 +215,10 @@ _FACE_FILES: Mapping[str, _FaceNetwork] = {
 
 
 def face_networks() -> dict[str, bytes]:
-    """Both face networks as ONNX files by name: `image` (1, 3, S, S) in [0, 1] to the outputs MediaPipe gives.
+    """Both face networks as ONNX files by name. They map `image` (1, 3, S, S) in [0, 1] to MediaPipe's outputs.
 
     Raises:
-        WeightsError: they cannot be fetched.
+        WeightsError: they cannot be downloaded.
     """
     bundle, entry = weights.fetch(_FACES), weights.lookup(_FACES)
     made = {}
@@ -230,7 +231,7 @@ def face_networks() -> dict[str, bytes]:
 
 
 def _student_bytes(student: Student, avatar: str | None, drivers: list[HeadCrop]) -> bytes:
-    """The graph with weights in half precision, which halves what a visitor loads; compared with torch on the way."""
+    """The student's graph with float16 weights, which halves the download; it is compared with torch."""
     with tempfile.TemporaryDirectory() as folder:
         options = StudentExport(avatar=avatar, precisions=("float16",))
         export_student_model(student, Path(folder), options, drivers)
@@ -238,7 +239,7 @@ def _student_bytes(student: Student, avatar: str | None, drivers: list[HeadCrop]
 
 
 def _notice(*, copied: bool) -> str:
-    """Whose work lies in the folder, under which licence."""
+    """The notice that lists the authors and licences of the folder's files."""
     entry = weights.lookup(_FACES)
     lines = [
         f"This page was written by MegaPortraits {__version__}; its own files: Apache License 2.0 (LICENSE.txt).",

@@ -1,6 +1,6 @@
-"""Smaller numbers: float16 and int8 forms of a graph.
+"""Convert a graph to float16 or int8.
 
-Callers say what has to stay in floating point; what the result costs is measured on every export (`export.report`).
+Callers choose which parts stay in floating point. Every export measures the loss of quality (`export.report`).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from megaportraits.extras import require
 Feed = Mapping[str, npt.NDArray[Any]]
 _HEAVY = ("Conv", "Gemm", "MatMul")
 _STORED = (*_HEAVY, "Gather", "GatherND")
-"""What reads weights; a student's avatars are tables that an index gathers from."""
+"""Operators whose inputs are weights. Gather is among them because a student's avatars are tables read by an index."""
 
 
 def to_float16(proto: Any) -> Any:
-    """A copy whose weights are stored as float16 and computed with as float32: half the file, the same arithmetic.
+    """A copy that stores weights as float16 and computes in float32: half the file size, the same arithmetic.
 
-    CPUs have no float16 arithmetic worth the name (onnxruntime casts around every operator), so nothing would be
-    gained by computing in it; runtimes fold the casts away when they load the file.
+    Computing in float16 would not be faster: CPUs hardly support it, and onnxruntime casts around every operator.
+    Runtimes fold the casts of the weights when they load the file.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -50,14 +50,14 @@ def to_float16(proto: Any) -> Any:
 
 
 def to_int8(proto: Any, feeds: Sequence[Feed], keep: Sequence[str] = ()) -> Any:
-    """A copy whose convolutions and matrix products run in int8 (static, QDQ, weights per channel).
+    """A copy whose convolutions and matrix products run in int8 (static quantisation, QDQ, weights per channel).
 
-    What stays in float32 is stored as float16.
+    Other weights are stored as float16 and computed with in float32.
 
     Args:
         proto: a float32 graph.
-        feeds: inputs of real frames, on which the ranges of activations are found.
-        keep: prefixes of nodes that stay in float32.
+        feeds: inputs from real frames, on which the ranges of activations are calibrated.
+        keep: name prefixes of the weights whose nodes stay in float32.
     """
     require("export", "Quantisation", "onnxruntime")
     import onnx
@@ -85,7 +85,7 @@ def to_int8(proto: Any, feeds: Sequence[Feed], keep: Sequence[str] = ()) -> Any:
 
 
 def is_kept(node: Any, keep: Sequence[str]) -> bool:
-    """Whether a node belongs to a part that stays in float32: one of its weights is named so."""
+    """Whether a node stays in float32: the name of one of its weights starts with a prefix in `keep`."""
     return any(name.startswith(tuple(keep)) for name in node.input) if keep else False
 
 

@@ -1,4 +1,4 @@
-"""What an export wrote and what it costs: parity with torch, quality, file size, speed."""
+"""Report of an export: its files, their parity with torch, quality, size and speed."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ Precision = Literal["float32", "float16", "int8"]
 Case = Mapping[str, npt.NDArray[Any]]
 """A graph's inputs by name."""
 PARITY = 1e-3
-"""The largest difference between a float32 graph and torch, in parts of the output's range, that is let through."""
+"""Largest allowed difference between a float32 graph and torch, as a fraction of the output's range."""
 _TIMED = 15
 
 
 @dataclass(frozen=True)
 class PrecisionRow:
-    """One file.
+    """Measurements of one file.
 
     Attributes:
         file: its name.
         precision: see `Precision`.
         megabytes: its size.
-        difference: largest difference from torch in float32, in parts of the output's range (pictures: of 1).
-        psnr: of the picture against torch in float32, mean over the frames, dB; infinite when all are equal, None
-            for graphs without a picture.
-        milliseconds: one run by runtime, median; None where a runtime cannot run it.
+        difference: largest difference from torch in float32, as a fraction of the output's range (1 for images).
+        psnr: PSNR of the image against torch in float32, mean over the frames, dB; infinite if all are equal, None
+            for graphs without an image output.
+        milliseconds: median time of one run for each runtime; None where a runtime cannot run the file.
     """
 
     file: str
@@ -54,11 +54,11 @@ class PrecisionRow:
 
 @dataclass
 class ExportReport:
-    """All files of one export.
+    """Measurements of all files of one export.
 
     Attributes:
-        folder: where they are.
-        rows: one each.
+        folder: the folder of the files.
+        rows: one for each file.
     """
 
     folder: Path
@@ -66,11 +66,11 @@ class ExportReport:
 
     @property
     def path(self) -> Path:
-        """The report as a file."""
+        """The path of the report, `report.json`."""
         return self.folder / "report.json"
 
     def save(self) -> None:
-        """Write `report.json`; what an earlier one said of other files that are still there is kept."""
+        """Write `report.json`. Rows of an earlier report are kept for other files that still exist."""
         rows = [asdict(row) for row in self.rows]
         for row in rows:
             row["psnr"] = None if row["psnr"] is None or np.isinf(row["psnr"]) else row["psnr"]
@@ -82,7 +82,7 @@ class ExportReport:
 
 
 def _rows_of(path: Path) -> list[dict[str, Any]] | None:
-    """The rows of a report that `ExportReport.save` wrote; None where the file is another one."""
+    """The rows of a report that `ExportReport.save` wrote; None if the file is not such a report."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["files"]
         return rows if all(isinstance(row["file"], str) for row in rows) else None
@@ -91,7 +91,7 @@ def _rows_of(path: Path) -> list[dict[str, Any]] | None:
 
 
 def plan_files(folder: Path, stem: str, precisions: Sequence[Precision], *, overwrite: bool) -> dict[Precision, Path]:
-    """Where `write_precisions` will write, float32 first; asked before the work begins.
+    """The paths that `write_precisions` will write, float32 first; checked before the work begins.
 
     Raises:
         MediaError: a file exists already, or a `report.json` that no export wrote.
@@ -118,18 +118,18 @@ def write_precisions(
     """Write `STEM.onnx` and one `STEM-PRECISION.onnx` for every other precision; measure each against torch.
 
     Args:
-        report: gets a row per file.
-        stem: of the file names.
+        report: receives a row for each file.
+        stem: stem of the file names.
         proto: the float32 graph.
-        info: of the float32 graph.
-        module: what torch computes; takes the cases' arrays in their order.
-        cases: real inputs; int8 is calibrated on them.
-        precisions: float32 is always written.
+        info: description of the float32 graph.
+        module: the torch reference; takes the cases' arrays in their order.
+        cases: real inputs, for comparison and for the calibration of int8.
+        precisions: precisions to write; float32 is always written.
         keep_in_int8: see `precision.to_int8`.
         overwrite: whether existing files may be replaced.
 
     Raises:
-        ExportError: the float32 graph computes something else than torch, or any graph something that is not finite.
+        ExportError: the float32 graph's output differs from torch's, or a graph's output is not finite.
         MediaError: a file exists, or cannot be written.
     """
     paths = plan_files(report.folder, stem, precisions, overwrite=overwrite)
@@ -154,10 +154,10 @@ def write_precisions(
 
 
 def measure(path: Path, precision: str, feeds: Sequence[Case], expected: Sequence[Sequence[Any]]) -> PrecisionRow:
-    """Run a file on every feed and compare; time it in every installed runtime.
+    """Run a file on every feed, compare the outputs with torch's, and time it in every installed runtime.
 
     Raises:
-        ExportError: an output is not finite, as of a half-precision graph that overflows.
+        ExportError: an output is not finite, for example because a half-precision graph overflows.
     """
     graph = open_graph(path)
     differences, errors = [], []
@@ -180,7 +180,7 @@ def measure(path: Path, precision: str, feeds: Sequence[Case], expected: Sequenc
 
 
 def _time(path: Path, runtime: Any, feed: Case) -> float | None:
-    """Median milliseconds of a run, one thread; None where the runtime refuses the file."""
+    """Median time of a run on one thread, milliseconds; None if the runtime cannot load the file."""
     try:
         graph: Graph = open_graph(path, runtime)
     except WeightsError:

@@ -1,4 +1,4 @@
-"""A student as ONNX: one graph, its avatar chosen by an index or baked in."""
+"""Export a student as one ONNX graph, with all avatars (chosen by an index) or a single one."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from megaportraits.runtimes.arrays import image_array
 
 @dataclass(frozen=True)
 class StudentExport:
-    """What to export, and what to measure it on.
+    """Options of `export_student`.
 
     Attributes:
-        avatar: bake this one in; None keeps all, chosen by the input `avatar`.
-        precisions: "float32" is always written; others are compared with it.
-        driver: a face to calibrate and measure on.
-        frames: so many driver frames.
+        avatar: name of the only avatar to include; None includes all, and the graph gets an input `avatar`.
+        precisions: precisions to write; "float32" is always written, and the others are compared with it.
+        driver: image or video with a face, for calibration and measurement.
+        frames: number of its frames to use.
         overwrite: whether existing files may be replaced.
     """
 
@@ -51,12 +51,12 @@ def export_student(weights: Path, out: Path, options: StudentExport | None = Non
 
     Args:
         weights: the file that `megaportraits distill` wrote.
-        out: the folder; made when it is missing.
+        out: the folder; created if missing.
         options: see `StudentExport`.
 
     Raises:
         WeightsError: no such weights, or no such avatar.
-        ExportError: the graph cannot be made, or computes something else than torch.
+        ExportError: the export fails, or the graph's output differs from torch's.
         MediaError: a file exists, or cannot be read or written.
     """
     options = options or StudentExport()
@@ -66,7 +66,7 @@ def export_student(weights: Path, out: Path, options: StudentExport | None = Non
 
 
 def export_student_model(student: Student, out: Path, options: StudentExport, drivers: list[HeadCrop]) -> ExportReport:
-    """`export_student` of a model in memory, with faces already found."""
+    """`export_student` for a model in memory and faces that are already cropped."""
     plan_files(out, "student", options.precisions, overwrite=options.overwrite)
     student = deepcopy(student)
     fold_weight_standardization(student)
@@ -94,7 +94,7 @@ def export_student_model(student: Student, out: Path, options: StudentExport, dr
 
 
 def alone(student: Student, index: int) -> Student:
-    """A student of one avatar of another student's, sharing nothing with it."""
+    """A copy of a student that holds only the avatar with this index; it shares no tensors with the original."""
     single = deepcopy(student)
     single.avatars = (student.avatars[index],)
     single.tensors = nn.ParameterList(rows[index : index + 1].clone() for rows in student.tensors)

@@ -1,6 +1,6 @@
-"""Nested dataclasses of tensors as flat, named tensors, and back: what goes through a graph's inputs and outputs.
+"""Flatten nested dataclasses of tensors to named tensors, the inputs and outputs of a graph, and rebuild them.
 
-Nothing here knows the fields: an `Identity` that gains a tensor gains an input.
+The code is generic: a tensor that is added to `Identity` becomes an input without changes here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Tensor]:
-    """The tensors of a dataclass by dotted field names, in the order of its fields; None is left out.
+    """The tensors of a dataclass by dotted field names, in the order of its fields. Fields that are None are left out.
 
     Raises:
         TypeError: a field is neither a tensor, None, nor such a dataclass.
@@ -37,9 +37,9 @@ def rebuild(example: T, tensors: Mapping[str, Tensor], prefix: str = "") -> T:
     """A dataclass like `example` with other tensors.
 
     Args:
-        example: says which fields there are.
-        tensors: by the names that `flatten` gives; where one is missing, the example's own stays.
-        prefix: of the names.
+        example: gives the structure.
+        tensors: tensors by the names that `flatten` gives; for a missing one the example's own is used.
+        prefix: prefix of the names.
     """
     if example is None:
         return example

@@ -1,7 +1,7 @@
-"""MediaPipe's face networks as ONNX graphs: a browser that runs our graphs finds faces with the same runtime.
+"""Convert MediaPipe's face networks from TFLite to ONNX, so that a browser runs them and the student in one runtime.
 
-Reads the operators that BlazeFace (short range) and Face Mesh v2 are made of, and no others. TFLite has channels last,
-ONNX channels first: pictures are turned at a graph's ends, weights once, here.
+Only the operators of BlazeFace (short range) and Face Mesh v2 are supported. TFLite stores channels last, ONNX channels
+first: images are transposed at a graph's inputs and outputs, weights once during conversion.
 """
 
 from __future__ import annotations
@@ -20,24 +20,26 @@ Array = npt.NDArray[Any]
 
 
 def face_graph(model: bytes, outputs: Sequence[str], *, low: float = 0.0, high: float = 1.0) -> Any:
-    """A face network as an `onnx.ModelProto`: `image` (1, 3, S, S) RGB in [0, 1] to its outputs, in the file's order.
+    """Convert a face network to an `onnx.ModelProto` that maps `image` (1, 3, S, S), RGB in [0, 1], to its outputs.
+
+    The outputs are in the file's order.
 
     Args:
-        model: the bytes of a tflite file with one picture as its input.
-        outputs: names for its outputs, whose shapes stay as they are.
-        low: what the network wants black to be.
-        high: what it wants white to be.
+        model: the bytes of a TFLite file with one image as its input.
+        outputs: names for its outputs, whose shapes are kept.
+        low: the network's input value for black.
+        high: the network's input value for white.
 
     Raises:
         MissingPackageError: onnx is not installed.
-        ExportError: another kind of network.
+        ExportError: the network is of another kind.
     """
     require("export", "Conversion to ONNX", "onnx")
     return _Conversion(model).convert(outputs, low, high)
 
 
 class _Conversion:
-    """One file on its way. Tensors of four dimensions are channels first, the others as in the file."""
+    """State of the conversion of one file. Four-dimensional tensors are channels first, others as in the file."""
 
     def __init__(self, model: bytes) -> None:
         from ai_edge_litert import schema_py_generated as schema
@@ -87,7 +89,7 @@ class _Conversion:
 
     def _write(self, op: Any) -> None:
         code = self._model.operatorCodes[op.opcodeIndex]
-        kind = max(code.builtinCode, code.deprecatedBuiltinCode)  # files from before 2020 have the second one only
+        kind = max(code.builtinCode, code.deprecatedBuiltinCode)  # files from before 2020 have only the second field
         if kind == self._schema.BuiltinOperator.DEQUANTIZE:
             self._constants[op.outputs[0]] = self._array(op.inputs[0]).astype(np.float32)
         elif kind in self._writers:
@@ -99,7 +101,7 @@ class _Conversion:
         options = op.builtinOptions
         weight = self._array(op.inputs[1])
         depthwise = hasattr(options, "depthMultiplier")
-        # (O, kh, kw, I), and depthwise (1, kh, kw, C): to (O, I, kh, kw), and (C, 1, kh, kw).
+        # Full convolution: (O, kh, kw, I) to (O, I, kh, kw). Depthwise: (1, kh, kw, C) to (C, 1, kh, kw).
         weight = weight.transpose(3, 0, 1, 2) if depthwise else weight.transpose(0, 3, 1, 2)
         group = weight.shape[0] if depthwise else 1
         inputs = [self._read(op.inputs[0]), self._constant(weight), self._constant(self._array(op.inputs[2]))]
@@ -111,7 +113,7 @@ class _Conversion:
         return self._activated(op, self._window("MaxPool", op, [self._read(op.inputs[0])], kernel))
 
     def _window(self, kind: str, op: Any, inputs: list[str], kernel: Sequence[int], **more: Any) -> str:
-        """A convolution or pooling with TFLite's padding, which lets the larger half lie right and below."""
+        """A convolution or pooling with TFLite's padding: the larger half of an odd amount is right and below."""
         options = op.builtinOptions
         strides = (options.strideH, options.strideW)
         before, after = [0, 0], [0, 0]
@@ -159,7 +161,7 @@ class _Conversion:
         return self._names[index]
 
     def _array(self, index: int) -> Array:
-        """A constant as the file has it, half precision as single."""
+        """A constant in the file's layout; half precision is converted to single."""
         if index not in self._constants:
             tensor = self._graph.tensors[index]
             kinds = self._schema.TensorType

@@ -1,4 +1,4 @@
-"""A module as an ONNX file: traced once, named, described, checked."""
+"""Export a module to an ONNX file: trace it, name its inputs and outputs, add metadata, and check it."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from megaportraits.ops.warping import volumes_by_gathers
 from megaportraits.runtimes import GraphInfo
 
 OPSET = 20
-"""The first with a 5-D GridSample."""
+"""The first ONNX opset with a 5-D GridSample."""
 Volumes = Literal["gathers", "grid-sample"]
-"""How volumes are sampled: by gathers (every runtime), or by the operator (opset 20; not OpenVINO)."""
+"""How volumes are sampled: by Gather operators (every runtime), or by GridSample (opset 20; not OpenVINO)."""
 
 
 def trace(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], volumes: Volumes) -> Any:
     """A module as an `onnx.ModelProto`, with static shapes.
 
     Args:
-        module: takes the inputs in their order, gives a tuple.
-        inputs: examples by name.
-        outputs: names.
+        module: takes the inputs in their order, returns a tuple.
+        inputs: example inputs by name.
+        outputs: names of the outputs.
         volumes: see `Volumes`.
 
     Raises:
@@ -67,20 +67,20 @@ def trace(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str
 
 
 def used_inputs(proto: Any) -> list[str]:
-    """Inputs of a graph that some node reads."""
+    """Names of a graph's inputs that at least one node reads."""
     read = {name for node in proto.graph.node for name in node.input}
     return [value.name for value in proto.graph.input if value.name in read]
 
 
 def drop_unused_inputs(proto: Any) -> None:
-    """Take inputs that no node reads out of a graph, in place."""
+    """Remove inputs that no node reads from a graph, in place."""
     used = set(used_inputs(proto))
     for value in [value for value in proto.graph.input if value.name not in used]:
         proto.graph.input.remove(value)
 
 
 def write_graph(proto: Any, path: Path, info: GraphInfo, *, overwrite: bool = False) -> None:
-    """Write a graph with its description; the file is whole or not there.
+    """Write a graph with its description. The write is atomic: the file is complete or absent.
 
     Raises:
         MediaError: the file exists, or its folder cannot be written.
@@ -95,7 +95,7 @@ def write_graph(proto: Any, path: Path, info: GraphInfo, *, overwrite: bool = Fa
 
 
 def with_metadata(proto: Any, metadata: Mapping[str, str]) -> Any:
-    """A copy of an `onnx.ModelProto` that says this and no more about itself, and who made it."""
+    """A copy of an `onnx.ModelProto` with exactly these metadata and the producer's name."""
     import onnx
 
     described = onnx.ModelProto()
@@ -107,7 +107,7 @@ def with_metadata(proto: Any, metadata: Mapping[str, str]) -> Any:
 
 
 def _forget_sources(graph: Any) -> None:
-    """Take out the Python lines that the exporter notes behind every node: this machine's paths, megabytes of them."""
+    """Remove the Python source lines that the exporter records for every node: megabytes, with local paths."""
     for holder in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         if hasattr(holder, "metadata_props"):
             del holder.metadata_props[:]
@@ -118,7 +118,7 @@ def _forget_sources(graph: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter talks about its own inner life; nothing of that helps a user."""
+    """Silence the exporter's log messages and warnings, which do not help a user."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
