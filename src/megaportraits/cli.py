@@ -85,9 +85,9 @@ def version() -> None:
 
 
 def main() -> None:
-    """Run the program; expected errors become one clear message and exit code 1."""
+    """Run the program. Expected errors are printed as one message, with exit code 1."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` and service managers stop a run like Ctrl-C
-    # Memory of images in huge pages: fresh small pages cost as much time as the layer that fills them.
+    # Use huge pages for image memory: faults on small pages cost as much time as the layer that fills them.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         app()

@@ -1,1 +1,1 @@
-"""From a camera to a screen while it happens: the newest frame, as soon as possible, by whatever runs fastest here."""
+"""Live animation from a camera to a screen, with low latency and the fastest available runtime."""

@@ -1,4 +1,4 @@
-"""What stands behind a live person."""
+"""Backgrounds for live animation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from megaportraits.pipeline.options import Color
 
 
 def flat(color: Color, size: int) -> Compose:
-    """A colour, the picture `size` pixels wide."""
+    """Composite over a flat colour, at `size` x `size` pixels."""
     background = np.array(color, np.uint8)
 
     def compose(rendering: Rendering, view: DriverFrame) -> UInt8:
@@ -27,7 +27,7 @@ def flat(color: Color, size: int) -> Compose:
 
 
 def photo(portrait: Portrait | GraphPortrait, matting: Matting, size: int, *, whole: bool) -> Compose:
-    """The photograph's own background: its head crop, or the whole picture."""
+    """Composite over the photograph's own background: its head crop, or (`whole`) the whole photograph."""
     options = AnimateOptions(background=Background.SOURCE, crop=not whole)
     compositor = Compositor(portrait, options, matting, portrait.rest, size=size)
 

@@ -1,4 +1,4 @@
-"""Where live frames come from: a webcam, or a video file played at its own speed."""
+"""Sources of live frames: a webcam, or a video file played at its own speed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _MICROSECONDS = Fraction(1, 1_000_000)
 
 
 def open_camera(name: str, *, loop: bool = False, mirror: bool = False) -> Iterator[VideoFrame]:
-    """Frames as they happen; each one's time is when it was caught, seconds of `time.monotonic`.
+    """Yield frames in real time. A frame's time is its capture time, seconds of `time.monotonic`.
 
     Args:
         name: a webcam's number, or a video file.
-        loop: start a video again when it ends.
-        mirror: flip every frame, as people are used to see themselves.
+        loop: restart a video when it ends.
+        mirror: flip every frame horizontally, as in a mirror.
 
     Raises:
         MediaError: no such camera or video.
@@ -33,10 +33,10 @@ def open_camera(name: str, *, loop: bool = False, mirror: bool = False) -> Itera
 
 
 def webcam(number: int) -> Iterator[VideoFrame]:
-    """Frames of a webcam, until it is unplugged.
+    """Yield frames of a webcam until it is unplugged.
 
     Raises:
-        MediaError: it cannot be opened, or gives no picture.
+        MediaError: the webcam cannot be opened, or delivers no frames.
     """
     capture = cv2.VideoCapture(number)
     if not capture.isOpened():
@@ -45,13 +45,13 @@ def webcam(number: int) -> Iterator[VideoFrame]:
             f"webcam {number}{where} cannot be opened",
             fix="Close programs that use it, choose another --input number, or give a video file.",
         )
-    # Drivers queue frames by default; a queue is lag.
+    # Camera drivers queue frames by default, which adds latency.
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     return _caught(capture, number)
 
 
 def paced(path: Path, *, loop: bool = False, clock: Callable[[], float] = time.monotonic) -> Iterator[VideoFrame]:
-    """A video's frames, each at its time after the first.
+    """Yield a video's frames in real time, by their times relative to the first frame.
 
     Raises:
         MediaError: the file is no video.

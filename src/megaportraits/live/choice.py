@@ -1,4 +1,4 @@
-"""From what a user names to an engine: candidates for every way to run it, and the fastest of them."""
+"""Choose an engine: list the settings that can run the requested model, and take the fastest."""
 
 from __future__ import annotations
 
@@ -41,13 +41,15 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """What the user insists on; "auto" and 0 leave it to measurement.
+    """The user's requirements on the engine; "auto" and 0 leave the choice to measurement.
 
     Attributes:
-        runtime, precision, threads: see `Setting`.
-        retune: forget what was measured before.
-        device: where torch runs; "auto" is CUDA where there is one. Exported graphs know the processor only.
-        motion: control over the base model's motion.
+        runtime: see `Setting`.
+        precision: see `Setting`.
+        threads: see `Setting`.
+        retune: ignore earlier measurements and measure again.
+        device: torch device; "auto" is CUDA where there is one. Exported graphs run on the CPU only.
+        motion: motion options for the base model.
     """
 
     runtime: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
@@ -61,20 +63,20 @@ class EngineRequest:
         convert_options(self, keep=("motion",))
 
     def allows(self, setting: Setting) -> bool:
-        """Whether a setting is as wished."""
+        """Whether a setting has the requested runtime and precision."""
         return self.runtime in ("auto", setting.runtime) and self.precision in ("auto", setting.precision)
 
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """An engine, and what else the loop needs.
+    """An engine and the other objects that the live loop needs.
 
     Attributes:
-        engine: draws the person.
-        analyzer: for following the camera's head.
-        portrait: of the photograph; None for students.
-        matting: for the photograph's background.
-        trials: what was measured, the chosen one first; empty when it was remembered.
+        engine: renders the person.
+        analyzer: face analyzer for tracking the camera's head.
+        portrait: the encoded photograph; None for students.
+        matting: matting network for the photograph's background.
+        trials: the measurements, the chosen one first; empty when the choice came from the cache.
     """
 
     engine: Renderer
@@ -97,18 +99,18 @@ def choose_engine(
     """The fastest engine for a student, or for a photograph with the base model.
 
     Args:
-        student: .safetensors or .onnx; None: the base model.
-        avatar: which of the student's.
+        student: .safetensors or .onnx file; None: the base model.
+        avatar: name of the student's avatar; None: its first.
         source: the photograph for the base model.
-        weights: of the base model: a name, a file, or the folder of an export.
+        weights: weights of the base model: a name, a file, or the folder of an export.
         request: see `EngineRequest`.
         face: which face of the photograph, counted from 1 from left to right; None takes the largest.
-        say: told what is going on.
+        say: called with progress messages.
 
     Raises:
-        ConfigError: not exactly one of student and source; nothing can run as wished.
+        ConfigError: not exactly one of `student` and `source` is given; no setting meets the request.
         WeightsError: the files are missing or of another kind.
-        FaceError: no face in the photograph, or not that many.
+        FaceError: the photograph shows no face, or fewer than `face`.
     """
     if (student is None) == (source is None):
         raise ConfigError(
@@ -137,10 +139,10 @@ def choose_engine(
 
 
 def check_avatar(student: Path, avatar: str) -> None:
-    """Check a name before a camera is opened.
+    """Check an avatar's name before a camera is opened.
 
     Raises:
-        WeightsError: the student has no avatar of this name, or is not a readable student.
+        WeightsError: the student has no avatar of this name, or the file is not a readable student.
     """
     names = read_info(student).avatars if student.suffix == ".onnx" else student_avatars(student)
     if avatar not in names:
@@ -150,7 +152,7 @@ def check_avatar(student: Path, avatar: str) -> None:
 def _best(
     files: Sequence[Path], candidates: Sequence[Candidate], analyzer: FaceAnalyzer, request: EngineRequest, say: Say
 ) -> tuple[Candidate, tuple[Trial, ...]]:
-    """The candidate that was or is found fastest."""
+    """The fastest candidate, from the cache or from new measurements."""
     if len(candidates) == 1:
         return candidates[0], ()
     key, notes = question(files, candidates), cache_dir().parent / "live.json"
@@ -167,7 +169,7 @@ def _best(
 
 
 def _measured(candidates: Sequence[Candidate], analyzer: FaceAnalyzer) -> list[Trial]:
-    """Try all on a frame of the demo's driver, with face tracking beside them, as it will be."""
+    """Measure all candidates on a frame of the demo's driver, while face tracking runs in another thread as in use."""
     frame = next(FrameSource(demo_driver()).frames())
     size = candidates[0].build().size
     head = HeadFollower(analyzer, size).look(frame).head
@@ -178,7 +180,7 @@ def _measured(candidates: Sequence[Candidate], analyzer: FaceAnalyzer) -> list[T
 
 
 def _student_candidates(path: Path, avatar: str | None, request: EngineRequest) -> tuple[list[Path], list[Candidate]]:
-    """Every way to run a student's file."""
+    """All candidates for a student's file."""
     if not is_file(path, WeightsError):
         raise WeightsError(f"the student {path} does not exist", fix="Make one with `megaportraits distill`.")
     if path.suffix == ".onnx":
@@ -194,7 +196,7 @@ def _torch_base(avatar: Avatar, portrait: Portrait, motion: MotionOptions, setti
 def _graph_candidates(
     folder: Path, portrait: GraphPortrait, request: EngineRequest
 ) -> tuple[list[Path], list[Candidate]]:
-    """Every way to run an exported base model with a photograph that its encode graph encoded."""
+    """All candidates for an exported base model and a photograph that its encode graph encoded."""
     files = {read_info(p).precision: p for p in _with_variants(folder / "drive.onnx")}
     return _graphs(files, lambda p, setting: GraphBase(p, portrait.tensors, portrait.fine, setting), request)
 
@@ -203,7 +205,7 @@ def _graph_encoder(weights: Path, request: EngineRequest) -> GraphEncoder:
     """The encoder of an export.
 
     Raises:
-        ConfigError: the user wants motion control, which exported graphs do not have.
+        ConfigError: motion options are requested, which exported graphs do not support.
     """
     if request.motion != MotionOptions():
         raise ConfigError(
@@ -214,12 +216,12 @@ def _graph_encoder(weights: Path, request: EngineRequest) -> GraphEncoder:
 
 
 def _is_export(weights: str) -> bool:
-    """Whether weights are the folder of an export; a folder may have the name of shipped weights by chance."""
+    """Whether `weights` is the folder of an export. Another folder may have the name of shipped weights by chance."""
     return (Path(weights) / "encode.onnx").is_file() and (Path(weights) / "drive.onnx").is_file()
 
 
 def _with_variants(path: Path) -> list[Path]:
-    """A graph, and its int8 form if that lies beside it; float16 is the same as float32 at run time."""
+    """A graph and, if it exists beside it, its int8 version. Float16 files run as float32, so they are not tried."""
     beside = path.with_name(f"{path.stem}-int8.onnx")
     return [path, beside] if beside.is_file() else [path]
 
@@ -257,7 +259,7 @@ def _torch(build: Callable[[Setting], Renderer], request: EngineRequest) -> list
 def _settings(
     runtime: str, precision: str, build: Callable[[Setting], Renderer], request: EngineRequest
 ) -> list[Candidate]:
-    """One candidate for every number of threads, as far as the user allows."""
+    """One candidate for each number of threads that the request allows."""
     counts = [request.threads] if request.threads else thread_counts()
     settings = [Setting(runtime, precision, threads) for threads in counts]
     return [Candidate(setting, partial(build, setting)) for setting in settings if request.allows(setting)]

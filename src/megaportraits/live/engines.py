@@ -1,4 +1,4 @@
-"""What encodes a photograph and what draws a frame: the base model or a student, in torch or as exported graphs."""
+"""Encoders of photographs and renderers of frames: the base model or a student, in torch or as exported graphs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from megaportraits.runtimes.graph import Arrays, GraphInfo
 from megaportraits.runtimes.opening import RuntimeName
 
 Sample = tuple[UInt8, HeadPose, Blendshapes]
-"""What `Renderer.draw` takes."""
+"""The arguments of `Renderer.draw`."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Setting:
 
     Attributes:
         runtime: "torch", "onnxruntime" or "openvino".
-        precision: "float32", "bfloat16", or "int8" (an exported file of that kind).
-        threads: threads the network may use.
-        device: where torch runs, "cpu" or "cuda"; exported graphs run on the processor.
+        precision: "float32", "bfloat16", or "int8" (an exported int8 file).
+        threads: number of threads that the network may use.
+        device: torch device, "cpu" or "cuda"; exported graphs run on the CPU.
     """
 
     runtime: str
@@ -85,12 +85,12 @@ class Encoder(Protocol[P_co]):
 
         Raises:
             MediaError: the file cannot be read.
-            FaceError: no human face, or not that many.
+            FaceError: no human face, or fewer than `face`.
         """
 
 
 class Renderer(Protocol):
-    """Draws one person: the base model or a student, in torch or as an exported graph. Not for two threads at once.
+    """Renders one person: the base model or a student, in torch or as an exported graph. Not thread-safe.
 
     Attributes:
         size: side of the head crops that it takes, pixels.
@@ -99,12 +99,12 @@ class Renderer(Protocol):
     size: int
 
     def draw(self, head: UInt8, pose: HeadPose, blendshapes: Blendshapes) -> Rendering:
-        """The person moving like a driver.
+        """Render the person with a driver's motion.
 
         Args:
             head: (size, size, 3) uint8, the driver's head crop.
-            pose: of that head by its landmarks, crop coordinates.
-            blendshapes: (52,), of its face.
+            pose: head pose fitted to the driver's landmarks, crop coordinates.
+            blendshapes: (52,), the driver's blendshapes.
         """
         ...
 
@@ -115,11 +115,11 @@ class TorchBase:
     Args:
         avatar: the model.
         portrait: the person.
-        setting: how it is run.
-        options: control over the motion; None: the driver's own.
+        setting: how the model is run.
+        options: motion options; None: the driver's own motion.
 
     Attributes:
-        relative: whether motion starts from a neutral head, which `rest` takes.
+        relative: whether the options need a neutral frame; set it with `rest`.
     """
 
     def __init__(
@@ -132,11 +132,11 @@ class TorchBase:
         torch.set_num_threads(setting.threads)
 
     def rest(self, head: UInt8, pose: HeadPose, blendshapes: Blendshapes) -> None:
-        """Take a head as the driver's neutral one, from which relative motion starts; arguments as for `draw`."""
+        """Set the driver's neutral frame, from which relative motion is measured; arguments as for `draw`."""
         self._neutral = self._motion(head, pose, blendshapes)
 
     def draw(self, head: UInt8, pose: HeadPose, blendshapes: Blendshapes) -> Rendering:
-        # Before anybody is neutral, as while ways to run it are measured, motion is absolute.
+        # Motion is absolute until a neutral frame is set, for example while candidates are measured.
         options = MotionOptions() if self.relative and self._neutral is None else self._options
         driven = self._motion(head, pose, blendshapes)
         return self._avatar.render(
@@ -148,7 +148,7 @@ class TorchBase:
 
 
 class TorchStudent:
-    """A student in torch; what depends on the avatar alone is computed once."""
+    """A student in torch. The parts that depend only on the avatar are computed once."""
 
     def __init__(self, weights: Path, avatar: str | None, setting: Setting) -> None:
         student = load_student(weights)
@@ -172,10 +172,11 @@ class GraphBase:
     """The exported per-frame graph of the base model.
 
     Args:
-        path: of `drive.onnx`.
-        tensors: of the encoded person, by name: `GraphPortrait.tensors`. Those that the graph does not take are unused.
+        path: path of `drive.onnx`.
+        tensors: the encoded person's tensors by name: `GraphPortrait.tensors`. Tensors that the graph does not take are
+            ignored.
         fine: `PreparedSource.fine`.
-        setting: how it is run.
+        setting: how the graph is run.
     """
 
     def __init__(self, path: Path, tensors: Arrays, fine: Tensor, setting: Setting) -> None:
@@ -213,10 +214,10 @@ class GraphStudent:
 
 @dataclass(frozen=True, kw_only=True)
 class GraphPortrait(PreparedSource):
-    """A source that an exported graph encoded; `GraphEncoder.encode` makes it.
+    """A source encoded by an exported graph; see `GraphEncoder.encode`.
 
     Attributes:
-        tensors: the encode graph's outputs by name, which the frame graph takes as inputs.
+        tensors: the encode graph's outputs by name; the frame graph takes them as inputs.
     """
 
     tensors: Arrays
@@ -231,7 +232,7 @@ class GraphEncoder:
     """`encode.onnx` of an export: an `Encoder` without torch weights.
 
     Raises:
-        WeightsError: no such file, or another kind of graph.
+        WeightsError: the file does not exist, or it is a graph of another kind.
     """
 
     def __init__(self, path: Path) -> None:
@@ -243,12 +244,12 @@ class GraphEncoder:
 
     @cached_property
     def analyzer(self) -> FaceAnalyzer:
-        """The face analyzer; its weights are fetched on first use."""
+        """The face analyzer; its weights are downloaded on first use."""
         return FaceAnalyzer()
 
     @cached_property
     def matting(self) -> Matting:
-        """The matting network; its weights are fetched on first use."""
+        """The matting network; its weights are downloaded on first use."""
         return Matting()
 
     def encode(self, source: Source, *, face: int | None = None) -> GraphPortrait:
@@ -262,7 +263,7 @@ class GraphEncoder:
 
 
 def open_as(path: Path, setting: Setting) -> Graph:
-    """A graph under a setting; "int8" is a property of the file, computed as it says."""
+    """Open a graph with a setting. "int8" needs no option of the runtime: it is a property of the file."""
     precision = "bfloat16" if setting.precision == "bfloat16" else "float32"
     return open_graph(path, cast(RuntimeName, setting.runtime), threads=setting.threads, precision=precision)
 
@@ -274,7 +275,7 @@ def _config(info: GraphInfo, path: Path) -> ModelConfig:
 
 
 def _pose_of(arrays: Arrays, prefix: str) -> HeadPose:
-    """The pose among a graph's outputs, batch 1."""
+    """The pose in a graph's outputs, batch 1; `prefix` starts the outputs' names."""
     rotation, translation, scale = (arrays[prefix + name][0] for name in POSE_INPUTS)
     return HeadPose(rotation.astype(np.float64), translation.astype(np.float64), float(scale))
 

@@ -1,4 +1,4 @@
-"""One slot between two threads that holds the newest item only: who is slow drops frames, and never lags."""
+"""A slot between two threads that holds only the newest item: a slow consumer skips frames and adds no latency."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 class Latest(Generic[T]):
-    """The newest item put in and not yet taken.
+    """A thread-safe slot for the newest item that has not been taken yet.
 
     Attributes:
-        dropped: how many items were replaced before anybody took them.
+        dropped: number of items that were replaced before they were taken.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Latest(Generic[T]):
         self._error: BaseException | None = None
 
     def put(self, item: T) -> bool:
-        """Replace what is there; False when nobody wants more."""
+        """Replace the item in the slot; returns False after the slot was closed."""
         with self._changed:
             if self._closed:
                 return False
@@ -37,7 +37,7 @@ class Latest(Generic[T]):
         """Wait for an item newer than the last one; None when there will be no more.
 
         Raises:
-            BaseException: what ended the other side, after its last item.
+            BaseException: the error that ended the producer, after its last item.
         """
         with self._changed:
             # With a timeout, because a wait without one cannot be interrupted by Ctrl-C on every platform.
@@ -49,7 +49,7 @@ class Latest(Generic[T]):
             return item
 
     def close(self, error: BaseException | None = None) -> None:
-        """No more items; what is there can still be taken."""
+        """End the stream; an item that is in the slot can still be taken."""
         with self._changed:
             self._closed = True
             self._error = self._error or error
@@ -57,14 +57,14 @@ class Latest(Generic[T]):
 
 
 def feed(items: Iterable[T], slot: Latest[T]) -> threading.Thread:
-    """Put the items into a slot from a thread of its own, as they come, until they or the takers end."""
+    """Start a thread that puts the items into a slot as they arrive, until they end or the slot is closed."""
 
     def work() -> None:
         try:
             for item in items:
                 if not slot.put(item):
                     return
-        except BaseException as error:  # every error belongs to the taker's thread
+        except BaseException as error:  # every error is raised again in the consumer's thread
             slot.close(error)
         else:
             slot.close()

@@ -1,7 +1,7 @@
-"""The live loop: catch, look, draw, show, each on the newest there is.
+"""The live loop: capture, track, render and show, each step on the newest available frame.
 
-Three threads hand frames over in slots that hold one item (`live.latest`): the camera's, the face tracker's, and the
-caller's, which runs the network and shows. Whoever is slow drops frames; nothing ever queues up.
+Three threads pass frames through slots that hold one item (`live.latest`): one reads the camera, one tracks the face,
+and the caller's runs the network and shows the result. Slow steps skip frames, so no queue builds up.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from megaportraits.pipeline import Rendering
 from megaportraits.pipeline.driver import DriverFrame, HeadView
 
 Look = Callable[[VideoFrame], DriverFrame]
-"""Finds the head in the next frame, as `pipeline.driver.HeadFollower.look`."""
+"""Finds the head in the next frame; see `pipeline.driver.HeadFollower.look`."""
 Compose = Callable[[Rendering, DriverFrame], UInt8]
-"""Puts a rendering onto its background: (H, W, 3) uint8."""
+"""Composites a rendering over its background: (H, W, 3) uint8."""
 _WINDOW = 60
-"""So many frames the shown speed is taken over."""
+"""Number of frames over which the displayed speed is averaged."""
 
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """When to stop, and what to tell.
+    """Duration and callbacks of the live loop.
 
     Attributes:
-        seconds: stop after so long; None goes on until the camera or the user ends it.
+        seconds: stop after this time; None: run until the camera ends or the user quits.
         report: called after every frame.
-        neutral: told the first head that is seen, and the next one whenever the user calls a face neutral, before
-            they are drawn.
+        neutral: called with the first head found, and with the next head each time the user sets the neutral frame;
+            always before that head is rendered.
     """
 
     seconds: float | None = None
@@ -51,12 +51,12 @@ class LiveOptions:
 
 
 class LiveStats:
-    """How fast it goes.
+    """Speed statistics of a live session.
 
     Attributes:
-        shown: pictures shown.
-        dropped: frames that were overtaken by newer ones.
-        faceless: pictures that repeat the last motion because no face was found.
+        shown: number of images shown.
+        dropped: number of frames replaced by newer ones before they were processed.
+        faceless: number of images that repeat the last motion because no face was found.
     """
 
     def __init__(self) -> None:
@@ -65,24 +65,24 @@ class LiveStats:
         self._moments: deque[float] = deque(maxlen=_WINDOW)
 
     def add(self, caught: float, shown: float) -> None:
-        """Count a picture by when its frame was caught and when it was shown, seconds."""
+        """Count an image; `caught` is its frame's capture time and `shown` its display time, seconds."""
         self.shown += 1
         self._latencies.append(shown - caught)
         self._moments.append(shown)
 
     @property
     def fps(self) -> float:
-        """Pictures a second over the last ones; 0 before the second."""
+        """Images per second over the last `_WINDOW` images; 0 before the second image."""
         span = self._moments[-1] - self._moments[0] if len(self._moments) > 1 else 0.0
         return (len(self._moments) - 1) / span if span > 0 else 0.0
 
     @property
     def latency(self) -> float:
-        """Milliseconds from catching a frame to showing its picture, median of the last ones."""
+        """Median time from capture to display over the last `_WINDOW` images, milliseconds."""
         return statistics.median(self._latencies) * 1e3 if self._latencies else 0.0
 
     def line(self) -> str:
-        """All of it in words."""
+        """The statistics as one line of text."""
         said = f"{self.fps:.1f} frames/s, latency {self.latency:.0f} ms, {self.dropped} dropped"
         return said + (f", {self.faceless} without a face" if self.faceless else "")
 
@@ -97,20 +97,22 @@ def run_live(
     *,
     clock: Callable[[], float] = time.monotonic,
 ) -> LiveStats:
-    """Show the person moving like the camera's, until camera, user or time ends it. Ctrl-C ends it well.
+    """Animate the person with the camera's motion until the camera, the user or the time limit ends it.
+
+    Ctrl-C ends the loop normally.
 
     Args:
-        camera: frames whose times are when they were caught, by `clock`.
-        look: runs in a thread of its own.
-        engine: draws the person.
-        compose: puts the person onto a background.
-        screens: where pictures go; none measures only.
+        camera: frames whose times are capture times on `clock`.
+        look: finds the head; called in its own thread.
+        engine: renders the person.
+        compose: composites the person over a background.
+        screens: where images are shown; without any, the loop only measures.
         options: see `LiveOptions`.
-        clock: seconds.
+        clock: returns the time in seconds.
 
     Raises:
-        FaceError: the camera ended by itself without ever showing a face.
-        MegaPortraitsError: what the camera or the tracker raised.
+        FaceError: the camera ended by itself and never showed a face.
+        MegaPortraitsError: an error in the camera's or the tracker's thread.
     """
     options = options or LiveOptions()
     stats, caught, seen = LiveStats(), Latest[VideoFrame](), Latest[DriverFrame]()
@@ -138,7 +140,7 @@ def run_live(
             if options.seconds is not None and clock() - begin >= options.seconds:
                 break
     except KeyboardInterrupt:
-        reply = Reply.LEAVE  # the usual way to leave; files are finished by their screens
+        reply = Reply.LEAVE  # the usual way to quit; the screens finish their files
     finally:
         caught.close()
         seen.close()
@@ -149,7 +151,7 @@ def run_live(
 
 
 def _drawn(engine: Renderer, view: DriverFrame, last: Rendering | None, stats: LiveStats) -> Rendering | None:
-    """The person of a frame; where no face was found, the last one again."""
+    """The rendering for a frame; the last one again if no face was found."""
     if view.head is None:
         stats.faceless += last is not None
         return last

@@ -1,4 +1,4 @@
-"""Where live pictures go: a window, a file, a virtual camera."""
+"""Outputs of live animation: a window, a file, a virtual camera."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from megaportraits.media.images import UInt8
 _TITLE = "megaportraits"
 _CLOCK = Fraction(1, 1000)
 _WAITING_SIDE = 480
-"""Longest side of the camera's picture while it shows no face, pixels."""
+"""Longest side, pixels, of the camera image that is shown while no face has been found."""
 
 
 class Reply(IntEnum):
-    """What the user wants; of several screens' answers the largest counts."""
+    """The user's request; of several screens' replies the largest counts."""
 
     MORE = 0
     NEUTRAL = 1
-    """The face that is seen is the neutral one, for relative motion."""
+    """Use the current face as the neutral frame of relative motion."""
     LEAVE = 2
 
 
@@ -38,30 +38,31 @@ _KEYS = {27: Reply.LEAVE, ord("q"): Reply.LEAVE, ord("n"): Reply.NEUTRAL}
 
 
 class Screen(Protocol):
-    """Shows pictures."""
+    """Interface of an output for live images."""
 
     def show(self, image: UInt8, moment: float, status: str) -> Reply:
         """Show (H, W, 3) uint8.
 
         Args:
-            image: the picture.
-            moment: when its driver frame was caught, seconds.
+            image: the image.
+            moment: capture time of its driver frame, seconds.
             status: a line about speed.
         """
         ...
 
     def wait(self, image: UInt8, moment: float) -> Reply:
-        """There is nothing to show, because no face was seen yet.
+        """Called in place of `show` until the first face is found.
 
         Args:
-            image: (H, W, 3) uint8, what the camera sees: for the eyes of the person before it only.
-            moment: when it was caught, seconds.
+            image: (H, W, 3) uint8, the camera's image. Only a local window may show it; it must not reach a file or
+                other people.
+            moment: capture time, seconds.
         """
         ...
 
 
 def window_problem() -> str | None:
-    """Why no window can be opened here; None if one can."""
+    """The reason why no window can be opened on this machine; None if one can."""
     gui = next((line for line in cv2.getBuildInformation().splitlines() if line.strip().startswith("GUI:")), "")
     if gui.split(":")[-1].strip() in ("", "NONE"):
         return "this OpenCV was built without windows; pip install opencv-python in place of opencv-python-headless"
@@ -91,7 +92,7 @@ class _Window:
         return self.show(small, moment, "no face yet: sit upright, in good light")
 
     def _closed(self) -> bool:
-        """Whether the user closed it. A window that never was visible was not closed: some systems cannot tell."""
+        """Whether the user closed the window. False if it was never reported visible, as on some systems."""
         try:
             visible = cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) >= 1
         except cv2.error:
@@ -102,7 +103,7 @@ class _Window:
 
 
 class _FileScreen:
-    """With sound, times count from the camera's first frame, where the sound begins; else from the first picture."""
+    """Writes a video. With sound, times count from the camera's first frame, else from the first image shown."""
 
     def __init__(self, writer: VideoWriter, *, sound: bool) -> None:
         self._writer, self._last, self._sound = writer, -1, sound
@@ -124,7 +125,7 @@ class _FileScreen:
 
 
 class _VirtualCamera:
-    """Opened with the first picture, whose size it takes."""
+    """A virtual camera, opened with the first image and at its size."""
 
     def __init__(self, fps: float) -> None:
         self._fps = fps
@@ -138,7 +139,7 @@ class _VirtualCamera:
         return Reply.MORE
 
     def wait(self, image: UInt8, moment: float) -> Reply:
-        del image, moment  # others get to see nobody, and not the camera's own picture
+        del image, moment  # viewers of the virtual camera must not see the real camera's image
         return Reply.MORE
 
     def close(self) -> None:
@@ -148,7 +149,7 @@ class _VirtualCamera:
 
 @contextmanager
 def window() -> Iterator[Screen]:
-    """A window with the speed in its corner; q, Esc or closing it ends the show, n says that a face is neutral.
+    """A window with the speed in its corner. q, Esc or closing it quits; n sets the neutral frame.
 
     Raises:
         ConfigError: no window can be opened here.
@@ -167,17 +168,17 @@ def window() -> Iterator[Screen]:
 def file(
     path: Path, *, fps: float, sound_of: Path | None = None, overwrite: bool = False, note: str | None = None
 ) -> Iterator[Screen]:
-    """A video whose frames carry the times at which they were caught; playable whenever it ends.
+    """A video file with capture times as frame times. It is playable whenever the session ends.
 
     Args:
         path: the file.
-        fps: what it says about itself.
-        sound_of: the video that plays in the camera's place, whose sound is taken over.
+        fps: nominal frame rate in the file's metadata.
+        sound_of: the video that replaces the camera; its sound is copied.
         overwrite: whether an existing file may be replaced.
         note: see `VideoWriter`.
 
     Raises:
-        MediaError: it exists, or cannot be written.
+        MediaError: the file exists, or cannot be written.
     """
     rate = Fraction(fps).limit_denominator(1000)
     with VideoWriter(path, fps=rate, time_base=_CLOCK, audio_from=sound_of, overwrite=overwrite, note=note) as writer:
@@ -186,7 +187,7 @@ def file(
 
 @contextmanager
 def virtual_camera(fps: float) -> Iterator[Screen]:
-    """A camera that other programs can choose.
+    """A virtual camera that other programs can select.
 
     Raises:
         MissingPackageError: pyvirtualcam is not installed.

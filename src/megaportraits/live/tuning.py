@@ -1,4 +1,4 @@
-"""Which runtime, precision and number of threads is fastest here: measured once, remembered in the cache."""
+"""Measure which runtime, precision and number of threads is fastest on this machine, and cache the result."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from megaportraits.pipeline import Rendering
 from megaportraits.reading import read_record
 
 MIN_PSNR = 32.0
-"""A faster way to run a network must give the same picture to this many dB."""
+"""Smallest PSNR, dB, of a candidate's image against the first candidate's; below it the candidate is rejected."""
 _RUNS, _FEW = 7, 3
 _HOPELESS = 3.0
-"""After a few runs, what takes so many times as long as the best so far is not tried any longer."""
+"""After a few runs, a candidate that is this many times slower than the best so far is not measured further."""
 _PACKAGES = ("megaportraits", "torch", "onnxruntime", "openvino")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A way to run a network, and how to get an engine that does so."""
+    """A setting, and the function that builds an engine with it."""
 
     setting: Setting
     build: Callable[[], Renderer]
@@ -43,13 +43,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Trial:
-    """What a candidate did.
+    """Measurement of a candidate.
 
     Attributes:
-        setting: the candidate's.
-        milliseconds: of one frame, median; None when it could not run.
-        psnr: its picture against the first candidate's, dB; None when it could not run or is the first.
-        problem: why it could not run, or was not good enough; "" if it may be chosen.
+        setting: the candidate's setting.
+        milliseconds: median time of one frame, milliseconds; None if the candidate could not run.
+        psnr: PSNR of its image against the first candidate's, dB; None if it could not run or is the first.
+        problem: why it could not run or was rejected; "" if it may be chosen.
     """
 
     setting: Setting
@@ -59,7 +59,7 @@ class Trial:
 
 
 def thread_counts() -> list[int]:
-    """Numbers of threads worth a try: half of the cores, and all."""
+    """Numbers of threads to measure: half of the cores, and all."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return sorted({max(1, cores // 2), cores})
 
@@ -71,16 +71,16 @@ def tune(
     beside: Callable[[], object] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Trial]:
-    """Run every candidate on a head crop; the fastest that may be chosen comes first.
+    """Measure every candidate on a head crop. The fastest that may be chosen comes first in the result.
 
     Args:
-        candidates: the first is the reference for the picture.
+        candidates: the candidates; the first one's image is the reference.
         sample: a head crop of the engines' size, its pose and its face's blendshapes.
-        beside: called over and over in another thread meanwhile, as face tracking will be.
-        clock: seconds.
+        beside: called repeatedly in another thread during the measurement, to simulate face tracking.
+        clock: returns the time in seconds.
 
     Raises:
-        ConfigError: none can run.
+        ConfigError: no candidate can run.
     """
     trials: list[Trial] = []
     reference: Rendering | None = None
@@ -102,24 +102,24 @@ def tune(
 
 
 def remembered(path: Path, key: str, candidates: Sequence[Candidate]) -> Candidate | None:
-    """The candidate that was fastest the last time, if the same question was asked before."""
+    """The cached fastest candidate for this key; None if there is none."""
     entry = _known(path).get(key)
     try:
         setting = Setting(**entry) if entry else None
     except TypeError:
-        return None  # of another version, or damaged
+        return None  # the entry is from another version, or damaged
     return next((candidate for candidate in candidates if candidate.setting == setting), None)
 
 
 def remember(path: Path, key: str, setting: Setting) -> None:
-    """Note which was fastest, for `remembered`."""
+    """Store the fastest setting in the cache, for `remembered`."""
     known = _known(path)
     with staged_output(path, overwrite=True) as part:
         part.write_text(json.dumps({**known, key: asdict(setting)}, indent=1) + "\n", encoding="utf-8")
 
 
 def _known(path: Path) -> dict[str, Any]:
-    """All answers; none where the cache is missing or damaged, so that it is measured anew."""
+    """All entries of the cache; empty if it is missing or damaged, so that candidates are measured again."""
     try:
         return read_record(path, DataError)
     except DataError:
@@ -127,7 +127,7 @@ def _known(path: Path) -> dict[str, Any]:
 
 
 def question(files: Sequence[Path], candidates: Sequence[Candidate]) -> str:
-    """What an answer depends on: weights, processor, versions, and what there was to choose from."""
+    """The cache key: a hash of what a result depends on (weights, processor, versions, candidates)."""
     versions = {name: metadata.version(name) for name in _PACKAGES if _installed(name)}
     digest = hashlib.sha256()
     for file in files:
@@ -159,7 +159,7 @@ def _try(
 
 
 def _psnr(a: Rendering, b: Rendering) -> float:
-    """Between two pictures, at the smaller one's size, dB."""
+    """PSNR between two renderings at the smaller one's size, dB."""
     size = min(a.size, b.size)
     error = float(np.square(a.resized(size) - b.resized(size), dtype=np.float64).mean())
     return float("inf") if error == 0 else -10 * float(np.log10(error))
