@@ -1,1 +1,1 @@
-"""The networks of the paper; `base.py` reads top to bottom as Figure 2."""
+"""The networks of the paper. `base.py` follows Figure 2 from top to bottom."""

@@ -1,4 +1,4 @@
-"""E_app of the paper (3.1, A.1, Figure 9a): the source image to volumetric features v_s and a global descriptor e_s."""
+"""E_app of the paper (3.1, A.1, Figure 9a): source image to volumetric features v_s and a global descriptor e_s."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class DescriptorEncoder(nn.Module):
 
 
 class AppearanceEncoder(nn.Module):
-    """E_app: image (B, 3, S, S) in [0, 1] to `volume` v_s (B, C, D, S/8, S/8) and `descriptor` e_s (B, K, 4, 4)."""
+    """E_app: image (B, 3, S, S) in [0, 1] to volume v_s (B, C, D, S/8, S/8) and descriptor e_s (B, K, 4, 4)."""
 
     def __init__(self, config: ModelConfig, style: BlockStyle) -> None:
         super().__init__()
@@ -67,5 +67,5 @@ class AppearanceEncoder(nn.Module):
         return self.volume(image), self.describe(image)
 
     def describe(self, image: Tensor) -> Tensor | None:
-        """e_s alone; None in the ablation without it."""
+        """e_s alone; None in the ablation without e_s."""
         return None if self.descriptor is None else self.descriptor(image)

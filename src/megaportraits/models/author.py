@@ -1,10 +1,11 @@
-"""The first author's public checkpoint (EMOPortraits, Drobyshev et al., 2024) as far as it fits our base model.
+"""Imports the first author's public checkpoint (EMOPortraits, Drobyshev et al., 2024) into our base model.
 
-Its networks are those of MegaPortraits with changes. What computes the same is taken (`SAME`), what has our shapes but
-another place or order is taken to start training from (`START`), and everything else is named with the reason.
+Its networks are those of MegaPortraits with changes. Modules that compute the same are imported (`SAME`). Modules with
+the same shapes but in another place or order are imported as a start for training (`START`). The table lists everything
+else with the reason why it is not imported.
 
-Their convolutions have no biases but for the standardised ones; spectral norms (`weight_orig`, `weight_u`, `weight_v`)
-and weight standardisation (unit variance, unbiased) are folded into plain weights.
+In the checkpoint only weight-standardised convolutions have biases. Spectral norms (`weight_orig`, `weight_u`,
+`weight_v`) and weight standardisation (unit variance, unbiased) are folded into plain weights.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from megaportraits.reading import shown
 
 SAME, START, SHAPE, NONE = "same", "start only", "shape differs", "no counterpart"
 _NESTS = ("model", "state_dict", "model_state_dict", "net", "generator")
-"""Under which a file may hold the networks."""
+"""Names under which a file may contain the networks."""
 _STEM = re.compile(r"local_encoder_nw\.from_rgb_(\d+)px\.")
 _ENCODER = re.compile(r"local_encoder_nw\.enc_(\d+)_block=\d+px\.")
 _SECOND = "a second block at this resolution, where ours has one"
@@ -60,14 +61,14 @@ _VOLUME = "theirs begins the way up with a learned tensor and resamples at other
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the table.
+    """A line of the table of modules.
 
     Attributes:
         theirs: module in the file.
         ours: module of the base model; "" for none.
         status: one of `SAME`, `START`, `SHAPE`, `NONE`.
-        numbers: how many numbers of the file it is about.
-        reason: why it is not taken, or only to start from; "" for `SAME`.
+        numbers: how many numbers the file has for this module.
+        reason: why it is not imported, or imported only as a start for training; "" for `SAME`.
     """
 
     theirs: str
@@ -79,12 +80,12 @@ class Line:
 
 @dataclass
 class Import:
-    """What a file holds for us.
+    """The result of an import.
 
     Attributes:
-        model: a base model with what was taken; everything else is fresh.
+        model: a base model with the imported weights; all other weights are newly initialised.
         table: a line for each module of the file.
-        fresh: parts of the model that keep their fresh weights.
+        fresh: submodules of the model without imported weights.
     """
 
     model: BaseModel
@@ -97,10 +98,10 @@ class Import:
 
 
 def read_author(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name. Nothing in the file is run.
+    """The tensors of a checkpoint by name. No code in the file is run.
 
     Raises:
-        WeightsError: there is no such file, it holds objects other than tensors, or it is no such checkpoint.
+        WeightsError: the file does not exist, contains objects other than tensors, or is not the author's checkpoint.
     """
     fix = "Give the checkpoint of the base model that EMOPortraits publishes, a .pth file."
     content = read_checkpoint(path, fix=fix)
@@ -119,15 +120,15 @@ def read_author(path: Path) -> dict[str, Tensor]:
 
 
 def import_author(state: Mapping[str, Tensor], like: ModelConfig, path: str = "the checkpoint") -> Import:
-    """A base model with everything of a checkpoint that has a counterpart.
+    """A base model with all weights of a checkpoint that have a counterpart in it.
 
     Args:
-        state: of `read_author`.
-        like: a config as the paper's; sizes that the file decides are taken from it.
-        path: for messages.
+        state: the result of `read_author`.
+        like: a config with the paper's structure. Sizes in the file replace its sizes.
+        path: the name of the file in messages.
 
     Raises:
-        WeightsError: the file's sizes are of no model that we can build, or its numbers are not finite.
+        WeightsError: no base model can have the file's sizes, or its weights are not finite.
     """
     file = _AuthorFile(state)
     config = _config_of(file, like, path)
@@ -169,34 +170,34 @@ class _Part:
 
 
 class _AuthorFile:
-    """Tensors of the file with their norms folded, and which of them were asked for."""
+    """The tensors of the file, with norms folded on access; `used` has the names of those that were read."""
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
         self.state = state
         self.used: set[str] = set()
-        # With spectral norms on everything else, a plain weight after a GroupNorm is a standardised one.
+        # Layers that are not standardised have spectral norms, so a plain weight after a GroupNorm is standardised.
         self.standardizes = any(name.endswith(".block_feats.2.bias") for name in state)
 
     def has(self, name: str) -> bool:
-        """Whether there is a layer of that name."""
+        """Whether the file has a layer of that name."""
         return f"{name}.weight" in self.state or f"{name}.weight_orig" in self.state
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Of a layer's weight; () where there is none."""
+        """Shape of a layer's weight; () if there is none."""
         for key in (f"{name}.weight_orig", f"{name}.weight"):
             if key in self.state:
                 return tuple(self.state[key].shape)
         return ()
 
     def count(self, prefix: str, layer: str) -> int:
-        """How many of `PREFIX.0.LAYER`, `PREFIX.1.LAYER`, ... there are."""
+        """How many of `PREFIX.0.LAYER`, `PREFIX.1.LAYER`, ... the file has."""
         number = 0
         while self.has(f"{prefix}.{number}.{layer}"):
             number += 1
         return number
 
     def weight(self, name: str, *, standardized: bool = False) -> Tensor:
-        """A layer's weight as it acts."""
+        """A layer's effective weight, with spectral norm and standardisation applied."""
         if f"{name}.weight_orig" in self.state:
             weight, u, v = (self._take(f"{name}.weight_{part}") for part in ("orig", "u", "v"))
             if (len(u), len(v)) != weight.flatten(1).shape:
@@ -211,12 +212,12 @@ class _AuthorFile:
         return weight / (std + 1e-5).reshape(-1, *[1] * (weight.ndim - 1))
 
     def bias(self, name: str, like: Tensor) -> Tensor:
-        """A layer's bias; zeros where it has none."""
+        """A layer's bias; zeros if it has none."""
         key = f"{name}.bias"
         return self._take(key) if key in self.state else like.new_zeros(len(like))
 
     def plain(self, name: str) -> Tensor:
-        """A tensor as it is."""
+        """A tensor without changes."""
         return self._take(name)
 
     def _take(self, name: str) -> Tensor:
@@ -227,7 +228,7 @@ class _AuthorFile:
 
 
 def _config_of(file: _AuthorFile, like: ModelConfig, path: str) -> ModelConfig:
-    """The config whose shapes the file has, where ours can have them."""
+    """The config `like` with the sizes that the file's tensors have."""
     match = next(m for name in file.state if (m := _STEM.match(name)))
     size = int(match.group(1))
     widths = [file.shape(f"{name}.block_feats.2")[0] for name in _encoder_blocks(file)]
@@ -263,7 +264,7 @@ def _encoder_blocks(file: _AuthorFile) -> list[str]:
 
 
 def _upsampling_blocks(file: _AuthorFile, size: int, grid: int) -> list[str]:
-    """The decoder's blocks that double the image: the first at each resolution."""
+    """The decoder's blocks that double the resolution: the first block at each resolution."""
     prefix = "decoder_nw.img_decoder.dec_img_blocks"
     count, doublings = file.count(prefix, "block_feats.2"), max((size // max(grid, 1)).bit_length() - 1, 1)
     step = max(count // doublings, 1)
@@ -271,7 +272,7 @@ def _upsampling_blocks(file: _AuthorFile, size: int, grid: int) -> list[str]:
 
 
 def _counterparts(file: _AuthorFile, config: ModelConfig) -> Iterator[_Part]:
-    """Every module of the file that has one of ours, with its tensors under our names."""
+    """Every module of the file with a counterpart in our model, with its tensors under our names."""
     parts = _Parts(file)
     stem = next(m.group(0)[:-1] for name in file.state if (m := _STEM.match(name)))
     yield parts.stem(stem, "appearance.volume.stem")
@@ -315,7 +316,7 @@ def _warp(parts: _Parts, theirs: str, ours: str) -> Iterator[_Part]:
 
 
 def _generator_3d(parts: _Parts) -> Iterator[_Part]:
-    """Their way up is numbered from the deepest level, ours from the finest; their deepest skip is our bottleneck."""
+    """G_3D. Its decoder is numbered from the coarsest level, ours from the finest; its first skip is our bottleneck."""
     file, prefix = parts.file, "volume_process_nw"
     levels = file.count(f"{prefix}.blocks_3d_down", "block_feats.2")
     for index in range(levels):
@@ -332,13 +333,13 @@ def _generator_3d(parts: _Parts) -> Iterator[_Part]:
 
 
 class _Parts:
-    """Modules of theirs under our names."""
+    """Reads modules of the file and returns them under our names."""
 
     def __init__(self, file: _AuthorFile) -> None:
         self.file = file
 
     def conv(self, theirs: str, ours: str, *, standardized: bool = False, kernel: int = 0, reason: str = "") -> _Part:
-        """A convolution or linear layer; a 1x1 one may lie in the middle of a larger `kernel`, which is the same."""
+        """A convolution or linear layer. A 1x1 kernel is zero-padded to `kernel`, which computes the same."""
         before = set(self.file.used)
         weight = self.file.weight(theirs, standardized=standardized)
         bias = self.file.bias(theirs, weight)
@@ -347,7 +348,7 @@ class _Parts:
         return _Part(theirs, ours, {f"{ours}.weight": weight, f"{ours}.bias": bias}, self._since(before), reason)
 
     def stem(self, theirs: str, ours: str) -> _Part:
-        """The first convolution, which sees [0, 1] in theirs and [-1, 1] in ours: W x = W/2 (2 x - 1) + sum(W)/2."""
+        """The first convolution. Its input is in [0, 1], ours in [-1, 1]: W x = W/2 (2 x - 1) + sum(W)/2."""
         part = self.conv(theirs, ours)
         weight, bias = part.tensors[f"{ours}.weight"], part.tensors[f"{ours}.bias"]
         tensors = {f"{ours}.weight": weight / 2, f"{ours}.bias": bias + weight.flatten(1).sum(1) / 2}
@@ -360,7 +361,7 @@ class _Parts:
         return _Part(theirs, ours, tensors, self._since(before), reason)
 
     def block(self, theirs: str, ours: str, *, reason: str = "") -> _Part:
-        """A residual block; whichever of its convolutions has a bias is standardised."""
+        """A residual block. Those of its convolutions that have a bias are weight-standardised."""
         file, tensors, keys = self.file, dict[str, Tensor](), list[str]()
         for norm, name in (("block_feats.0", "norm1"), ("block_feats.3", "norm2")):
             if f"{theirs}.{norm}.weight" in file.state:
@@ -378,7 +379,7 @@ class _Parts:
     def head(
         self, theirs: str, ours: str, *, norm: str, conv: str, kernel: int = 0, reason: str = ""
     ) -> Iterator[_Part]:
-        """GroupNorm, ReLU and a convolution, the third of a sequence."""
+        """A sequence of GroupNorm, ReLU and convolution (its third module)."""
         if f"{theirs}.0.weight" in self.file.state:
             yield self.norm(f"{theirs}.0", f"{ours}.{norm}", reason=reason)
         if self.file.has(f"{theirs}.2"):
@@ -391,7 +392,7 @@ class _Parts:
 
 
 def _leftover(file: _AuthorFile) -> Iterator[Line]:
-    """What nobody asked for, module by module."""
+    """Lines for all tensors that were not read, grouped by module."""
     groups: dict[tuple[str, str], int] = {}
     for name, tensor in file.state.items():
         if name in file.used:

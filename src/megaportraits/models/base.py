@@ -30,7 +30,7 @@ from megaportraits.ops.warping import canonical_to_driver, sample, source_to_can
 
 
 class BaseModel(nn.Module):
-    """The one-shot avatar model; `config` decides every width, depth and count.
+    """The one-shot avatar model; `config` has its widths, depths and counts.
 
     Attributes:
         checkpoint_3d: in training, recompute the 3D parts in the backward pass instead of keeping their activations.
@@ -55,11 +55,11 @@ class BaseModel(nn.Module):
         return self.drive(self.encode(source), driver)
 
     def encode(self, source: Tensor, motion: Motion | None = None) -> Identity:
-        """Everything that depends on the source alone; run it once per source.
+        """Compute everything that depends on the source alone; called once for each source.
 
         Args:
             source: (B, 3, S, S) in [0, 1], a head crop.
-            motion: the source's motion where it is already known; E_mtn(source) otherwise.
+            motion: the source's motion if it is known; None computes E_mtn(source).
         """
         check_shape(source, "source", "B", 3, "S", "S")
         motion = infer_motion(self, source) if motion is None else motion
@@ -70,12 +70,12 @@ class BaseModel(nn.Module):
         return self._remember(identity, source)
 
     def drive(self, identity: Identity, driver: Tensor) -> Output:
-        """The encoded person moving like the driver frame (B, 3, S, S) in [0, 1], a head crop."""
+        """The encoded person with the motion of a driver frame (B, 3, S, S) in [0, 1], a head crop."""
         check_shape(driver, "driver", len(identity.volume), 3, "S", "S")
         return self.render(identity, infer_motion(self, driver))
 
     def render(self, identity: Identity, motion: Motion) -> Output:
-        """The encoded person with a given motion; run it once per frame."""
+        """The encoded person with a given motion; called once for each frame."""
         driven, warp, displacement = self._driven(identity, motion)  # eq. 1
         z, change = motion.expression.vector, (motion.expression - identity.motion.expression).vector
         origins = self._origins(identity, warp)
@@ -83,13 +83,13 @@ class BaseModel(nn.Module):
         return Output(image[:, :3], image[:, 3:] if self.config.predict_matte else None, displacement, view)
 
     def _driven(self, identity: Identity, motion: Motion) -> tuple[Tensor, Tensor, Tensor]:
-        """v_s->d (B, C, D, H, W), w_->d (B, D, H, W, 3), and W_->d's field."""
+        """v_s->d (B, C, D, H, W), w_->d (B, D, H, W, 3), and the field of W_->d (B, 3, D, H, W)."""
         displacement = self._heavy(self.warp_driver, self.embed(motion.expression, identity.descriptor))
         warp = canonical_to_driver(displacement, motion.pose, _size(identity.volume))
         return sample(identity.volume, warp), warp, displacement
 
     def embed(self, expression: Expression, descriptor: Tensor | None) -> Tensor:
-        """An expression as a map, plus e_s: "as inputs we use sums z_s + e_s and z_d + e_s" (A.1)."""
+        """The embedded expression plus e_s, (B, K, 4, 4): "as inputs we use sums z_s + e_s and z_d + e_s" (A.1)."""
         grid = self.config.descriptor_grid
         embedding = self.embed_z(expression.vector).unflatten(1, (-1, grid, grid))
         return embedding if descriptor is None else embedding + descriptor
@@ -97,7 +97,7 @@ class BaseModel(nn.Module):
     def displacements(
         self, source: Tensor, source_expression: Expression, driver_expression: Expression
     ) -> tuple[Tensor, Tensor]:
-        """W_s->'s and W_->d's fields alone, (B, 3, D, H, W) each, as `encode` and `render` make them on the way."""
+        """The fields of W_s-> and W_->d alone, (B, 3, D, H, W) each, as `encode` and `render` compute them."""
         check_shape(source, "source", "B", 3, "S", "S")
         descriptor = self.appearance.describe(self._coarse(source))
         expressions = (source_expression, self.warp_source), (driver_expression, self.warp_driver)
@@ -105,14 +105,14 @@ class BaseModel(nn.Module):
         return fields[0], fields[1]
 
     def _coarse(self, image: Tensor) -> Tensor:
-        """What all parts but G_2D's fine blocks see of an image (B, 3, S, S)."""
+        """An image (B, 3, S, S) at the resolution that all parts except G_2D's fine blocks use."""
         return shrink(image, self.config.coarse_side(image.shape[-1]))
 
     def _heavy(self, part: nn.Module, x: Tensor) -> Tensor:
         recomputes = self.checkpoint_3d and self.training and torch.is_grad_enabled()
         return recomputed(part, x) if recomputes else part(x)
 
-    # What is ours, beside the figure: a source skip remembers the photograph and traces where its pixels go.
+    # Ours, not in Figure 2: the source skip stores the source and traces where its pixels go.
 
     def _remember(self, identity: Identity, source: Tensor) -> Identity:
         identity = replace(identity, source=self.generator_2d.skip.remembered(source))

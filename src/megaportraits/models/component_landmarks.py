@@ -1,7 +1,7 @@
-"""Landmarks of lids, irises and lips from crops of eyes and mouth: what the loss `component_landmarks` compares.
+"""Landmarks of lids, irises and lips from crops of eyes and mouth, for the loss `component_landmarks`.
 
-Ours; the paper has none. Lids and lips that open too little cost an L1 loss next to nothing, as they are few pixels.
-Their distance in centimetres says directly how far they still have to move.
+Ours, not in the paper. Lids and lips that open too little hardly change an L1 loss, because they are few pixels. The
+distance in centimetres measures directly how far they still have to move.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from megaportraits.ops.warping import Pose, crop_around, project
 LEFT_CM, RIGHT_CM, MOUTH_CM = (3.1, 3.5, 9.0), (-3.1, 3.5, 9.0), (0.0, -3.6, 10.5)
 """Centres of the crops on the neutral head: the subject's left eye, the right one, the mouth."""
 EYE_POINTS, MOUTH_POINTS = 17, 40
-"""Sixteen points of the lids and the middle of the iris; twenty of the outer edge of the lips, twenty of the inner."""
+"""An eye: sixteen points of the lids and the centre of the iris. The mouth: twenty points of the outer outline of the
+lips and twenty of the inner one."""
 
 
 class _Reader(nn.Module):
-    """Crops (N, 3, size, size) in [0, 1] to points (N, points, 2) in units of half a crop."""
+    """Crops (N, 3, size, size) in [0, 1] to points (N, points, 2) in units of half the crop's side."""
 
     def __init__(self, size: int, points: int, config: ComponentLandmarkConfig) -> None:
         super().__init__()
@@ -41,7 +42,7 @@ class _Reader(nn.Module):
 
 
 class ComponentLandmarkNet(nn.Module):
-    """One network for both eyes, whose right one it sees mirrored, and one for the mouth."""
+    """One network for both eyes (the right eye is mirrored), and one for the mouth."""
 
     def __init__(self, config: ComponentLandmarkConfig) -> None:
         super().__init__()
@@ -50,14 +51,14 @@ class ComponentLandmarkNet(nn.Module):
         self.mouth = _Reader(config.mouth_size, MOUTH_POINTS, config)
 
     def crops(self, image: Tensor, pose: Pose) -> tuple[Tensor, Tensor]:
-        """Eyes and mouths of head crops.
+        """Cut eyes and mouth out of head crops.
 
         Args:
-            image: (B, 3, S, S).
-            pose: of the heads in them.
+            image: (B, 3, S, S), head crops.
+            pose: the heads' poses.
 
         Returns:
-            (2 B, 3, e, e), the left eyes, then the right ones mirrored; (B, 3, m, m).
+            Eyes (2 B, 3, e, e), the left ones, then the right ones mirrored; and mouths (B, 3, m, m).
         """
         centers, halves = self._windows(pose)
         sizes = (self.config.eye_size, self.config.eye_size, self.config.mouth_size)
@@ -65,16 +66,16 @@ class ComponentLandmarkNet(nn.Module):
         return torch.cat([left, right.flip(-1)]), mouth
 
     def relative(self, left: Tensor, right: Tensor, mouth: Tensor, pose: Pose) -> tuple[Tensor, Tensor]:
-        """Landmarks in crop units of the picture as points of the crops of `crops`.
+        """Convert landmarks from the head crop's coordinates to those of the crops of `crops`.
 
         Args:
-            left: (B, 17, 2).
-            right: (B, 17, 2).
-            mouth: (B, 40, 2).
+            left: left eyes, (B, 17, 2), crop units.
+            right: right eyes, (B, 17, 2), crop units.
+            mouth: (B, 40, 2), crop units.
             pose: as given to `crops`.
 
         Returns:
-            (2 B, 17, 2) and (B, 40, 2), half crops, as `forward`.
+            (2 B, 17, 2) and (B, 40, 2), in units of half the crop's side, as `forward`.
         """
         local = [
             (points.float() - center[:, None]) / half[:, None, None]
@@ -83,11 +84,11 @@ class ComponentLandmarkNet(nn.Module):
         return torch.cat([local[0], local[1] * left.new_tensor([-1.0, 1.0])]), local[2]
 
     def forward(self, eyes: Tensor, mouth: Tensor) -> tuple[Tensor, Tensor]:
-        """Points of the crops of `crops`: (2 B, 17, 2) and (B, 40, 2), half crops."""
+        """Landmarks in the crops of `crops`: (2 B, 17, 2) and (B, 40, 2), in units of half the crop's side."""
         return self.eye(eyes), self.mouth(mouth)
 
     def centimetres(self) -> tuple[float, float]:
-        """Half a crop's side on the head, of eyes and of the mouth."""
+        """Half the side of an eye's crop and of the mouth's on the head, centimetres."""
         return self.config.eye_cm / 2, self.config.mouth_cm / 2
 
     def _windows(self, pose: Pose) -> tuple[list[Tensor], list[Tensor]]:

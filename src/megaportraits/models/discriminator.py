@@ -12,14 +12,14 @@ from megaportraits.config import DiscriminatorConfig
 from megaportraits.errors import ShapeError
 
 Judgement = tuple[Tensor, list[Tensor]]
-"""A patch score map (B, 1, h, w), and the features before it, fine to coarse."""
+"""A map of patch scores (B, 1, h, w), and the features of all layers before it, fine to coarse."""
 
 
 class PatchDiscriminator(nn.Module):
-    """One resolution: 3x3 convolutions with InstanceNorm and LeakyReLU, then a 1x1 score per patch.
+    """Discriminator of one resolution: 3x3 convolutions with InstanceNorm and LeakyReLU, then a 1x1 score per patch.
 
-    The first convolution has no norm, so that the colours of the whole image can be judged; none has a spectral norm,
-    which the paper puts on the generators only.
+    The first convolution has no norm, so that the features keep the colours of the whole image. No convolution has a
+    spectral norm, which the paper applies to the generators only.
     """
 
     def __init__(self, config: DiscriminatorConfig) -> None:
@@ -32,7 +32,7 @@ class PatchDiscriminator(nn.Module):
         self.score = nn.Conv2d(widths[-1], 1, 1)
 
     def forward(self, image: Tensor) -> Judgement:
-        """Judge images (B, 3, H, W) in [0, 1]."""
+        """Scores and features of images (B, 3, H, W) in [0, 1]."""
         x, features = image * 2 - 1, []
         for index, conv in enumerate(self.convs):
             x = conv(x)
@@ -47,11 +47,11 @@ class Discriminator(nn.Module):
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
         self.scales = nn.ModuleList(PatchDiscriminator(config) for _ in range(config.scales))
-        # Two patches a side, because an instance norm over one would erase it.
+        # At least 2 x 2 patches: an instance norm over one patch would set it to zero.
         self.smallest = 2 * math.prod(config.strides) * 2 ** (config.scales - 1)
 
     def forward(self, image: Tensor) -> list[Judgement]:
-        """Judge images (B, 3, H, W) in [0, 1] at every scale, the finest first.
+        """Scores and features of images (B, 3, H, W) in [0, 1] at every scale, the finest first.
 
         Raises:
             ShapeError: the images are so small that the coarsest scale would see a single patch.

@@ -1,7 +1,7 @@
-"""Parts of a person that the source hides: what a source skip cannot show, and its flat background stains. Ours.
+"""Filling of disocclusions, which the source skip cannot copy from the source. Ours.
 
-Where a head turns far, the flow ends beside the person in the source. G_2D then paints a cheek, but its colours are
-stained by the flat one that it sees there.
+If the head turns far, the flow of a disocclusion points beside the person in the source. G_2D then generates a cheek,
+for example, but tints it with the flat background colour to which the flow points.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from torch import Tensor
 from megaportraits.models.identity import Output
 
 _SHOWN = 0.9
-"""A pixel whose surroundings show at least so much of the source's person is free of its background."""
+"""A pixel has no background colour of the source if the eroded, moved matte of the source is larger than this."""
 
 
 def fill_disocclusions(output: Output, source: Tensor) -> Output:
-    """An output whose hidden parts take the colours around them; how they are shaded is lost.
+    """Fill the disocclusions of an output with the colours around them. Their shading is lost.
 
     Args:
-        output: of B images of S x S pixels; without a view or an alpha it comes back as it is.
+        output: B images of S x S pixels; returned unchanged if it has no view or no alpha.
         source: (B or 1, 4, L, L) in [0, 1], the person's straight colours and matte, in the model's crop.
 
     Returns:
-        The same with these parts filled, and with nothing copied there.
+        The output with filled disocclusions, in which nothing is copied from the source.
     """
     if output.view is None or output.alpha is None:
         return output
@@ -35,7 +35,7 @@ def fill_disocclusions(output: Output, source: Tensor) -> Output:
     matte = F.interpolate(source[:, 3:], (size, size), mode="area").expand(len(output.image), -1, -1, -1)
     shown = _eroded(output.view.flow.move(matte), wide)
     beside = (1 - shown) * _eroded(output.alpha, size // 42 | 1)
-    # What is not wide is an outline that is off by a pixel, and no hidden part.
+    # Narrow areas are outlines that are off by about a pixel, not disocclusions.
     hidden = beside * (3 * _dilated(_eroded(beside, wide), 2 * wide - 1)).clamp(0, 1)
     known = (1 - hidden) * (shown > _SHOWN) * (output.alpha > 0.5)
     image = torch.lerp(output.image, _filled(output.image, known), hidden)
@@ -43,7 +43,7 @@ def fill_disocclusions(output: Output, source: Tensor) -> Output:
 
 
 def _filled(image: Tensor, known: Tensor) -> Tensor:
-    """Unknown pixels of (B, 3, H, W) from known ones (B, 1, H, W in [0, 1]) around them, coarse to fine."""
+    """Fill pixels of (B, 3, H, W) that are not `known` (B, 1, H, W) in [0, 1] from those around, coarse to fine."""
     if image.shape[-1] <= 2:
         total = known.sum((2, 3), keepdim=True).clamp_min(1e-6)
         return ((image * known).sum((2, 3), keepdim=True) / total).expand_as(image)

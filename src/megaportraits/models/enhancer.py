@@ -1,7 +1,7 @@
 """G_enh of the paper (3.2, A.2, Figure 10): the base model's image at twice its resolution.
 
-A picture here is what networks of this stage exchange: RGB premultiplied with alpha, and alpha, (B, 4, S, S); or RGB
-alone, (B, 3, S, S), for base models that predict no matte. Premultiplied colours may be resampled, and compositing
+In this module a *picture* is RGB premultiplied with alpha, and alpha: (B, 4, S, S). For base models that predict no
+matte it is RGB alone, (B, 3, S, S). Premultiplied colours can be resampled without errors at edges, and compositing
 them over a colour is linear.
 """
 
@@ -22,11 +22,10 @@ from megaportraits.ops.shapes import check_shape
 
 
 class Enhancer(nn.Module):
-    """Encoder, residual blocks at its lowest resolution, decoder to twice the image; `config` decides all of it.
+    """Encoder, residual blocks at its lowest resolution, and decoder to twice the image size; see `EnhancerConfig`.
 
-    With `residual` the last layer starts at zero, so that training starts from bicubic upsampling; with `source_skip`
-    from the photograph's own detail, moved along. Alpha stays as it came then: where a person ends is the base's
-    business.
+    With `residual` the last layer is initialised to zero, so that training starts from bicubic upsampling, or with
+    `source_skip` from `fine_picture`. Alpha is then not changed: only the base model predicts it.
     """
 
     def __init__(self, config: EnhancerConfig) -> None:
@@ -34,7 +33,7 @@ class Enhancer(nn.Module):
         self.config = config
         style = BlockStyle(config.groups, config.weight_standardization)
         self.channels = 4 if config.matte else 3
-        # The moved detail lies at the result's resolution; at the base's it comes in blocks of four pixels.
+        # `fine` has the output's resolution. Without `upsample_input` it is unshuffled: four of its pixels per pixel.
         per_pixel = 1 if config.upsample_input else 4
         inputs = self.channels * (1 + per_pixel * int(config.source_skip))
         self.stem = make_conv(2, inputs, config.stem, config.kernel)
@@ -58,14 +57,14 @@ class Enhancer(nn.Module):
         """The picture at twice its size.
 
         Args:
-            picture: (B, 3 or 4, S, S), see above; of `picture_of`.
-            fine: with `source_skip`: (B, 3 or 4, 2S, 2S), of `fine_picture`.
+            picture: (B, 3 or 4, S, S), from `picture_of`.
+            fine: (B, 3 or 4, 2S, 2S), from `fine_picture`; needed with `source_skip`, else ignored.
 
         Returns:
-            (B, 3 or 4, 2S, 2S). Colours may overshoot [0, 1] a little in the residual form.
+            (B, 3 or 4, 2S, 2S). With `residual`, colours may exceed [0, 1] a little.
 
         Raises:
-            ShapeError: other shapes.
+            ShapeError: an input has another shape.
             ConfigError: `fine` is missing.
         """
         check_shape(picture, "picture", "B", self.channels, "S", "S")
@@ -89,7 +88,7 @@ class Enhancer(nn.Module):
         return torch.cat([start[:, :3] + alpha * x, alpha], 1)
 
     def encode(self, picture: Tensor, fine: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
-        """The features f at the lowest resolution, and those before every pooling."""
+        """The features at the lowest resolution, and those before each pooling."""
         x = picture * 2 - 1
         if self.config.upsample_input:
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
@@ -105,7 +104,7 @@ class Enhancer(nn.Module):
         return self.project(F.relu(self.norm(x), inplace=True)), levels
 
     def decode(self, features: Tensor, levels: list[Tensor]) -> Tensor:
-        """What the last layer says, at full size."""
+        """The output of the last layer, at full size."""
         x = self.blocks(features)
         for block in self.up:
             x = block(F.interpolate(x, scale_factor=2, mode="nearest"))
@@ -116,16 +115,16 @@ class Enhancer(nn.Module):
 
 
 def picture_of(output: Output) -> Tensor:
-    """A base model's output as a picture, (B, 4, S, S) with alpha, (B, 3, S, S) without."""
+    """Convert a base model's output to a picture, (B, 4, S, S) with alpha, (B, 3, S, S) without."""
     image = output.image.float()
     return image if output.alpha is None else premultiplied(torch.cat([image, output.alpha.float()], 1))
 
 
 def fine_picture(output: Output, source: Tensor) -> Tensor:
-    """A base model's output at twice its size; what it copied from the source is copied from the larger one.
+    """A base model's output at twice its size, as a picture. Copied pixels are copied again from a larger source.
 
     Args:
-        output: of a base model with `source_skip`, S x S pixels.
+        output: output of a base model with `source_skip`, S x S pixels.
         source: (B or 1, 3 or 4, 2S, 2S), the source's straight colours, and alpha where the output has one.
     """
     assert output.view is not None, "fine pictures need a base model with source_skip"
@@ -135,31 +134,31 @@ def fine_picture(output: Output, source: Tensor) -> Tensor:
 
 
 def premultiplied(straight: Tensor) -> Tensor:
-    """Straight colours and alpha (B, 4, H, W) as a picture."""
+    """Convert straight colours and alpha (B, 4, H, W) to a picture."""
     return torch.cat([straight[:, :3] * straight[:, 3:], straight[:, 3:]], 1)
 
 
 def grow(picture: Tensor, size: int) -> Tensor:
-    """A picture bicubically upsampled to a side of `size`: what an enhancer has to beat."""
+    """A picture bicubically upsampled to a side of `size` pixels: the baseline of an enhancer."""
     return F.interpolate(picture.float(), (size, size), mode="bicubic", align_corners=False)
 
 
 def start_of(picture: Tensor, fine: Tensor | None) -> Tensor:
-    """What residuals are added to, (B, 3 or 4, 2S, 2S); arguments as for an `Enhancer`."""
+    """The picture to which residuals are added, (B, 3 or 4, 2S, 2S); arguments as for an `Enhancer`."""
     return grow(picture, 2 * picture.shape[-1]) if fine is None else fine.float()
 
 
 def over(picture: Tensor, color: Tensor) -> Tensor:
-    """A picture over a flat colour (B, 3, 1, 1); unchanged without alpha."""
+    """Composite a picture over a flat colour (B, 3, 1, 1); unchanged without alpha."""
     return picture[:, :3] + color * (1 - picture[:, 3:]) if picture.shape[1] == 4 else picture
 
 
 def move_source(source: Tensor, flow: Flow) -> Tensor:
-    """A source moved along the base model's flow, at its own size; sampled twice as finely, so that it stays sharp.
+    """Move a source along the base model's flow, at the source's size. It is sampled at twice that size to stay sharp.
 
     Args:
         source: (B, C, N, N), the source's head crop.
-        flow: of `models.source_skip.SourceView`.
+        flow: the flow of `models.source_skip.SourceView`.
 
     Returns:
         (B, C, N, N) in [0, 1].

@@ -1,4 +1,4 @@
-"""Blocks that double G_2D's image: the "additional upsampling block" of B.2, and ours for models with a source skip."""
+"""Blocks that double G_2D's image: the "additional upsampling block" of B.2, and ours for models with source skip."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Painting:
 
 
 class FineBlock(nn.Module):
-    """Doubles the image and adds detail to it. Ours; at the start it adds none.
+    """Doubles the image and adds detail. Ours. At the start of training it adds none.
 
-    The flow is refined by what the features know, the source moved along it at the new resolution, and what the block
-    makes of both is added to the enlarged logits.
+    The block refines the flow from the features, moves the source along the refined flow at the new resolution, and
+    adds a residual, computed from both, to the upsampled logits.
     """
 
     def __init__(self, inputs: int, width: int, outputs: int, expression: int, style: BlockStyle) -> None:
@@ -42,7 +42,7 @@ class FineBlock(nn.Module):
         self.output.zero()
 
     def forward(self, coarse: Painting, source: Tensor, z: Tensor, change: Tensor | None) -> Painting:
-        """From images of S to those of 2 S pixels; arguments as for `Generator2D`."""
+        """From S x S to 2S x 2S pixels; arguments as for `Generator2D`."""
         assert isinstance(coarse.copy, SourceCopy), "a fine block belongs to a source skip"
         size = 2 * coarse.logits.shape[-1]
         x = self.modulation(coarse.features, z, self.change(change))
@@ -53,7 +53,7 @@ class FineBlock(nn.Module):
 
 
 class UpsamplingBlock(nn.Module):
-    """Doubles the image without a source skip, the "additional upsampling block" of B.2; at first it adds nothing."""
+    """Doubles the image without a source skip: the "additional upsampling block" of B.2. It starts at zero."""
 
     def __init__(self, inputs: int, width: int, outputs: int, style: BlockStyle) -> None:
         super().__init__()
@@ -62,13 +62,13 @@ class UpsamplingBlock(nn.Module):
         self.output.zero()
 
     def forward(self, coarse: Painting, source: Tensor | None, z: Tensor, change: Tensor | None) -> Painting:
-        """From images of S to those of 2 S pixels; only `coarse` is read."""
+        """From S x S to 2S x 2S pixels; uses only `coarse`."""
         x = self.block(F.interpolate(coarse.features, scale_factor=2, mode="nearest"))
         return Painting(x, grow(coarse.logits, x.shape[-1], "bilinear") + self.output(x).float(), coarse.copy)
 
 
 def make_fine_blocks(config: ModelConfig, widths: Sequence[int], outputs: int, style: BlockStyle) -> nn.ModuleList:
-    """One block from each width to the next."""
+    """One block for each pair of consecutive widths."""
     pairs = itertools.pairwise(widths)
     if config.source_skip:
         return nn.ModuleList(FineBlock(a, b, outputs, config.motion.expression_size, style) for a, b in pairs)

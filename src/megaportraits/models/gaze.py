@@ -1,4 +1,4 @@
-"""The gaze and blink network of B.5, whose features are the paper's gaze loss."""
+"""The gaze and blink network of B.5. The paper's gaze loss compares its features."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ KEYPOINTS_CM = (
     (2.5, -3.5, 10.2),
     (0.0, -7.6, 10.4),  # chin
 )
-"""Landmarks of the neutral head. Every clip knows the pose, so every clip has these; not every clip has landmarks."""
+"""Points of the neutral head. They follow from the pose, so that they are also known for clips without landmarks."""
 LANDMARK_COUNT = 143
-"""Stored landmarks that a network sees whose `keypoint_input` is "landmarks": those of `faces.outlines.FEATURES`."""
+"""Number of input landmarks with `keypoint_input` "landmarks": those of `faces.outlines.FEATURES`."""
 
 
 @dataclass(frozen=True)
 class GazeOutput:
-    """What the eyes do.
+    """Gaze and blink.
 
     Attributes:
         gaze: (B, 2), yaw and pitch relative to the head, radians.
@@ -55,25 +55,25 @@ def eye_crops(image: Tensor, pose: Pose, *, centimetres: float, size: int) -> Te
 
 
 def head_keypoints(pose: Pose) -> Tensor:
-    """The neutral head's keypoints of heads with these poses, (B, 12, 2), as `relative_keypoints`."""
+    """`relative_keypoints` of the neutral head with these poses, (B, 12, 2)."""
     return relative_keypoints(project(torch.tensor(KEYPOINTS_CM), pose), pose)
 
 
 def relative_keypoints(points: Tensor, pose: Pose) -> Tensor:
-    """Points (B, N, 2) in crop units relative to their mean and at scale 1."""
+    """Points (B, N, 2) in crop units, relative to their mean and divided by the pose's scale."""
     points = points.float()
     return (points - points.mean(1, keepdim=True)) / pose.scale.float()[:, None, None]
 
 
 def _normalized(eye: Tensor) -> Tensor:
-    """The colours that ImageNet's VGG-16 was trained with."""
+    """Normalise colours as for ImageNet's VGG-16."""
     return (eye - eye.new_tensor(MEAN).reshape(3, 1, 1)) / eye.new_tensor(STD).reshape(3, 1, 1)
 
 
 class EyeEncoder(nn.Module):
     """VGG-16 (Simonyan and Zisserman, 2015) up to its last pooling, and a linear layer.
 
-    As in VGG the linear layer sees every position: where the iris lies in the opening is the gaze.
+    As in VGG the linear layer sees all positions: the gaze depends on the position of the iris between the lids.
     """
 
     def __init__(self, config: GazeConfig) -> None:
@@ -95,7 +95,7 @@ class EyeEncoder(nn.Module):
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def maps(self, eye: Tensor) -> list[Tensor]:
-        """The last activation of every stage, fine to coarse, of eyes (N, 3, s, s) in [0, 1]."""
+        """The last activations of all stages, fine to coarse, for eyes (N, 3, s, s) in [0, 1]."""
         x, taps = _normalized(eye), []
         for index, layer in enumerate(self.features):
             x = layer(x)
@@ -109,7 +109,7 @@ class EyeEncoder(nn.Module):
 
 
 class GazeNet(nn.Module):
-    """Both eyes through one encoder and summed; gaze from that sum and the keypoints, blink from the sum alone."""
+    """Sums the latents of both eyes. Gaze follows from the sum and the keypoints, blink from the sum alone."""
 
     def __init__(self, config: GazeConfig) -> None:
         super().__init__()
@@ -124,20 +124,20 @@ class GazeNet(nn.Module):
         self.blink = nn.Sequential(nn.Linear(config.eyes, config.hidden), nn.ReLU(), nn.Linear(config.hidden, 1))
 
     def crops(self, image: Tensor, pose: Pose) -> Tensor:
-        """The eyes of head crops (B, 3, S, S) as the network wants them, (B, 2, 3, s, s)."""
+        """Cut the network's input (B, 2, 3, s, s), both eyes, out of head crops (B, 3, S, S)."""
         return eye_crops(image, pose, centimetres=self.config.eye_cm, size=self.config.eye_size)
 
     def features(self, eyes: Tensor) -> list[Tensor]:
-        """Maps of the eye encoder, fine to coarse, of eyes (B, 2, 3, s, s): what the gaze loss compares."""
+        """Feature maps of the eye encoder, fine to coarse, for eyes (B, 2, 3, s, s); the gaze loss compares them."""
         return self.eye.maps(eyes.flatten(0, 1))
 
     def forward(self, eyes: Tensor, keypoints: Tensor) -> GazeOutput:
         """Eyes and keypoints to gaze and blink.
 
         Args:
-            eyes: (B, 2, 3, s, s) in [0, 1], of `crops`.
-            keypoints: `relative_keypoints` of landmarks (B, 143, 2), or `head_keypoints` (B, 12, 2), as
-                `keypoint_input` says.
+            eyes: (B, 2, 3, s, s) in [0, 1], from `crops`.
+            keypoints: depending on `keypoint_input`, `relative_keypoints` of landmarks (B, 143, 2) or `head_keypoints`
+                (B, 12, 2).
         """
         check_shape(eyes, "eyes", "B", 2, 3, self.config.eye_size, self.config.eye_size)
         check_shape(keypoints, "keypoints", len(eyes), self.points, 2)

@@ -34,9 +34,9 @@ def _resample(x: Tensor, stride: tuple[int, int, int]) -> Tensor:
 class Generator3D(nn.Module):
     """G_3D: a U-Net of ResBlock3Ds from the canonical volume to the canonical volume, same shape.
 
-    Each skip between inner levels passes a ResBlock3D and is added: with the widths of Figure 9c this gives the
-    paper's 57.8 M parameters, which concatenation (55.9 M) and plain addition (47.9 M) do not. The outermost skip is
-    the plain volume: without it everything finer than half resolution would be lost here.
+    Each skip between inner levels has a ResBlock3D, whose output is added. With the widths of Figure 9c this gives the
+    paper's 57.8 M parameters; concatenation (55.9 M) and plain addition (47.9 M) do not. The outermost skip adds the
+    input volume itself: without it all detail finer than half resolution would be lost.
     """
 
     def __init__(self, config: ModelConfig, style: BlockStyle) -> None:
@@ -53,7 +53,7 @@ class Generator3D(nn.Module):
         self.output = OutputHead(3, channels, channels, style)
 
     def forward(self, volume: Tensor) -> Tensor:
-        """Canonical volume (B, C, D, H, W) to the same shape."""
+        """Canonical volume (B, C, D, H, W) to a canonical volume of the same shape."""
         x, levels = volume, []
         for block, stride in zip(self.down, self.strides, strict=True):
             x = block(_resample(x, stride))
@@ -81,9 +81,9 @@ class Projection(nn.Module):
 class Generator2D(nn.Module):
     """G_2D: 8 ResBlock2Ds at the volume's resolution, three upsampling blocks, 3x3 convolution, sigmoid.
 
-    The paper's is all that `blocks`, `up` and `output` do. What is ours are submodules beside them, which the config
-    exchanges for others that do nothing: `modulations` and `changes` (`models.modulation`), the source skip and its
-    `refinement` (`models.source_skip`), and `fine` blocks, each of which doubles the image (`models.fine`).
+    The paper's G_2D consists of `blocks`, `up` and `output`. The other submodules are ours: `modulations` and `changes`
+    (`models.modulation`), the source skip `skip` and its `refinement` (`models.source_skip`), and the `fine` blocks,
+    each of which doubles the image (`models.fine`). A module that does nothing replaces one that is switched off.
     """
 
     def __init__(self, config: ModelConfig, style: BlockStyle) -> None:
@@ -108,23 +108,24 @@ class Generator2D(nn.Module):
         origins: Origins | None = None,
         change: Tensor | None = None,
     ) -> tuple[Tensor, SourceView | None]:
-        """Projected features to the image, and with a source skip what was copied.
+        """Projected features to the image, and with a source skip to the `SourceView`.
 
         Args:
             features: (B, channels, H, W).
             z: (B, `MotionConfig.expression_size`), the driver's expression; only read with `expression_in_generator`.
-            source: (B, 3, S, S) in [0, 1], as large as the image; with a source skip only, as `origins`.
-            origins: where in the source's view each voxel comes from.
-            change: (B, n), z less the source's; only read with `expression_change`. None: nothing has changed.
+            source: (B, 3, S, S) in [0, 1], as large as the image; only with a source skip.
+            origins: where in the source's view each voxel comes from; only with a source skip.
+            change: (B, n), z minus the source's z; only read with `expression_change`. None stands for no change.
 
         Returns:
-            (B, 3 or 4, S, S) in [0, 1]: RGB and, if configured, alpha; S is H doubled once per width.
+            The image (B, 3 or 4, S, S) in [0, 1], RGB and, if configured, alpha, where S is H doubled once for each
+            width; and the `SourceView`, None without a source skip.
         """
         x = self._coarse(features, z, change)
         copy: SourceCopy | NoCopy = self.skip(x, source, origins)
         for index, block in enumerate(self.up, len(self.blocks)):
             x = self._modulated(x, z, change, index)
-            if block is self.up[-1]:  # the finest features know what the volume's cells are too large for
+            if block is self.up[-1]:  # the finest features
                 copy = copy.refined(self.refinement, x)
             x = block(copy.beside(F.interpolate(x, scale_factor=2, mode="nearest")))
         painting = Painting(x, self.output(x).float(), copy)
@@ -133,7 +134,7 @@ class Generator2D(nn.Module):
         return painting.copy.compose(painting.logits, self.outputs)
 
     def visible_depth(self, features: Tensor, z: Tensor) -> Tensor:
-        """Of the source's own view, whose expression is z: depth of the visible surface, (B, H, W), grid units."""
+        """Depth of the visible surface in the source's own view, whose expression is z: (B, H, W), grid units."""
         return self.skip.depth(self._coarse(features, z, None))
 
     def _coarse(self, features: Tensor, z: Tensor, change: Tensor | None) -> Tensor:

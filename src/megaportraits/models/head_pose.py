@@ -15,7 +15,7 @@ from megaportraits.ops.warping import Pose
 class HeadPoseNet(nn.Module):
     """ResNet-18 and a linear layer: 6D rotation, translation, log scale.
 
-    The paper does not print the rotation's parametrisation; ours is the continuous 6D form, orthonormalised.
+    The paper does not give the parametrisation of the rotation; ours is the continuous 6D form, orthonormalised.
     """
 
     def __init__(self, width: int, size: int, style: BlockStyle) -> None:
@@ -29,7 +29,7 @@ class HeadPoseNet(nn.Module):
 
     @property
     def is_trained(self) -> bool:
-        """Whether the pose depends on the picture; a fresh network gives the identity for every picture."""
+        """Whether the pose depends on the image. A newly initialised network gives the identity for every image."""
         return bool(self.head.weight.any())
 
     def forward(self, image: Tensor) -> Pose:
@@ -37,6 +37,6 @@ class HeadPoseNet(nn.Module):
         if image.shape[-1] != self.size:
             image = F.interpolate(image, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
         features = self.trunk(image).mean((2, 3))
-        with torch.autocast(features.device.type, enabled=False):  # bfloat16 knows angles to half a degree only
+        with torch.autocast(features.device.type, enabled=False):  # bfloat16 resolves angles to half a degree only
             out = self.head(features.float())
         return Pose(rotation_from_6d(out[:, :6]), out[:, 6:8], out[:, 8].clamp(-2, 2).exp())

@@ -1,4 +1,4 @@
-"""What the base model encodes of a source, and what it draws of it."""
+"""The base model's encoding of a source, and its output."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Identity:
 
     Attributes:
         volume: canonical features after G_3D, (B, C, D, H, W).
-        descriptor: e_s, (B, K, 4, 4); None in the ablation without it.
+        descriptor: e_s, (B, K, 4, 4); None in the ablation without e_s.
         motion: the source's own pose and expression.
-        displacement: W_s->'s field, (B, 3, D, H, W); zero in the ablation without it.
-        source: the photograph itself, (B, 3, S, S); None without a source skip.
-        surface: depth of what it shows, (B, H, W), grid units; None without `mirror_hidden`.
+        displacement: the field of W_s->, (B, 3, D, H, W); zero in the ablation without W_s->.
+        source: the source image, (B, 3, S, S); None without a source skip.
+        surface: depth of its visible surface, (B, H, W), grid units; None without `mirror_hidden`.
     """
 
     volume: Tensor
@@ -65,8 +65,8 @@ class Output:
     Attributes:
         image: (B, 3, S, S) in [0, 1]; straight colours when there is an alpha.
         alpha: (B, 1, S, S) in [0, 1], or None when the model predicts no matte.
-        displacement: W_->d's field, (B, 3, D, H, W).
-        view: what was copied from the source; None without a source skip.
+        displacement: the field of W_->d, (B, 3, D, H, W).
+        view: what G_2D copied from the source; None without a source skip.
     """
 
     image: Tensor
@@ -84,7 +84,7 @@ class Output:
         )
 
     def over(self, color: Tensor) -> Tensor:
-        """The image over a flat colour (B, 3, 1, 1); unchanged without alpha."""
+        """Composite the image over a flat colour (B, 3, 1, 1); unchanged without alpha."""
         if self.alpha is None:
             return self.image
         return self.image * self.alpha + color * (1 - self.alpha)

@@ -1,6 +1,6 @@
-"""The expression in G_2D: z, and how it differs from the source's, scale and shift features. Ours.
+"""Modulation of G_2D's features: z, and its difference from the source's z, scale and shift them. Ours.
 
-A volume with cells of a centimetre moves lips, but lids close within one cell. Without these options
+A warp of a volume with cells of a centimetre can move lips, but lids close within one cell. Without these options
 (`expression_in_generator`, `expression_change`) G_2D is the paper's: `Unmodulated` and `NoChange` have no parameters.
 """
 
@@ -15,7 +15,7 @@ from megaportraits.config import ModelConfig
 
 
 class Modulation(nn.Module):
-    """Each channel scaled and shifted by a linear function of z, and of its change; starts as the identity."""
+    """Scales and shifts each channel by a linear function of z, plus a `Change`; starts as the identity."""
 
     def __init__(self, z: int, channels: int) -> None:
         super().__init__()
@@ -24,14 +24,14 @@ class Modulation(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: Tensor, z: Tensor, more: Tensor | None = None) -> Tensor:
-        """(B, C, H, W), z (B, n), and what else scales and shifts (B, 2 C), to (B, C, H, W)."""
+        """Features x (B, C, H, W), z (B, n), and the output of a `Change` (B, 2 C) or None, to (B, C, H, W)."""
         by = self.linear(z) if more is None else self.linear(z) + more
         scale, shift = by.to(x.dtype)[:, :, None, None].chunk(2, 1)
         return torch.addcmul(shift, x, 1 + scale)
 
 
 class Unmodulated(nn.Module):
-    """Features as they are, without `expression_in_generator`."""
+    """The identity, for models without `expression_in_generator`."""
 
     def forward(self, x: Tensor, z: Tensor, more: Tensor | None = None) -> Tensor:
         """As `Modulation`."""
@@ -39,19 +39,19 @@ class Unmodulated(nn.Module):
 
 
 class Change(nn.Linear):
-    """Scales and shifts by the driver's z less the source's; starts at zero."""
+    """Scales and shifts from the driver's z minus the source's z; initialised to zero."""
 
     def __init__(self, z: int, channels: int) -> None:
         super().__init__(z, 2 * channels, bias=False)
         nn.init.zeros_(self.weight)
 
     def forward(self, change: Tensor | None) -> Tensor | None:  # type: ignore[override]
-        """(B, n) to (B, 2 C); None, nothing has changed, stays None."""
+        """(B, n) to (B, 2 C); None (no change) to None."""
         return None if change is None else super().forward(change)
 
 
 class NoChange(nn.Module):
-    """Nothing, without `expression_change`."""
+    """For models without `expression_change`: always None."""
 
     def forward(self, change: Tensor | None) -> Tensor | None:
         """As `Change`."""
@@ -59,7 +59,7 @@ class NoChange(nn.Module):
 
 
 def make_modulations(config: ModelConfig, widths: Sequence[int]) -> tuple[nn.ModuleList, nn.ModuleList]:
-    """For features of each width a `Modulation` and a `Change`, as far as the config switches them on."""
+    """For features of each width a `Modulation` and a `Change`, or their replacements if they are switched off."""
     z = config.motion.expression_size
     modulations = (Modulation(z, n) if config.expression_in_generator else Unmodulated() for n in widths)
     changes = (Change(z, n) if config.expression_change else NoChange() for n in widths)

@@ -19,20 +19,20 @@ from megaportraits.ops.resample import shrink
 from megaportraits.ops.warping import Pose, crop_around, project
 
 FACE_CENTER = (0.0, -0.5, 8.0)
-"""Head point (centimetres) between eyes and mouth, on which the face-centred crop lies."""
+"""Head point (centimetres) between eyes and mouth, the centre of the face crop."""
 
 MAX_RESIDUAL_SIGMA = 4.0
-"""Blendshape residuals are clamped to this many standard deviations: a model knows nothing about larger ones."""
+"""Blendshape residuals are clamped to this many standard deviations, in training and at inference."""
 
 
 def crop_face(image: Tensor, pose: Pose, *, centimetres: float, size: int) -> Tensor:
-    """The upright face-centred crop of heads with a known pose.
+    """The upright face crop of heads with a known pose.
 
     Args:
         image: (B, 3, S, S), head crops.
-        pose: where the heads are.
-        centimetres: side of the crop on the head.
-        size: side of the crop in pixels.
+        pose: the heads' poses.
+        centimetres: side of the face crop on the head.
+        size: side of the face crop in pixels.
 
     Returns:
         (B, 3, size, size).
@@ -58,7 +58,7 @@ class Expression:
 
     @property
     def vector(self) -> Tensor:
-        """What the generators read, (B, `MotionConfig.expression_size`): z, then the residuals if there are any."""
+        """The generators' input, (B, `MotionConfig.expression_size`): z, then the residuals if there are any."""
         return self.z if self.residual is None else torch.cat([self.z, self.residual], 1)
 
     @staticmethod
@@ -110,14 +110,15 @@ class Motion:
 class BlendshapeCorrection(nn.Module):
     """Corrects z by measured blendshapes s: z + G (s - A z - b). Ours.
 
-    A z + b predicts blendshapes from z. A network that was trained on few people sees lips and eyes of others less
-    well than one trained on very many, whose blendshapes face tracking provides anyway. Calibration
+    A z + b predicts blendshapes from z. An expression network trained on few people reads lips and eyes of other people
+    less well than MediaPipe's network, which was trained on very many people. Face tracking computes its blendshapes
+    anyway. Calibration
     (`training.calibration`) fits A, b, the gain G and the standard deviations; until then G is zero.
 
     Args:
         z: size of z.
         count: how many blendshapes.
-        appends: whether an expression has residuals (`MotionConfig.append_blendshapes`).
+        appends: whether expressions have residuals (`MotionConfig.append_blendshapes`).
     """
 
     readout: Tensor
@@ -135,11 +136,11 @@ class BlendshapeCorrection(nn.Module):
             self.register_buffer("deviation", torch.ones(count))
 
     def forward(self, z: Tensor, blendshapes: Tensor | None) -> Expression:
-        """The corrected z and, if it `appends`, the residuals of that z.
+        """The corrected z and, if `appends` is true, its blendshape residuals.
 
         Args:
-            z: (B, n), from the network alone.
-            blendshapes: (B, count) in [0, 1], NaN where unknown; None where all are unknown.
+            z: (B, n), from the expression network.
+            blendshapes: (B, count) in [0, 1], NaN where unknown; None if all are unknown.
         """
         if blendshapes is None:
             return Expression(z, z.new_zeros(len(z), len(self.offset)) if self.appends else None)
@@ -158,7 +159,7 @@ class BlendshapeCorrection(nn.Module):
 class MotionEncoder(nn.Module):
     """Two separate ResNet-18s: the head-pose network, and the expression network trained from scratch.
 
-    Everything that turns images into motion calls `infer_motion`, or `encode_pose` for poses alone.
+    All code that computes motion from images calls `infer_motion`, or `encode_pose` for poses alone.
     """
 
     def __init__(self, config: ModelConfig, style: BlockStyle) -> None:
@@ -178,7 +179,7 @@ class MotionEncoder(nn.Module):
         return Motion(pose, Expression(z) if self.correction is None else self.correction(z, blendshapes))
 
     def encode_pose(self, images: Tensor) -> Pose:
-        """Head poses by the head-pose network; `images` as for `infer_motion`."""
+        """Head poses from the head-pose network; `images` as for `infer_motion`."""
         pose: Pose = self.head_pose(self._coarse(images))
         return pose
 
@@ -201,15 +202,15 @@ class SeesMotion(Protocol):
 def infer_motion(
     model: SeesMotion, images: Tensor, pose: Pose | None = None, blendshapes: Tensor | None = None
 ) -> Motion:
-    """The motion of head crops: the only way from an image to a motion, in training and at inference.
+    """The motion of head crops. Training and inference both use this function for every motion from an image.
 
     Args:
-        model: whose E_mtn is used.
+        model: the model whose E_mtn is used.
         images: (B, 3, S, S) in [0, 1], head crops.
-        pose: of the heads, where it is known; None: the head-pose network's. It also places the face crop, into whose
-            position no gradient flows.
-        blendshapes: (B, m), those that `MotionConfig.blendshapes` names as they were measured, NaN where unknown;
-            None: not measured.
+        pose: the heads' poses if they are known; None computes them with the head-pose network. The pose also places
+            the face crop; no gradient flows through that position.
+        blendshapes: (B, m), the blendshapes that `MotionConfig.blendshapes` names, NaN where unknown; None if all are
+            unknown.
     """
     motion: Motion = model.motion(images, pose=pose, blendshapes=blendshapes)
     return motion

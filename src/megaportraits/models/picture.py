@@ -1,4 +1,4 @@
-"""From what a model drew to the finished picture."""
+"""Post-processing of a model's output."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from megaportraits.models.source_skip import copy_large
 
 
 def finish_picture(output: Output, fine: Tensor | None) -> Tensor:
-    """The picture that users see: hidden parts filled, copied parts at the source's own resolution.
+    """The final image: disocclusions filled, and copied pixels at the source's resolution.
 
-    Avatars and exported graphs both call this.
+    `Avatar` and exported graphs both call this.
 
     Args:
         output: B images of S x S pixels.
-        fine: (1 or B, 4, L, L) in [0, 1], the source's straight colours and alpha; L >= S. Without a source skip
-            nothing is copied, and None will do.
+        fine: (1 or B, 4, L, L) in [0, 1], the source's straight colours and alpha; L >= S. May be None without a source
+            skip, which copies nothing.
 
     Returns:
-        (B, 3 or 4, L, L) in [0, 1], straight colours, and alpha where the output has one; S x S without a source skip.
+        (B, 3 or 4, L, L) in [0, 1], straight colours, and alpha if the output has it; S x S without a source skip.
     """
     if fine is not None:
         output = fill_disocclusions(output, fine)

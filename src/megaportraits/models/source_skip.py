@@ -1,10 +1,10 @@
-"""The source's pixels in the driver's view: both warps of eq. 1 composed, seen along the visible surface. Ours.
+"""The source skip: copies the source's pixels along the flow that both warps of eq. 1 give. Ours.
 
-The paper carries every pixel through the volume v_s. A volume small enough for a laptop cannot: it keeps what moves
-where, and the photograph itself keeps the skin. The composed warp says for each voxel of the driver's view where in
-the source it comes from; a softmax along depth picks the visible voxel, which leaves a 2D flow. What happens within
-one cell of the volume, lids and the corners of lips, a finer network adds to it. What a turned source hides is often
-seen on the other side of the same head: heads are nearly symmetric.
+In the paper all appearance passes through the volume v_s. A volume small enough for a laptop cannot store fine
+detail. Here the volume represents motion, and skin detail is copied from the source. The composition of both warps
+gives for each voxel of the driver's view its position in the source. A softmax along depth selects the visible voxels,
+which gives a 2D flow. A finer network adds motion within one cell of the volume: lids, corners of the mouth. For a
+disocclusion the source often shows the mirror image on the other side of the head, because heads are nearly symmetric.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from megaportraits.ops.warping import (
 )
 
 _BEHIND = 0.06, 0.16
-"""How far behind the source's visible surface a point is surely seen and surely hidden, grid units: 0.9 and 2.5 cm."""
+"""Distances behind the source's visible surface, grid units: a point is visible up to the first (0.9 cm) and hidden
+from the second on (2.5 cm)."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class Origins:
 
     Attributes:
         direct: (B, D, H, W, 3), grid units.
-        mirrored: the same of their mirror images on the head; None without `mirror_hidden`.
-        surface: (B, H, W), depth of the source's own visible surface, grid units; None likewise.
+        mirrored: the same for the mirror images of the voxels on the head; None without `mirror_hidden`.
+        surface: (B, H, W), depth of the source's own visible surface, grid units; None without `mirror_hidden`.
     """
 
     direct: Tensor
@@ -47,12 +48,12 @@ class Origins:
 
 
 def trace_origins(warp: Tensor, displacement: Tensor, pose: Pose, surface: Tensor | None) -> Origins:
-    """w_s-> o w_->d: where in the source the voxels of the driver's view come from.
+    """w_s-> o w_->d: the positions in the source from which the voxels of the driver's view come.
 
     Args:
         warp: w_->d, (B, D, H, W, 3).
-        displacement: W_s->'s field, (B, 3, D, H, W).
-        pose: the source's.
+        displacement: the field of W_s->, (B, 3, D, H, W).
+        pose: the source's pose.
         surface: see `Origins`; None leaves mirror images out.
     """
     size = (warp.shape[1], warp.shape[2], warp.shape[3])
@@ -67,13 +68,13 @@ def trace_origins(warp: Tensor, displacement: Tensor, pose: Pose, surface: Tenso
 
 @dataclass(frozen=True)
 class Flow:
-    """Where in the source the pixels of the driver's view are found.
+    """Where in the source the pixels of the driver's view come from.
 
     Attributes:
         direct: (B, 2, S, S), grid units, order (x, y), for `warp_image`.
-        mirrored: the same of the mirror images of what is seen there; None without `mirror_hidden`.
-        hidden: (B, 1, S, S) in [0, 1], where mirror images count: the source hides the point and shows them. None
-            likewise.
+        mirrored: the same for the mirror images of these points on the head; None without `mirror_hidden`.
+        hidden: (B, 1, S, S) in [0, 1], weight of the mirrored flow: 1 where the source hides the point and shows its
+            mirror image. None without `mirror_hidden`.
     """
 
     direct: Tensor
@@ -85,16 +86,16 @@ class Flow:
         return Flow(self.direct[index], mirrored, hidden)
 
     def move(self, image: Tensor) -> Tensor:
-        """The source, or what belongs to it, (B, C, S, S), in the driver's view."""
+        """Move the source, or a map of it, (B, C, S, S), to the driver's view."""
         moved = warp_image(image, self.direct)
         if self.mirrored is None or self.hidden is None:
             return moved
         return torch.lerp(moved, warp_image(image, self.mirrored), self.hidden)
 
     def grown(self, size: int) -> Flow:
-        """The same for images of another size."""
+        """The same flow for images of another size."""
         small = self.direct.shape[-1]
-        # Grid units are those of pixel centres, which lie further out on a finer grid.
+        # In grid units +-1 are the outermost pixel centres, which are nearer to the borders on a finer grid.
         unit = (small - 1) / small * size / (size - 1)
         return Flow(
             grow(self.direct * unit, size, "bilinear"),
@@ -103,7 +104,7 @@ class Flow:
         )
 
     def refined(self, residual: Tensor) -> Flow:
-        """With a residual (B, 2, S, S), whose mirror image the mirrored flow gets."""
+        """The flow plus a residual (B, 2, S, S); the residual's mirror image is added to the mirrored flow."""
         across = residual.new_tensor([-1.0, 1.0])[:, None, None]
         mirrored = None if self.mirrored is None else self.mirrored + residual * across
         return replace(self, direct=self.direct + residual, mirrored=mirrored)
@@ -111,14 +112,14 @@ class Flow:
 
 @dataclass(frozen=True)
 class SourceView:
-    """What the source shows of the driver's view.
+    """The source moved to the driver's view, and how G_2D used it.
 
     Attributes:
-        image: (B, 3, S, S) in [0, 1], the source moved, `flow.move(source)`.
-        flow: along which.
+        image: (B, 3, S, S) in [0, 1], the moved source, `flow.move(source)`.
+        flow: the flow along which the source was moved.
         depth: (B, H, W), depth of the visible surface at the volume's resolution, grid units.
-        copied: (B, 1, S, S) in [0, 1], how much of `image` G_2D took over.
-        painted: (B, 3, S, S) in [0, 1], what it painted itself, for the rest.
+        copied: (B, 1, S, S) in [0, 1], weight of `image` in the output.
+        painted: (B, 3, S, S) in [0, 1], what G_2D generated itself; its weight is 1 - `copied`.
     """
 
     image: Tensor
@@ -133,11 +134,11 @@ class SourceView:
 
 @dataclass(frozen=True)
 class SourceCopy:
-    """The source in the driver's view, on its way through G_2D.
+    """The moved source between the blocks of G_2D.
 
     Attributes:
         source: (B, 3, S, S) in [0, 1].
-        flow: along which it is moved, for images of S pixels.
+        flow: the flow along which the source is moved, for S x S pixels.
         depth: see `SourceView`.
         moved: (B, 3, S, S), the source moved along the flow.
     """
@@ -149,7 +150,7 @@ class SourceCopy:
 
     @staticmethod
     def along(source: Tensor, flow: Flow, depth: Tensor) -> SourceCopy:
-        """The copy that a flow makes."""
+        """The copy of a source along a flow."""
         return SourceCopy(source, flow, depth, flow.move(source))
 
     def refined(self, refinement: nn.Module, features: Tensor) -> SourceCopy:
@@ -158,13 +159,13 @@ class SourceCopy:
         return self if flow is self.flow else self.along(self.source, flow, self.depth)
 
     def beside(self, x: Tensor) -> Tensor:
-        """Features (B, C, n, n) and the moved source at their resolution, (B, C + 3, n, n)."""
+        """Features (B, C, n, n) concatenated with the moved source at their resolution, (B, C + 3, n, n)."""
         same = x.shape[-1] == self.moved.shape[-1]
         moved = self.moved if same else F.interpolate(self.moved, x.shape[-2:], mode="area")
         return torch.cat([x, moved.to(x.dtype)], 1)
 
     def compose(self, logits: Tensor, outputs: int) -> tuple[Tensor, SourceView]:
-        """Logits (B, outputs + 1, S, S), the last of how much is copied, to the image (B, outputs, S, S)."""
+        """Logits (B, outputs + 1, S, S), the last for the weight of the copy, to the image (B, outputs, S, S)."""
         x = logits.sigmoid()
         painted, alpha, copied = x[:, :3], x[:, 3:outputs], x[:, outputs:]
         image = torch.cat([copied * self.moved + (1 - copied) * painted, alpha], 1)
@@ -172,7 +173,7 @@ class SourceCopy:
 
 
 class NoCopy:
-    """What a model without a source skip copies: nothing."""
+    """Replaces `SourceCopy` in models without a source skip."""
 
     def refined(self, refinement: nn.Module, features: Tensor) -> NoCopy:
         """As `SourceCopy.refined`: there is no flow."""
@@ -183,12 +184,12 @@ class NoCopy:
         return x
 
     def compose(self, logits: Tensor, outputs: int) -> tuple[Tensor, None]:
-        """As `SourceCopy.compose`: everything is painted."""
+        """As `SourceCopy.compose`: G_2D generates all pixels."""
         return logits.sigmoid(), None
 
 
 class NoSkip(nn.Module):
-    """A G_2D without a source skip, as in the paper."""
+    """Replaces `SourceSkip` in models without one, as in the paper."""
 
     channels = logits = 0
 
@@ -197,20 +198,20 @@ class NoSkip(nn.Module):
         return NoCopy()
 
     def remembered(self, source: Tensor) -> None:
-        """An identity keeps no source."""
+        """Identities do not store the source."""
         return
 
     def depth(self, features: Tensor) -> Tensor:
-        """Nothing knows a surface."""
+        """Not available without a source skip."""
         raise AssertionError("only a source skip knows a surface")
 
 
 class SourceSkip(nn.Module):
-    """Visible surface and 2D flow; all coordinates stay float32.
+    """Computes the visible surface and the 2D flow. All coordinates stay in float32.
 
     Attributes:
-        channels: of the moved source, which follow G_2D's features.
-        logits: of how much is copied.
+        channels: number of channels of the moved source, which is concatenated to G_2D's features.
+        logits: number of additional logits of G_2D, for the weight of the copy.
     """
 
     channels, logits = 3, 1
@@ -227,7 +228,7 @@ class SourceSkip(nn.Module):
         return SourceCopy.along(coarse, *self.flow(features, origins, coarse.shape[-1]))
 
     def flow(self, features: Tensor, origins: Origins, size: int) -> tuple[Flow, Tensor]:
-        """Features (B, C, H, W) to the flow of images of a size, and `SourceView`'s depth."""
+        """Features (B, C, H, W) to the flow for images of `size` pixels, and the depth of `SourceView`."""
         weights = self._weights(features)
         direct = self._seen(weights, origins.direct)
         mirrored = hidden = None
@@ -239,7 +240,7 @@ class SourceSkip(nn.Module):
         return Flow(self._flow(direct, size), mirrored, hidden), self._depth(weights)
 
     def remembered(self, source: Tensor) -> Tensor:
-        """What an identity keeps of the source: all of it, (B, 3, S, S)."""
+        """What an identity stores of the source: the whole image, (B, 3, S, S)."""
         return source
 
     def depth(self, features: Tensor) -> Tensor:
@@ -262,13 +263,13 @@ class SourceSkip(nn.Module):
     def _flow(origin: Tensor, size: int) -> Tensor:
         height, width = origin.shape[2:]
         here = identity_grid((1, height, width), origin)[0, 0, :, :, :2].permute(2, 0, 1)
-        # From units of the volume's voxel centres, over borders at +-1, to units of the image's pixel centres.
+        # From units with the volume's outer voxel centres at +-1 to units with the image's outer pixel centres at +-1.
         unit = (width - 1) / width * size / (size - 1)
         return F.interpolate((origin[:, :2] - here) * unit, (size, size), mode="bilinear", align_corners=False)
 
 
 def _behind(origin: Tensor, surface: Tensor) -> Tensor:
-    """Whether points (B, 3, H, W) lie behind a surface's depth (B, H, W), grid units: (B, 1, H, W) in [0, 1]."""
+    """Whether points (B, 3, H, W) lie behind a surface of depth (B, H, W), grid units: (B, 1, H, W) in [0, 1]."""
     points = origin.flatten(2).transpose(1, 2)  # (B, H W, 3)
     distance = sample_points(surface[:, None], points[..., :2])[..., 0] - points[..., 2]
     near, far = _BEHIND
@@ -276,10 +277,10 @@ def _behind(origin: Tensor, surface: Tensor) -> Tensor:
 
 
 class FlowRefinement(nn.Module):
-    """A residual 2D flow from G_2D's finest features before its last block; none at the start of training."""
+    """Adds a residual flow, from the features before G_2D's last block; zero at the start of training."""
 
     reach = 0.25
-    """The most it adds, grid units: 4 cm."""
+    """Largest residual, grid units; corresponds to 4 cm."""
 
     def __init__(self, channels: int, style: BlockStyle) -> None:
         super().__init__()
@@ -288,14 +289,14 @@ class FlowRefinement(nn.Module):
         self.output.zero()
 
     def forward(self, features: Tensor, flow: Flow) -> Flow:
-        """Features (B, C, h, w) and the composed warp's flow to the flow with what it lacks."""
+        """Features (B, C, h, w) and the flow of the composed warps to the refined flow."""
         residual = self.reach * torch.tanh(self.output(self.block(features)).float())
         size = flow.direct.shape[-1]
         return flow.refined(F.interpolate(residual, (size, size), mode="bilinear", align_corners=False))
 
 
 class Unrefined(nn.Module):
-    """The flow as it is, without `refine_flow`."""
+    """Returns the flow unchanged, for models without `refine_flow`."""
 
     def forward(self, features: Tensor, flow: Flow) -> Flow:
         """As `FlowRefinement`."""
@@ -303,15 +304,15 @@ class Unrefined(nn.Module):
 
 
 def copy_large(image: Tensor, source: Tensor, view: SourceView) -> Tensor:
-    """A driven image at the resolution of a larger source: what G_2D copied is copied again, from the large one.
+    """A driven image at the resolution of a larger source. Pixels that G_2D copied are copied again from that source.
 
-    What G_2D painted itself (mouths, eyes, what had been hidden) only grows: nothing is invented here. The large
-    source may be straight colours and a matte where the model saw a flat background: none of it then shows at edges.
+    Pixels that G_2D generated itself (mouth, eyes, disocclusions) are only upsampled. The larger source can have
+    straight colours and a matte although the model's source had a flat background; then edges get no background colour.
 
     Args:
         image: (B, 3 or 4, S, S) in [0, 1], `Output.image`, with alpha as a fourth channel if there is one.
-        source: (B or 1, as many, L, L) in [0, 1], L >= S, the same crop as the model's source.
-        view: of the same output.
+        source: (B or 1, 3 or 4, L, L) in [0, 1], as many channels as `image`, L >= S, the crop of the model's source.
+        view: the view of the same output.
 
     Returns:
         (B, 3 or 4, L, L) in [0, 1].
@@ -323,9 +324,10 @@ def copy_large(image: Tensor, source: Tensor, view: SourceView) -> Tensor:
 
 
 def transfer_detail(image: Tensor, source: Tensor, view: SourceView) -> Tensor:
-    """What is finer in a large source than a driven image's pixels, added where G_2D copied.
+    """Upsample a driven image, and add the finer detail of a larger source where G_2D copied.
 
-    Arguments as `copy_large`, but for images that another network has changed since: no part is a plain copy.
+    Arguments as for `copy_large`. Use this for images that another network has changed after G_2D, so that they contain
+    no exact copies.
     """
     size, large = image.shape[-1], source.shape[-1]
     if large == size:
@@ -341,5 +343,5 @@ def _moved(source: Tensor, view: SourceView, large: int, count: int) -> Tensor:
 
 
 def grow(x: Tensor, size: int, mode: str) -> Tensor:
-    """Images (B, C, S, S) at another size by interpolation."""
+    """Images (B, C, S, S) interpolated to another size."""
     return x if x.shape[-1] == size else F.interpolate(x, (size, size), mode=mode, align_corners=False)

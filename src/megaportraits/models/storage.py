@@ -1,4 +1,4 @@
-"""Models as files: float16 safetensors with the model's config in the metadata, so that a file is all one needs."""
+"""Saves and loads models: float16 safetensors files with the model's config in the metadata."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ C = TypeVar("C", bound=Config)
 M = TypeVar("M", bound=nn.Module)
 
 MOST_HEADER = 4 << 20
-"""Longest header of a file, bytes: names and shapes of tensors, and metadata. The paper's models have 0.1 MB."""
+"""Largest header of a file (names and shapes of tensors, metadata), bytes. The paper's models have 0.1 MB."""
 MOST_TENSORS = 10_000
-"""The paper's base model has 732."""
+"""Most tensors in a file. The paper's base model has 732."""
 MOST_AVATARS = 10_000
 _AGAIN = "Get the file again."
 
 
 def save_base(path: Path, model: BaseModel, *, notes: dict[str, str] | None = None, overwrite: bool = True) -> None:
-    """Write a base model's weights in float16; the file appears whole or not at all.
+    """Write a base model's weights in float16. The file is written atomically.
 
-    Spectral norms are folded into plain weights; where they follow weight standardisations, those are folded, too, and
-    the file's config says `weight_standardization: none`.
+    Spectral norms are folded into plain weights. If they follow weight standardisation, that is folded, too, and the
+    config in the file has `weight_standardization: none`.
 
     Args:
         path: ends in .safetensors.
@@ -61,7 +61,7 @@ def save_base(path: Path, model: BaseModel, *, notes: dict[str, str] | None = No
 
     Raises:
         MediaError: the file cannot be written.
-        OutputTakenError: the file exists and may not be replaced; the weights have another name.
+        OutputTakenError: the file exists and may not be replaced; the weights were saved under another name.
     """
     _save(path, "base", model, model.config, notes, overwrite=overwrite)
 
@@ -77,7 +77,7 @@ def save_gaze(path: Path, model: GazeNet, *, notes: dict[str, str] | None = None
 
 
 def save_component_landmarks(path: Path, model: ComponentLandmarkNet, *, notes: dict[str, str] | None = None) -> None:
-    """Write a network of landmarks in crops of eyes and mouth, as `save_base` does."""
+    """Write a network for landmarks of eyes and mouth, as `save_base` does."""
     _save(path, "component-landmarks", model, model.config, notes)
 
 
@@ -89,7 +89,7 @@ def save_head_pose(
 
 
 def save_motion(path: Path, model: MotionEncoder, config: ModelConfig, *, notes: dict[str, str] | None = None) -> None:
-    """Write E_mtn of a base model of this config, as `save_base` does."""
+    """Write E_mtn of a base model with this config, as `save_base` does."""
     _save(path, "motion", model, config, notes)
 
 
@@ -100,43 +100,44 @@ def save_student(path: Path, model: Student, *, notes: dict[str, str] | None = N
 
 
 def find_base(name_or_path: str | Path) -> Path:
-    """The file of a shipped model ("nano") or the given .safetensors file itself.
+    """The file of a shipped base model ("nano"), or the given .safetensors file.
 
     Raises:
-        WeightsError: there is no such file.
+        WeightsError: the file does not exist.
     """
     return _find(name_or_path, "base")
 
 
 def find_enhancer(name_or_path: str | Path) -> Path:
-    """The file of the enhancer shipped with a base model ("nano"), or the given .safetensors file itself.
+    """The file of the enhancer that ships with a base model ("nano"), or the given .safetensors file.
 
     Raises:
-        WeightsError: there is no such file.
+        WeightsError: the file does not exist.
     """
     return _find(name_or_path, "enhancer", otherwise=" with --enhancer")
 
 
 def load_base(name_or_path: str | Path, device: torch.device | str = "cpu") -> BaseModel:
-    """A base model in float32 and evaluation mode, from `save_base`'s file.
+    """Load a base model from a file of `save_base`, in float32 and evaluation mode.
 
     Raises:
-        WeightsError: no such file, not safetensors, not a base model, or other tensors than its config needs.
+        WeightsError: the file does not exist, is not a safetensors file, has no base model, or has other tensors than
+            its config needs.
     """
     file = _open(find_base(name_or_path), "base", ModelConfig)
     return _inference(_built(file, lambda: BaseModel(file.config)), device)
 
 
 def read_base_config(name_or_path: str | Path) -> ModelConfig:
-    """The config of a base model's file; raises as `load_base`."""
+    """The config in a base model's file; raises as `load_base`."""
     return _open(find_base(name_or_path), "base", ModelConfig).config
 
 
 def load_enhancer(name_or_path: str | Path, base: ModelConfig, device: torch.device | str = "cpu") -> Enhancer:
-    """An enhancer in float32 and evaluation mode, from `save_enhancer`'s file, for a base model of this config.
+    """Load an enhancer for a base model with this config, in float32 and evaluation mode.
 
     Raises:
-        WeightsError: as `load_base`, or it was made for another kind of base model.
+        WeightsError: as `load_base`, or the enhancer does not fit the base model.
     """
     file = _open(find_enhancer(name_or_path), "enhancer", EnhancerConfig)
     problem = enhancer_problem(file.config, base)
@@ -157,20 +158,20 @@ def enhancer_problem(config: EnhancerConfig, base: ModelConfig) -> str:
 
 
 def load_gaze(name_or_path: str | Path, device: torch.device | str = "cpu") -> GazeNet:
-    """A frozen gaze network in float32, shipped ("nano") or from `save_gaze`'s file; raises as `load_base`."""
+    """Load a frozen gaze network in float32, shipped ("nano") or from a file of `save_gaze`; raises as `load_base`."""
     file = _open(_find(name_or_path, "gaze", otherwise=", or set loss.gaze=0"), "gaze", GazeConfig)
     return _inference(_built(file, lambda: GazeNet(file.config)), device)
 
 
 def load_component_landmarks(name_or_path: str | Path, device: torch.device | str = "cpu") -> ComponentLandmarkNet:
-    """A frozen network of landmarks in float32, shipped ("nano") or from its file; raises as `load_base`."""
+    """Load a frozen landmark network in float32, shipped ("nano") or from a file; raises as `load_base`."""
     found = _find(name_or_path, "component_landmarks", otherwise=", or set loss.component_landmarks=0")
     file = _open(found, "component-landmarks", ComponentLandmarkConfig)
     return _inference(_built(file, lambda: ComponentLandmarkNet(file.config)), device)
 
 
 def load_head_pose(name_or_path: str | Path, base: BaseModel) -> None:
-    """Put a head-pose network, shipped ("nano") or from `save_head_pose`'s file, into E_mtn; raises as `load_base`."""
+    """Load a head-pose network, shipped ("nano") or from a file, into E_mtn of `base`; raises as `load_base`."""
     file = _open(_find(name_or_path, "head_pose"), "head-pose", HeadPoseConfig)
     wanted = HeadPoseConfig.of(base.config)
     if file.config != wanted:
@@ -183,7 +184,7 @@ def load_head_pose(name_or_path: str | Path, base: BaseModel) -> None:
 
 
 def load_motion(path: Path, base: BaseModel) -> None:
-    """Put E_mtn from `save_motion`'s file into a base model; raises as `load_base`."""
+    """Load E_mtn from a file of `save_motion` into a base model; raises as `load_base`."""
     if not is_file(path, WeightsError):
         raise WeightsError(
             f"the motion encoder {path} does not exist", fix="Train one with `megaportraits train motion`."
@@ -192,17 +193,17 @@ def load_motion(path: Path, base: BaseModel) -> None:
 
 
 def find_student(name_or_path: str | Path) -> Path:
-    """The file of a student: the shipped one by its name ("nano"), else the path as it is.
+    """The file of a shipped student ("nano"), or the given path.
 
     Raises:
-        WeightsError: no student of that name ships.
+        WeightsError: no student of that name ships with the package.
     """
     path = Path(name_or_path)
     return _find(name_or_path, "student") if path.name == str(name_or_path) and not path.suffix else path
 
 
 def load_student(path: Path, device: torch.device | str = "cpu") -> Student:
-    """A student in float32 and evaluation mode, from `save_student`'s file; raises as `load_base`."""
+    """Load a student from a file of `save_student`, in float32 and evaluation mode; raises as `load_base`."""
     if not is_file(path, WeightsError):
         raise WeightsError(f"the student {path} does not exist", fix="Make one with `megaportraits distill`.")
     file = _open(path, "student", StudentConfig)
@@ -210,10 +211,10 @@ def load_student(path: Path, device: torch.device | str = "cpu") -> Student:
 
 
 def student_avatars(path: Path) -> list[str]:
-    """Names of a student's avatars, in the order of its index, without reading its weights.
+    """Names of a student's avatars, in the order of their indices; the weights are not read.
 
     Raises:
-        WeightsError: it is not a readable safetensors file, or names no avatars.
+        WeightsError: the file is not a readable safetensors file, or has no valid list of avatars.
     """
     avatars = parse_json(read_notes(path).get("avatars", ""), f"{path}: the list of avatars", WeightsError, fix=_AGAIN)
     named = isinstance(avatars, list) and all(isinstance(name, str) and name for name in avatars)
@@ -226,10 +227,10 @@ def student_avatars(path: Path) -> list[str]:
 
 
 def read_notes(path: Path) -> dict[str, str]:
-    """All metadata of a file of weights.
+    """All metadata of a weights file.
 
     Raises:
-        WeightsError: it is not a readable safetensors file.
+        WeightsError: the file is not a readable safetensors file.
     """
     return _header(path)[0]
 
@@ -282,19 +283,19 @@ def _save(
     overwrite: bool = True,
 ) -> None:
     folds = norms_standardized(model)
-    if folds:  # standardised again when read they would lose their norms
+    if folds:  # standardising again at loading would undo the spectral norms
         config = config.model_copy(update={"weight_standardization": "none"})
     state = plain_state_dict(model, standardizes=not folds)
     tensors = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in state.items()}
     _check_finite(tensors, path, "Go on from an earlier checkpoint, with a smaller learning rate.")
     metadata = {"kind": kind, "config": config.model_dump_json(), **(notes or {})}
     with staged_output(path, overwrite=overwrite, late=True) as part:
-        part.write_bytes(save(tensors, metadata))  # `save_file` would replace the temporary file by its own
+        part.write_bytes(save(tensors, metadata))  # `save_file` would replace the staged file by one of its own
 
 
 @dataclass(frozen=True)
 class _WeightsFile(Generic[C]):
-    """What a file of weights says before its tensors are read: the model's config, all metadata, shapes by name."""
+    """The header of a weights file: the model's config, all metadata, and the tensors' shapes by name."""
 
     path: Path
     config: C
@@ -303,7 +304,7 @@ class _WeightsFile(Generic[C]):
 
 
 def _header(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
-    """Metadata and shapes, checked before anything is allocated; shipped files are compared with their hashes."""
+    """Metadata and shapes, checked before tensors are allocated. The hash of a shipped file is checked, too."""
     check_shipped(path)
     try:
         with path.open("rb") as stream:
@@ -340,7 +341,7 @@ def _open(path: Path, kind: str, schema: type[C]) -> _WeightsFile[C]:
 
 
 def _built(file: _WeightsFile[C], build: Callable[[], M]) -> M:
-    """The model of a file. It is built without memory first, so that a config cannot ask for more than the file has."""
+    """The model of a file, built on the meta device so that a config cannot allocate more than the file has."""
     with torch.device("meta"):
         model = build()
     _fill(model, file, assign=True)
@@ -367,7 +368,7 @@ def _fill(model: nn.Module, file: _WeightsFile[C], *, assign: bool = False) -> N
 
 
 def _check_finite(tensors: dict[str, Tensor], path: Path, fix: str) -> None:
-    """Weights that are NaN or infinite would make black pictures."""
+    """Reject weights that are NaN or infinite, which would give black images."""
     for name, tensor in tensors.items():
         if not (finite := tensor.isfinite()).all():
             raise WeightsError(

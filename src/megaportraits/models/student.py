@@ -1,11 +1,11 @@
-"""G_DT of the paper, the student (3.3, A.3): one driver frame and an avatar's index to that avatar's picture.
+"""G_DT of the paper, the student (3.3, A.3): a driver frame and an avatar's index to an image of that avatar.
 
 driver x_d ── ResNet-18 ──> features ───────> SPADE residual blocks ──> image
                   └── finer stages (encoder_skips) ──^      ^
 index i ──> identity tensors of avatar i ───────────────────┘   once per avatar: `identity`
 
 "In each SPADE block a tensor used for normalization is fixed for a specific avatar [...] we force our model to store
-all the identity-specific information into SPADE blocks" (A.3). All else is shared: an avatar is its tensors.
+all the identity-specific information into SPADE blocks" (A.3). All avatars share all other weights.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from megaportraits.nn.blocks import BlockStyle, add_branch, make_conv
 from megaportraits.ops.shapes import check_shape
 
 StudentIdentity = tuple[Tensor, ...]
-"""Of every SPADE norm in turn: gamma and beta, (B or 1, 2 C, H, W), at the resolution of the features they modulate."""
+"""For each SPADE norm gamma and beta, (B or 1, 2 C, H, W), at the resolution of the features that they modulate."""
 
 
 @dataclass(frozen=True)
 class StudentOutput:
-    """An avatar's picture.
+    """An image of an avatar.
 
     Attributes:
         image: (B, 3, S, S) in [0, 1]; straight colours when there is an alpha.
@@ -41,7 +41,7 @@ class StudentOutput:
     alpha: Tensor | None
 
     def over(self, color: Tensor) -> Tensor:
-        """The image over a flat colour (B, 3, 1, 1); unchanged without alpha."""
+        """Composite the image over a flat colour (B, 3, 1, 1); unchanged without alpha."""
         if self.alpha is None:
             return self.image
         return self.image * self.alpha + color * (1 - self.alpha)
@@ -60,7 +60,7 @@ class SpadeBlock(nn.Module):
         self.skip = nn.Identity() if inputs == outputs else make_conv(2, inputs, outputs, 1)
 
     def forward(self, x: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """Features (B, C, H, W), and the modulation of both norms."""
+        """Features x (B, C, H, W), and the modulation of the first and the second norm."""
         h, skip = F.relu(self.norm1(x, first), inplace=True), self.skip(x)
         if self.doubles:
             h, skip = (F.interpolate(t, scale_factor=2, mode="nearest") for t in (h, skip))
@@ -69,7 +69,7 @@ class SpadeBlock(nn.Module):
 
 
 class Student(nn.Module):
-    """The student of one list of avatars; `config` decides every width and count.
+    """A student for a list of avatars; `config` has its widths and counts.
 
     Args:
         config: widths and sizes.
@@ -77,7 +77,7 @@ class Student(nn.Module):
 
     Attributes:
         tensors: for each norm the identity tensors of all avatars, (N, C, h, w), h and w at most
-            `config.identity_size`. Row i of each is all that belongs to avatar i.
+            `config.identity_size`. Row i of each tensor belongs to avatar i; no other weights depend on the avatar.
     """
 
     def __init__(self, config: StudentConfig, avatars: Sequence[str]) -> None:
@@ -99,7 +99,7 @@ class Student(nn.Module):
                 self.skips[str(index)] = nn.Sequential(style.norm(stages[size]), nn.ReLU(), project)
         self.blocks = nn.ModuleList(blocks)
         self.exit = make_conv(2, inputs, (4 if config.predict_matte else 3) * config.shuffle**2, 3)
-        # Constant over the image, so that nothing is rough from the start; different, so that people soon differ.
+        # Initialised constant over the image, for smooth first outputs, and different for each avatar.
         self.tensors = nn.ParameterList(
             0.5
             * torch.randn(len(self.avatars), n.channels, 1, 1).repeat(1, 1, *[min(n.size, config.identity_size)] * 2)
@@ -111,34 +111,34 @@ class Student(nn.Module):
         return [module for module in self.blocks.modules() if isinstance(module, SpatiallyAdaptiveNorm)]
 
     def bytes_per_avatar(self) -> int:
-        """What an avatar adds to a file, float16."""
+        """Bytes that each avatar adds to a float16 file."""
         return 2 * sum(rows[0].numel() for rows in self.tensors)
 
     def bytes_shared(self) -> int:
-        """What a file holds besides avatars, float16."""
+        """Bytes of a float16 file that all avatars share."""
         return 2 * sum(p.numel() for p in self.parameters()) - len(self.avatars) * self.bytes_per_avatar()
 
     def find(self, avatar: str) -> int:
-        """The index of a name.
+        """The index of an avatar by name.
 
         Raises:
-            WeightsError: no such avatar.
+            WeightsError: the student has no such avatar.
         """
         if avatar not in self.avatars:
             raise WeightsError(f"the student has no avatar {avatar!r}", fix="It has: " + ", ".join(self.avatars) + ".")
         return self.avatars.index(avatar)
 
     def identity(self, index: Tensor) -> StudentIdentity:
-        """What the norms need to know of avatars (B,) int64; once per avatar, it does not depend on the driver."""
+        """The modulation of all norms for avatars (B,) int64; called once for each avatar, not for each driver."""
         check_shape(index, "index", "B")
         return tuple(norm.modulation(rows[index]) for norm, rows in zip(self.norms(), self.tensors, strict=True))
 
     def render(self, driver: Tensor, identity: StudentIdentity) -> StudentOutput:
-        """The avatar moving like the driver, once per frame.
+        """The avatar with the driver's motion; called once for each frame.
 
         Args:
             driver: (B, 3, S, S) in [0, 1], head crops.
-            identity: of as many avatars, or of one for all drivers.
+            identity: of B avatars, or of one for all drivers.
         """
         check_shape(driver, "driver", "B", 3, "S", "S")
         size = self.config.input_size
@@ -148,7 +148,7 @@ class Student(nn.Module):
         x = self.entry(self.encoder(driver, stages))
         for index, block in enumerate(self.blocks):
             x = block(x, identity[2 * index], identity[2 * index + 1])
-            if str(index) in self.skips:  # coarse to fine, as the blocks go
+            if str(index) in self.skips:  # coarse to fine, in the order of the blocks
                 x = x + self.skips[str(index)](stages.pop())
         image = F.pixel_shuffle(self.exit(F.relu(x)), self.config.shuffle).float().sigmoid()
         return StudentOutput(image[:, :3], image[:, 3:] if self.config.predict_matte else None)
@@ -160,13 +160,13 @@ class Student(nn.Module):
 
 
 def resized(student: Student, image_size: int) -> Student:
-    """The same student for another image size: pixels become blocks of as many equal ones, or blocks their mean.
+    """The same student for another image size: each pixel becomes a block of equal pixels, or each block its mean.
 
-    Only the last layer writes pixels, so nothing else differs. To go on with at a larger size: learning to draw is
-    several times cheaper at 128 px than at 256.
+    Only the last layer depends on the image size, so only its weights change. Use it to train at a small size first and
+    continue at a larger one: training is several times cheaper at 128 px than at 256.
 
     Raises:
-        ConfigError: the blocks' resolution does not divide `image_size`.
+        ConfigError: the resolution of the last block does not divide `image_size`.
     """
     config = parse_config(StudentConfig, {**student.config.model_dump(), "image_size": image_size}, "student")
     other = Student(config, student.avatars)

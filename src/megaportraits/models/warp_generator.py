@@ -14,7 +14,7 @@ from megaportraits.ops.resample import upsample_volume
 
 
 class NoWarp(nn.Module):
-    """In the ablation without w_s-> (B.4 b): no displacement, and no parameters."""
+    """Replaces `WarpGenerator` in the ablation without w_s-> (B.4 b): no displacement and no parameters."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -29,9 +29,9 @@ class NoWarp(nn.Module):
 class WarpGenerator(nn.Module):
     """The expression part w^em of a warp; the rigid part w^rt is in `ops.warping`.
 
-    The embedding z + e_s is both the input (1x1 convolution, reshaped to depth) and, through the adaptive norms, the
-    style of every ResBlock3D*. Tanh gives displacements of both signs; the last layer starts at zero, so that
-    training starts from the rigid warp.
+    The embedding z + e_s is the input (1x1 convolution, reshaped to a volume). It also modulates the adaptive norms of
+    each ResBlock3D*. Tanh gives displacements of both signs. The last layer is initialised to zero, so that training
+    starts from the rigid warp.
     """
 
     def __init__(self, config: ModelConfig, style: BlockStyle) -> None:
