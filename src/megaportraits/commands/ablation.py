@@ -1,4 +1,4 @@
-"""The training half of `megaportraits ablate`: every config on the same number of samples, resumable."""
+"""The training part of `megaportraits ablate`: train every config on the same number of samples, resumable."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def train_trials(
     init: Path | None = None,
     base: str | None = None,
 ) -> dict[str, str]:
-    """Train base models, or enhancers of one base, that differ in their configs only; finished runs are kept.
+    """Train base models, or enhancers of one base model, that differ only in their configs. Finished runs are kept.
 
     Args:
-        configs: shipped names or YAML files, different ones.
-        data: training shards, or a folder with `train` and `val`; of photographs for enhancers.
-        out: runs lie in `out/runs/NAME`.
-        samples: the budget of each; rounded up to whole steps.
-        overrides: of all configs, `a.b=c`.
-        head_pose: weights of the head-pose network that all base models start with, which the paper's configs need.
-        init: weights that all base models start from.
-        base: the frozen base model, by name or file; the configs are then those of enhancers.
+        configs: distinct shipped names or YAML files.
+        data: training shards, or a folder with `train` and `val`; shards of photographs for enhancers.
+        out: output folder; the runs are in `out/runs/NAME`.
+        samples: number of training samples for each config; rounded up to whole steps.
+        overrides: overrides `a.b=c` for all configs.
+        head_pose: initial weights of the head-pose network for all base models; the paper's configs need them.
+        init: initial weights for all base models.
+        base: the frozen base model, by name or file; the configs are then configs of enhancers.
 
     Returns:
-        By name of the config what `evaluate --weights` takes: BASE, or BASE+ENHANCER.
+        For each config's name, the value for `evaluate --weights`: BASE, or BASE+ENHANCER.
 
     Raises:
-        ConfigError: two configs of one name, or one that is not valid; told before anything is trained.
+        ConfigError: two configs have the same name, or one is invalid; raised before any training starts.
         TrainingError: a folder holds a run of another config or budget, or a run was stopped by a signal.
     """
     names = [Path(config).stem if config.endswith((".yaml", ".yml")) else config for config in configs]

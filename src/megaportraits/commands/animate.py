@@ -1,4 +1,4 @@
-"""The command line of `megaportraits animate`: one picture or video, or many; heavy imports inside the functions."""
+"""`megaportraits animate`: one result or many. Heavy packages are imported inside the functions."""
 
 from __future__ import annotations
 
@@ -50,107 +50,120 @@ def animate(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for many results; the same line goes on.", rich_help_panel=_MANY_PANEL),
+        typer.Option(help="Folder for many results; repeat the command to resume.", rich_help_panel=_MANY_PANEL),
     ] = None,
     more: Annotated[
         list[Path] | None,
-        typer.Option("--source", help="A further source; may be repeated.", rich_help_panel=_MANY_PANEL),
+        typer.Option("--source", help="Another source; may be given several times.", rich_help_panel=_MANY_PANEL),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes.", rich_help_panel=_MANY_PANEL)] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of processes.", rich_help_panel=_MANY_PANEL)] = 1,
     engine: Annotated[
-        Literal["local", "ray"], typer.Option(help="ray: many machines, or one.", rich_help_panel=_MANY_PANEL)
+        Literal["local", "ray"], typer.Option(help="ray: one or many machines.", rich_help_panel=_MANY_PANEL)
     ] = "local",
     address: Annotated[
         str | None,
-        typer.Option(help="Of a Ray cluster; default: Ray on this machine.", rich_help_panel=_MANY_PANEL),
+        typer.Option(help="Address of a Ray cluster; default: Ray on this machine.", rich_help_panel=_MANY_PANEL),
     ] = None,
     weights: Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")] = "nano",
     hr: Annotated[bool, typer.Option("--hr", help="Enhance to twice the model's resolution; slower.")] = False,
     enhancer: Annotated[
-        str | None, typer.Option(help="With --hr: a file of `train enhancer`. Default: what ships with --weights.")
+        str | None, typer.Option(help="With --hr: a file of `train enhancer`. Default: the one shipped with --weights.")
     ] = None,
     motion: Annotated[
         MotionMode,
         typer.Option(
-            help="absolute: the driver's pose and expression. relative: its change from neutral.",
+            help="absolute: the driver's pose and expression. relative: its change from the neutral frame.",
             rich_help_panel=_POSE_PANEL,
         ),
     ] = MotionMode.ABSOLUTE,
     scale_from: Annotated[
-        ScaleFrom, typer.Option(help="Whose head size to keep.", rich_help_panel=_POSE_PANEL)
+        ScaleFrom, typer.Option(help="Which image sets the head's size.", rich_help_panel=_POSE_PANEL)
     ] = ScaleFrom.DRIVER,
     translation_from: Annotated[
         TranslationFrom,
-        typer.Option(help="Whose place in the picture the head keeps.", rich_help_panel=_POSE_PANEL),
+        typer.Option(help="Which image sets the head's position.", rich_help_panel=_POSE_PANEL),
     ] = TranslationFrom.DRIVER,
     frontal: Annotated[
         bool,
-        typer.Option("--frontal", help="Look into the camera whatever the driver does.", rich_help_panel=_POSE_PANEL),
+        typer.Option("--frontal", help="Keep the head frontal; ignore its rotation.", rich_help_panel=_POSE_PANEL),
     ] = False,
     yaw: Annotated[
         float, typer.Option(help="Degrees to turn the head to image right.", rich_help_panel=_POSE_PANEL)
     ] = 0.0,
-    pitch: Annotated[float, typer.Option(help="Degrees to turn it down.", rich_help_panel=_POSE_PANEL)] = 0.0,
+    pitch: Annotated[float, typer.Option(help="Degrees to turn the head down.", rich_help_panel=_POSE_PANEL)] = 0.0,
     roll: Annotated[
-        float, typer.Option(help="Degrees to tilt it counter-clockwise.", rich_help_panel=_POSE_PANEL)
+        float, typer.Option(help="Degrees to tilt the head counter-clockwise.", rich_help_panel=_POSE_PANEL)
     ] = 0.0,
     expression_strength: Annotated[
         float,
-        typer.Option(help="0: the source's expression. 1: the driver's. More: stronger.", rich_help_panel=_POSE_PANEL),
+        typer.Option(
+            help="0: the source's expression. 1: the driver's. Above 1: exaggerated.", rich_help_panel=_POSE_PANEL
+        ),
     ] = 1.0,
     rest_expression: Annotated[
         RestExpression | None,
         typer.Option(
-            help="Whose face shows while the driver's rests; driver: a photographed smile or open mouth does not stay."
-            " Default: source with relative motion, driver with absolute.",
+            help="Whose expression the result has while the driver is neutral. source: a smile or open mouth in the"
+            " photo stays. Default: source with relative motion, driver with absolute.",
             rich_help_panel=_POSE_PANEL,
         ),
     ] = None,
     background: Annotated[
         Background,
-        typer.Option(help="Transparent needs .webm, .mov or .png."),
+        typer.Option(help="Background; transparent needs .webm, .mov or .png."),
     ] = Background.SOURCE,
-    color: Annotated[str | None, typer.Option(help="#RRGGBB of --background color.", show_default="#00b140")] = None,
-    crop: Annotated[bool, typer.Option("--crop", help="Only the square head crop, not the whole photo.")] = False,
+    color: Annotated[
+        str | None, typer.Option(help="Colour for --background color, #RRGGBB.", show_default="#00b140")
+    ] = None,
+    crop: Annotated[bool, typer.Option("--crop", help="Write only the square head crop, not the whole photo.")] = False,
     size: Annotated[
-        int | None, typer.Option(help="Side of the head crop, pixels. [256, or what --hr makes if that is more]")
+        int | None,
+        typer.Option(help="Side of the head crop, pixels. [256, or the size of the enhancer's output if larger]"),
     ] = None,
     max_side: Annotated[int, typer.Option(help="Longest side of the whole photo, pixels.")] = 1280,
-    max_seconds: Annotated[float | None, typer.Option(help="Stop after this much of the driver.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Use only this many seconds of the driver.")] = None,
     face: Annotated[
-        str | None, typer.Option(help="Which face of the photo, from 1, left to right, or all: every one.")
+        str | None,
+        typer.Option(help="Which face of the photo: its number from left to right, from 1, or all. [the largest]"),
     ] = None,
-    driver_face: Annotated[int | None, typer.Option(help="Which face of the driver, from 1, left to right.")] = None,
+    driver_face: Annotated[
+        int | None, typer.Option(help="Which face of the driver: its number from left to right, from 1. [the largest]")
+    ] = None,
     side_by_side: Annotated[
         Path | None, typer.Option(help="Also write source, driver and result as three squares in a row.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")] = False,
     pose: Annotated[
         PoseFrom,
-        typer.Option(help="Who says how heads are turned.", rich_help_panel=_POSE_PANEL),
+        typer.Option(
+            help="How head poses are estimated: the head-pose network, or a fit to landmarks.",
+            rich_help_panel=_POSE_PANEL,
+        ),
     ] = PoseFrom.LANDMARKS,
     blendshapes: Annotated[
         bool,
-        typer.Option(help="Let measured blendshapes correct jaw, lids and gaze.", rich_help_panel=_POSE_PANEL),
+        typer.Option(help="Correct jaw, lids and gaze by estimated blendshapes.", rich_help_panel=_POSE_PANEL),
     ] = True,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
-        typer.Option(help="auto: bfloat16 where the device has instructions for it; the picture is the same."),
+        typer.Option(help="auto: bfloat16 where the device has instructions for it; results look the same."),
     ] = "auto",
     matting: Annotated[
         Literal["selfie", "modnet"],
-        typer.Option(help="Cuts people out; modnet: the paper's, whose weights you bring (`weights list`)."),
+        typer.Option(help="Matting network. modnet: the paper's; you provide its weights (see `weights list`)."),
     ] = "selfie",
     inpainting: Annotated[
         Literal["smooth", "lama"],
-        typer.Option(help="Paints the background behind people; lama: the paper's, 206 MB are fetched."),
+        typer.Option(help="How the background behind people is filled. lama: the paper's method; downloads 206 MB."),
     ] = "smooth",
     mark: Annotated[
-        bool, typer.Option("--mark/--no-mark", help="Say in the metadata of results that they are synthetic.")
+        bool, typer.Option("--mark/--no-mark", help="State in the metadata of results that they are synthetic.")
     ] = True,
 ) -> None:
-    """Move the person of SOURCE like the person of DRIVER. Frame times and sound of the driver are kept."""
+    """Animate the person in SOURCE with the motion of the person in DRIVER. The driver's frame times and sound are
+    kept.
+    """
     from megaportraits.batch import Model
 
     if color is not None and background is not Background.COLOR:
@@ -173,7 +186,7 @@ def animate(
         size=size,
         max_side=max_side,
         max_seconds=max_seconds,
-        face=cast(Any, face),  # options convert texts
+        face=cast(Any, face),  # `AnimateOptions` converts the string
         driver_face=driver_face,
     )
     model = Model(
@@ -230,7 +243,7 @@ def _animate_many(
     address: str | None,
     overwrite: bool,
 ) -> int:
-    """The exit code: 0 when all results are there, 1 when a job failed, 130 after Ctrl-C."""
+    """Run the jobs. Returns the exit code: 0 if all results exist, 1 if a job failed, 130 after Ctrl-C."""
     from megaportraits.batch import run_jobs
     from megaportraits.engines import Engine
 
@@ -251,12 +264,12 @@ def _animate_one(
     side_by_side: Path | None,
     overwrite: bool,
 ) -> int:
-    """The exit code: 0, or 130 after Ctrl-C."""
+    """Write one result. Returns the exit code: 0, or 130 after Ctrl-C."""
     from megaportraits.pipeline import plan_output
 
     file = plan_output(source, drivers, output, options, side_by_side=side_by_side, overwrite=overwrite)
 
-    from megaportraits.pipeline import animate_file  # imports torch: not before the files are checked
+    from megaportraits.pipeline import animate_file  # imports torch, so only after the files are checked
 
     avatar = model.load()
     with frame_progress("Animating") as advance:

@@ -1,4 +1,4 @@
-"""`megaportraits average`: a typed function, heavy imports inside."""
+"""`megaportraits average`. Heavy packages are imported inside the function."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from megaportraits.errors import ConfigError
 
 def average(
     parts: Annotated[
-        list[str], typer.Argument(metavar="WEIGHTS=SHARE", help="Shipped names or .safetensors files, and shares.")
+        list[str],
+        typer.Argument(
+            metavar="WEIGHTS=SHARE", help="Shipped names or .safetensors files, each with its share of the mean."
+        ),
     ],
     output: Annotated[str, typer.Option("--output", "-o", help="The base model to write, a .safetensors file.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write the mean of base models' weights that were trained from the same start."""
+    """Write the weighted mean of base models that were trained from the same initial weights."""
     from megaportraits.commands.output import check_weights_output
     from megaportraits.training.averaging import average as work
 

@@ -1,4 +1,4 @@
-"""`megaportraits calibrate`: a typed function, heavy imports inside."""
+"""`megaportraits calibrate`. Heavy packages are imported inside the function."""
 
 from __future__ import annotations
 

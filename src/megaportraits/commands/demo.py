@@ -14,7 +14,7 @@ from megaportraits.pipeline.options import AnimateOptions, MotionMode
 def demo(
     out: Annotated[Path, typer.Option(help="Folder to write to.")],
     weights: Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")] = "nano",
-    motion: Annotated[MotionMode, typer.Option(help="As in `animate`.")] = MotionMode.ABSOLUTE,
+    motion: Annotated[MotionMode, typer.Option(help="See `animate`.")] = MotionMode.ABSOLUTE,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files of an earlier demo.")] = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""From photographs and drivers to a student: the work behind `megaportraits distill` and `student add`."""
+"""Distil a student from photographs and drivers: the implementation of `megaportraits distill` and `student add`."""
 
 from __future__ import annotations
 
@@ -36,29 +36,29 @@ from megaportraits.pipeline.teacher import AvatarTeacher
 from megaportraits.training.student import FILE_NAME, add_avatar, start_from, train_student
 
 _POLL = 2.0
-"""Seconds between two looks whether the lessons are there."""
+"""Seconds between two checks whether the distillation samples are complete."""
 
 
 @dataclass(frozen=True)
 class Distillation:
-    """What a student learns from, and where everything goes.
+    """Inputs, outputs and options of a distillation.
 
     Attributes:
         drivers: folders of videos or shards.
         teacher: weights of the base model, by name or file.
         output: the student's file.
-        run: the run folder: drivers cut from videos, lessons, and the training run.
-        frames: so many driver frames, at most.
-        per_driver: avatars drawn for each of them; 0 is all.
+        run: the run folder: drivers cut from videos, distillation samples, and the training run.
+        frames: maximum number of driver frames.
+        per_driver: number of avatars that are rendered for each driver frame; 0: all.
         every: use every n-th frame of a video.
-        resume: go on with what the run folder holds.
-        enhancer: weights of the teacher's second stage, by name or file; None: without.
-        device: the teacher's.
-        init: a student of the same avatars to start from; a run that goes on has started already.
-        teachers: processes that draw lessons, each on a GPU of its own where there are several.
-        teacher_batch: pictures that each of them draws together.
+        resume: continue with the content of the run folder.
+        enhancer: weights of the teacher's enhancer, by name or file; None: no enhancer.
+        device: the teacher's device.
+        init: a student of the same avatars to start from; ignored when a training run is resumed.
+        teachers: number of processes that render samples; with several GPUs each process uses its own.
+        teacher_batch: number of images that each process renders together.
         overwrite: whether an existing `output` may be replaced.
-        precision: the teacher's; see `Avatar.from_pretrained`.
+        precision: the teacher's precision; see `Avatar.from_pretrained`.
     """
 
     drivers: Sequence[Path]
@@ -82,30 +82,30 @@ class Distillation:
 
     @property
     def lessons(self) -> Path:
-        """Where the teacher's pictures are kept."""
+        """The folder of the distillation samples."""
         return self.run / "lessons"
 
     @property
     def trains(self) -> bool:
-        """Whether the training run has begun before."""
+        """Whether the training run has already begun."""
         return self.resume and (self.run / "config.yaml").is_file()
 
     @property
     def begun(self) -> bool:
-        """Whether the run folder holds anything to go on with."""
+        """Whether the run folder holds anything that can be resumed."""
         return any((self.run / name).exists() for name in ("lessons", "config.yaml"))
 
     @property
     def overwrites(self) -> bool:
-        """Whether the student's file may be replaced: it was said, or the file is that of the run which goes on."""
+        """Whether the student's file may be replaced: by `overwrite`, or because the resumed run wrote it."""
         return self.overwrite or (self.resume and self.begun)
 
     def check(self) -> None:
-        """Refuse to overwrite, before any work.
+        """Check outputs before any work.
 
         Raises:
-            MediaError: the student's file exists, and is not that of a run to go on with.
-            TrainingError: the run folder is in use, and this is not to go on with it.
+            MediaError: the student's file exists, and no resumed run wrote it.
+            TrainingError: the run folder holds a run, and `resume` is false.
             MissingPackageError: a package that training needs is not installed.
         """
         require("train", "Distillation", "lightning_fabric", "tensorboard")
@@ -121,12 +121,15 @@ class Distillation:
 
 
 def distill(job: Distillation, avatars: Path, config: TrainStudentConfig) -> Student | None:
-    """A student of all photographs in a folder; None when a signal stopped the training, which can go on later.
+    """Distil a student for all photographs in a folder.
+
+    Returns:
+        The student; None if a signal stopped the training, which can then be resumed.
 
     Raises:
-        MegaPortraitsError: as its parts say; nothing is overwritten.
+        MegaPortraitsError: any error of its parts; nothing is overwritten.
     """
-    if rank():  # process 0 has checked, and holds the folder's lock
+    if rank():  # process 0 has made the checks and holds the folder's lock
         return _distill(job, avatars, config)
     job.check()
     with _alone(job.run):
@@ -138,7 +141,7 @@ def _distill(job: Distillation, avatars: Path, config: TrainStudentConfig) -> St
     photos = find_avatars(avatars)
     names = list(photos)
     start = None if job.init is None or job.trains else start_from(job.init, config.model, names)
-    trains = job.trains  # before process 0 may begin the run
+    trains = job.trains  # read before process 0 can begin the run
     notes = wait_for_samples(job) if rank() else teach(job, photos, config)
     steps = train_student(config, names, job.lessons, job.run, start=start, resume=trains)
     if steps < config.optim.steps:
@@ -151,11 +154,11 @@ def _distill(job: Distillation, avatars: Path, config: TrainStudentConfig) -> St
 
 
 def add(job: Distillation, path: Path, photo: Path, name: str, config: TrainStudentConfig) -> Student | None:
-    """A finished student with one more avatar; None as `distill`.
+    """Add an avatar to a finished student. Returns None if a signal stopped the training, as `distill`.
 
     Raises:
-        WeightsError: the student has an avatar of that name.
-        MegaPortraitsError: as its parts say; nothing is overwritten, the student's own file neither.
+        WeightsError: the student already has an avatar of that name.
+        MegaPortraitsError: any error of its parts; nothing is overwritten, including the student's own file.
     """
     job.check()
     with _alone(job.run):
@@ -189,11 +192,11 @@ def _alone(run: Path) -> Iterator[None]:
 
 
 def teach(job: Distillation, photos: dict[str, Path], config: TrainStudentConfig) -> dict[str, str]:
-    """Cut drivers, draw lessons; what is there already stays. Returns notes on the teacher.
+    """Cut driver clips and render distillation samples; existing ones are kept. Returns notes on the teacher.
 
-    Training's workers are forked, and a fork of a process in which networks have run may wait for their threads for
-    ever: where there will be workers, the teacher works in a process of its own. Several teachers share the lessons'
-    shards, after one process has cut the drivers.
+    Training forks its data workers. A fork of a process in which networks have run can deadlock on their threads, so
+    the teacher runs in a process of its own if there will be workers. Several teachers share the samples' shards, after
+    one process has cut the drivers.
     """
     if job.teachers > 1:
         run_apart(_find_drivers, job, config)
@@ -206,12 +209,12 @@ def teach(job: Distillation, photos: dict[str, Path], config: TrainStudentConfig
 
 
 def rank() -> int:
-    """The number of this process among those that torchrun started; 0 without torchrun."""
+    """The rank of this process under torchrun; 0 without torchrun."""
     return int(os.environ.get("RANK", "0"))
 
 
 def wait_for_samples(job: Distillation) -> dict[str, str]:
-    """Wait until process 0 has all lessons; torchrun ends this process when that one fails. Returns no notes."""
+    """Wait until process 0 has all samples; torchrun ends this process if process 0 fails. Returns no notes."""
     while not samples_complete(job.lessons):
         time.sleep(_POLL)
     return {}
@@ -230,7 +233,7 @@ def _find_drivers(
 
 
 def _device(job: Distillation, number: int) -> str:
-    """Of teacher `number`: with several of them they take the GPUs in turn."""
+    """The device of teacher `number`; several teachers are distributed over the GPUs in turn."""
     gpus = torch.cuda.device_count()
     several = job.teachers > 1 and gpus > 1 and job.device in ("auto", "cuda")
     return f"cuda:{number % gpus}" if several else job.device

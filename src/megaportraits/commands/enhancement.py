@@ -1,4 +1,4 @@
-"""`megaportraits evaluate-hr`: what an enhancer adds to a base model."""
+"""`megaportraits evaluate-hr`: measure what an enhancer adds to a base model."""
 
 from __future__ import annotations
 
@@ -13,21 +13,27 @@ from megaportraits.pipeline.options import PoseFrom
 
 
 def evaluate_hr(
-    photos: Annotated[Path, typer.Option(help="Folder of portraits not trained on: pictures, or shards of `prepare`.")],
+    photos: Annotated[
+        Path, typer.Option(help="Folder of portraits not used in training: images, or shards of `prepare`.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for hr.json, hr.md and hr.png.")],
     weights: Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")] = "nano",
     enhancer: Annotated[
-        str | None, typer.Option(help="A file of `train enhancer`. Default: what ships with --weights.")
+        str | None, typer.Option(help="A file of `train enhancer`. Default: the one shipped with --weights.")
     ] = None,
-    driver: Annotated[Path | None, typer.Option(help="The clip that drives them; default: the demo's.")] = None,
-    frames: Annotated[int, typer.Option(min=0, help="Its frames, from the first; 0 leaves cross-driving out.")] = 24,
-    limit: Annotated[int, typer.Option(min=1, help="Photographs, at most.")] = 16,
-    pose: Annotated[PoseFrom, typer.Option(help="As for `animate`.")] = PoseFrom.LANDMARKS,
+    driver: Annotated[Path | None, typer.Option(help="Driver video; default: the demo's.")] = None,
+    frames: Annotated[
+        int, typer.Option(min=0, help="Number of its frames, from the first; 0: no cross-reenactment.")
+    ] = 24,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of photographs.")] = 16,
+    pose: Annotated[PoseFrom, typer.Option(help="See `animate`.")] = PoseFrom.LANDMARKS,
     device: DeviceOption = "auto",
     arcface: ArcFaceOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,
 ) -> None:
-    """Compare enhanced images with bicubically enlarged ones: sharpness, likeness to the truth, identity, flicker."""
+    """Compare enhanced images with bicubically enlarged ones: sharpness, error against the ground truth, identity and
+    flicker.
+    """
     from megaportraits.evaluation.enhancement import as_it_is, bicubic_from, compare, find_photos, read_drivers
     from megaportraits.evaluation.metrics.metric_networks import MetricNetworks
     from megaportraits.evaluation.report.comparison import HR_FILES

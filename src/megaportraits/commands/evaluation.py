@@ -1,4 +1,4 @@
-"""`megaportraits pairs`, `evaluate` and `ablate`: one typed function per command, heavy imports inside."""
+"""`megaportraits pairs`, `evaluate` and `ablate`. Heavy packages are imported inside the functions."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ ClipsOption = Annotated[
 ]
 StillsOption = Annotated[
     list[Path] | None,
-    typer.Option(help="A photograph, a folder of them or a folder of shards: sources of cross, student and hr."),
+    typer.Option(help="A photograph, a folder of photographs or of shards: the sources of cross, student and hr."),
 ]
 ProtocolsOption = Annotated[
     list[str] | None,
-    typer.Option("--protocol", help="self, cross, hr, student; several times; default: self and cross."),
+    typer.Option("--protocol", help="self, cross, hr or student; may be given several times; default: self and cross."),
 ]
-FramesOption = Annotated[int, typer.Option(min=2, help="Driver frames of each pair, every second one, at most.")]
+FramesOption = Annotated[
+    int, typer.Option(min=2, help="Maximum driver frames of each pair; every second frame is used.")
+]
 LimitOption = Annotated[int, typer.Option(min=1, help="Maximum pairs of cross, student and hr, and clips from shards.")]
 ManifestOption = Annotated[
     Path | None, typer.Option(help="Pair manifest of `megaportraits pairs`, instead of folders.")
@@ -39,15 +41,15 @@ ManifestOption = Annotated[
 HeadOption = Annotated[
     Path | None, typer.Option(help="ICT-FaceKit head for the baseline `lifted`; without it this baseline is omitted.")
 ]
-PoseOption = Annotated[PoseFrom, typer.Option(help="As for `animate`.")]
-DeviceOption = Annotated[str, typer.Option(help="Of models and judging networks: auto, cpu or cuda.")]
+PoseOption = Annotated[PoseFrom, typer.Option(help="See `animate`.")]
+DeviceOption = Annotated[str, typer.Option(help="Device of models and metric networks: auto, cpu or cuda.")]
 ArcFaceOption = Annotated[
     Path | None,
-    typer.Option(help="ArcFace weights for CSIM: backbone.pth or .onnx. [those in the weights cache, else SFace]"),
+    typer.Option(help="ArcFace weights for CSIM: backbone.pth or .onnx. [from the weights cache, else SFace]"),
 ]
 ReferencesOption = Annotated[
     list[Path] | None,
-    typer.Option(help="Real pictures for FID, from `megaportraits reference`; one of each size. [each protocol's own]"),
+    typer.Option(help="Statistics of real images for FID, from `reference`; one per image size. [each protocol's own]"),
 ]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16"],
@@ -55,7 +57,7 @@ Precision = Annotated[
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 ReplaceReportOption = Annotated[
-    bool, typer.Option("--overwrite", help="Replace a finished report; what was measured for it is used again.")
+    bool, typer.Option("--overwrite", help="Replace a finished report; its measurements are reused.")
 ]
 
 
@@ -67,12 +69,12 @@ def pairs(
     frames: FramesOption = 60,
     limit: LimitOption = 8,
     export: Annotated[
-        Path | None, typer.Option(help="Also write sources and driver crops there, for methods outside this program.")
+        Path | None, typer.Option(help="Also write sources and driver crops to this folder, for other programs.")
     ] = None,
-    size: Annotated[int, typer.Option(min=32, help="Side of exported crops, pixels; hr has 1024.")] = 256,
+    size: Annotated[int, typer.Option(min=32, help="Side of exported crops, pixels; always 1024 for hr.")] = 256,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Write a manifest of pairs, so that several methods are judged on the same ones."""
+    """Write a manifest of pairs, so that several methods are evaluated on the same pairs."""
     from megaportraits.evaluation.pairs import write_manifest
     from megaportraits.evaluation.plan import export_sample, exported_names
     from megaportraits.evaluation.run import HR_SIZE
@@ -97,26 +99,30 @@ def pairs(
 
 
 def evaluate(
-    out: Annotated[Path, typer.Option(help="Folder for the report; an interrupted evaluation there goes on.")],
+    out: Annotated[Path, typer.Option(help="Folder for the report; an interrupted evaluation in it resumes.")],
     clips: ClipsOption = None,
     stills: StillsOption = None,
     manifest: ManifestOption = None,
     protocol: ProtocolsOption = None,
     weights: Annotated[
         list[str] | None,
-        typer.Option(help="[NAME=]BASE, BASE+ENHANCER or STUDENT: a shipped name or file; several times. [nano]"),
+        typer.Option(
+            help="[NAME=]BASE, BASE+ENHANCER or STUDENT: shipped names or files; may be given several times. [nano]"
+        ),
     ] = None,
     videos: Annotated[
-        list[str] | None, typer.Option(help="NAME=FOLDER with another method's videos, PROTOCOL/PAIR.mp4.")
+        list[str] | None, typer.Option(help="NAME=FOLDER: another method's videos, PROTOCOL/PAIR.mp4 in FOLDER.")
     ] = None,
     head: HeadOption = None,
-    teacher: Annotated[str | None, typer.Option(help="Weights whose pictures are the truth in student.")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="For student: the teacher's weights; its images are the ground truth.")
+    ] = None,
     baselines: Annotated[bool, typer.Option(help="Also measure the learning-free baselines.")] = True,
     frames: FramesOption = 60,
     limit: LimitOption = 8,
     size: Annotated[int | None, typer.Option(min=32, help="Side of head crops; default: the first model's.")] = None,
     pose: PoseOption = PoseFrom.LANDMARKS,
-    blendshapes: Annotated[bool, typer.Option(help="Let measured blendshapes correct jaw, lids and gaze.")] = True,
+    blendshapes: Annotated[bool, typer.Option(help="Correct jaw, lids and gaze by estimated blendshapes.")] = True,
     device: DeviceOption = "auto",
     precision: Precision = "auto",
     arcface: ArcFaceOption = None,
@@ -162,10 +168,10 @@ def evaluate(
 
 
 def ablate(
-    config: Annotated[list[str], typer.Option(help="A shipped config or a YAML file; several times, the whole first.")],
+    config: Annotated[list[str], typer.Option(help="Shipped config or YAML file; give several, the full model first.")],
     data: Annotated[Path, typer.Option(help="Folder of training shards (or a folder with train/ and val/).")],
-    out: Annotated[Path, typer.Option(help="Folder for runs and report; the same line goes on after a stop.")],
-    samples: Annotated[int, typer.Option(min=1, help="Training samples that every config gets.")],
+    out: Annotated[Path, typer.Option(help="Folder for runs and report; repeat the command to resume.")],
+    samples: Annotated[int, typer.Option(min=1, help="Number of training samples for each config.")],
     clips: ClipsOption = None,
     stills: StillsOption = None,
     manifest: ManifestOption = None,
@@ -173,20 +179,26 @@ def ablate(
     head: HeadOption = None,
     frames: FramesOption = 60,
     limit: LimitOption = 8,
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="Override a config value of all: a.b=c.")] = None,
-    head_pose: Annotated[
-        Path | None, typer.Option(help="Weights of `train head-pose` that all start with; base-* and paper-* need it.")
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a value in all configs: a.b=c.")
     ] = None,
-    init: Annotated[Path | None, typer.Option(help="Weights that all base models start from.")] = None,
+    head_pose: Annotated[
+        Path | None,
+        typer.Option(help="Initial head-pose weights (`train head-pose`) for all; paper-* configs need them."),
+    ] = None,
+    init: Annotated[Path | None, typer.Option(help="Initial weights for all base models.")] = None,
     base: Annotated[
-        str | None, typer.Option(help="Ablate enhancers of this frozen base: configs such as paper-hr, nano-hr.")
+        str | None, typer.Option(help="Train enhancers of this frozen base model; configs such as paper-hr, nano-hr.")
     ] = None,
     device: DeviceOption = "auto",
     arcface: ArcFaceOption = None,
     reference: ReferencesOption = None,
     overwrite: ReplaceReportOption = False,
 ) -> None:
-    """Train each config on the same budget (also under torchrun), evaluate all on the same pairs, print the table."""
+    """Train each config on the same number of samples, evaluate all on the same pairs, and print the table.
+
+    Works under torchrun.
+    """
     from megaportraits.commands.ablation import train_trials
     from megaportraits.commands.distill import rank
     from megaportraits.evaluation.metrics.metric_networks import MetricNetworks, require_packages
@@ -203,7 +215,7 @@ def ablate(
     def train() -> dict[str, str]:
         return train_trials(config, data, out, samples, overrides or [], head_pose=head_pose, init=init, base=base)
 
-    if rank():  # torchrun's: only the first process plans and measures
+    if rank():  # under torchrun, only process 0 plans and measures
         train()
         return
     require_packages()
@@ -212,7 +224,7 @@ def ablate(
     check_outputs(out, (*REPORT_FILES, "ablation.md"), overwrite=overwrite)
     kept = out / "pairs.csv"
     if kept.is_file() and manifest is None:
-        manifest = kept  # pairs of the stopped run
+        manifest = kept  # the interrupted run's pairs
     found = _make_pairs(manifest, clips, stills, protocol, frames, limit, out / "media")
     if not kept.is_file() or read_manifest(kept) != found:
         write_manifest(kept, found, overwrite=overwrite)
@@ -254,9 +266,9 @@ def _make_pairs(
     limit: int,
     media: Path,
 ) -> list[Pair]:
-    """A manifest's pairs, or those made from folders; what cannot be used is told.
+    """Read a manifest's pairs, or make pairs from folders. Inputs that cannot be used are reported on stderr.
 
-    `media` is the folder for the files that are made of the clips in folders of shards.
+    `media` is the folder for files that are extracted from clips in shards.
     """
     from megaportraits.evaluation.pairs import DEFAULT_PROTOCOLS, protocol_named, read_manifest
     from megaportraits.evaluation.plan import find_media, make_pairs
@@ -277,7 +289,7 @@ def _make_pairs(
         made += make_pairs(name, videos, photos, analyzer, frames=frames, limit=limit, skipped=told.__setitem__)
     for path, why in told.items():
         typer.secho(f"{path.name}: left out: {why}", err=True)
-    # `prepare` has thinned out frames already.
+    # `prepare` has already dropped frames, so use every frame here.
     return [replace(pair, step=1) if media in pair.driver.parents else pair for pair in made]
 
 
@@ -290,7 +302,7 @@ def model_method(
     *,
     blendshapes: bool = True,
 ) -> tuple[Method, int]:
-    """Weights as a method, and the side of its pictures.
+    """A method that runs these weights, and the side of its images.
 
     `text` is [NAME=]BASE, [NAME=]BASE+ENHANCER or [NAME=]STUDENT: shipped names or .safetensors files.
     """
@@ -324,7 +336,7 @@ def model_method(
 
 
 def _kind(path: Path) -> str:
-    """Which kind of model a file says it holds; "" for files that are told to be wrong when they are loaded."""
+    """The kind of model in a file's metadata; "" for invalid files, which cause an error when they are loaded."""
     from megaportraits.models.storage import read_notes
 
     try:
@@ -334,7 +346,7 @@ def _kind(path: Path) -> str:
 
 
 def _name(path: Path) -> str:
-    """Files of runs and shipped weights are all called `base`: they are told apart by their folders."""
+    """A method's name for a weights file. Files called `base` or `student` are named after their folders."""
     return path.parent.name if path.stem in ("base", "student") else path.stem
 
 

@@ -1,4 +1,4 @@
-"""`megaportraits export ...`: one typed function per command, heavy imports inside the functions."""
+"""`megaportraits export ...`. Heavy packages are imported inside the functions."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from megaportraits.export.report import ExportReport, Precision
 
 export_app = typer.Typer(
-    help="Write networks as ONNX files for onnxruntime and OpenVINO; measure what each precision costs.",
+    help="Export networks to ONNX for onnxruntime and OpenVINO, and measure quality and speed of each precision.",
     no_args_is_help=True,
 )
 
 OutOption = Annotated[Path, typer.Option(help="Folder for the .onnx files and report.json.")]
 PrecisionsOption = Annotated[
-    list[str] | None,  # a list of Literals is more than every Typer understands
+    list[str] | None,  # not a list of Literals, which some Typer versions do not support
     typer.Option("--precision", help="Also write float16 or int8; may be given twice. float32 is always written."),
 ]
 DriverOption = Annotated[
     Path | None, typer.Option(help="Video to calibrate int8 and to measure on; default: the demo's driver.")
 ]
-FramesOption = Annotated[int, typer.Option(min=2, help="So many frames of it.")]
+FramesOption = Annotated[int, typer.Option(min=2, help="Number of its frames to use.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 
 
@@ -37,10 +37,10 @@ def export_base(
     precision: PrecisionsOption = None,
     pose: Annotated[
         PoseFrom,
-        typer.Option(help="landmarks: head poses and blendshapes are inputs. network: they are found inside."),
+        typer.Option(help="landmarks: the graphs take head poses and blendshapes. network: they estimate head poses."),
     ] = PoseFrom.LANDMARKS,
     size: Annotated[
-        int, typer.Option(help="Side of the picture; 0: twice the model's where it copies its source, else its own.")
+        int, typer.Option(help="Side of the image, pixels; 0: the model's own, or twice that with a source skip.")
     ] = 0,
     volumes: Annotated[
         Literal["gathers", "grid-sample"], typer.Option(help="How volumes are sampled; OpenVINO needs gathers.")
@@ -52,7 +52,7 @@ def export_base(
     frames: FramesOption = 24,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """The base model as two graphs: encode.onnx, once per source, and drive.onnx, once per frame."""
+    """Export the base model as two graphs: encode.onnx runs once per source, drive.onnx once per frame."""
     from megaportraits.export.base import BaseExport
     from megaportraits.export.base import export_base as export
     from megaportraits.pipeline.demo import demo_driver, demo_portrait
@@ -75,14 +75,14 @@ def export_student(
     student: Annotated[str, typer.Option(help="nano, or the .safetensors file that `megaportraits distill` wrote.")],
     out: OutOption,
     avatar: Annotated[
-        str | None, typer.Option(help="Bake this avatar in; default: all of them, chosen by an index input.")
+        str | None, typer.Option(help="Export only this avatar; default: all, chosen by an index input.")
     ] = None,
     precision: PrecisionsOption = None,
     driver: DriverOption = None,
     frames: FramesOption = 24,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """A student as one graph, student.onnx."""
+    """Export a student as one graph, student.onnx."""
     from megaportraits.export.student import StudentExport
     from megaportraits.export.student import export_student as export
     from megaportraits.models.storage import find_student
@@ -102,11 +102,11 @@ def export_student(
 def export_page(
     student: Annotated[str, typer.Option(help="nano, or the .safetensors file that `megaportraits distill` wrote.")],
     out: Annotated[Path, typer.Option(help="Folder for the page; any web server can serve it.")],
-    avatar: Annotated[str | None, typer.Option(help="Put this avatar alone into the page; default: all.")] = None,
+    avatar: Annotated[str | None, typer.Option(help="Include only this avatar; default: all.")] = None,
     scripts: Annotated[
         str | None,
         typer.Option(
-            help="Where onnxruntime-web is: an address, or its unpacked npm package, which is copied. [a CDN]"
+            help="Location of onnxruntime-web: an address, or its unpacked npm package, which is copied. [a CDN]"
         ),
     ] = None,
     driver: Annotated[
@@ -114,7 +114,7 @@ def export_page(
     ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """A student as a web page: a webcam moves its avatars, in the browser and nowhere else."""
+    """Export a student as a web page on which a webcam drives its avatars. All computation runs in the browser."""
     from megaportraits.export.page import CDN, PageExport
     from megaportraits.export.page import export_page as export
     from megaportraits.models.storage import find_student

@@ -1,4 +1,4 @@
-"""`megaportraits gaze-teacher`: labels of RT-GENE and RT-BENE for `train gaze`; heavy imports inside."""
+"""`megaportraits gaze-teacher`: labels of RT-GENE and RT-BENE for `train gaze`. Heavy packages are imported inside."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ def gaze_teacher(
     output: Annotated[Path, typer.Option("--output", "-o", help="The label file to write, .jsonl.")],
     gaze: Annotated[
         list[Path] | None,
-        typer.Option(help="RT-GENE as ONNX; several times: an ensemble. Default: rt_gene of `weights list`."),
+        typer.Option(help="RT-GENE as ONNX; give several for an ensemble. Default: rt_gene of `weights list`."),
     ] = None,
     blink: Annotated[
         list[Path] | None,
-        typer.Option(help="RT-BENE as ONNX; several times: an ensemble. Default: rt_bene of `weights list`."),
+        typer.Option(help="RT-BENE as ONNX; give several for an ensemble. Default: rt_bene of `weights list`."),
     ] = None,
     only: Annotated[Literal["gaze", "blink"] | None, typer.Option(help="Label only one of the two.")] = None,
-    frames: Annotated[int, typer.Option(min=1, help="Random frames, at most; the paper: 60,000.")] = 60_000,
-    seed: Annotated[int, typer.Option(help="Of the choice of frames.")] = 0,
+    frames: Annotated[int, typer.Option(min=1, help="Maximum number of random frames; the paper has 60,000.")] = 60_000,
+    seed: Annotated[int, typer.Option(help="Random seed of the choice of frames.")] = 0,
     offset: Annotated[
         float | None, typer.Option(help="Radians added to phi. Default as RT-GENE: 0.11 for one network, else 0.")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the networks.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Number of threads for the networks.")] = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
-    """Label random frames by RT-GENE (gaze) and RT-BENE (blink), for `train gaze --labels`; the same line goes on."""
+    """Label random frames with RT-GENE (gaze) and RT-BENE (blink), for `train gaze --labels`. Repeat the same command
+    to resume.
+    """
     from megaportraits import weights
     from megaportraits.commands.progress import frame_progress
     from megaportraits.commands.train import training_part

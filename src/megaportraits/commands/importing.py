@@ -1,4 +1,4 @@
-"""`megaportraits import author`: what the first author's checkpoint has for us."""
+"""`megaportraits import author`: convert the first author's public checkpoint."""
 
 from __future__ import annotations
 
@@ -9,26 +9,33 @@ from typing import Annotated
 
 import typer
 
-import_app = typer.Typer(help="Take over weights of other programs.", no_args_is_help=True)
+import_app = typer.Typer(help="Import weights of other programs.", no_args_is_help=True)
 
 
 @import_app.callback()
 def options() -> None:
-    """Take over weights of other programs."""
+    """Import weights of other programs."""
 
 
 @import_app.command("author")
 def author(
-    file: Annotated[Path, typer.Argument(help="The base model of EMOPortraits' release, a .pth file; only read.")],
+    file: Annotated[Path, typer.Argument(help="The base model of EMOPortraits' release, a .pth file; not changed.")],
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="A base model to start training from; none: the table alone.")
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The base model to write, as a start for training; without it, only the table is printed.",
+        ),
     ] = None,
     config: Annotated[
-        str, typer.Option(help="The recipe that training will go on with: paper-512, paper-256 or a YAML file.")
+        str, typer.Option(help="The config of the training that follows: paper-512, paper-256 or a YAML file.")
     ] = "paper-512",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Say what of the author's public checkpoint has a counterpart here and what has none, and write what has."""
+    """Convert the author's public checkpoint: list its tensors with and without a counterpart in our model, and write
+    those with one.
+    """
     from megaportraits.commands.output import check_weights_output
     from megaportraits.config import TrainBaseConfig, load_config
     from megaportraits.models.author import NONE, SAME, SHAPE, START, import_author, read_author
@@ -59,7 +66,7 @@ def author(
 
 
 def _differing(before: dict[str, object], after: dict[str, object], prefix: str = "") -> list[tuple[str, object]]:
-    """Values of a config that differ from another's, by dotted names; the name of the model is left out."""
+    """Values that differ between two configs, by dotted names; the model's name is left out."""
     found: list[tuple[str, object]] = []
     for key, value in after.items():
         old = before.get(key)

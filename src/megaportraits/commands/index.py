@@ -1,4 +1,4 @@
-"""`megaportraits index`: the index of folders of shards, made by several processes."""
+"""`megaportraits index`: build the index of folders of shards with several processes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import typer
 
 
 def index(
-    folders: Annotated[list[Path], typer.Argument(help="Folders of shards, or folders that hold such.")],
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    folders: Annotated[list[Path], typer.Argument(help="Folders of shards, or folders that contain such folders.")],
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
 ) -> None:
-    """Bring the index of shards up to date. `synth` and `prepare` do so, and training does it in one process."""
+    """Update the index of shards. `synth` and `prepare` do this too; training does it with one process."""
     from megaportraits.commands.progress import frame_progress
     from megaportraits.data.index import SHARDS, refresh
     from megaportraits.errors import DataError

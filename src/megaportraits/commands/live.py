@@ -1,4 +1,4 @@
-"""`megaportraits live`: options to cameras, engines, backgrounds and screens."""
+"""`megaportraits live`: set up camera, engine, background and screens from the options."""
 
 from __future__ import annotations
 
@@ -20,52 +20,70 @@ if TYPE_CHECKING:
 
 def live(
     student: Annotated[
-        str | None, typer.Option(help="A student: nano, a .safetensors of `distill`, or an .onnx of `export student`.")
+        str | None,
+        typer.Option(help="A student: nano, a .safetensors file of `distill`, or an .onnx file of `export student`."),
     ] = None,
-    avatar: Annotated[str | None, typer.Option(help="Which of the student's avatars; default: its first.")] = None,
-    source: Annotated[Path | None, typer.Option(help="Instead: a photograph, with the base model.")] = None,
+    avatar: Annotated[str | None, typer.Option(help="Name of the student's avatar; default: its first.")] = None,
+    source: Annotated[
+        Path | None, typer.Option(help="A photograph, animated by the base model, in place of --student.")
+    ] = None,
     weights: Annotated[
         str, typer.Option(help="For --source: weights by name, a .safetensors file, or the folder of `export base`.")
     ] = "nano",
     face: Annotated[
-        int | None, typer.Option(min=1, help="Which face of the photograph, from 1, left to right.")
+        int | None,
+        typer.Option(min=1, help="Which face of the photograph: its number from left to right, from 1. [the largest]"),
     ] = None,
     motion: Annotated[
         MotionMode,
-        typer.Option(help="With --source: as for `animate`; your first face is the neutral one, n takes a new one."),
+        typer.Option(
+            help="With --source: see `animate`. The first frame with a face is the neutral frame; key n sets a new one."
+        ),
     ] = MotionMode.ABSOLUTE,
-    scale_from: Annotated[ScaleFrom, typer.Option(help="With --source: whose head size to keep.")] = ScaleFrom.DRIVER,
-    camera: Annotated[str, typer.Option("--input", help="A webcam's number, or a video played at its speed.")] = "0",
-    loop: Annotated[bool, typer.Option("--loop", help="Start a video again when it ends.")] = False,
-    mirror: Annotated[bool, typer.Option("--mirror/--no-mirror", help="Flip the camera, as mirrors do.")] = False,
+    scale_from: Annotated[
+        ScaleFrom, typer.Option(help="With --source: which image sets the head's size.")
+    ] = ScaleFrom.DRIVER,
+    camera: Annotated[
+        str, typer.Option("--input", help="A webcam's number, or a video, played at its own speed.")
+    ] = "0",
+    loop: Annotated[bool, typer.Option("--loop", help="Restart a video when it ends.")] = False,
+    mirror: Annotated[
+        bool, typer.Option("--mirror/--no-mirror", help="Flip the camera image horizontally, as a mirror does.")
+    ] = False,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="Record to this video, with the sound of --input.")
+        str | None, typer.Option("--output", "-o", help="Record to this video file, with the sound of --input.")
     ] = None,
     virtual_camera: Annotated[
-        bool, typer.Option("--virtual-camera", help="Be a camera for other programs (needs pyvirtualcam).")
+        bool, typer.Option("--virtual-camera", help="Provide a virtual camera for other programs (needs pyvirtualcam).")
     ] = False,
-    window: Annotated[bool, typer.Option("--window/--no-window", help="Show a window; q or Esc leaves.")] = True,
-    whole: Annotated[bool, typer.Option("--whole", help="With --source: the whole photograph, not the crop.")] = False,
+    window: Annotated[bool, typer.Option("--window/--no-window", help="Show a window; q or Esc quits.")] = True,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="With --source: show the whole photograph, not the crop.")
+    ] = False,
     color: Annotated[str | None, typer.Option(help="Background of a student, #RRGGBB.", show_default="#00b140")] = None,
     size: Annotated[int, typer.Option(min=16, max=2048, help="Side of the head crop shown, pixels.")] = 256,
-    fps: Annotated[float, typer.Option(min=1, max=240, help="Told to recordings and virtual cameras.")] = 25,
-    seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
+    fps: Annotated[
+        float, typer.Option(min=1, max=240, help="Nominal frame rate of recordings and virtual cameras.")
+    ] = 25,
+    seconds: Annotated[float | None, typer.Option(help="Stop after this many seconds.")] = None,
     runtime: Annotated[
-        Literal["auto", "torch", "onnxruntime", "openvino"], typer.Option(help="auto: what is fastest here.")
+        Literal["auto", "torch", "onnxruntime", "openvino"], typer.Option(help="auto: the fastest on this machine.")
     ] = "auto",
     precision: Annotated[
         Literal["auto", "float32", "bfloat16", "int8"],
-        typer.Option(help="auto: what is fastest here and gives the same picture."),
+        typer.Option(help="auto: the fastest on this machine that gives the same image."),
     ] = "auto",
-    device: Annotated[str, typer.Option(help="Where torch runs: auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="Of the network; 0: what is fastest here.")] = 0,
-    retune: Annotated[bool, typer.Option("--retune", help="Measure again what is fastest here.")] = False,
+    device: Annotated[str, typer.Option(help="Device of torch: auto, cpu or cuda.")] = "auto",
+    threads: Annotated[
+        int, typer.Option(min=0, help="Number of threads for the network; 0: the fastest on this machine.")
+    ] = 0,
+    retune: Annotated[bool, typer.Option("--retune", help="Ignore cached measurements and measure again.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing recording.")] = False,
     mark: Annotated[
-        bool, typer.Option("--mark/--no-mark", help="Say in the metadata of recordings that they are synthetic.")
+        bool, typer.Option("--mark/--no-mark", help="State in the metadata of recordings that they are synthetic.")
     ] = True,
 ) -> None:
-    """Be somebody else before a camera: a student's avatar, or a photograph, moves like you, right now."""
+    """Animate a student's avatar or a photograph live, with the motion of the person in front of the camera."""
     from megaportraits.live.backgrounds import flat, photo
     from megaportraits.live.cameras import open_camera
     from megaportraits.live.choice import EngineRequest, check_avatar, choose_engine
@@ -92,7 +110,7 @@ def live(
     if recording is not None:
         inputs = tuple(path for path in (video, source, file, Path(weights)) if path is not None)
         check_output(recording, overwrite=overwrite, inputs=inputs)
-    # Before a camera's light goes on.
+    # Check this before the camera is opened.
     if source is not None:
         check_input(source)
     if file is not None and avatar is not None:
@@ -124,14 +142,14 @@ def live(
 
 
 def _refuse(with_: str, options: dict[str, object]) -> None:
-    """Say so where options were given that would do nothing."""
+    """Refuse options that would have no effect."""
     given = [name for name, value in options.items() if value not in (None, False)]
     if given:
         raise ConfigError(f"live: {', '.join(given)} cannot be used with {with_}", fix=f"Leave out {', '.join(given)}.")
 
 
 def _neutral(chosen: EngineChoice, follower: HeadFollower) -> Callable[[HeadView], None]:
-    """What to do with a neutral head: the base model in torch starts from it, if motion is relative."""
+    """The callback for neutral frames: with relative motion, the base model in torch measures motion from them."""
     from megaportraits.live.engines import TorchBase
 
     engine = chosen.engine
@@ -154,7 +172,7 @@ def _open_screens(
     overwrite: bool,
     note: str | None,
 ) -> list[Screen]:
-    """Everything asked for; a window only where one can be opened."""
+    """Open all requested screens; a window only if one can be opened."""
     from megaportraits.live import screens
 
     opened: list[Screen] = []
@@ -175,7 +193,7 @@ def _open_screens(
 
 @contextmanager
 def _status() -> Iterator[Callable[[str], None]]:
-    """A line that changes in place, twice a second; nothing where the output is no terminal."""
+    """A status line that is updated in place twice a second; nothing if the output is not a terminal."""
     from rich.console import Console
     from rich.live import Live
 

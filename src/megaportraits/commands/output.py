@@ -1,4 +1,4 @@
-"""What commands that write weights check before they begin."""
+"""Checks before the start of commands that write weights."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from megaportraits.models.storage import find_base
 
 
 def check_weights_output(output: str, *, overwrite: bool, weights: Sequence[str]) -> Path:
-    """Refuse to write base weights to a file of another kind, or over one that is there or that is read.
+    """Check the output path of base weights: its suffix, and that it is neither an existing file nor an input.
 
     Returns:
-        The file that is meant: in a folder `base.safetensors`.
+        The output file; if `output` is a folder, `base.safetensors` in it.
 
     Raises:
-        ConfigError: the file is no .safetensors.
+        ConfigError: the file is not a .safetensors file.
         MediaError: see `check_output`.
-        WeightsError: no such `weights`, names or files.
+        WeightsError: no weights exist under one of the names or paths in `weights`.
     """
     file = output_file(output, "base.safetensors")
     if file.suffix != ".safetensors":

@@ -1,4 +1,4 @@
-"""The command line of `megaportraits prepare`; heavy imports inside the function, as in `cli`."""
+"""`megaportraits prepare`. Heavy packages are imported inside the function."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def prepare(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Folders, globs, files, manifests (.csv, .parquet) or fsspec addresses; none: filter again."
+            help="Folders, globs, files, manifests (.csv, .parquet) or fsspec addresses; without any: filter again."
         ),
     ] = None,
     dataset: Annotated[
@@ -37,8 +37,8 @@ def prepare(
     still_crop: Annotated[
         Literal["head", "inside"] | None,
         typer.Option(
-            help="Crop of stills: head repeats the border beyond the picture, inside takes what is in it. "
-            "Default: inside for FFHQ's aligned pictures, otherwise head."
+            help="Crop of stills. head: repeat the border beyond the image. inside: keep the crop inside the image. "
+            "Default: inside for FFHQ's aligned images, otherwise head."
         ),
     ] = None,
     size: Annotated[
@@ -54,18 +54,20 @@ def prepare(
     min_bitrate: Annotated[float, typer.Option(help="Minimum bitrate, kilobits a second.")] = 0.0,
     min_presence: Annotated[float, typer.Option(help="Minimum mean confidence of the face, 0 to 1.")] = 0.8,
     max_people: Annotated[int, typer.Option(help="Maximum faces in a frame.")] = 1,
-    min_inside: Annotated[float, typer.Option(help="Minimum part of the head crop inside the picture.")] = 0.6,
+    min_inside: Annotated[float, typer.Option(help="Minimum fraction of the head crop inside the image.")] = 0.6,
     children: Annotated[
         Literal["face", "keep", "drop"] | None,
         typer.Option(help="If no age is known: decide by face, keep, or drop. Default: face for FFHQ, otherwise keep."),
     ] = None,
     ages: Annotated[Path | None, typer.Option(help="CSV with name,age, or FFHQ-features' json folder.")] = None,
     min_age: Annotated[float, typer.Option(help="Minimum age in years, where known.")] = 18.0,
-    drop_iqa: Annotated[float, typer.Option(help="Part of the videos with the lowest image quality to drop.")] = 0.5,
+    drop_iqa: Annotated[
+        float, typer.Option(help="Fraction of the videos to drop: those with the lowest image quality.")
+    ] = 0.5,
     max_duplicate: Annotated[
-        float, typer.Option(help="Picture correlation from which a clip is a duplicate; 2: never.")
+        float, typer.Option(help="Minimum image correlation of duplicate clips; 2: no clip is a duplicate.")
     ] = 0.98,
-    same_person: Annotated[float, typer.Option(help="Cosine from which two videos show one person.")] = 0.6,
+    same_person: Annotated[float, typer.Option(help="Minimum cosine similarity of two videos of one person.")] = 0.6,
     val_percent: Annotated[float, typer.Option(help="Percentage of people for validation.")] = 3.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Apply the filters and print counts, but write no shards.")
@@ -73,7 +75,7 @@ def prepare(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Read failed inputs again.")] = False,
     engine: Annotated[Literal["local", "ray"], typer.Option(help="ray: one or many machines.")] = "local",
     address: Annotated[str | None, typer.Option(help="Address of a Ray cluster; default: Ray on this machine.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
     head: Annotated[Path | None, typer.Option(help="ICT-FaceKit head: also make clips from stills by `synth`.")] = None,
     lift_clips: Annotated[int | None, typer.Option(help="Clips from stills; default: four for each.")] = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""`megaportraits student reenact`: the student's self-reenactment of B.1 and Figure 17."""
+"""`megaportraits student reenact`: self-reenactment by the student, as in B.1 and Figure 17."""
 
 from __future__ import annotations
 
@@ -24,22 +24,26 @@ from megaportraits.commands.student import (
 )
 
 TEACHER, STUDENT = "teacher", "student"
-"""How the report calls them."""
+"""Names of the two methods in the report."""
 _POLL = 2.0
 _LOOKS = 10
-"""Clips out of a folder of shards, for each avatar that is drawn."""
+"""Number of clips that are considered in a folder of shards for each avatar that is chosen."""
 
 
 def reenact(
     clips: Annotated[
         list[Path],
-        typer.Option(help="Test videos, folders of them, or folders of shards; one person each, none among --drivers."),
+        typer.Option(
+            help="Test videos, folders of videos or of shards; one person per clip, none of them in --drivers."
+        ),
     ],
     drivers: DriversOption,
     out: Annotated[Path, typer.Option(help="Folder for avatars, pairs, the student, its run and the report.")],
-    avatars: Annotated[int, typer.Option(min=1, help="How many of the clips are drawn; the paper's is 10.")] = 10,
-    seed: Annotated[int, typer.Option(help="Of that draw.")] = 0,
-    test_frames: Annotated[int, typer.Option(min=2, help="Test frames of each clip, every second one, at most.")] = 60,
+    avatars: Annotated[int, typer.Option(min=1, help="Number of clips to choose at random; the paper has 10.")] = 10,
+    seed: Annotated[int, typer.Option(help="Random seed of that choice.")] = 0,
+    test_frames: Annotated[
+        int, typer.Option(min=2, help="Maximum test frames of each clip; every second frame is used.")
+    ] = 60,
     teacher: TeacherOption = "nano",
     config: Annotated[str, typer.Option(help="student-nano, student (the paper's) or a YAML file.")] = "student-nano",
     frames: FramesOption = 4000,
@@ -52,7 +56,7 @@ def reenact(
     teachers: TeachersOption = 1,
     teacher_batch: TeacherBatchOption = 4,
 ) -> None:
-    """Distil a student of people from test videos, and measure it and its teacher on these videos (B.1, Figure 17)."""
+    """Distil a student for people in test videos, and evaluate it and its teacher on these videos (B.1, Figure 17)."""
     from megaportraits.commands import distill as work
     from megaportraits.commands.evaluation import model_method
     from megaportraits.commands.train import settle

@@ -1,4 +1,4 @@
-"""`megaportraits reference`: statistics of real pictures for FID."""
+"""`megaportraits reference`: statistics of real images for FID."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from megaportraits.errors import ConfigError
 
 def reference(
     images: Annotated[
-        list[Path], typer.Option(help="Folder of pictures and videos, for example FFHQ; may be given several times.")
+        list[Path], typer.Option(help="Folder of images and videos, for example FFHQ; may be given several times.")
     ],
     output: Annotated[str, typer.Option("--output", "-o", help="The statistics to write, a .npz file.")],
-    size: Annotated[int, typer.Option(min=32, help="Side of head crops, pixels: that of `evaluate`; hr has 1024.")],
-    name: Annotated[str, typer.Option(help="How reports call the set; empty: the folders' names.")] = "",
-    per_video: Annotated[int, typer.Option(min=1, help="Frames of each video, one a second, at most.")] = 8,
+    size: Annotated[int, typer.Option(min=32, help="Side of head crops, pixels, as for `evaluate`; 1024 for hr.")],
+    name: Annotated[str, typer.Option(help="Name of the set in reports; empty: the folders' names.")] = "",
+    per_video: Annotated[int, typer.Option(min=1, help="Maximum frames of each video; one per second is used.")] = 8,
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Measure a set of real pictures, with which `evaluate --reference` compares outputs (FID)."""
+    """Compute the statistics of real images with which `evaluate --reference` compares outputs (FID)."""
     from megaportraits.evaluation.metrics.metric_networks import FID, MetricNetworks
     from megaportraits.evaluation.metrics.reference import find_pictures, measure_reference, save_reference
     from megaportraits.faces import FaceAnalyzer

@@ -1,4 +1,4 @@
-"""`megaportraits distill` and `megaportraits student ...`: typed functions, heavy imports inside."""
+"""`megaportraits distill` and `megaportraits student ...`. Heavy packages are imported inside the functions."""
 
 from __future__ import annotations
 
@@ -7,41 +7,50 @@ from typing import Annotated, Literal
 
 import typer
 
-student_app = typer.Typer(help="Students: fast avatars of fixed people, made by `distill`.", no_args_is_help=True)
+student_app = typer.Typer(
+    help="Students: small, fast models of fixed people, trained by `distill`.", no_args_is_help=True
+)
 
 DriversOption = Annotated[
     list[Path],
-    typer.Option(help="Folder of driving videos, or of shards of `synth` or `prepare`; may be given several times."),
+    typer.Option(help="Folder of driver videos, or of shards of `synth` or `prepare`; may be given several times."),
 ]
 TeacherOption = Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")]
 OutputOption = Annotated[str, typer.Option("--output", "-o", help="The student to write, a .safetensors file.")]
 RunOption = Annotated[
-    Path | None, typer.Option(help="Folder for lessons, checkpoints and statistics; default: beside --output.")
+    Path | None,
+    typer.Option(help="Folder for distillation samples, checkpoints and statistics; default: beside --output."),
 ]
-FramesOption = Annotated[int, typer.Option(min=1, help="Driver frames to learn from, at most.")]
-PerDriverOption = Annotated[int, typer.Option(min=0, help="Avatars that the teacher draws for each driver; 0: all.")]
-EveryOption = Annotated[int, typer.Option(min=1, help="Use every n-th frame of a driving video.")]
+FramesOption = Annotated[int, typer.Option(min=1, help="Maximum number of driver frames for training.")]
+PerDriverOption = Annotated[
+    int, typer.Option(min=0, help="Number of avatars that the teacher renders for each driver; 0: all.")
+]
+EveryOption = Annotated[int, typer.Option(min=1, help="Use every n-th frame of a driver video.")]
 ResumeOption = Annotated[
-    bool, typer.Option("--resume", help="Go on with the run in --run, with its own config.yaml and what is --set.")
+    bool, typer.Option("--resume", help="Resume the run in --run, with its own config.yaml and the overrides in --set.")
 ]
 OverridesOption = Annotated[list[str] | None, typer.Option("--set", help="Override a config value: a.b=c.")]
 EnhancerOption = Annotated[
-    str | None, typer.Option(help="The teacher's second stage, by name or file: pictures of twice its size.")
+    str | None, typer.Option(help="The teacher's enhancer, by name or file; it doubles the teacher's resolution.")
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
-DeviceOption = Annotated[str, typer.Option(help="The teacher's: auto, cpu or cuda.")]
+DeviceOption = Annotated[str, typer.Option(help="The teacher's device: auto, cpu or cuda.")]
 TeachersOption = Annotated[
-    int, typer.Option(min=1, help="Processes that draw the teacher's pictures; they take the GPUs in turn.")
+    int, typer.Option(min=1, help="Number of teacher processes; they are distributed over the GPUs in turn.")
 ]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16"],
-    typer.Option(help="The teacher's; auto: bfloat16 where the device has instructions for it."),
+    typer.Option(help="The teacher's precision; auto: bfloat16 where the device has instructions for it."),
 ]
-TeacherBatchOption = Annotated[int, typer.Option(min=1, help="Pictures that a teacher draws together; a GPU wants 16.")]
+TeacherBatchOption = Annotated[
+    int, typer.Option(min=1, help="Images that a teacher renders together; use 16 on a GPU.")
+]
 
 
 def distill(
-    avatars: Annotated[Path, typer.Option(help="Folder of photographs, one person each; file names become names.")],
+    avatars: Annotated[
+        Path, typer.Option(help="Folder of photographs, one person each; file names become the avatars' names.")
+    ],
     drivers: DriversOption,
     output: OutputOption,
     teacher: TeacherOption = "nano",
@@ -55,14 +64,18 @@ def distill(
     enhancer: EnhancerOption = None,
     device: DeviceOption = "auto",
     init: Annotated[
-        str | None, typer.Option(help="Start from a student of these avatars: nano, or a file of any image size.")
+        str | None,
+        typer.Option(help="Start from a student of these avatars: nano, or a file; its image size may differ."),
     ] = None,
     overwrite: OverwriteOption = False,
     teachers: TeachersOption = 1,
     teacher_batch: TeacherBatchOption = 4,
     precision: Precision = "auto",
 ) -> None:
-    """Teach a small, fast network the avatars of some photographs; Ctrl-C leaves, --resume goes on exactly."""
+    """Distil a student, a small and fast network, for the people in some photographs.
+
+    Ctrl-C stops after a checkpoint; --resume continues exactly.
+    """
     from megaportraits.commands import distill as work
     from megaportraits.commands.train import settle
     from megaportraits.config import TrainStudentConfig
@@ -100,9 +113,9 @@ def student_add(
     photo: Annotated[Path, typer.Argument(help="Photograph of one more person.")],
     drivers: DriversOption,
     output: OutputOption,
-    name: Annotated[str, typer.Option(help='The new avatar; "": the name of the file.')] = "",
+    name: Annotated[str, typer.Option(help='Name of the new avatar; "": the name of the file.')] = "",
     teacher: TeacherOption = "nano",
-    config: Annotated[str, typer.Option(help="How it learns; the model is the student's.")] = "student-nano-add",
+    config: Annotated[str, typer.Option(help="Training config; the model is the student's own.")] = "student-nano-add",
     run: RunOption = None,
     frames: FramesOption = 1000,
     every: EveryOption = 2,
@@ -113,7 +126,7 @@ def student_add(
     precision: Precision = "auto",
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Add an avatar to a finished student; the others stay the same, bit for bit."""
+    """Add an avatar to a finished student. The results of the other avatars stay bit-identical."""
     from megaportraits.commands import distill as work
     from megaportraits.commands.train import settle
     from megaportraits.config import TrainStudentConfig
@@ -143,14 +156,14 @@ def student_add(
 @student_app.command("report")
 def student_report(
     student: Annotated[str, typer.Argument(help="A student: nano, or a file.")],
-    lessons: Annotated[Path, typer.Option(help="Its run folder: the teacher's pictures of drivers not learned from.")],
+    lessons: Annotated[Path, typer.Option(help="The student's run folder, for its validation samples.")],
     out: Annotated[Path, typer.Option(help="Folder for report.json, report.md and pictures.png.")],
     teacher: TeacherOption = "nano",
-    pictures: Annotated[int, typer.Option(min=1, help="Pictures to compare for each avatar, at most.")] = 50,
+    pictures: Annotated[int, typer.Option(min=1, help="Maximum number of images to compare for each avatar.")] = 50,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Measure a student against its teacher: PSNR and perceptual distance by avatar, speed, size."""
+    """Compare a student with its teacher: PSNR and perceptual distance for each avatar, speed and size."""
     from megaportraits.evaluation.metrics.metric_networks import MetricNetworks
     from megaportraits.evaluation.student import REPORT_FILES, measure_student
     from megaportraits.media import check_outputs
@@ -176,7 +189,7 @@ def student_report(
 
 @student_app.command("info")
 def student_info(student: Annotated[str, typer.Argument(help="A student: nano, or a file.")]) -> None:
-    """Say whose avatars a student holds, and what it is."""
+    """Print a student's avatars and properties."""
     from megaportraits.models.storage import find_student, load_student, read_notes
 
     file = find_student(student)

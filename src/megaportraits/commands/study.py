@@ -1,4 +1,4 @@
-"""`megaportraits study make|serve|report`: one typed function per command, heavy imports inside."""
+"""`megaportraits study make|serve|report`. Heavy packages are imported inside the functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from megaportraits.commands.web import HOST_HELP
 from megaportraits.errors import ConfigError, DataError
 
 study_app = typer.Typer(
-    help="The paper's user study: which of two methods keeps motion (UMTN), and which appearance (UAPP), better.",
+    help="The paper's user study: which of two methods preserves motion (UMTN) and appearance (UAPP) better.",
     no_args_is_help=True,
 )
 Folder = Annotated[Path, typer.Argument(help="A folder that `study make` wrote.")]
@@ -31,8 +31,8 @@ def make(
     gold_per_voter: Annotated[
         int | None, typer.Option(min=0, help="Gold questions among them; default 4 if --gold.")
     ] = None,
-    size: Annotated[int, typer.Option(min=64, help="Longest side of pictures and videos, pixels.")] = 480,
-    seconds: Annotated[float, typer.Option(min=0.2, help="Longest video.")] = 6.0,
+    size: Annotated[int, typer.Option(min=64, help="Longest side of images and videos, pixels.")] = 480,
+    seconds: Annotated[float, typer.Option(min=0.2, help="Maximum length of a video, seconds.")] = 6.0,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
 ) -> None:
     """Draw random triplets of a reference and two methods' results, and encode their files for browsers."""
@@ -66,7 +66,7 @@ def make(
 def serve(
     study: Folder,
     host: Annotated[list[str], typer.Option(help=HOST_HELP)] = ["127.0.0.1"],  # noqa: B006
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 8000,
     invites: Annotated[
         int,
         typer.Option(

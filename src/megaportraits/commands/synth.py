@@ -1,4 +1,4 @@
-"""`megaportraits synth`, `synth-head`, `synth-driver` and `synth-portrait`; heavy imports inside the functions."""
+"""`megaportraits synth`, `synth-head`, `synth-driver` and `synth-portrait`. Heavy packages are imported inside."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def synth(
     head: _HeadOption,
     out: Annotated[Path, typer.Option(help="Output folder; an unfinished run with the same settings resumes.")],
     portraits: Annotated[
-        Path | None, typer.Option(help="Photographs, one person each; none: procedural heads only.")
+        Path | None, typer.Option(help="Folder of photographs, one person each; without it: procedural heads only.")
     ] = None,
     clips: Annotated[int, typer.Option(help="Training clips; validation gets 3 % on top.")] = 3000,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
     seed: Annotated[int, typer.Option(help="Random seed; the result does not depend on --workers.")] = 0,
     size: Annotated[int, typer.Option(help="Pixels along each side of a frame.")] = 128,
     frames: Annotated[int, typer.Option(help="Frames of a clip.")] = 8,
@@ -29,7 +29,9 @@ def synth(
     lifted_share: Annotated[
         float | None, typer.Option(help="Share of clips from photographs, 0 to 1. [0.8; 1 with --photographs]")
     ] = None,
-    grey_share: Annotated[float, typer.Option(help="Share of black and white photographs among them.")] = 0.25,
+    grey_share: Annotated[
+        float, typer.Option(help="Share of black and white photographs in clips from photographs, 0 to 1.")
+    ] = 0.25,
     coords: Annotated[bool, typer.Option(help="Store surface maps, for supervision of the warps.")] = True,
     measure: Annotated[
         bool, typer.Option("--measure", help="Store estimated blendshapes and landmarks, for models that use them.")
@@ -102,7 +104,7 @@ def synth_driver(
 
 def synth_portrait(
     head: _HeadOption,
-    output: Annotated[str, typer.Option("--output", "-o", help="The picture to write.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="The image to write.")],
     size: Annotated[int, typer.Option(help="Pixels along each side.")] = 448,
     person: _PersonOption = 82,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,

@@ -1,4 +1,4 @@
-"""`megaportraits train ...`: one typed function per command, heavy imports inside the functions."""
+"""`megaportraits train ...`. Heavy packages are imported inside the functions."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="Config")
 
 train_app = typer.Typer(
-    help="Train a stage; Ctrl-C checkpoints and leaves, --resume goes on exactly.", no_args_is_help=True
+    help="Train a model. Ctrl-C writes a checkpoint and stops; --resume continues exactly.", no_args_is_help=True
 )
 
 DataOption = Annotated[
     str | None,
     typer.Option(
         help="Folder of training shards (or with train/ and val/); for base and motion also an address. "
-        "A resumed run knows its own; give it where they have moved."
+        "A resumed run uses its own unless this is given."
     ),
 ]
 OutOption = Annotated[Path, typer.Option(help="Run folder: config, statistics, sample grids, checkpoints, weights.")]
 ResumeOption = Annotated[
-    bool, typer.Option("--resume", help="Go on with the run in --out, with its own config.yaml and what is --set.")
+    bool, typer.Option("--resume", help="Resume the run in --out, with its own config.yaml and the overrides in --set.")
 ]
 OverridesOption = Annotated[list[str] | None, typer.Option("--set", help="Override a config value: a.b=c.")]
 
@@ -70,7 +70,7 @@ def train_motion(
     resume: ResumeOption = False,
     overrides: OverridesOption = None,
 ) -> None:
-    """Pre-train the base model's motion encoder on synthetic clips, which know every motion exactly."""
+    """Pre-train the base model's motion encoder on synthetic clips, whose motion labels are exact."""
     from megaportraits.config import TrainBaseConfig
     from megaportraits.training.motion import train_motion as train
 
@@ -86,7 +86,7 @@ def train_enhancer(
     config: Annotated[
         str | None,
         typer.Option(
-            help="nano-hr, nano-hr-no-cycle, nano-hr-no-source-skip, paper-hr or a file.", show_default="nano-hr"
+            help="nano-hr, nano-hr-no-cycle, nano-hr-no-source-skip, paper-hr or a YAML file.", show_default="nano-hr"
         ),
     ] = None,
     base: Annotated[
@@ -95,7 +95,7 @@ def train_enhancer(
     resume: ResumeOption = False,
     overrides: OverridesOption = None,
 ) -> None:
-    """Train the enhancer, which doubles a base model's size, on still photographs (`prepare` makes the shards)."""
+    """Train the enhancer, which doubles a base model's resolution, on shards of photographs (`prepare`)."""
     from megaportraits.config import TrainEnhancerConfig
     from megaportraits.training.enhancer import train_enhancer as train
 
@@ -108,7 +108,7 @@ def train_enhancer(
 def train_one_stage(
     out: OutOption,
     photos: Annotated[
-        Path | None, typer.Option(help="Folder of photographs' shards; a resumed run knows its own.")
+        Path | None, typer.Option(help="Folder of shards of photographs; a resumed run uses its own.")
     ] = None,
     data: DataOption = None,
     config: Annotated[
@@ -124,7 +124,7 @@ def train_one_stage(
     ] = None,
     overrides: OverridesOption = None,
 ) -> None:
-    """Train one model on videos and photographs at once, which the paper compares with two stages (B.2)."""
+    """Train one model on videos and photographs together, the paper's alternative to two stages (B.2)."""
     from megaportraits.config import TrainOneStageConfig
     from megaportraits.training.one_stage import train_one_stage as train
 
@@ -143,11 +143,11 @@ def train_gaze(
     config: Annotated[
         str | None, typer.Option(help="gaze, gaze-nano or a YAML file.", show_default="gaze-nano")
     ] = None,
-    labels: Annotated[Path | None, typer.Option(help="A teacher's labels, .csv or .jsonl, to distil.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Labels of a teacher for distillation, .csv or .jsonl.")] = None,
     resume: ResumeOption = False,
     overrides: OverridesOption = None,
 ) -> None:
-    """Train the gaze and blink network, whose features are the paper's gaze loss."""
+    """Train the gaze and blink network, whose features the paper's gaze loss compares."""
     from megaportraits.config import TrainGazeConfig
     from megaportraits.training.gaze import train_gaze as train
 
@@ -167,7 +167,7 @@ def train_component_landmarks(
     resume: ResumeOption = False,
     overrides: OverridesOption = None,
 ) -> None:
-    """Train the network that finds lids, irises and lips in crops, for the loss component_landmarks."""
+    """Train the network that finds eyelids, irises and lips in crops, for the loss `component_landmarks`."""
     from megaportraits.config import TrainComponentLandmarksConfig
     from megaportraits.training.component_landmarks import train_component_landmarks as train
 
@@ -186,7 +186,7 @@ def train_head_pose(
     resume: ResumeOption = False,
     overrides: OverridesOption = None,
 ) -> None:
-    """Train the head-pose network, the half of E_mtn that the paper takes pre-trained."""
+    """Train the head-pose network, the part of E_mtn that is pre-trained in the paper."""
     from megaportraits.config import TrainHeadPoseConfig
     from megaportraits.training.head_pose import train_head_pose as train
 
@@ -196,7 +196,7 @@ def train_head_pose(
 
 
 def _leave(reached: int, steps: int) -> None:
-    """Exit code 130 where a signal ended the run before its last step, so that no command which needs it follows."""
+    """Exit with code 130 if a signal ended the run before its last step, so that scripts do not continue."""
     if reached < steps:
         raise typer.Exit(130)
 
@@ -204,19 +204,19 @@ def _leave(reached: int, steps: int) -> None:
 def settle(
     schema: type[C], config: str | None, default: str, chosen: Sequence[Override], out: Path, *, resume: bool
 ) -> C:
-    """The config of a new run, or of one that goes on: its own, and what is chosen on top; differences are told.
+    """The config of a new or resumed run. A resumed run uses its own config and the overrides; changes are printed.
 
     Args:
-        schema: of the command.
-        config: the recipe that is asked for; None takes `default`, and when resuming none.
-        default: the command's recipe.
+        schema: the command's config class.
+        config: the requested config; None: `default` for a new run, the run's own for a resumed one.
+        default: the command's default config.
         chosen: overrides.
         out: the run folder.
-        resume: go on with the run in `out`.
+        resume: whether to resume the run in `out`.
 
     Raises:
-        ConfigError: as `load_config`.
-        TrainingError: to be resumed, and there is no run.
+        ConfigError: see `load_config`.
+        TrainingError: `resume` is true, and `out` holds no run.
     """
     from megaportraits.config import differences, load_config
     from megaportraits.reading import is_file
@@ -236,15 +236,15 @@ def settle(
 
 
 def _tell(what: str, lines: list[str]) -> None:
-    if lines and os.environ.get("RANK", "0") == "0":  # torchrun's: one process of many speaks
+    if lines and os.environ.get("RANK", "0") == "0":  # under torchrun, only process 0 prints
         typer.echo(f"{what}: {'; '.join(lines)}", err=True)
 
 
 def data_paths(data: str | Path | None, *, resume: bool = False) -> list[Override]:
-    """Overrides that name a folder of shards, or its `train` and `val`; none where a resumed run knows its own.
+    """Overrides that set the folder of shards, or its `train` and `val`. Empty if a resumed run uses its own.
 
     Raises:
-        ConfigError: nothing is named, and there is no run to know it.
+        ConfigError: no data is given, and the run is not resumed.
     """
     from megaportraits.reading import is_folder
 
@@ -252,7 +252,7 @@ def data_paths(data: str | Path | None, *, resume: bool = False) -> list[Overrid
         if resume:
             return []
         raise ConfigError("--data is missing: nothing to train on", fix="Name a folder of shards (synth, prepare).")
-    if "://" in str(data):  # streamed: taken as it is given
+    if "://" in str(data):  # streamed data: the address is used as given
         return [("data.path", str(data))]
     data = Path(data)
     part = training_part(data)
@@ -263,7 +263,7 @@ def data_paths(data: str | Path | None, *, resume: bool = False) -> list[Overrid
 
 
 def training_part(data: str | Path) -> str:
-    """A folder's `train` where it has one; else the folder, or the mix, as it is."""
+    """A folder's `train` if it exists; otherwise the folder or mixture itself."""
     from megaportraits.reading import is_folder
 
     nested = Path(data) / "train"

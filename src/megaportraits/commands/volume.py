@@ -1,4 +1,4 @@
-"""`megaportraits volume`: the animated feature volume of appendix C."""
+"""`megaportraits volume`: a video of the feature volume, as in appendix C."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from megaportraits.commands.progress import frame_progress
 def volume(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Image (or video) of the person.")],
     driver: Annotated[
-        Path | None, typer.Argument(metavar="[DRIVER]", help="Video of the motion; without one the volume turns.")
+        Path | None, typer.Argument(metavar="[DRIVER]", help="Video of the motion; without it, the volume turns.")
     ] = None,
     output: Annotated[str, typer.Option("--output", "-o", help="The video to write.")] = "volume.mp4",
     weights: Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")] = "nano",
-    size: Annotated[int, typer.Option(min=32, help="Side of each of the pictures in a row, pixels; even.")] = 256,
+    size: Annotated[int, typer.Option(min=32, help="Side of each image in the row, pixels; even.")] = 256,
     turn: Annotated[float, typer.Option(min=0, max=90, help="Turn of the volume to either side, degrees.")] = 40.0,
-    seconds: Annotated[float, typer.Option(min=0.04, help="Length; with a driver, of its beginning.")] = 4.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.04, help="Length of the video; with a driver, how many seconds of it to use.")
+    ] = 4.0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Show the volume v_s as a video: without a driver photograph, v_s and the canonical volume turning; with one
-    driver, result, and the driven volume from in front and from the side.
+    """Write a video of the feature volume. Without a driver, it shows the photograph, v_s and the canonical volume,
+    turning. With a driver, it shows the driver, the result, and the driven volume from the front and from the side.
     """
     from megaportraits.media import VideoWriter, check_output
     from megaportraits.media.files import output_file

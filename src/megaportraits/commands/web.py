@@ -1,4 +1,4 @@
-"""`megaportraits web`: heavy imports inside."""
+"""`megaportraits web`. Heavy packages are imported inside the function."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ HOST_HELP = (
     "host name that visitors use; requests for other names are refused."
 )
 _FRAME_PIXELS = 36_000_000
-"""Slightly more than 8K video."""
+"""Largest frame of an uploaded video, pixels: slightly more than 8K."""
 
 
 def web(
     weights: Annotated[str, typer.Option(help="Shipped weights by name, or a .safetensors file.")] = "nano",
     hr: Annotated[bool, typer.Option("--hr", help="Enhance to twice the model's resolution; slower.")] = False,
     enhancer: Annotated[
-        str | None, typer.Option(help="With --hr: a file of `train enhancer`. Default: what ships with --weights.")
+        str | None, typer.Option(help="With --hr: a file of `train enhancer`. Default: the one shipped with --weights.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     host: Annotated[list[str], typer.Option(help=HOST_HELP)] = ["127.0.0.1"],  # noqa: B006
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 7860,
     max_upload: Annotated[int, typer.Option(min=1, help="Largest photograph or video, megabytes.")] = 500,
-    max_seconds: Annotated[float, typer.Option(min=0.1, help="Longest video, seconds.")] = 600,
-    max_frames: Annotated[int, typer.Option(min=1, help="Longest video, frames.")] = 36_000,
+    max_seconds: Annotated[float, typer.Option(min=0.1, help="Maximum length of a video, seconds.")] = 600,
+    max_frames: Annotated[int, typer.Option(min=1, help="Maximum length of a video, frames.")] = 36_000,
     max_megapixels: Annotated[
-        int, typer.Option(min=1, help="Largest photograph, megapixels. Frames of videos: 36 at most.")
+        int, typer.Option(min=1, help="Largest photograph, megapixels. Frames of videos: at most 36.")
     ] = 100,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
 ) -> None:
