@@ -1,13 +1,14 @@
-"""What `animate` costs: milliseconds once per source and per frame, part by part, and peak memory by length.
+"""Benchmark of `animate`: milliseconds per source and per frame for each part, and peak memory by driver length.
 
     python benchmarks/animate.py            # drivers of 10 s and 60 s for the memory
     python benchmarks/animate.py --quick    # 2 s and 12 s: the same ratio of lengths, in under two minutes
 
-Every part runs as in `pipeline.Avatar`, one after the other, on the demo's photograph and driver, frames in
-batches; the whole program also decodes and tracks in a second thread, so that it can be faster than the sum.
-Medians.
-Memory is the peak of a fresh process that animates a file; it must not grow with the driver (at most 10 %).
-Set OMP_NUM_THREADS to say how many threads count. Compare runs on an idle machine only.
+The parts run as in `pipeline.Avatar`, one after the other, on the demo's photograph and driver, with frames in
+batches. The real program also decodes and tracks in a second thread, so it can be faster than the sum. All times are
+medians.
+
+Memory is the peak of a fresh process that animates a file. It may grow with the driver's length by at most 10 %.
+OMP_NUM_THREADS sets the number of threads. Compare runs only on an idle machine.
 """
 
 from __future__ import annotations
@@ -44,11 +45,11 @@ from megaportraits.pipeline.frames import BATCH
 from megaportraits.pipeline.motion import edit_motion
 
 LIMIT = 1.10
-"""The largest allowed ratio of the peak memories."""
+"""Largest allowed ratio of the peak memories for the long and the short driver."""
 
 
 class Clock:
-    """Times of named parts, in milliseconds: of `with` blocks, functions and networks."""
+    """Collects times, milliseconds, of named parts: `with` blocks, functions and networks."""
 
     def __init__(self) -> None:
         self.times: dict[str, list[float]] = defaultdict(list)
@@ -61,7 +62,7 @@ class Clock:
         self.times[name].append((time.perf_counter() - start) * 1e3)
 
     def wrap(self, name: str, owner: Any, attribute: str) -> None:
-        """Time every call of a function of an object or a module."""
+        """Time every call of a function that is an attribute of an object or a module."""
         function = getattr(owner, attribute)
 
         def timed(*args: Any, **kwargs: Any) -> Any:
@@ -71,7 +72,7 @@ class Clock:
         setattr(owner, attribute, timed)
 
     def watch(self, model: BaseModel) -> None:
-        """Time every forward of a model's parts, by the paper's names."""
+        """Time every forward pass of a model's parts, under the paper's names."""
         parts: dict[str, nn.Module | None] = {
             "E_app": model.appearance,
             "W_s": model.warp_source,
@@ -85,21 +86,21 @@ class Clock:
                 self.wrap(name, module, "forward")
 
     def forget(self) -> None:
-        """Drop what was measured while warming up."""
+        """Drop the measurements of the warm-up."""
         self.times.clear()
 
     def median(self, name: str) -> float:
-        """Milliseconds; 0 for a part that never ran."""
+        """Median milliseconds; 0 for a part that never ran."""
         return statistics.median(self.times[name]) if self.times[name] else 0.0
 
     def rest(self, whole: str, *parts: str) -> float:
-        """What a whole takes beyond its parts, which ran once in each of its turns."""
+        """Milliseconds of `whole` minus those of its parts, which run once in each call of `whole`."""
         turns = zip(self.times[whole], *(self.times[part] for part in parts), strict=True)
         return statistics.median(all_of_it - sum(rest) for all_of_it, *rest in turns)
 
 
 def once_per_source(avatar: Avatar, clock: Clock, repeats: int) -> dict[str, float]:
-    """The parts of `Avatar.encode`."""
+    """Time the parts of `Avatar.encode`."""
     clock.wrap("detect", pipeline, "find_source_head")
     clock.wrap("matting", avatar.matting, "matte")
     clock.wrap("foreground", pipeline, "foreground")
@@ -127,7 +128,7 @@ def once_per_source(avatar: Avatar, clock: Clock, repeats: int) -> dict[str, flo
 
 
 def per_frame(avatar: Avatar, clock: Clock, batches: int, out: Path) -> dict[str, float]:
-    """The parts of `Avatar.animate` and of writing its file, over the demo's driver; frames go in batches."""
+    """Time the parts of `Avatar.animate` and of writing its file, on the demo's driver, with frames in batches."""
     portrait = avatar.encode(demo_portrait())
     options = AnimateOptions()
     size = options.head_size(avatar.output_size)
@@ -169,7 +170,7 @@ def per_frame(avatar: Avatar, clock: Clock, batches: int, out: Path) -> dict[str
 
 
 def write_driver(path: Path, seconds: float) -> int:
-    """A driver of a given length: the demo's, forwards and backwards in turns. Returns its frames."""
+    """Write a driver of a given length: the demo's, alternately forwards and backwards. Returns its frame count."""
     images = [frame.image for frame in VideoReader(demo_driver())]
     there_and_back = itertools.cycle([*images, *images[-2:0:-1]])
     count = round(seconds * 25)
@@ -180,7 +181,7 @@ def write_driver(path: Path, seconds: float) -> int:
 
 
 def animate_in_new_process(weights: str, driver: Path, folder: Path) -> tuple[float, float]:
-    """Peak resident memory (MB) and frames a second of one `animate_file`, in a process of its own."""
+    """Peak resident memory (MB) and frames per second of one `animate_file` in a process of its own."""
     command = [sys.executable, __file__, "--weights", weights, "--child", str(driver), str(folder)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     peak, speed = done.stdout.split()[-2:]
@@ -188,7 +189,7 @@ def animate_in_new_process(weights: str, driver: Path, folder: Path) -> tuple[fl
 
 
 def child(weights: str, driver: Path, folder: Path) -> None:
-    """Animate, then print the peak memory in MB and the frames a second, the first seconds left out."""
+    """Animate, then print the peak memory in MB and the frames per second without the first fifth of the frames."""
     portrait = folder / "portrait.png"
     write_image(portrait, demo_portrait(), overwrite=True)
     moments: list[float] = []
@@ -203,13 +204,13 @@ def child(weights: str, driver: Path, folder: Path) -> None:
     import resource  # POSIX only
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes here
+    unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes on macOS, kilobytes on Linux
     settled = moments[len(moments) // 5 :]
     print(peak / unit, (len(settled) - 1) / (settled[-1] - settled[0]))
 
 
 def show(title: str, parts: dict[str, float]) -> Table:
-    """Parts and their sum."""
+    """A table of the parts and their sum."""
     table = Table("part", "ms", title=title)
     table.columns[1].justify = "right"
     for name, value in parts.items():
@@ -220,7 +221,7 @@ def show(title: str, parts: dict[str, float]) -> Table:
 
 
 def memory(weights: str, lengths: tuple[int, int], folder: Path, console: Console) -> list[float]:
-    """Animate drivers of several lengths (seconds), print a table; their peak memories in MB."""
+    """Animate drivers of several lengths (seconds) and print a table. Returns the peak memories, MB."""
     table = Table("driver", "frames", "peak memory, MB", "frames a second", title="The whole program")
     peaks = []
     for seconds in lengths:

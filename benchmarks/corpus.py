@@ -1,10 +1,10 @@
-"""What opening a corpus costs: with its index, and by reading every record, as was done before there was one.
+"""Benchmark of opening a corpus: with its index, and by reading every record (the only way before the index existed).
 
     python benchmarks/corpus.py --clips 100000
 
-Makes one shard of 64 clips with labels as `prepare` stores them (48 frames, 478 landmarks each) and pictures of one
-pixel, links it as often as is needed for so many clips, and gives the folder the index that reading all of them would
-make. Times are the processor's: a disk that is slow to list 1,600 files, or to read the index, comes on top.
+Makes one shard of 64 clips with labels as `prepare` stores them (48 frames, 478 landmarks each) and images of one
+pixel, links it as often as needed for the requested number of clips, and writes the index that reading all of them
+would give. Times are CPU times: the time of a slow disk to list 1,600 files, or to read the index, is not included.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from megaportraits.faces.landmarks import COEFFICIENT_NAMES
 
 
 def make(folder: Path, clips: int, frames: int) -> None:
-    """A folder with so many clips, rounded up to whole shards."""
+    """Make a folder with this number of clips, rounded up to whole shards."""
     rng = np.random.default_rng(0)
     pixel = np.zeros((1, 1, 3), np.uint8)
     with ShardWriter(folder, 0) as shard:
@@ -54,9 +54,9 @@ def _labels(rng: np.random.Generator) -> FrameLabels:
 
 
 def index(folder: Path) -> float:
-    """Give the folder its index; the seconds that reading one shard took."""
+    """Write the folder's index. Returns the CPU seconds of reading one shard."""
     seconds, one = timed(lambda: scan(folder / shard_name(0)))
-    # Rows of one shard under every name: what reading all the links would give.
+    # The rows of one shard under every name are what reading all the links would give.
     rows = [replace_name(one, shard.name) for shard in sorted(folder.glob("clips-*.tar"))]
     (folder / INDEX).write_bytes(join(rows).to_bytes(time.time_ns() + 10**10))
     return seconds
@@ -68,14 +68,14 @@ def replace_name(table, name: str):  # type: ignore[no-untyped-def]
 
 
 def timed(work: Callable[[], object]):  # type: ignore[no-untyped-def]
-    """Processor seconds of a call, and its result."""
+    """CPU seconds of a call, and its result."""
     began = time.process_time()
     result = work()
     return time.process_time() - began, result
 
 
 def measure(clips: int, frames: int, root: Path) -> dict[str, float]:
-    """The figures, in processor seconds unless their names say otherwise."""
+    """The measurements, in CPU seconds unless their names give another unit."""
     folder = Path(tempfile.mkdtemp(prefix="corpus-", dir=root))
     try:
         make(folder, clips, frames)
@@ -98,10 +98,10 @@ def measure(clips: int, frames: int, root: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print the figures."""
+    """Print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=100_000)
-    parser.add_argument("--frames", type=int, default=48, help="of a clip")
+    parser.add_argument("--frames", type=int, default=48, help="frames of a clip")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     chosen = parser.parse_args()
     for name, value in measure(chosen.clips, chosen.frames, chosen.folder).items():

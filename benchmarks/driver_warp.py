@@ -1,11 +1,11 @@
-"""What the driver's warps (B.1) do to a face: its shape should suffer, its lids, lips and gaze should not.
+"""Measure how the driver's warps (B.1) change a face: its shape should change; its lids, lips and gaze should not.
 
     python benchmarks/driver_warp.py
 
-Points of the mean face, of lids and lips at several openings, and of irises are projected by random head poses and
-carried through each warp exactly. Shape is the mean distance of MediaPipe's 468 points after the best similarity
-transform, mm on the head. Openings are gaps between lids or lips, relative change; gaze is where the iris lies between
-the corners of its eye, in eye widths. The figures in docs/model.md are its output.
+Points of the mean face, of lids and lips at several openings, and of irises are projected with random head poses and
+warped exactly. Shape is the mean distance of MediaPipe's 468 points after the best similarity transform, mm on the
+head. Openings are the gaps between lids or lips, given as relative change. Gaze is the position of the iris between the
+corners of its eye, in eye widths. The figures in docs/model.md are the output of this script.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SIZE = 256
 
 
 def random_poses(count: int) -> Pose:
-    """Heads as `synth` turns them."""
+    """Random head poses with the distribution of `synth`."""
     generator = torch.Generator().manual_seed(0)
     angles = torch.randn(count, 3, generator=generator) * torch.tensor([13.0, 6.0, 6.0])
     rotation = torch.stack([torch.from_numpy(euler_to_matrix(*a)).float() for a in angles.tolist()])
@@ -37,7 +37,7 @@ def random_poses(count: int) -> Pose:
 
 
 def moved(points: Tensor, field: Tensor) -> Tensor:
-    """Where crop points (B, N, 2) show up: p + d(p) = q, solved by iteration."""
+    """Positions p after the warp of crop points q (B, N, 2): solves p + d(p) = q by iteration."""
     p = points.clone()
     for _ in range(60):
         d = F.grid_sample(field, p[:, :, None], align_corners=False, padding_mode="border")[..., 0]
@@ -46,26 +46,26 @@ def moved(points: Tensor, field: Tensor) -> Tensor:
 
 
 def shape_mm(before: Tensor, after: Tensor, scale: Tensor) -> Tensor:
-    """Mean distance after the best similarity transform, (B,)."""
+    """Mean distance after the best similarity transform, (B,), mm."""
     a, b = (torch.view_as_complex((p - p.mean(1, keepdim=True)).contiguous()) for p in (before, after))
     best = (a.conj() * b).sum(1, keepdim=True) / a.abs().square().sum(1, keepdim=True)
     return (best * a - b).abs().mean(1) * (10 * HEAD_HALF_CM) / scale
 
 
 def gaps(opening: float) -> Tensor:
-    """Upper and lower lid of both eyes, upper and lower lip, in turn."""
+    """Points of upper and lower lid of both eyes and of upper and lower lip, in this order."""
     eyes = [(x, 3.5 + side * 0.5 * opening, 9.0) for x in (3.1, -3.1) for side in (1, -1)]
     return torch.tensor([*eyes, (0.0, -3.6 + 1.5 * opening, 10.5), (0.0, -3.6 - 1.5 * opening, 10.5)])
 
 
 def irises() -> Tensor:
-    """Both corners and the iris of eyes that look right, ahead and left."""
+    """Points of both corners and the iris of eyes that look right, ahead and left."""
     sides = [(x, iris) for x in (3.1, -3.1) for iris in (-0.35, 0.0, 0.35)]
     return torch.tensor([(x + dx, 3.5, 9.0) for x, iris in sides for dx in (-1.4, 1.4, iris)])
 
 
 def measure(field: Tensor, pose: Pose) -> dict[str, float]:
-    """All numbers of one warp."""
+    """All measurements of one warp."""
     mesh = project(torch.from_numpy(canonical_mesh().vertices).float(), pose)
     numbers = {"shape, mm": float(shape_mm(mesh, moved(mesh, field), pose.scale).mean())}
     changes = []

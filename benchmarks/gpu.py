@@ -1,19 +1,19 @@
-"""What the paper's models cost on a CUDA machine, in at most eight minutes: training, frames per second, utilisation.
+"""Benchmark of the paper's models on a CUDA machine in at most eight minutes: training, frames per second, utilisation.
 
     python benchmarks/gpu.py --out gpu                          # everything, stops after 480 s
     python benchmarks/gpu.py --out gpu --parts peak student     # some parts
-    python benchmarks/gpu.py --out gpu --device cpu --tiny      # whether the script runs at all
+    python benchmarks/gpu.py --out gpu --device cpu --tiny      # only test that the script runs
 
-Every part is a process of its own with a limit, so that a part that fails, hangs or runs out of memory is reported and
-the others go on; parts for which no time is left are named. `gpu.json` (every number) and `gpu.md` (the table) are
-written anew after each part.
+Every part runs in its own process with a time limit. A part that fails, hangs or runs out of memory is reported, and
+the others continue. Parts for which no time is left are listed as skipped. `gpu.json` (all measurements) and `gpu.md`
+(the table) are rewritten after each part.
 
-Networks have the paper's sizes and random weights: they cost what trained ones cost. Training is `paper-512` with every
-loss, by `train_step.py` (the same stand-ins for VGG19, VGGFace and the gaze network); batches that do not fit are
-halved. Frames are float16: `base` is E_mtn, W_->d, P and G_2D of one driver frame, `enhanced` adds G_enh, `student` is
-the whole student; the source is encoded once, before. Utilisation is the arithmetic of the model (counted by
-`torch.utils.flop_counter`, two operations a multiply-add) over the largest rate that this machine reaches in a matrix
-product of the same precision.
+Networks have the paper's sizes and random weights, which does not change their speed. Training is `paper-512` with
+every loss, run by `train_step.py` (with the same stand-ins for VGG19, VGGFace and the gaze network); batches that do
+not fit into memory are halved. Frames are float16: `base` is E_mtn, W_->d, P and G_2D of one driver frame, `enhanced`
+adds G_enh, `student` is the whole student; the source is encoded once, before the measurement. Utilisation is the
+model's number of operations (counted by `torch.utils.flop_counter`, two per multiply-add) per second, divided by the
+largest rate that this machine reaches in a matrix product of the same precision.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ LIMIT_S = 480.0
 PAPER_FPS = 130
 """The paper's student on an RTX 3090 in float16 (4.5)."""
 _LEAST_S = 15.0
-"""With less time left no further part is begun."""
+"""If less time is left, seconds, no further part is started."""
 _MATRIX, _TINY_MATRIX = 8192, 256
 _BATCH = 16
-"""Of the paper's training of paper-512 (4.1), tried first."""
+"""Batch size of the paper's training at 512 px (4.1), tried first."""
 Result = dict[str, Any]
 
 
@@ -55,9 +55,9 @@ class Part:
     """One measurement.
 
     Attributes:
-        name: on the command line and in the results.
-        limit_s: longest time that it may take.
-        measure: does it; gets the device and whether sizes are tiny.
+        name: name on the command line and in the results.
+        limit_s: time limit, seconds.
+        measure: the measurement; takes the device and whether sizes are tiny.
     """
 
     name: str
@@ -67,12 +67,12 @@ class Part:
 
 @dataclass
 class Results:
-    """What is known so far, and where it is kept.
+    """The results so far, and their files.
 
     Attributes:
         out: folder of gpu.json and gpu.md.
-        machine: what was measured.
-        parts: by name: `status` ok, failed, timeout or skipped, `seconds`, and what the part found or its `reason`.
+        machine: description of the machine.
+        parts: by name: `status` (ok, failed, timeout or skipped), `seconds`, and the part's results or the `reason`.
     """
 
     out: Path
@@ -80,7 +80,7 @@ class Results:
     parts: dict[str, Result] = field(default_factory=dict)
 
     def write(self) -> None:
-        """Write both files whole."""
+        """Write both files completely."""
         content = json.dumps({"format": 1, "machine": self.machine, "parts": self.parts}, indent=1) + "\n"
         for name, text in (("gpu.json", content), ("gpu.md", self.to_markdown())):
             part = self.out / f".{name}.part"
@@ -88,7 +88,7 @@ class Results:
             part.replace(self.out / name)
 
     def to_markdown(self) -> str:
-        """The table, and what failed."""
+        """The table, and the list of failures."""
         peak = self.parts.get("peak", {})
         lines = [f"# {self.machine['device']}", ""]
         lines += [f"- {name}: {value}" for name, value in self.machine.items() if name != "device"]
@@ -101,7 +101,7 @@ class Results:
 
 
 def _rows(name: str, found: Result, peak: Result, flops: Result) -> list[list[str]]:
-    """The lines of a part in the table."""
+    """The rows of a part in the table."""
     if found["status"] != "ok":
         return [[name, found["status"], "", "", found["reason"].replace("|", "/").splitlines()[-1][:160]]]
     if name.startswith("train"):
@@ -132,7 +132,7 @@ def _share(flops: float | None, rate: float, peak: Result, precision: str) -> st
 
 
 def measure_peak(device: torch.device, tiny: bool) -> Result:
-    """The largest rate of square matrix products by precision, TFLOP/s."""
+    """The largest rate of square matrix products for each precision, TFLOP/s."""
     side = _TINY_MATRIX if tiny else _MATRIX
     kinds = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
     if device.type == "cpu":
@@ -146,7 +146,7 @@ def measure_peak(device: torch.device, tiny: bool) -> Result:
 
 
 def measure_flops(device: torch.device, tiny: bool) -> Result:
-    """Operations of a training sample of paper-512, forward and backward, every loss and the discriminator."""
+    """Operations per training sample of paper-512: forward and backward, with every loss and the discriminator."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
@@ -155,7 +155,7 @@ def measure_flops(device: torch.device, tiny: bool) -> Result:
 
 
 def measure_training(device: torch.device, tiny: bool, *, options: str) -> Result:
-    """Samples a second and peak memory of training steps; the batch is halved until it fits."""
+    """Samples per second and peak memory of training steps; the batch is halved until it fits into memory."""
     precision = "32-true" if device.type == "cpu" else "bf16-mixed"
     batch = 2 if tiny else _BATCH
     while True:
@@ -172,7 +172,7 @@ def measure_training(device: torch.device, tiny: bool, *, options: str) -> Resul
                 "batch": batch,
                 "precision": precision,
             }
-        batch //= 2  # outside of the handler, which holds the frames of the step that failed
+        batch //= 2  # outside the handler, because the exception keeps the failed step's tensors alive
         gc.collect()
         torch.cuda.empty_cache()
 
@@ -193,7 +193,7 @@ def _train_step(device: torch.device, tiny: bool, setting: str, *, batch: int, r
 
 
 def measure_base(device: torch.device, tiny: bool) -> Result:
-    """Driver frames a second of the base model."""
+    """Driver frames per second of the base model."""
     from megaportraits.models.base import BaseModel
 
     model = _ready(BaseModel(_base_config(tiny)), device)
@@ -207,7 +207,7 @@ def measure_base(device: torch.device, tiny: bool) -> Result:
 
 
 def measure_enhanced(device: torch.device, tiny: bool) -> Result:
-    """Driver frames a second of the base model and its enhancer."""
+    """Driver frames per second of the base model with its enhancer."""
     from megaportraits.models.base import BaseModel
     from megaportraits.models.enhancer import Enhancer, picture_of
 
@@ -224,7 +224,7 @@ def measure_enhanced(device: torch.device, tiny: bool) -> Result:
 
 
 def measure_student(device: torch.device, tiny: bool) -> Result:
-    """Driver frames a second of the student."""
+    """Driver frames per second of the student."""
     from megaportraits.models.student import Student
 
     student = _ready(Student(_student_config(tiny), ["a"]), device)
@@ -239,9 +239,9 @@ def measure_student(device: torch.device, tiny: bool) -> Result:
 def _frames(
     frame: Callable[[Tensor], Tensor], driver: Tensor, device: torch.device, tiny: bool, *, autocast: bool = True
 ) -> Result:
-    """Frames a second as it is and compiled, one frame at a time and several; and operations of a frame.
+    """Frames per second in eager mode and compiled, with single frames and batches; and operations per frame.
 
-    A way that fails is noted with its reason, and the others go on.
+    A combination that fails is recorded with its reason, and the others continue.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -262,14 +262,14 @@ def _frames(
                     _forget_peak(device)
                     seconds = _timed(lambda d=draw, x=drivers: d(x), device, least_s=0.05 if tiny else 3.0)
                     found |= {"fps": batch / statistics.median(seconds), "gigabytes": _peak_gigabytes(device)}
-                except Exception as error:  # compilers raise whatever they like
+                except Exception as error:  # compilers raise errors of many types
                     found["reason"] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
                 ways.append(found)
     return {"ways": ways, "flops": counter.get_total_flops(), "precision": str(precision).removeprefix("torch.")}
 
 
 def _ready(model: nn.Module, device: torch.device) -> Any:
-    """For inference: standardisations folded, on the device, in float16 where that is a GPU."""
+    """Prepare a model for inference: fold weight standardisation and move it to the device, in float16 on a GPU."""
     from megaportraits.nn.blocks import fold_weight_standardization
 
     model = model.eval().requires_grad_(False)
@@ -285,7 +285,7 @@ def _person(model: Any, device: torch.device) -> Any:
 
 
 def _timed(job: Callable[[], object], device: torch.device, *, least_s: float) -> list[float]:
-    """Seconds of runs, for at least so long, after three that do not count."""
+    """Seconds of each run, repeated for at least `least_s` seconds after three warm-up runs."""
     for _ in range(3):
         job()
     _synchronize(device)
@@ -403,7 +403,7 @@ PARTS = (
 
 
 def run_part(command: Sequence[str], limit_s: float) -> Result:
-    """Run a part in a process of its own; its last line is the result. Its children end with it."""
+    """Run a part in its own process. Its last line of output is the result. Its child processes end with it."""
     began = time.monotonic()
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -438,7 +438,7 @@ def run(
     limit_s: float,
     tell: Callable[[str], None],
 ) -> None:
-    """Measure the parts in turn until all are done or the time is up."""
+    """Measure the parts one after the other until all are done or the time is used up."""
     deadline = time.monotonic() + limit_s
     results.write()
     for part in parts:
@@ -453,7 +453,7 @@ def run(
 
 
 def describe(device: torch.device) -> Result:
-    """The machine."""
+    """A description of the machine."""
     found: Result = {"device": platform.processor() or platform.machine(), "torch": torch.__version__}
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
@@ -463,14 +463,14 @@ def describe(device: torch.device) -> Result:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure everything, print the table."""
+    """Run all parts and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [part.name for part in PARTS]
     parser.add_argument("--out", type=Path, required=True, help="folder for gpu.json and gpu.md; both are replaced")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds in all")
+    parser.add_argument("--limit", type=float, default=LIMIT_S, help="time limit for all parts, seconds")
     parser.add_argument("--parts", nargs="+", choices=names, default=names, metavar="PART", help=", ".join(names))
-    parser.add_argument("--tiny", action="store_true", help="tiny networks: whether the script runs")
+    parser.add_argument("--tiny", action="store_true", help="tiny networks, to test the script")
     parser.add_argument("--inside", choices=names, help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     device = torch.device(chosen.device)

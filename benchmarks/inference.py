@@ -1,14 +1,14 @@
-"""Layout and precision of networks at inference: milliseconds a frame and a source, as ratios in one run.
+"""Benchmark of memory layouts and precisions at inference: milliseconds per frame and per source, with ratios.
 
     python benchmarks/inference.py                          # nano-256
     python benchmarks/inference.py --config paper-512 --rounds 3
-    python benchmarks/inference.py --batch 4                # as many frames at once as `animate` draws
+    python benchmarks/inference.py --batch 4                # the batch size of `animate`
 
-The ways are: the network as it was trained (weight standardisation folded), prepared for inference in float32
-(channels-last weights, single small volumes through oneDNN), and both in bfloat16. Weights are random: they cost what
-trained ones cost. The ways take turns, and medians are shown; the first way is the reference of each ratio.
-Utilisation is the share of the machine's peak for convolutions (3x3, 512 channels, 64 px) in the same precision,
-measured in the same run. Set OMP_NUM_THREADS to say how many threads count.
+Variants: the network as trained (weight standardisation folded), prepared for inference in float32 (channels-last
+weights, single small volumes through oneDNN), and both in bfloat16. Weights are random, which does not change the
+speed. The variants take turns, and medians are shown; the first variant is the reference of each ratio.
+Utilisation is the fraction of the machine's peak for convolutions (3x3, 512 channels, 64 px) in the same precision,
+measured in the same run. OMP_NUM_THREADS sets the number of threads.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Way:
-    """A way to run a model."""
+    """A variant: a model in one layout and precision."""
 
     name: str
     model: BaseModel
@@ -48,7 +48,7 @@ class Way:
 
 
 def motions(config: ModelConfig, batch: int) -> Motion:
-    """Random expressions of frontal heads."""
+    """Motions of frontal heads with random expressions."""
     count = len(config.motion.blendshapes) if config.motion.append_blendshapes else None
     residual = None if count is None else torch.randn(batch, count)
     pose = Pose(torch.eye(3).repeat(batch, 1, 1), torch.full((batch, 2), 0.05), torch.ones(batch))
@@ -56,7 +56,7 @@ def motions(config: ModelConfig, batch: int) -> Motion:
 
 
 def ways_of(config: ModelConfig) -> list[Way]:
-    """The model as trained and prepared, in every precision that the processor is not hopelessly slow in."""
+    """The model as trained and as prepared, in every precision for which the processor has fast instructions."""
     torch.manual_seed(0)
     plain = BaseModel(config).eval().requires_grad_(False)
     fold_weight_standardization(plain)
@@ -70,7 +70,7 @@ def ways_of(config: ModelConfig) -> list[Way]:
 
 
 def in_turns(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The median milliseconds of each call; they take turns."""
+    """The median milliseconds of each call; the calls take turns."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(rounds + 1):
         for name, call in calls.items():
@@ -97,7 +97,7 @@ PEAK_GMAC = 512 * 512 * 9 * 64 * 64 / 1e9
 
 
 def measure(config: ModelConfig, batch: int, rounds: int, console: Console) -> None:
-    """Print a table."""
+    """Measure a config and print its table."""
     ways, size = ways_of(config), config.image_size
     photo, own, driven = torch.rand(1, 3, size, size), motions(config, 1), motions(config, batch)
 
@@ -137,7 +137,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="nano-256", help="a shipped config or a YAML file")
-    parser.add_argument("--batch", type=int, default=1, help="frames at once")
+    parser.add_argument("--batch", type=int, default=1, help="number of frames per batch")
     parser.add_argument("--rounds", type=int, default=9)
     chosen = parser.parse_args()
     console = Console()

@@ -1,8 +1,8 @@
-"""What `megaportraits prepare` costs on this machine: CPU seconds by part, clips per core-hour, bytes per frame.
+"""Benchmark of `megaportraits prepare`: CPU seconds for each part, clips per core-hour, bytes per frame.
 
     python benchmarks/prepare.py VIDEO... [--size 256] [--fps 5]
 
-CPU time is measured, not the clock, so a busy machine gives the same numbers. One thread.
+It measures CPU time, not elapsed time, so other load on the machine does not change the results. It uses one thread.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SPENT: dict[str, float] = defaultdict(float)
 
 
 def timed(holder: Any, name: str, label: str) -> None:
-    """Replace a function by itself with a clock."""
+    """Replace a function by a version that adds its CPU time to `SPENT[label]`."""
     inner: Callable[..., Any] = getattr(holder, name)
 
     def outer(*args: Any, **kwargs: Any) -> Any:

@@ -1,15 +1,15 @@
-"""Frames a second of everything that can draw a frame, the whole loop included, as ratios in one run.
+"""Benchmark of live rendering: frames per second of every model, runtime and precision, including the whole loop.
 
     python benchmarks/realtime.py                                  # the shipped base model
     python benchmarks/realtime.py --student nano                   # and a student
     python benchmarks/realtime.py --quick                          # fewer frames
 
-One frame is: decode the driver's video, follow and crop the head, the network, put the result onto its background, one
-after the other as written here (`megaportraits live` runs them in three threads). Decoding, tracking and composing are
-the same for all and are listed once. Every way to run the network is measured in a block of its own (thread pools that
-take turns disturb each other), the blocks are gone through several times, and the median over the rounds is shown.
-Ratios to the base model in torch float32 travel from machine to machine; milliseconds do not. torch.compile is tried
-for what it compiles within a minute or so; what a runtime cannot do is listed with its reason.
+For one frame, the script decodes the driver's video, tracks and crops the head, runs the network, and composites the
+result over its background, one step after the other (`megaportraits live` uses three threads). Decoding, tracking and
+compositing are the same for all variants and are listed once. Every variant is measured in blocks of its own, because
+thread pools that take turns disturb each other. The blocks are repeated, and the median over the rounds is shown.
+Ratios to the base model in torch float32 are comparable between machines; milliseconds are not. torch.compile is tried
+only for networks that compile within about a minute. Variants that a runtime cannot run are listed with the reason.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ REFERENCE = "base, torch float32"
 
 @dataclass
 class Way:
-    """A way to draw a frame.
+    """A variant: a model in one runtime and precision.
 
     Attributes:
-        name: for the table.
-        build: makes the engine; raises where it cannot be had.
-        rounds: milliseconds a frame, the median of each round.
-        problem: why it cannot be had.
+        name: name in the table.
+        build: builds the engine; raises an error if it is not available.
+        rounds: milliseconds per frame, the median of each round.
+        problem: why the engine is not available.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Way:
 
 
 class Compiled:
-    """A torch engine whose networks go through torch.compile."""
+    """A torch engine whose networks are compiled by torch.compile."""
 
     def __init__(self, engine: TorchStudent) -> None:
         self.size, self._engine = engine.size, engine
@@ -78,12 +78,12 @@ class Compiled:
 
 
 def torch_precisions() -> list[str]:
-    """Those in which torch is not hopelessly slow on this processor."""
+    """The precisions for which torch has fast instructions on this processor."""
     return ["float32", *(["bfloat16"] if fast_in_bfloat16(torch.device("cpu")) else [])]
 
 
 def base_ways(avatar: Avatar, weights: str, portrait: Portrait, folder: Path, threads: int) -> list[Way]:
-    """The base model in every runtime, and with its enhancer if there is one."""
+    """Variants of the base model: every runtime, and with its enhancer if there is one."""
     ways = []
     for precision in torch_precisions():
         setting = Setting("torch", precision, threads)
@@ -101,7 +101,7 @@ def base_ways(avatar: Avatar, weights: str, portrait: Portrait, folder: Path, th
 
 
 def student_ways(weights: Path, folder: Path, threads: int) -> list[Way]:
-    """A student in every runtime."""
+    """Variants of a student: every runtime."""
     ways = []
     for precision in torch_precisions():
         setting = Setting("torch", precision, threads)
@@ -115,7 +115,7 @@ def student_ways(weights: Path, folder: Path, threads: int) -> list[Way]:
 
 
 def graph_settings(folder: Path, stem: str, threads: int) -> list[tuple[Path, Setting]]:
-    """Every installed runtime with every precision that it has."""
+    """Graph files and settings for every installed runtime and each of its precisions."""
     found = []
     for runtime in available_runtimes():
         for precision in ("float32", "bfloat16", "int8"):
@@ -127,12 +127,12 @@ def graph_settings(folder: Path, stem: str, threads: int) -> list[tuple[Path, Se
 
 
 def label(setting: Setting) -> str:
-    """A setting without its threads."""
+    """The name of a setting, without its number of threads."""
     return f"{setting.runtime} {setting.precision}"
 
 
 def measure(ways: list[Way], views: dict[int, list[DriverFrame]], frames: int, rounds: int, console: Console) -> None:
-    """Fill in every way's `rounds`; each gets blocks of its own."""
+    """Fill in every variant's `rounds`, with one block per variant and round."""
     for turn in range(rounds):
         for way in ways:
             if way.problem:
@@ -162,14 +162,14 @@ def block(engine: Renderer, views: dict[int, list[DriverFrame]], frames: int) ->
 
 
 def followed(size: int, count: int = 12) -> list[DriverFrame]:
-    """The demo's driver with its head followed."""
+    """Frames of the demo's driver with the tracked head."""
     follower = HeadFollower(FaceAnalyzer(), size)
     frames = (frame for frame, _ in zip(VideoReader(demo_driver()), range(count), strict=False))
     return [view for view in map(follower.look, frames) if view.head is not None]
 
 
 def around(portrait: Portrait, avatar: Avatar, frames: int) -> dict[str, float]:
-    """What a frame costs beside the network: median milliseconds by part."""
+    """Median milliseconds per frame of each part outside the network."""
     video, follower = iter(VideoReader(demo_driver())), HeadFollower(FaceAnalyzer(), avatar.size)
     on_photo, on_color = photo(portrait, avatar.matting, SIZE, whole=False), flat((0, 177, 64), SIZE)
     times: dict[str, list[float]] = {"decode": [], "follow and crop": [], "onto the photo": [], "onto a colour": []}
@@ -193,7 +193,7 @@ def around(portrait: Portrait, avatar: Avatar, frames: int) -> dict[str, float]:
 
 
 def show(console: Console, beside: dict[str, float], ways: list[Way]) -> None:
-    """Two tables."""
+    """Print both tables."""
     parts = Table("beside the network", "ms")
     for name, value in beside.items():
         parts.add_row(name, f"{value:.1f}")
@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("--weights", default="nano", help="base model: shipped weights by name, or a file")
     parser.add_argument("--student", help="a student: nano, or a .safetensors file")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--frames", type=int, default=24, help="of a block")
+    parser.add_argument("--frames", type=int, default=24, help="frames of a block")
     parser.add_argument("--quick", action="store_true", help="two rounds of six frames")
     arguments = parser.parse_args()
     rounds, frames = (2, 6) if arguments.quick else (arguments.rounds, arguments.frames)

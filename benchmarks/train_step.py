@@ -1,14 +1,15 @@
-"""What a training step of the base model costs: samples a second and peak memory, by setting, as ratios in one run.
+"""Benchmark of a training step of the base model: samples per second and peak memory for each setting, with ratios.
 
     python benchmarks/train_step.py                             # nano, every loss
     python benchmarks/train_step.py --config paper-512 --batch 2 --repeat 1 --settings bf16-mixed+checkpoint
 
-A setting is a precision, and any of +channels-last (how images lie in memory), +compile (`torch.compile` of the heavy
-parts) and +checkpoint (the 3D parts are computed again in the backward pass). The default is all that run here.
+A setting is a precision with any of +channels-last (memory layout of images), +compile (`torch.compile` of the heavy
+parts) and +checkpoint (the 3D parts are recomputed in the backward pass). The default is every setting that this
+machine can run.
 
-Every setting is a fresh process, so that its peak is its own. Batches are random pixels, and networks whose weights
-are not here (VGG19, VGGFace, a trained gaze network) have random ones: they cost what the real ones cost. The
-adversarial losses are on whatever the config says. Compare ratios, and on an idle machine only.
+Every setting runs in a fresh process, so that peak memories are independent. Batches are random pixels. Networks whose
+weights are not available (VGG19, VGGFace, a trained gaze network) get random weights, which does not change their
+speed. The adversarial losses are always on, whatever the config sets. Compare ratios, and only on an idle machine.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ NAMES = ("jawOpen", "eyeBlink_L", "eyeBlink_R")
 
 
 def stand_ins(folder: Path) -> dict[str, Path]:
-    """Files with the layout of the real ones and random weights."""
+    """Write weights files with the real layout and random values."""
     files = {name: folder / name for name in ("vgg19", "vggface", "efficientnet_lite0", "gaze.safetensors")}
     torch.save(vgg19(weights=None).features.state_dict(prefix="features."), files["vgg19"])
     torch.save(VGGFaceFeatures().state_dict(), files["vggface"])
@@ -56,7 +57,7 @@ def stand_ins(folder: Path) -> dict[str, Path]:
 
 
 def random_batch(size: int, count: int) -> dict[str, Tensor]:
-    """What `data.pairs` gives, of noise."""
+    """A batch as `data.pairs` gives it, filled with noise."""
     batch: dict[str, Tensor] = {"identity": torch.arange(count), "person": torch.arange(count)}
     for role in ("source", "target", "driver"):
         batch[f"{role}_image"] = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8)
@@ -75,7 +76,7 @@ def random_batch(size: int, count: int) -> dict[str, Tensor]:
 
 
 def measure(config: str, batch: int, repeat: int, name: str) -> dict[str, Any]:
-    """Seconds a step (the fastest, and the first), peak memory (GB) of this process, losses of the last step."""
+    """Seconds per step (the fastest and the first), peak memory of this process (GB), and the last step's losses."""
     precision, *options = name.split("+")
     with tempfile.TemporaryDirectory() as folder:
         files = stand_ins(Path(folder))
@@ -101,7 +102,7 @@ def measure(config: str, batch: int, repeat: int, name: str) -> dict[str, Any]:
         seconds.append(time.perf_counter() - start)
     import resource  # POSIX only
 
-    unit = 1e9 if sys.platform == "darwin" else 1e6  # bytes there, kilobytes here
+    unit = 1e9 if sys.platform == "darwin" else 1e6  # bytes on macOS, kilobytes on Linux
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated() / 1e9
@@ -115,7 +116,7 @@ def here() -> list[str]:
 
 
 def setting(text: str) -> str:
-    """A setting of the command line, checked."""
+    """Check and return a setting from the command line."""
     precision, *options = text.split("+")
     if precision not in ("32-true", "bf16-mixed", "16-mixed") or set(options) - set(OPTIONS):
         raise argparse.ArgumentTypeError(f"{text!r} is not a precision with any of {', '.join(OPTIONS)}")
@@ -123,11 +124,11 @@ def setting(text: str) -> str:
 
 
 def main() -> None:
-    """Measure every setting in a process of its own and print a table."""
+    """Measure every setting in its own process and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="nano")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--repeat", type=int, default=3, help="steps; the fastest counts")
+    parser.add_argument("--repeat", type=int, default=3, help="number of steps; the fastest is reported")
     parser.add_argument("--settings", nargs="+", default=here(), type=setting)
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
