@@ -1,1 +1,1 @@
-"""How good a model is: metrics, the protocols they belong to, baselines to beat, reports."""
+"""Evaluation of models: metrics, protocols, baselines and reports."""

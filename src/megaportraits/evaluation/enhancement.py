@@ -1,7 +1,7 @@
-"""What an enhancer is worth (4.5, Table 2): against the same images bicubically enlarged, on photographs not seen.
+"""Comparison of an enhancer with bicubic upsampling of the same images (4.5, Table 2), on held-out photographs.
 
-`own`: each photograph drives itself, shifted and rolled by known amounts, so that the truth is known at full size.
-`cross`: a clip drives it; there is no truth, but a face that should stay the photograph's, and flicker.
+`own`: each photograph is driven by itself, shifted and rolled by known amounts, so that there is a ground truth at full
+size. `cross`: a clip drives the photograph. There is no ground truth; identity, sharpness and flicker are measured.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from megaportraits.media.images import UInt8
 from megaportraits.ops.geometry import Crop, HeadPose
 
 GREY = 128
-"""Everybody stands before this."""
+"""Grey level of the background behind every person."""
 _VIEWS = (View(np.array([0.04, -0.03]), 0.93, 7.0), View(np.array([-0.05, 0.02]), 0.9, -9.0))
 _SHOWN = 4
 
 HrMethod = Callable[[npt.NDArray[np.float32], int], npt.NDArray[np.float32]]
-"""A premultiplied picture (n, n, 4) as an animator gave it, to the compared size."""
+"""Brings an animator's premultiplied image (n, n, 4) to the compared size."""
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A head crop to test with: name, picture (n, n, 3) and where the head is in it."""
+    """A head crop to test with: name, image (n, n, 3), and labels with the head pose in it."""
 
     name: str
     image: UInt8
@@ -55,10 +55,19 @@ class Photo:
 
 
 def find_photos(folder: Path, analyzer: FaceAnalyzer, *, size: int, limit: int) -> tuple[list[Photo], dict[str, str]]:
-    """Sharp photographs of a folder of pictures or of shards, and the others with the reason.
+    """Find the photographs with large enough head crops in a folder of images or of shards.
+
+    Args:
+        folder: images, or shards of clips; of a clip the first frame is used.
+        analyzer: finds the faces in images.
+        size: compared size, pixels; head crops must have at least 0.75 of it.
+        limit: largest number of photographs.
+
+    Returns:
+        The photographs, and for each of the others the reason why it was skipped.
 
     Raises:
-        DataError: none is usable.
+        DataError: no photograph is usable.
     """
     photos: list[Photo] = []
     skipped: dict[str, str] = {}
@@ -97,16 +106,19 @@ def compare(
     networks: MetricNetworks | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Comparison:
-    """Drive every photograph by itself and by a clip, with every method.
+    """Drive every photograph by itself and by a clip, with every method, and compute the metrics.
 
     Args:
-        animators: by the method's name; the first is the baseline.
-        photos: of `find_photos`.
-        drivers: neighbouring frames of a clip, of `read_drivers`; none leaves `cross` out.
-        size: side of the result, pixels.
+        animators: animators with their methods, by the method's name; the first is the baseline.
+        photos: the photographs, from `find_photos`.
+        drivers: consecutive frames of a clip, from `read_drivers`; if empty, `cross` is left out.
+        size: side of the results, pixels.
         analyzer: finds faces in results.
-        networks: the judging networks; None: on the CPU.
-        progress: called with photographs done and in all.
+        networks: the metric networks; None: new ones on the CPU.
+        progress: called with the number of photographs done and in total.
+
+    Raises:
+        DataError: no face was found in any photograph's crop.
     """
     report = Comparison(size, tuple(animators))
     report.columns = ("photograph", *(f"{m}, own" for m in animators), "truth", *(f"{m}, cross" for m in animators))
@@ -128,25 +140,26 @@ def compare(
 
 
 def read_drivers(clip: Path, analyzer: FaceAnalyzer, *, size: int, frames: int) -> list[TrueFrame]:
-    """The first frames of a clip as head crops, every one of them, because flicker is between neighbours.
+    """Read the first frames of a clip as head crops, without gaps, because flicker compares neighbouring frames.
 
     Raises:
-        MediaError, FaceError: it cannot be read, or shows no face.
+        MediaError: the clip cannot be read.
+        FaceError: the clip shows no face.
     """
     pair = Pair("driver", "cross", clip, 0, clip, first=0, step=1, frames=frames)
     return read_sample(pair, analyzer, Matting(), size).frames
 
 
 def as_it_is(picture: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
-    """The animator's own pixels, brought to the size only where it differs."""
+    """The animator's own pixels, resized only if the size differs."""
     if picture.shape[0] == size:
         return picture
-    how = cv2.INTER_AREA if picture.shape[0] > 1.5 * size else cv2.INTER_CUBIC  # averages of a pixel and a bit blur
+    how = cv2.INTER_AREA if picture.shape[0] > 1.5 * size else cv2.INTER_CUBIC  # INTER_AREA blurs at factors near 1
     return _valid(cv2.resize(picture, (size, size), interpolation=how))
 
 
 def bicubic_from(small: int) -> HrMethod:
-    """The baseline: only what fits into the base model's `small` pixels, bicubically enlarged."""
+    """The baseline: the image reduced to the base model's `small` pixels, then upsampled by bicubic interpolation."""
 
     def method(picture: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
         reduced = cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA)
@@ -156,7 +169,7 @@ def bicubic_from(small: int) -> HrMethod:
 
 
 class _Bench(Generic[P]):
-    """The networks that judge, and what they judge."""
+    """Computes the metrics of all methods on one photograph after another, and adds them to the report."""
 
     def __init__(
         self,
@@ -170,7 +183,7 @@ class _Bench(Generic[P]):
         self.networks, self.matting, self.size = networks, Matting(), report.size
 
     def measure(self, photo: Photo) -> UInt8:
-        """All numbers of a photograph; a row of pictures."""
+        """Compute all metrics of a photograph; returns a row of images."""
         portraits = {name: animator.encode(photo.image) for name, (animator, _) in self.animators.items()}
         row = [_over_grey(_person(photo.image, self.analyzer, self.matting), self.size)]
         row += self._own(photo, portraits)
@@ -245,7 +258,7 @@ def _face(image: UInt8, analyzer: FaceAnalyzer) -> Face:
 
 
 def _person(image: UInt8, analyzer: FaceAnalyzer, matting: Matting) -> npt.NDArray[np.float32]:
-    """The person of a head crop, premultiplied (n, n, 4)."""
+    """The person in a head crop, premultiplied by alpha, (n, n, 4)."""
     n = image.shape[0]
     matte = matting.matte(image, _face(image, analyzer), Crop(n / 2, n / 2, n), n)[..., None]
     return np.concatenate([image.astype(np.float32) / 255 * matte, matte], axis=-1).astype(np.float32)

@@ -1,6 +1,6 @@
-"""Which pictures are driven by which: the manifest that every method is judged on.
+"""Pairs of source and driver, and the manifest that lists them, so that every method is evaluated on the same pairs.
 
-A manifest is a CSV file that people can read and edit, one pair a line:
+A manifest is a CSV file that people can read and edit, with one pair per line:
 
     pair,protocol,source,source_frame,driver,first,step,frames
     d0,self,clips/d0.mp4,8,clips/d0.mp4,0,2,60
@@ -30,7 +30,7 @@ PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
 DEFAULT_PROTOCOLS: tuple[ProtocolName, ...] = ("self", "cross")
 COLUMNS = ("pair", "protocol", "source", "source_frame", "driver", "first", "step", "frames")
 STEP = 2
-"""Every second frame of a clip is used: neighbours hardly differ."""
+"""Every second frame of a clip is used: neighbouring frames hardly differ."""
 _KEY = re.compile(r"[\w.+-]{1,200}")
 _WHOLE = re.compile(r"[0-9]{1,9}")
 
@@ -40,14 +40,14 @@ class Pair:
     """One source and one driver.
 
     Attributes:
-        key: names the pair and its files; unique among the pairs of a protocol.
-        protocol: what is asked of it, see `docs/evaluation.md`.
+        key: name of the pair and of its files; unique among the pairs of a protocol.
+        protocol: how results are measured, see `docs/evaluation.md`.
         source: an image or a video.
-        source_frame: number of the source frame of a video; None for an image.
+        source_frame: number of the source frame in a video; None for an image.
         driver: a video or an image.
         first: number of the first driver frame.
-        step: every how many frames are used.
-        frames: how many at most.
+        step: every `step`-th frame of the driver is used.
+        frames: largest number of driver frames.
     """
 
     key: str
@@ -61,15 +61,15 @@ class Pair:
 
     @property
     def name(self) -> str:
-        """Key and protocol, unique in a manifest."""
+        """Protocol and key, unique in a manifest."""
         return f"{self.protocol}/{self.key}"
 
 
 def protocol_named(name: str) -> ProtocolName:
-    """A protocol by its name.
+    """The protocol of a name.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is no protocol of that name.
     """
     for protocol in PROTOCOLS:
         if protocol == name:
@@ -82,7 +82,7 @@ def write_manifest(path: Path, pairs: Sequence[Pair], *, overwrite: bool = False
 
     Raises:
         MediaError: the file exists and `overwrite` is false, or cannot be written.
-        DataError: two pairs of one name.
+        DataError: two pairs have the same name.
     """
     _check_unique(pairs, path)
     folder = path.resolve().parent
@@ -100,11 +100,11 @@ def write_manifest(path: Path, pairs: Sequence[Pair], *, overwrite: bool = False
 
 
 def read_manifest(path: Path) -> list[Pair]:
-    """The pairs of a manifest, in its order.
+    """Read the pairs of a manifest, in its order.
 
     Raises:
-        MediaError: there is no such file.
-        DataError: it is no manifest; all problems are told at once, with their lines.
+        MediaError: the file does not exist.
+        DataError: the file is not a valid manifest; the message lists the problems with their lines.
     """
     fix = "Write one with `megaportraits pairs`."
     rows = parse_table(read_text(check_input(path), DataError, fix=fix), str(path), DataError, fix=fix)
@@ -131,14 +131,14 @@ def read_manifest(path: Path) -> list[Pair]:
 
 
 def crossed(sources: Sequence[Path], drivers: Sequence[Path], limit: int) -> list[tuple[Path, Path]]:
-    """Sources and drivers in every combination of two different files, or a balanced part of them.
+    """Combine every source with every driver that is another file, or make a balanced selection of these pairs.
 
-    Round by round each source takes the driver one further than in the round before, so that any number of rounds
-    shows all sources and, where there are as many, all drivers equally often. Sorted by source.
+    In round r, source i is paired with driver i + r (cyclic). So after any number of rounds all sources have been used
+    equally often, and all drivers too if there are as many of them as sources. The result is sorted by source.
 
     Args:
-        sources: files, in the order that counts.
-        drivers: files.
+        sources: source files, in order.
+        drivers: driver files, in order.
         limit: the largest number of pairs.
     """
     chosen: list[tuple[int, int]] = []
@@ -151,13 +151,13 @@ def crossed(sources: Sequence[Path], drivers: Sequence[Path], limit: int) -> lis
 
 
 def key_of(source: Path, driver: Path) -> str:
-    """A pair's key from its files' names, with only letters, digits, dot, plus, minus and underscore."""
+    """Make a pair's key from its files' names; it contains only letters, digits, dot, plus, minus and underscore."""
     names = [source.stem] if source.resolve() == driver.resolve() else [source.stem, driver.stem]
     return "-".join(re.sub(r"[^\w.+-]+", "_", name) for name in names)
 
 
 def _parse(row: list[str], folder: Path) -> Pair | str:
-    """A line as a pair, or what is wrong with it."""
+    """Parse a line; returns the pair, or a message that says what is wrong."""
     if len(row) != len(COLUMNS):
         return f"expected {len(COLUMNS)} values, got {len(row)}"
     key, protocol, source, source_frame, driver, *numbers = (value.strip() for value in row)

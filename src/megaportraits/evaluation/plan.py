@@ -1,4 +1,4 @@
-"""Pairs from folders, always the same ones for the same files, and what another method needs to do them."""
+"""Makes pairs from folders, the same ones for the same files, and exports samples for other programs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from megaportraits.media import PICTURE_SUFFIXES, VideoWriter, is_video, read_im
 
 
 def find_media(paths: Iterable[Path], *, videos: bool) -> list[Path]:
-    """The videos, or the stills, among files and folders: files as given, those of a folder by name.
+    """Find videos or images among files and folders; the files of a folder are sorted by name.
+
+    Args:
+        paths: files and folders.
+        videos: whether to find videos; otherwise images.
 
     Raises:
-        MediaError: a given file is missing, or is not what is wanted.
+        MediaError: a given file is missing, or is of the other kind.
         DataError: nothing is found.
     """
     found: list[Path] = []
@@ -46,22 +50,23 @@ def make_pairs(
     limit: int,
     skipped: Callable[[Path, str], None] = lambda path, why: None,
 ) -> list[Pair]:
-    """Pairs of a protocol.
+    """Make the pairs of a protocol.
 
-    `self` drives each clip's best early frame by the rest of the clip. `cross` and `student` take stills as sources
-    where there are some, the clips' early frames where not, and clips as drivers. `hr` drives stills by other stills.
+    `self`: the source is the most frontal and neutral frame in a clip's first second, the driver is the same clip.
+    `cross` and `student`: the sources are the stills, or without stills such frames of the clips; the drivers are the
+    clips. `hr`: sources and drivers are different stills.
 
     Args:
-        protocol: which.
+        protocol: the protocol.
         clips: videos.
         stills: photographs.
         analyzer: finds the source frames.
-        frames: drivers of a pair, at most.
-        limit: pairs, at most; `self` takes every clip.
-        skipped: called with every source that has no usable face and why.
+        frames: largest number of driver frames of a pair.
+        limit: largest number of pairs; `self` always uses every clip.
+        skipped: called with every source that has no usable face, and the reason.
 
     Raises:
-        DataError: too few files for the protocol, or none usable.
+        DataError: there are too few files for the protocol, or none is usable.
     """
     at = {clip: _source_frame(clip, analyzer, skipped) for clip in clips} if protocol != "hr" else {}
     usable = [clip for clip in clips if at.get(clip) is not None]
@@ -85,14 +90,16 @@ def make_pairs(
 
 
 def exported_names(pair: Pair) -> tuple[str, str, str]:
-    """The files of a pair that `export_sample` writes: the source, its head crop, the driver's head crops."""
+    """The names of the files that `export_sample` writes: the source, its head crop, the driver's head crops."""
     stem = f"{pair.protocol}/{pair.key}"
     return f"{stem}.source.png", f"{stem}.crop.png", f"{stem}.driver.mp4"
 
 
 def export_sample(sample: EvaluationSample, folder: Path, *, overwrite: bool = False) -> None:
-    """Write what another method needs: `PROTOCOL/PAIR.source.png` (the whole picture), `.crop.png` (its head crop),
-    and `PROTOCOL/PAIR.driver.mp4`, the driver's head crops, one frame for each that is judged.
+    """Write a sample for other programs.
+
+    The files are `PROTOCOL/PAIR.source.png` (the whole image), `PROTOCOL/PAIR.crop.png` (its head crop) and
+    `PROTOCOL/PAIR.driver.mp4` (the driver's head crops, one for each evaluated frame).
 
     Raises:
         MediaError: a file exists and `overwrite` is false, or the folder cannot be written.

@@ -1,4 +1,4 @@
-"""Self-reenactment by a student (B.1, Figure 17): which test clips, what their avatars are, and the picture."""
+"""Self-reenactment by a student (B.1, Figure 17): draws test clips, writes their avatars, makes figure and table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from megaportraits.media import VideoReader, write_image
 from megaportraits.media.images import UInt8
 
 PAPER = {"student": {"psnr": 19.25, "ssim": 0.682}, "teacher": {"psnr": 21.34, "ssim": 0.768}}
-"""What the paper reports (B.1); over its own, unpublished, choice of videos."""
+"""The paper's numbers (B.1), measured on its own, unpublished selection of videos."""
 _TILE = 192
 
 
@@ -32,18 +32,18 @@ def draw_pairs(
     frames: int,
     skipped: Callable[[Path, str], None] = lambda path, why: None,
 ) -> list[Pair]:
-    """Pairs of the protocol `self` of randomly drawn clips, in the clips' order; the same for the same seed.
+    """Make pairs of the protocol `self` from randomly drawn clips; equal seeds give equal pairs, in the clips' order.
 
     Args:
-        clips: videos, one person each.
+        clips: videos, each of one person.
         analyzer: finds the source frames.
-        count: how many.
-        seed: of the draw.
-        frames: drivers of a pair, at most.
-        skipped: called with every drawn clip that is not usable and why; another is drawn in its place.
+        count: number of clips to draw.
+        seed: seed of the draw.
+        frames: largest number of driver frames of a pair.
+        skipped: called with every drawn clip that is not usable, and the reason; another clip replaces it.
 
     Raises:
-        DataError: fewer clips are usable, or two of one name were drawn.
+        DataError: fewer than `count` clips are usable, or two drawn clips have the same name.
     """
     drawn: dict[int, Pair] = {}
     for index in random.Random(seed).sample(range(len(clips)), len(clips)):
@@ -70,7 +70,7 @@ def draw_pairs(
 
 
 def check_held_out(clips: Sequence[Path], drivers: Sequence[Path]) -> None:
-    """Refuse test clips that the student would learn from.
+    """Check that no test clip is among the student's training drivers.
 
     Raises:
         DataError: a clip lies in a folder of drivers.
@@ -86,11 +86,11 @@ def check_held_out(clips: Sequence[Path], drivers: Sequence[Path]) -> None:
 
 
 def write_avatars(folder: Path, pairs: Sequence[Pair]) -> list[Path]:
-    """Write each pair's source frame as a photograph `folder/CLIP.png`; those that are there stay.
+    """Write each pair's source frame as the photograph `folder/CLIP.png`; existing files are kept.
 
     Raises:
-        MediaError: a clip cannot be read, or a file not written.
-        DataError: a clip has no such frame.
+        MediaError: a clip cannot be read, or a file cannot be written.
+        DataError: a clip does not have the source frame.
     """
     written = []
     for pair in pairs:
@@ -106,10 +106,10 @@ def write_avatars(folder: Path, pairs: Sequence[Pair]) -> list[Path]:
 
 
 def figure(report: Report, teacher: str, student: str) -> UInt8:
-    """Figure 17: for each pair a row of source, driver, teacher and student, in the middle of the clip.
+    """Make Figure 17: for each pair a row of source, driver, teacher and student at the middle of the clip.
 
     Raises:
-        DataError: no pair has results of all of them.
+        DataError: no pair has results of both teacher and student.
     """
     methods = (TRUE, teacher, student)
     rows = []
@@ -127,7 +127,7 @@ def figure(report: Report, teacher: str, student: str) -> UInt8:
 
 
 def table(report: Report, teacher: str, student: str) -> str:
-    """PSNR and SSIM, raw and masked, beside the paper's, as Markdown."""
+    """Make a Markdown table of PSNR and SSIM, raw and masked, with the paper's numbers."""
     head = ("self-reenactment", "PSNR, dB", "SSIM", "masked PSNR, dB", "masked SSIM", "the paper (B.1)")
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for role, method in (("teacher", teacher), ("student", student)):

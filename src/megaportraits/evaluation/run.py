@@ -1,4 +1,4 @@
-"""An evaluation from pairs to a report: the work behind `megaportraits evaluate`."""
+"""Runs an evaluation from pairs to a report; `megaportraits evaluate` calls it."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ OnProgress = Callable[[int, int | None], None]
 
 @dataclass
 class Evaluation:
-    """Methods, judged on pairs.
+    """An evaluation of methods on pairs.
 
     Attributes:
-        methods: what is measured, in the order of the tables; the true crops come by themselves.
-        pairs: on what.
-        out: folder of the report; results that lie there from an interrupted run are taken over.
-        size: side of the head crops, pixels; 1024 in `hr` whatever this says.
-        teacher: whose pictures are the truth in `student`.
-        settings: what else the numbers depend on, for the report.
-        make_analyzer: `FaceAnalyzer`.
-        networks: the judging networks, where they are loaded already.
-        references: sets of real pictures for the Frechet distance, one of each size that a protocol has; none: each
-            protocol's own pictures.
+        methods: the methods to measure, in the order of the tables; the true crops are added.
+        pairs: the pairs to measure them on.
+        out: folder of the report; results there from an interrupted run are used.
+        size: side of the head crops, pixels; the protocol `hr` always uses 1024.
+        teacher: the method whose images are the ground truth in the protocol `student`.
+        settings: further settings that the numbers depend on, for the report.
+        make_analyzer: makes a `FaceAnalyzer`.
+        networks: the metric networks; None: new ones on the CPU.
+        references: sets of real images for the Frechet distance, one for each size of the protocols. If empty, each
+            protocol uses its own real images.
     """
 
     methods: Sequence[Method]
@@ -58,14 +58,14 @@ class Evaluation:
     references: Sequence[Reference] = ()
 
     def run(self, progress: OnProgress = lambda done, expected: None) -> Report:
-        """Measure what is not measured yet; a pair that cannot be used is named in the report.
+        """Measure everything that has no stored result; the report lists pairs that cannot be used.
 
         Args:
-            progress: called with the frames done and the frames expected.
+            progress: called with the number of frames done and in total.
 
         Raises:
-            DataError: two methods of one name, the protocol `student` without a teacher, or references of other
-                sizes or networks.
+            DataError: two methods have the same name, the protocol `student` has no teacher, or the references have
+                other sizes or networks.
         """
         self._check()
         networks, matting = self.networks or MetricNetworks(), Matting()
@@ -123,7 +123,7 @@ class Evaluation:
         analyzer: FaceAnalyzer,
         count: _Count,
     ) -> None:
-        """Measure methods on a sample, keep what came out, and lay all methods' videos side by side."""
+        """Measure methods on a sample, store the results, and write a video of all methods side by side."""
         pair = sample.pair
         truth = self._truth(sample)
         for method in missing:
@@ -144,7 +144,7 @@ class Evaluation:
         result: PairResult = row.results[method.name]
         pictures = result.pictures or store.pictures(method, pair)
         small = [resized(picture, min(picture.shape[0], THUMBNAIL)) for picture in pictures]
-        result.pictures.clear()  # a long evaluation must not keep them all
+        result.pictures.clear()  # limits the memory of a long evaluation
         return small
 
     def _truth(self, sample: EvaluationSample) -> list[UInt8] | None:
@@ -155,7 +155,7 @@ class Evaluation:
         return None
 
     def _references(self, networks: MetricNetworks) -> dict[str, Reference]:
-        """The reference of each protocol, by its size; `self` has one if it is there, since no table shows it."""
+        """The reference of each protocol, by size. `self` may have none: no table shows its Frechet distance."""
         others = {reference.network for reference in self.references} - {networks.frechet}
         if others:
             raise DataError(
@@ -190,18 +190,18 @@ class Evaluation:
 
 
 class _Count:
-    """Frames done and expected."""
+    """Counts frames done and expected, and reports them."""
 
     def __init__(self, expected: int, tell: OnProgress) -> None:
         self.done, self._expected, self._tell = 0, expected, tell
 
     def advance(self) -> None:
-        """One more frame."""
+        """Count one more frame as done."""
         self.done += 1
         self._tell(self.done, self._expected)
 
     def skip(self, frames: int) -> None:
-        """Frames that were expected and need no work."""
+        """Remove frames that need no work from the expected ones."""
         self._expected -= frames
         self._tell(self.done, self._expected)
 

@@ -1,4 +1,4 @@
-"""A pair as pictures: the source, and the driver's head crops that are shown to methods, the same to each."""
+"""Reads a pair: the source image, and the driver's head crops, which all methods receive."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class TrueFrame:
     """One driver frame.
 
     Attributes:
-        number: of the frame in its file.
+        number: number of the frame in its file.
         square: (S, S, 3) uint8, the head crop.
-        crop: where it lies in the frame.
+        crop: position of the head crop in the frame.
         face: the face in the whole frame, in its pixels.
-        head: (S, S) face, ears and hair, where the paper's masked metrics look; None where no metric asks for it.
+        head: (S, S), mask of face, ears and hair for the paper's masked metrics; None where no metric uses it.
     """
 
     number: int
@@ -51,7 +51,7 @@ class TrueFrame:
 
     @property
     def pose(self) -> HeadPose:
-        """The head's pose by its landmarks, crop coordinates."""
+        """The head pose from the landmarks, in crop coordinates."""
         return fit_pose(self.face.landmarks).to_crop_pose(self.crop)
 
     @cached_property
@@ -70,21 +70,21 @@ class TrueFrame:
 
     @cached_property
     def regions(self) -> Regions:
-        """Face, mouth and eyes in the crop."""
+        """The regions of face, mouth and eyes in the crop."""
         return face_regions(self.points, self.square.shape[0])
 
 
 @dataclass(frozen=True)
 class EvaluationSample:
-    """A pair, read.
+    """A pair with its images.
 
     Attributes:
-        pair: which.
-        photo: (H, W, 3) uint8, the source picture.
+        pair: the pair.
+        photo: (H, W, 3) uint8, the source image.
         face: the face in it.
-        frames: the driver's, head crops of one size.
-        lost: how many further frames would have been drivers but show no face.
-        fps: of the drivers that are used.
+        frames: the driver frames, with head crops of one size.
+        lost: number of further driver frames in which no face was found.
+        fps: frame rate of the used driver frames.
     """
 
     pair: Pair
@@ -96,18 +96,18 @@ class EvaluationSample:
 
     @property
     def size(self) -> int:
-        """Side of the head crops."""
+        """Side of the head crops, pixels."""
         return int(self.frames[0].square.shape[0])
 
     @cached_property
     def source(self) -> UInt8:
-        """The source's own head crop (S, S, 3)."""
+        """The source's head crop (S, S, 3)."""
         return extract(self.photo, head_crop(self.face), self.size)
 
     def plate(self, matting: Matting) -> UInt8:
-        """What stands behind the person in the source's head crop (S, S, 3); methods that give mattes are laid over it.
+        """The background plate of the source's head crop (S, S, 3), for compositing methods that output alpha.
 
-        It is made at no more than 512 pixels: a background continued under a head has no finer detail.
+        It is made at 512 pixels at most: an inpainted background has no finer detail.
         """
         work = min(self.size, _PLATE_SIZE)
         crop = head_crop(self.face)
@@ -119,18 +119,18 @@ class EvaluationSample:
 
 
 def read_sample(pair: Pair, analyzer: FaceAnalyzer, matting: Matting, size: int) -> EvaluationSample:
-    """Read a pair. The largest face of the first driver frame that shows one is followed.
+    """Read a pair. In the driver, the largest face of the first frame with a face is tracked.
 
     Args:
-        pair: which.
+        pair: the pair.
         analyzer: finds faces.
-        matting: cuts the person out, for masked metrics of the protocol `self`.
-        size: side of the head crops.
+        matting: estimates mattes, for the masked metrics of the protocol `self`.
+        size: side of the head crops, pixels.
 
     Raises:
         MediaError: a file cannot be read.
-        DataError: the source has no such frame.
-        FaceError: no face in the source, or in none of the drivers.
+        DataError: the source does not have the source frame.
+        FaceError: there is no face in the source, or in no driver frame.
     """
     photo = _source_picture(pair)
     face = analyzer.require(photo, f"the source {pair.source.name}")[0]
@@ -161,11 +161,11 @@ def read_sample(pair: Pair, analyzer: FaceAnalyzer, matting: Matting, size: int)
 
 
 def best_source_frame(path: Path, analyzer: FaceAnalyzer) -> int:
-    """The number of the most frontal and neutral of every second frame of a video's first second.
+    """The number of the most frontal and neutral frame in a video's first second; every second frame is considered.
 
     Raises:
         MediaError: the file cannot be read.
-        FaceError: no face in the first second.
+        FaceError: there is no face in the first second.
     """
     best: tuple[float, int] | None = None
     last: Face | None = None
@@ -198,7 +198,7 @@ def _source_picture(pair: Pair) -> UInt8:
 
 
 def _drivers(pair: Pair) -> Iterator[tuple[int, float, UInt8]]:
-    """Number, time and picture of every frame that may be a driver; the source frame counts as one."""
+    """Number, time and image of every possible driver frame, including the source frame."""
     if not is_video(pair.driver):
         yield 0, 0.0, read_image(pair.driver)
         return
@@ -208,14 +208,14 @@ def _drivers(pair: Pair) -> Iterator[tuple[int, float, UInt8]]:
 
 
 def _head(true: TrueFrame, image: UInt8, matting: Matting) -> Mask:
-    """Face, ears and hair of a driver's head crop."""
+    """The mask of face, ears and hair in a driver's head crop."""
     alpha = matting.matte(image, true.face, true.crop, true.square.shape[0])
     labels = region_mask(true.square, np.rint(alpha * 255).astype(np.uint8), true.points, true.pose)
     return np.isin(labels, (FACE, EARS, HAIR))
 
 
 def _unrest(face: Face) -> float:
-    """How far a face is from looking at the camera with its eyes open and its mouth closed."""
+    """How far a face is from frontal and neutral: 0 for a frontal face with open eyes and a closed mouth."""
     yaw, pitch, roll = matrix_to_euler(fit_pose(face.landmarks).rotation)
     turned = math.hypot(yaw, pitch, 0.5 * roll) / 25
     blink = 0.5 * (face.blendshape("eyeBlinkLeft") + face.blendshape("eyeBlinkRight"))

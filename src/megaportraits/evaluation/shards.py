@@ -1,4 +1,4 @@
-"""Clips of shards as videos and stills, so that held-out data can be evaluated like any other files."""
+"""Converts clips of shards to videos and stills, so that held-out shards can be evaluated like other files."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from megaportraits.media.files import staged_output
 from megaportraits.reading import list_files
 
 FPS = 5
-"""Of videos whose clips do not say; what `prepare` stores by default."""
+"""Frame rate of videos from clips without one; `prepare` stores this rate by default."""
 
 
 def holds_shards(path: Path) -> bool:
-    """Whether a folder is one of shards."""
+    """Whether a folder contains shards."""
     return bool(list_files(path, SHARDS, DataError))
 
 
 def files_of(paths: Sequence[Path], folder: Path, *, videos: bool, limit: int) -> list[Path]:
-    """The paths, but every folder of shards replaced by files made from its clips: videos, or stills.
+    """Replace every folder of shards among `paths` by files made from its clips: videos or stills.
 
-    Of a video that was cut into several clips the longest is taken. People take turns, so that a limit cuts off
-    further clips of the same person first. Files that are there already are used again.
+    Of a video that was cut into several clips, the longest clip is used. The clips are ordered so that people take
+    turns: a limit leaves out further clips of the same person first. Existing files are used again.
 
     Args:
         paths: files and folders.
-        folder: where the files are made, in a subfolder for each folder of shards.
-        videos: videos of all frames, of clips with two at least; otherwise the first frame of each clip.
-        limit: files from each folder of shards, at most.
+        folder: where the files are written, in a sub-folder for each folder of shards.
+        videos: True: videos with all frames, from clips of at least two frames. False: the first frame of each clip.
+        limit: largest number of files from each folder of shards.
 
     Raises:
-        DataError: a folder of shards has no such clip, or a clip cannot be read.
+        DataError: a folder of shards has no suitable clip, or a clip cannot be read.
     """
     found: list[Path] = []
     for path in paths:
@@ -63,7 +63,7 @@ def files_of(paths: Sequence[Path], folder: Path, *, videos: bool, limit: int) -
 
 
 def _name(path: Path) -> str:
-    """A folder's name for what is made of the shards in it, which differs if they do."""
+    """The name of the sub-folder for files made from a folder of shards; other shards give another name."""
     shards = [(shard.name, shard.stat().st_size) for shard in list_files(path, SHARDS, DataError)]
     digest = hashlib.sha256(repr((str(path.resolve()), shards)).encode()).hexdigest()[:8]
     return f"{path.resolve().parent.name}-{path.resolve().name}-{digest}"
@@ -87,7 +87,7 @@ def _write_still(index: ClipIndex, clip: int, path: Path) -> None:
 
 
 def _write_video(index: ClipIndex, clip: int, path: Path) -> None:
-    """A video without loss (FFV1, RGB): what is measured is compared with the frames as they are stored."""
+    """Write a lossless video (FFV1, RGB), so that results are compared with exactly the stored frames."""
     record, frames = index.read_clip(clip, coords=False)
     with staged_output(path, overwrite=False) as part:
         rate = Fraction(record.fps or FPS).limit_denominator(1000)

@@ -1,4 +1,4 @@
-"""Results on disk, so that an interrupted evaluation goes on where it was: one file for each method and pair."""
+"""Stores results on disk, one file for each method and pair, so that an interrupted evaluation can continue."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _SIZE_OF_UNKNOWN = -1
 
 @dataclass(frozen=True)
 class SampleNote:
-    """What a report tells of a pair itself.
+    """The data of a pair that a report shows, independent of methods.
 
     Attributes:
-        frames: drivers.
+        frames: number of driver frames.
         lost: see `EvaluationSample`.
         fps: see `EvaluationSample`.
-        curves: (n, 10) the drivers' motion signals.
-        source: (s, s, 3) the source's head crop.
-        source_features: (1, d) of it, for the Frechet distance.
-        boxes: (n, 2, 3) where eyes and mouth are in the drivers' head crops, see `evaluation.report.closeups`.
-        closeups: the source's eyes and mouth.
+        curves: (n, 10), the driver's face signals.
+        source: (s, s, 3), the source's head crop.
+        source_features: (1, d), features of the source for the Frechet distance.
+        boxes: (n, 2, 3), positions of eyes and mouth in the driver's head crops, see `evaluation.report.closeups`.
+        closeups: images of the source's eyes and mouth.
     """
 
     frames: int
@@ -58,7 +58,8 @@ class SampleNote:
 class ResultStore:
     """The folder `results` of an evaluation: `results/METHOD/PROTOCOL/PAIR.npz`, and outputs as `.mp4` beside them.
 
-    A result counts only when everything that it depends on is the same: pair, files, method, size, networks, version.
+    A stored result is used only if everything that it depends on is equal: pair, files, method, size, networks,
+    version.
     """
 
     def __init__(self, folder: Path, networks: MetricNetworks) -> None:
@@ -66,11 +67,11 @@ class ResultStore:
         self._networks = networks.settings
 
     def video(self, method: Method, pair: Pair) -> Path:
-        """Where the outputs of a method lie."""
+        """The path of a method's output video."""
         return result_video(self.folder, method.name, pair)
 
     def load(self, method: Method, pair: Pair, size: int) -> PairResult | None:
-        """A result of earlier; None when there is none that counts."""
+        """Load a stored result; None if there is no valid one."""
         found = _read(self._path(method.name, pair), self._digest(pair, size, dict(method.settings)))
         if found is None:
             return None
@@ -85,7 +86,7 @@ class ResultStore:
         )
 
     def save(self, method: Method, pair: Pair, size: int, result: PairResult, fps: float) -> None:
-        """Keep a result, and its pictures as a video."""
+        """Store a result, with its images as a video."""
         path = self._path(method.name, pair)
         rate = Fraction(fps).limit_denominator(1000)
         with VideoWriter(path.with_suffix(".mp4"), fps=rate, overwrite=True) as writer:
@@ -100,7 +101,7 @@ class ResultStore:
         _write(path, self._digest(pair, size, dict(method.settings)), meta, arrays)
 
     def load_note(self, pair: Pair, size: int) -> SampleNote | None:
-        """What was noted of a pair; None when nothing that counts."""
+        """Load the note of a pair; None if there is no valid one."""
         found = _read(self._path("samples", pair), self._digest(pair, size, {}))
         if found is None:
             return None
@@ -117,7 +118,7 @@ class ResultStore:
         )
 
     def save_note(self, pair: Pair, size: int, note: SampleNote) -> None:
-        """Keep what is known of a pair."""
+        """Store the note of a pair."""
         meta = {"frames": note.frames, "lost": note.lost, "fps": note.fps}
         arrays: Arrays = {
             "curves": note.curves,
@@ -130,7 +131,7 @@ class ResultStore:
         _write(self._path("samples", pair), self._digest(pair, size, {}), meta, arrays)
 
     def pictures(self, method: Method, pair: Pair) -> list[UInt8]:
-        """The outputs of a method, from its video."""
+        """Read the outputs of a method from its video."""
         return [frame.image for frame in VideoReader(self.video(method, pair))]
 
     def _path(self, name: str, pair: Pair) -> Path:
@@ -144,7 +145,7 @@ class ResultStore:
 
 
 def result_video(folder: Path, method: str, pair: Pair) -> Path:
-    """Where the folder `results` keeps a method's outputs of a pair."""
+    """The path of a method's output video for a pair in the folder `results`."""
     return _result(folder, method, pair).with_suffix(".mp4")
 
 
@@ -153,7 +154,7 @@ def _result(folder: Path, method: str, pair: Pair) -> Path:
 
 
 def slug(name: str) -> str:
-    """A name as a file's name."""
+    """Turn a method's name into a file name."""
     return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "method"
 
 
@@ -175,16 +176,16 @@ def _read(path: Path, digest: str) -> tuple[dict[str, Any], Arrays] | None:
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(str(arrays.pop("meta")))
         return (meta, arrays) if meta["digest"] == digest else None
-    except Exception:  # zipfile, zlib and numpy raise whatever damaged bytes lead them to
-        return None  # torn or foreign: it is measured again
+    except Exception:  # zipfile, zlib and numpy raise many types for damaged bytes
+        return None  # the pair is measured again
 
 
 def write_row(path: Path, rows: Sequence[Sequence[UInt8]], fps: float) -> None:
-    """Videos of one size beside each other as one; an existing file is replaced.
+    """Write several videos side by side as one; an existing file is replaced.
 
     Args:
-        path: of the video.
-        rows: for each video its frames (n, n, 3); as many frames each.
+        path: the video to write.
+        rows: for each video its frames (n, n, 3); all have the same size and number of frames.
         fps: frame rate.
     """
     with VideoWriter(path, fps=Fraction(fps).limit_denominator(1000), overwrite=True) as writer:

@@ -1,4 +1,4 @@
-"""A student against its teacher (4.5): how alike their pictures are, how fast, how large; and a picture to look at."""
+"""Comparison of a student with its teacher (4.5): similarity of their images, speed, size, and an image grid."""
 
 from __future__ import annotations
 
@@ -33,23 +33,22 @@ Distance = Callable[[UInt8, UInt8], float]
 
 REPORT_FILES = ("report.json", "report.md", "pictures.png")
 GREY = 128
-"""Behind the pictures that are compared."""
+"""Grey level of the background of the compared images."""
 PAPER = {"psnr": 23.14, "lpips": 0.208}
-"""The paper's student of 100 avatars against its teacher, at its own resolution (4.5)."""
+"""The paper's numbers for its student of 100 avatars against its teacher, at the paper's resolution (4.5)."""
 _COLUMNS, _CELL = 8, 128
 _TIMED = 15
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Means over the pictures of one avatar.
+    """Means over the images of one avatar.
 
     Attributes:
-        pictures: how many.
-        psnr: student against teacher, dB.
-        still: the same for the mean of the avatar's other pictures, which does not move: what a student must beat. NaN
-            for a single picture.
-        distance: perceptual, 0 is equal.
+        pictures: number of images.
+        psnr: PSNR of the student's images against the teacher's, dB.
+        still: the same for a baseline without motion, the mean of the avatar's other images; NaN for a single image.
+        distance: perceptual distance, 0 for equal images.
     """
 
     pictures: int
@@ -60,15 +59,18 @@ class Scores:
 
 @dataclass
 class StudentReport:
-    """What `measure_student` found.
+    """The result of `measure_student`.
 
     Attributes:
-        student: the file's name.
-        perceptual: name of the distance, which says the network.
-        scores: by avatar.
-        bytes_shared, bytes_per_avatar: of the file.
-        teacher_ms, student_ms: medians for one frame, network alone, measured in turn on this machine.
-        rows: driver, teacher and student pictures by avatar.
+        student: name of the student's file.
+        image_size: side of the student's images, pixels.
+        perceptual: name of the perceptual distance, which includes the network's name.
+        scores: means for each avatar.
+        bytes_shared: size of the weights that all avatars share.
+        bytes_per_avatar: size of the weights of one avatar.
+        teacher_ms: the teacher's median time for one frame, network alone, on this machine.
+        student_ms: the same for the student, measured alternately with the teacher.
+        rows: for each avatar, images of driver, teacher and student.
     """
 
     student: str
@@ -82,11 +84,11 @@ class StudentReport:
     rows: dict[str, list[tuple[UInt8, UInt8, UInt8]]] = field(default_factory=dict, repr=False)
 
     def mean(self, name: str) -> float:
-        """A score's mean over the avatars."""
+        """The mean of a score over the avatars."""
         return statistics.fmean(getattr(scores, name) for scores in self.scores.values())
 
     def to_json(self) -> str:
-        """All numbers."""
+        """All numbers as JSON."""
         content: dict[str, Any] = {name: getattr(self, name) for name in ("student", "image_size", "perceptual")}
         content["avatars"] = {name: vars(scores) for name, scores in self.scores.items()}
         content["mean"] = {name: self.mean(name) for name in ("psnr", "still", "distance")}
@@ -96,7 +98,7 @@ class StudentReport:
         return json.dumps(_without_nan(content), indent=1) + "\n"
 
     def to_markdown(self) -> str:
-        """A table and three sentences."""
+        """The report as Markdown: a table and three sentences."""
         lines = [
             f"# {self.student} against its teacher, {self.image_size} px",
             "",
@@ -119,7 +121,7 @@ class StudentReport:
         return "\n".join(lines)
 
     def grid(self) -> UInt8:
-        """Three rows for each avatar: driver, teacher, student."""
+        """An image with three rows for each avatar: driver, teacher, student."""
         blocks, columns = [], max(map(len, self.rows.values()))
         for cells in self.rows.values():
             padded = cells + [(np.zeros_like(cells[0][0]),) * 3] * (columns - len(cells))
@@ -151,20 +153,20 @@ def measure_student(
     pictures: int = 50,
     device: torch.device | str = "cpu",
 ) -> StudentReport:
-    """Compare a student with the lessons that it did not learn from.
+    """Compare a student with its teacher on held-out distillation samples.
 
     Args:
         path: the student's file.
-        lessons: folder with `val` and `lessons.json`, which names the avatars.
-        distance: of two pictures, and
-        perceptual: its name.
-        teacher: for the speed.
-        pictures: for each avatar, at most.
-        device: where both run.
+        lessons: folder with the samples in `val`, and with `lessons.json`, which names the avatars.
+        distance: perceptual distance of two images.
+        perceptual: name of `distance`.
+        teacher: the base model whose speed is compared.
+        pictures: largest number of images for each avatar.
+        device: device on which both run.
 
     Raises:
-        DataError: no lessons, or none of the student's avatars.
-        WeightsError: no student.
+        DataError: there are no samples, or the samples show none of the student's avatars.
+        WeightsError: the student cannot be read.
     """
     student = load_student(path, device)
     fold_weight_standardization(student)
@@ -232,18 +234,21 @@ def _score(rows: list[tuple[UInt8, UInt8, UInt8]], distance: Distance) -> Scores
 
 
 def _without_nan(value: Any) -> Any:
-    """JSON has no NaN; null says the same."""
+    """Replace NaN by None, because JSON has no NaN."""
     if isinstance(value, dict):
         return {key: _without_nan(inner) for key, inner in value.items()}
     return None if isinstance(value, float) and value != value else value
 
 
 def _mean(values: Iterable[float]) -> float:
-    return statistics.fmean(min(value, 99.0) for value in values)  # equal pictures are infinitely alike
+    return statistics.fmean(min(value, 99.0) for value in values)  # the PSNR of equal images is infinite
 
 
 def _speed(teacher: BaseModel, student: Student, device: torch.device) -> tuple[float, float]:
-    """Milliseconds a frame of both, each frame by itself; in turn, so that neighbours' work disturbs both alike."""
+    """Milliseconds per frame of teacher and student, one frame at a time.
+
+    The measurements alternate, so that other load on the machine affects both equally.
+    """
     teacher, student = deepcopy(teacher).to(device), deepcopy(student)
     fold_weight_standardization(teacher)
     size, small = teacher.config.image_size, student.config.input_size

@@ -1,4 +1,4 @@
-"""What is measured: our models, another method's videos, baselines that need no learning, and the true crops."""
+"""The methods that an evaluation measures: our models, other programs' videos, baselines, and the true crops."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ LIFTED = "lifted"
 
 
 class Method(Protocol):
-    """Anything that animates. To measure a new kind of model, write one of these, or an `Animator`.
+    """Anything that turns a source and a driver into frames. To measure a new model, write one, or an `Animator`.
 
     Attributes:
-        name: as tables show it; unique in a report.
-        settings: what its results depend on (weights, hashes), for the report and for resuming.
+        name: name in tables; unique in a report.
+        settings: everything that the results depend on (weights, hashes), for the report and for resuming.
     """
 
     @property
@@ -41,15 +41,16 @@ class Method(Protocol):
     def settings(self) -> Mapping[str, str]: ...
 
     def perform(self, sample: EvaluationSample, /) -> Iterator[UInt8]:
-        """A picture (n, n, 3) for each of the sample's frames, in the coordinates of the driver's head crop.
+        """Yield an image (n, n, 3) for each of the sample's frames, in the coordinates of the driver's head crop.
 
         Raises:
-            FaceError, DataError, MediaError, WeightsError: this sample cannot be done; the report says why.
+            FaceError, DataError, MediaError, WeightsError: the method cannot process this sample; the report shows the
+                message.
         """
 
 
 class RenderedPicture(Protocol):
-    """What `Animator.drive` gives."""
+    """The result of `Animator.drive`."""
 
     @property
     def premultiplied(self) -> npt.NDArray[np.float32]:
@@ -57,22 +58,26 @@ class RenderedPicture(Protocol):
 
 
 class Animator(Protocol[P]):
-    """A model with two methods: `pipeline.Avatar`, or any other that can do these two things."""
+    """A model that encodes a source and then renders it for drivers, for example `pipeline.Avatar`."""
 
     def encode(self, source: UInt8, /) -> P:
-        """Remember the person of a photograph (H, W, 3)."""
+        """Encode the person in a photograph (H, W, 3)."""
 
     def drive(
         self, portrait: P, driver: UInt8, /, *, pose: HeadPose | None, blendshapes: Blendshapes | None
     ) -> RenderedPicture:
-        """The person in the pose and with the expression of a driver's head crop (S, S, 3), in its coordinates.
+        """Render the person with the pose and expression of a driver's head crop (S, S, 3), in its coordinates.
 
-        Programs that follow faces know `pose`, the head's by its landmarks, crop coordinates, and `blendshapes`.
+        Args:
+            portrait: the result of `encode`.
+            driver: the driver's head crop.
+            pose: head pose from the driver's landmarks, in crop coordinates, if known.
+            blendshapes: the driver's blendshapes, if known.
         """
 
 
 class Animated(Generic[P]):
-    """An animator as a method; its mattes lie over the continued background of the source, as `animate --crop`."""
+    """An animator as a method; results are composited over the source's background plate, as in `animate --crop`."""
 
     def __init__(self, name: str, animator: Animator[P], settings: Mapping[str, str], matting: Matting) -> None:
         self.name = name
@@ -90,9 +95,10 @@ class Animated(Generic[P]):
 
 
 class VideoFolder:
-    """Results that another method wrote: `FOLDER/PROTOCOL/PAIR.mp4`, or `FOLDER/PAIR.mp4`, one frame for each driver
-    frame of the pair, square, in the coordinates of the driver's head crop (`megaportraits pairs --export` writes
-    these crops as inputs).
+    """Videos that another program wrote: `FOLDER/PROTOCOL/PAIR.mp4` or `FOLDER/PAIR.mp4`.
+
+    A video has one square frame for each driver frame of the pair, in the coordinates of the driver's head crop
+    (`megaportraits pairs --export` writes these crops as inputs).
 
     Raises:
         DataError: the folder is missing.
@@ -138,7 +144,7 @@ class VideoFolder:
 
 
 class AlignedCopy:
-    """The floor that everything must beat: the source photograph laid over each driver face by a similarity."""
+    """A baseline: the source photograph, aligned with each driver face by a similarity transform."""
 
     name = COPY
     settings: Mapping[str, str] = {}  # never changed
@@ -150,7 +156,7 @@ class AlignedCopy:
 
 
 class TrueCrops:
-    """The driver's own head crops: what motion metrics reach when nothing is lost but pixels."""
+    """The driver's own head crops: the upper limit of motion metrics, at the resolution of head crops."""
 
     name = TRUE
     settings: Mapping[str, str] = {}  # never changed
@@ -161,14 +167,14 @@ class TrueCrops:
 
 
 def over_plate(picture: npt.NDArray[np.float32], plate: UInt8) -> UInt8:
-    """A premultiplied picture (n, n, 4) in [0, 1] over a background of any size."""
+    """Composite a premultiplied image (n, n, 4) in [0, 1] over a background of any size."""
     under = resized(plate, picture.shape[0]).astype(np.float32)
     mixed = picture[..., :3] * 255 + under * (1 - picture[..., 3:])
     return np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
 
 
 def resized(picture: UInt8, size: int) -> UInt8:
-    """A square picture (n, n, 3) at another size: bicubic when it grows (the paper's baseline), averaged when not."""
+    """Resize a square image (n, n, 3): bicubic for enlargement (the paper's baseline), area averages for reduction."""
     if picture.shape[0] == size:
         return picture
     how = cv2.INTER_CUBIC if size > picture.shape[0] else cv2.INTER_AREA

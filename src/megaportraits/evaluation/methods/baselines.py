@@ -1,4 +1,4 @@
-"""What costs nothing and has to be beaten: the source photograph, moved as one piece."""
+"""The baseline "aligned copy": the source photograph, moved rigidly with the driver's face."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _SUPERSAMPLING = 4
 
 
 def similarity_2d(source: npt.NDArray[np.floating], target: npt.NDArray[np.floating], weight: Array) -> Array:
-    """The similarity (2, 3) that brings points (n, 2) closest to others, weighted least squares.
+    """Fit the similarity transform (2, 3) that maps points (n, 2) to others, by weighted least squares.
 
-    Scale, rotation and shift; no mirroring. In complex numbers it is the linear regression `t = a s + b`.
+    It has scale, rotation and translation, but no reflection. In complex numbers this is the linear regression
+    `t = a s + b`.
     """
     s = source[:, 0] + 1j * source[:, 1]
     t = target[:, 0] + 1j * target[:, 1]
@@ -38,26 +39,26 @@ def aligned_copy(
     crop: Crop,
     size: int,
 ) -> UInt8:
-    """The source photograph laid over a driver frame's face by a similarity transform of its rigid landmarks.
+    """Align the source photograph with a driver frame's face by a similarity transform of the rigid landmarks.
 
     Args:
         photo: (H, W, 3), the source at its own size; its border pixels are repeated outside.
-        landmarks: (478, 3), of the source face, in pixels of `photo`.
-        target: (478, 3), of the driver frame's face, in pixels of the driver frame.
+        landmarks: (478, 3), landmarks of the source face, in pixels of `photo`.
+        target: (478, 3), landmarks of the driver frame's face, in pixels of the driver frame.
         crop: the head crop of the driver frame.
-        size: side of the result.
+        size: side of the result, pixels.
 
     Returns:
         (size, size, 3) uint8, in the driver crop's coordinates.
 
     Raises:
-        ShapeError: landmarks of different shapes.
+        ShapeError: the landmarks have different shapes.
     """
     if landmarks.shape != target.shape or landmarks.ndim != 2:
         raise ShapeError(f"Expected two sets of landmarks (478, 3), got {landmarks.shape} and {target.shape}.")
     mesh = canonical_mesh()
     fine = size * _SUPERSAMPLING
-    # Where the target's points lie in the supersampled result, in OpenCV's pixel centres.
+    # The target's points in the supersampled result, in OpenCV's coordinates, where pixel centres are integers.
     wanted = (crop.image_to_crop(target[mesh.rigid, :2]) + 1) * (fine / 2) - 0.5
     matrix = similarity_2d(landmarks[mesh.rigid, :2] - 0.5, wanted, mesh.rigid_weights)
     large = cv2.warpAffine(photo, matrix, (fine, fine), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

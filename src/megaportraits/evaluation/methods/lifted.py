@@ -1,4 +1,4 @@
-"""The strong floor without learning: the source lifted by `synth`, re-rendered with the driver's fitted motion."""
+"""The baseline "lifted": `synth` lifts the source to a 3D head and renders it with the motion fitted to the driver."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from megaportraits.synth.stage import HeadMotion
 from megaportraits.weights import sha256_of
 
 _MAX_GAZE = 30.0
-"""Degrees beyond which a fitted gaze is an error of the landmarks."""
+"""Limit of fitted gaze angles, degrees; larger angles are errors of the landmarks."""
 
 
 class LiftedBaseline:
-    """The source's photograph on a morphable head, moved by the coefficients that are fitted to each driver frame.
+    """The source photograph on a morphable head, animated by coefficients that are fitted to each driver frame.
 
     Args:
-        head: ICT-FaceKit: packed .npz or its FaceXModel folder.
-        matting: cuts the person out of the source.
+        head: ICT-FaceKit as packed .npz or as its FaceXModel folder.
+        matting: estimates the source's matte.
 
     Raises:
-        DataError: no such head.
+        DataError: the head model cannot be loaded.
     """
 
     name = LIFTED
@@ -45,7 +45,7 @@ class LiftedBaseline:
         self._matting = matting
 
     def perform(self, sample: EvaluationSample, /) -> Iterator[UInt8]:
-        """See `Method`; sources that cannot be lifted (turned away, hidden) raise FaceError."""
+        """See `Method`; FaceError for sources that cannot be lifted (turned away or occluded)."""
         portrait = matted(sample.photo, sample.face, self._matting)
         lifted = self._lifter.lift(portrait.image, portrait.landmarks, portrait.matte, sample.pair.key)
         plate = sample.plate(self._matting).astype(np.float32)
@@ -57,23 +57,23 @@ class LiftedBaseline:
 
 
 def driver_motion(fitter: LandmarkFitter, head: MorphableHead, true: TrueFrame) -> HeadMotion:
-    """Expression, gaze and pose of a driver frame, in its crop's coordinates."""
+    """Fit expression, gaze and head pose to a driver frame; the pose is in the coordinates of its head crop."""
     fit = fitter.fit(true.face.landmarks)
     gaze = fitted_gaze(fit, head, true.face.landmarks)
     return HeadMotion(fit.expression, gaze, crop_pose(fit, true.crop), np.eye(3))
 
 
 def crop_pose(fit: HeadFit, crop: Crop) -> HeadPose:
-    """A fitted head's pose in the coordinates of a crop of the same picture."""
+    """Convert a fitted head pose to the coordinates of a crop of the same image."""
     origin = crop.image_to_crop(fit.origin)
     return HeadPose(fit.rotation, origin, fit.scale * HEAD_CROP_CM / crop.side)
 
 
 def fitted_gaze(fit: HeadFit, head: MorphableHead, landmarks: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    """Where the eyes look relative to the head: (2,) degrees yaw and pitch, the mean of both.
+    """Gaze relative to the head: (2,), yaw and pitch in degrees, the mean of both eyes.
 
-    The iris lies on the eyeball's surface; its distance in the picture from the projected centre of the eyeball is
-    the sideways part of the direction.
+    The iris lies on the eyeball's surface. Its offset in the image from the projected centre of the eyeball, divided by
+    the eyeball's radius, gives the two components of the gaze direction that are parallel to the image.
     """
     base = head.shape(fit.identity)
     angles = []

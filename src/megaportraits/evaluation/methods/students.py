@@ -1,4 +1,4 @@
-"""A distilled student as a method: the source of a pair must be one of its avatars."""
+"""A student as a method: the source of a pair must be one of its avatars."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from megaportraits.models.student import Student
 
 
 class StudentMethod:
-    """A student (3.3); avatars are found by the file name of the source, without its suffix.
+    """A student (3.3); the avatar of a pair has the file name of the source, without its suffix.
 
     Args:
-        name: as tables show it.
-        student: in evaluation mode, on any device.
-        settings: what its results depend on.
-        matting: for the background of students that predict mattes.
+        name: name in tables.
+        student: the student in evaluation mode, on any device.
+        settings: everything that the results depend on.
+        matting: for the background plates of students that output alpha.
     """
 
     def __init__(self, name: str, student: Student, settings: Mapping[str, str], matting: Matting) -> None:
@@ -34,7 +34,7 @@ class StudentMethod:
         """See `Method`.
 
         Raises:
-            WeightsError: the student has no such avatar.
+            WeightsError: the student does not have the avatar.
         """
         index = self._student.find(sample.pair.source.stem)
         plate = sample.plate(self._matting)

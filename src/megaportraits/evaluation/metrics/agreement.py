@@ -1,4 +1,4 @@
-"""Numbers for pictures and for motion; plain functions without a protocol."""
+"""PSNR, and the correlation and gain of two signals; functions that do not depend on a protocol."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from megaportraits.errors import ShapeError
 
 MIN_PAIRS = 8
-"""Fewer common frames say nothing about a correlation."""
+"""Smallest number of common frames for a correlation."""
 
 
 def psnr(
@@ -21,16 +21,16 @@ def psnr(
     *,
     peak: float = 255.0,
 ) -> float:
-    """Peak signal-to-noise ratio, decibels; infinite for equal pictures.
+    """Peak signal-to-noise ratio in decibels; infinite for equal images.
 
     Args:
         image: (H, W) or (H, W, C).
-        truth: the same shape.
-        mask: (H, W), where to compare; None compares everywhere. With an empty mask the result is NaN.
+        truth: the ground truth, of the same shape.
+        mask: (H, W), the pixels to compare; None: all. With an empty mask the result is NaN.
         peak: the largest possible value.
 
     Raises:
-        ShapeError: the shapes do not fit.
+        ShapeError: the shapes differ.
     """
     if image.shape != truth.shape or image.ndim not in (2, 3):
         raise ShapeError(f"Expected two pictures (H, W) or (H, W, C) of one shape, got {image.shape}, {truth.shape}.")
@@ -50,10 +50,10 @@ class Agreement:
     """How well one signal follows another.
 
     Attributes:
-        correlation: Pearson's, [-1, 1]; NaN where `reason` says why there is none.
-        gain: the least-squares slope of the follower over the leader: 1 when it moves as far, less when it
-            moves less. A correlation is blind to that.
-        reason: "" or why there are no numbers.
+        correlation: Pearson's correlation, [-1, 1]; NaN if unknown.
+        gain: the least-squares slope of the follower over the leader: 1 if it moves as far, less if it moves less. The
+            correlation does not show that.
+        reason: why the numbers are unknown, else "".
     """
 
     correlation: float
@@ -66,17 +66,17 @@ def agreement(
 ) -> Agreement:
     """Correlation and gain of two signals over the frames where both are known.
 
-    A leader that hardly moves makes a correlation of noise, so it gives NaN and a reason. A follower that does
-    not move at all has the correlation 0: it fails to follow.
+    If the leader hardly moves, the correlation would be that of noise; the result is NaN with a reason. If the follower
+    does not move at all, its correlation is 0.
 
     Args:
         leader: (n,), NaN where unknown.
         follower: (n,), NaN where unknown.
         least: the smallest standard deviation of the leader that counts as motion.
-        unit: of the signals, for the reason.
+        unit: unit of the signals, for the reason.
 
     Raises:
-        ShapeError: the signals are not vectors of one length.
+        ShapeError: the signals are not vectors of equal length.
     """
     if leader.ndim != 1 or leader.shape != follower.shape:
         raise ShapeError(f"Expected two signals of one length, got {leader.shape} and {follower.shape}.")

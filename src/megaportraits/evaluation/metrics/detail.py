@@ -1,7 +1,7 @@
-"""Fine detail of eyes and mouths, and visible teeth: what blur and copying cannot fake.
+"""Fine detail of eyes and mouths, and visible teeth.
 
-Pixel errors forgive blur, and correlations of landmarks do not see what is painted between them. Detail is the
-variance of the Laplacian at one scale of the face, `DETAIL_PX_PER_CM`, so that the size of a picture does not count.
+Pixel errors hardly penalise blur, and correlations of landmarks ignore the texture between landmarks. Detail is the
+variance of the Laplacian at a fixed scale of the face, `DETAIL_PX_PER_CM`, so it does not depend on the image size.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from megaportraits.media.images import UInt8
 
 IRIS_DISTANCE_CM = 6.3
 DETAIL_PX_PER_CM = 64 / IRIS_DISTANCE_CM
-"""The scale at which detail is measured: irises of a frontal face lie 64 pixels apart."""
+"""The scale at which detail is measured: the irises of a frontal face are 64 pixels apart."""
 OPEN_EYE = 0.18
-"""Height to width of an opening between lids, from which on an eye counts as open."""
+"""Ratio of height to width of an eye's opening from which the eye counts as open."""
 TEETH_CM2 = 0.25
-"""Visible teeth from which on a driver frame counts as showing them, square centimetres."""
+"""Area of visible teeth from which a driver frame counts as showing teeth, square centimetres."""
 REGION_OF = {"detail_eyes": "eyes", "detail_mouth": "mouth", "corr_teeth": "mouth", "gain_teeth": "mouth"}
-"""The measures of `detail_metrics`, and where in a face they look."""
+"""The metrics of `detail_metrics`, with the region of the face that each of them measures."""
 _RIM_CM = 0.25
-_MASK_SCALE = 4  # outlines are drawn that much larger: lips a few pixels apart would come out too far apart
-_LEAST_TEETH = 0.1  # standard deviation in square centimetres that is motion
-_BRIGHT, _COLOURLESS = 0.6, 0.42  # of the skin's luminance; largest difference of channels over the largest channel
+_MASK_SCALE = 4  # masks are drawn enlarged: the opening between lips can be narrower than a few pixels
+_LEAST_TEETH = 0.1  # smallest standard deviation that counts as motion, square centimetres
+_BRIGHT, _COLOURLESS = 0.6, 0.42  # fraction of the skin's luminance; range of the channels over the largest channel
 
 
 def eye_detail(picture: UInt8, face: Face) -> float:
@@ -39,7 +39,7 @@ def eye_detail(picture: UInt8, face: Face) -> float:
 
     Args:
         picture: (H, W, 3) uint8 RGB.
-        face: in its pixels.
+        face: the face, in pixels of `picture`.
     """
     if min(_openness(face, eye) for eye in (RIGHT_EYE, LEFT_EYE)) < OPEN_EYE:
         return math.nan
@@ -47,14 +47,14 @@ def eye_detail(picture: UInt8, face: Face) -> float:
 
 
 def mouth_detail(picture: UInt8, face: Face) -> float:
-    """Variance of the Laplacian inside the outer edge of the lips, squared grey levels; arguments as above."""
+    """Variance of the Laplacian inside the outer edge of the lips, squared grey levels; arguments as `eye_detail`."""
     return _detail(picture, face, (LIPS,))
 
 
 def teeth_area(picture: UInt8, face: Face) -> float:
-    """Area of visible teeth: what is bright and colourless between the lips' inner edges, square centimetres.
+    """Area of visible teeth: bright and colourless pixels between the inner edges of the lips, square centimetres.
 
-    Bright means brighter than 0.6 of the median luminance of the face. Arguments as above.
+    Bright means brighter than 0.6 of the median luminance of the face. Arguments as for `eye_detail`.
     """
     pose = fit_pose(face.landmarks)
     small, points = _at_scale(picture, face, DETAIL_PX_PER_CM / pose.px_per_cm)
@@ -75,17 +75,19 @@ def detail_metrics(
     drivers: Sequence[tuple[UInt8, Face | None]],
     source: tuple[UInt8, Face],
 ) -> tuple[dict[str, float], dict[str, str], dict[str, int]]:
-    """The detail of a clip's outputs, reasons for NaN, and for each measure the frame that lowers it most.
+    """The detail metrics of a clip's outputs, reasons for NaN, and for each metric the frame that lowers it most.
 
-    `detail_eyes` is the mean detail of open eyes over that of the source photograph's, `detail_mouth` the mean detail
-    of mouths in frames whose driver shows teeth over that of the driver's; 1 is as detailed. `corr_teeth` and
-    `gain_teeth` say how the area of visible teeth follows the driver's.
+    - `detail_eyes`: mean detail of open eyes, divided by that of the source photograph.
+    - `detail_mouth`: mean detail of mouths in frames whose driver shows teeth, divided by that of the driver.
+    - `corr_teeth` and `gain_teeth`: correlation and gain of the area of visible teeth with the driver's.
+
+    A detail of 1 is as detailed as the reference.
 
     Args:
         pictures: the outputs.
-        faces: in them, in their pixels.
-        drivers: the driver's frames and the faces in them, in their pixels.
-        source: the photograph and the face in it.
+        faces: the faces in the outputs, in their pixels; None where no face was found.
+        drivers: the driver's frames, and the faces in them in their pixels.
+        source: the photograph, and the face in it.
     """
     eyes = [math.nan if f is None else eye_detail(p, f) for p, f in zip(pictures, faces, strict=True)]
     reference = eye_detail(*source)
@@ -150,7 +152,7 @@ def _detail(picture: UInt8, face: Face, outlines: tuple[tuple[int, ...], ...]) -
 
 
 def _at_scale(picture: UInt8, face: Face, scale: float) -> tuple[UInt8, npt.NDArray[np.float32]]:
-    """The part of a picture around the face at another scale, and the landmarks (478, 2) in it."""
+    """Cut out and rescale the area around the face; returns it with the landmarks (478, 2) in its pixels."""
     points = face.landmarks[:, :2]
     margin = 0.15 * float(np.max(np.ptp(points, axis=0)))
     low = np.maximum(np.floor(points.min(0) - margin), 0).astype(int)
@@ -169,6 +171,6 @@ def _mask(
     height, width = picture.shape[:2]
     mask = np.zeros((height * _MASK_SCALE, width * _MASK_SCALE), np.uint8)
     for outline in outlines:
-        # Pixel edges are integers, fillPoly counts pixel centres and fills its outline, too.
+        # In our coordinates pixel edges are integers; in fillPoly's, pixel centres. It also fills the outline.
         cv2.fillPoly(mask, [np.round(points[list(outline)] * _MASK_SCALE - 0.5).astype(np.int32)], 255)
     return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA) > 127)

@@ -1,4 +1,4 @@
-"""What a face does, as a few numbers a frame, free of its size and place: read from the 478 landmarks."""
+"""Face signals: a few numbers per frame from the 478 landmarks, independent of the face's size and position."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from megaportraits.faces.pose import fit_pose
 from megaportraits.ops.geometry import matrix_to_euler
 
 NETWORK = "mediapipe478"
-"""Name of the landmark network in metric names: another network would give other numbers."""
+"""Name of the landmark network in metric names, because another network would give other numbers."""
 BLENDSHAPE_NETWORK = "mediapipe52"
 
 SIGNALS: dict[str, tuple[str, float]] = {
@@ -28,11 +28,11 @@ SIGNALS: dict[str, tuple[str, float]] = {
     "pitch": ("degrees", 1.0),
     "roll": ("degrees", 1.0),
 }
-"""Each signal's unit and the smallest standard deviation that is motion, not the network's jitter."""
+"""Each signal's unit, and the smallest standard deviation that counts as motion and not as the network's jitter."""
 BLENDSHAPES: tuple[str, ...] = BLENDSHAPE_NAMES[1:]
 """The blendshapes that are compared: the network's first output, `_neutral`, is always 0."""
 LEAST_BLENDSHAPE = 0.03
-"""The smallest standard deviation of a blendshape that is motion."""
+"""The smallest standard deviation of a blendshape that counts as motion."""
 
 _LIPS = ((13,), (14,))
 _RIGHT_EYE = ((160, 159, 158), (144, 145, 153))
@@ -40,19 +40,19 @@ _LEFT_EYE = ((385, 386, 387), (380, 374, 373))
 _RIGHT_BROW, _LEFT_BROW = (70, 63, 105, 66, 107), (300, 293, 334, 296, 336)
 _RIGHT_CORNERS, _LEFT_CORNERS = (33, 133), (263, 362)
 _EYEBALL_CM = 1.2
-"""Radius of an eyeball: by how much a turn of 90 degrees would shift its iris."""
+"""Radius of an eyeball: a rotation by 90 degrees would shift its iris by this distance."""
 
 
 def motion_signals(face: Face) -> npt.NDArray[np.float64]:
     """The signals of `SIGNALS`, in that order, (10,).
 
-    Openings and brows are distances along the head's own upward axis in centimetres of the canonical head, so that
-    neither the size of the picture nor a turn of the head changes them. Gaze is the angle relative to the head by
-    which an eyeball has to turn to shift its iris from the middle of the eye's corners to where it is; positive to
-    image right and down, as the head's yaw and pitch. Left and right are the subject's.
+    Openings and brows are distances along the head's own upward axis, in centimetres of the canonical head, so that
+    they depend neither on the image size nor on the head pose. Gaze is relative to the head: the angle by which an
+    eyeball must rotate to shift its iris from the midpoint of the eye's corners to its position. It is positive to the
+    right of the image and downwards, like the head's yaw and pitch. Left and right are the subject's.
     """
     pose = fit_pose(face.landmarks)
-    # Landmarks along the head's axes, centimetres; image axes are y down and z away.
+    # Landmarks along the head's axes, in centimetres. Image axes have y down and z away from the camera.
     head = face.landmarks.astype(np.float64) * (1, -1, -1) @ pose.rotation / pose.px_per_cm
     across, height = head[:, 0], head[:, 1]
 
@@ -72,13 +72,13 @@ def motion_signals(face: Face) -> npt.NDArray[np.float64]:
 
 
 def signals_of(faces: Sequence[Face | None]) -> npt.NDArray[np.float64]:
-    """The signals of a clip (n, 10); a row of NaN where no face was found."""
+    """The signals of a clip, (n, 10); a row is NaN where no face was found."""
     unknown = np.full(len(SIGNALS), np.nan)
     return np.array([unknown if face is None else motion_signals(face) for face in faces]).reshape(-1, len(SIGNALS))
 
 
 def blendshapes_of(faces: Sequence[Face | None]) -> npt.NDArray[np.float64]:
-    """The blendshapes of a clip (n, 51) in [0, 1], in the order of `BLENDSHAPES`; NaN where no face was found."""
+    """The blendshapes of a clip, (n, 51) in [0, 1], in the order of `BLENDSHAPES`; NaN where no face was found."""
     unknown = np.full(len(BLENDSHAPES), np.nan)
     rows = [unknown if face is None else face.blendshapes[1:].astype(np.float64) for face in faces]
     return np.array(rows).reshape(-1, len(BLENDSHAPES))

@@ -1,4 +1,4 @@
-"""Flicker: how much a video's neighbouring frames differ once their motion is taken out (warping error)."""
+"""Flicker: the difference of neighbouring frames of a video after motion compensation (warping error)."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ FLOW = "dis"
 
 
 class FlowError:
-    """Warping errors (Lai et al., ECCV 2018) under a video's own optical flow. Not for two threads at once."""
+    """Warping errors (Lai et al., ECCV 2018) under a video's own optical flow. Not thread-safe."""
 
     def __init__(self) -> None:
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def between(self, before: UInt8, after: UInt8, mask: Mask) -> float:
-        """Mean absolute difference, grey levels, of a frame and the frame before, warped onto it.
+        """Mean absolute difference in grey levels between a frame and the previous frame, warped onto it.
 
         Args:
-            before: (H, W, 3).
+            before: (H, W, 3), the previous frame.
             after: (H, W, 3), the next frame.
-            mask: (H, W), where to compare; what was outside the frame before is left out.
+            mask: (H, W), the pixels to compare; pixels that come from outside the previous frame are left out.
 
         Returns:
-            In [0, 255]; NaN where the mask leaves nothing.
+            The error in [0, 255]; NaN if no pixels are left.
 
         Raises:
             ShapeError: the shapes do not fit.
@@ -40,7 +40,7 @@ class FlowError:
         if before.shape != after.shape or mask.shape != after.shape[:2]:
             raise ShapeError(f"Expected two frames and a mask of one size, got {before.shape}, {after.shape}.")
         grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (before, after)]
-        flow = self._flow.calc(grey[1], grey[0], None)  # where each pixel of `after` was before
+        flow = self._flow.calc(grey[1], grey[0], None)  # from each pixel of `after` to its position in `before`
         height, width = grey[0].shape
         y, x = np.mgrid[:height, :width].astype(np.float32)
         x, y = x + flow[..., 0], y + flow[..., 1]
@@ -54,9 +54,9 @@ class FlowError:
         """The errors (n - 1,) of a video's neighbouring frames.
 
         Args:
-            frames: (H, W, 3) each.
-            masks: (H, W) each, where the face is.
-            numbers: the frames' numbers; where some between two are missing, the error is NaN.
+            frames: images (H, W, 3).
+            masks: masks (H, W) of the face.
+            numbers: the frames' numbers; if frames are missing between two neighbours, their error is NaN.
         """
         gaps = np.diff(np.asarray(numbers, np.int64))
         usual = int(np.min(gaps)) if len(gaps) else 0

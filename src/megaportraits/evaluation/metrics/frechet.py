@@ -17,12 +17,12 @@ Doubles = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Moments:
-    """What the distance needs of a set of features.
+    """Mean and covariance of a set of features.
 
     Attributes:
-        count: how many rows the set has.
+        count: number of rows of the set.
         mean: (d,).
-        root: (r, d) with `root' root` the covariance, r at most d.
+        root: (r, d), r at most d; `root' root` is the covariance.
     """
 
     count: int
@@ -31,16 +31,17 @@ class Moments:
 
 
 def moments(blocks: Iterable[Features]) -> Moments:
-    """Mean and covariance of features that come in blocks, in memory for one block and a (d + 1, d + 1) matrix.
+    """Mean and covariance of features that come in blocks, with memory for one block and a (d + 1, d + 1) matrix.
 
-    With a column of ones before the features, their triangular factor R (QR) holds sqrt(n) and sqrt(n) times the mean
-    in its first row and a root of the scatter around the mean in the others; R of all rows so far stands for them.
+    The features get a column of ones in front. The triangular factor R of their QR decomposition then has sqrt(n) and
+    sqrt(n) times the mean in its first row, and a root of the scatter matrix around the mean in the other rows. R of
+    all rows so far replaces these rows when the next block is added.
 
     Args:
-        blocks: (n, d) each, at least one row in all.
+        blocks: arrays (n, d), with at least one row in total.
 
     Raises:
-        ShapeError: no rows, or blocks of different widths.
+        ShapeError: there are no rows, or blocks have different widths.
     """
     factor: Doubles | None = None
     count = 0
@@ -59,19 +60,19 @@ def moments(blocks: Iterable[Features]) -> Moments:
 def frechet_distance(a: Features | Moments, b: Features | Moments) -> float:
     """`|mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2))` of the normal distributions fitted to two sets.
 
-    With `A = Xa' Xa`, `B = Xb' Xb` the non-zero eigenvalues of `A B` are the squared singular values of `Xa Xb'`, so
-    that the trace of the root is that matrix's nuclear norm: no root of a singular matrix is ever taken, and a
-    thousand pictures cost a matrix of a thousand rows whatever the width of the features.
+    With `A = Xa' Xa` and `B = Xb' Xb`, the non-zero eigenvalues of `A B` are the squared singular values of `Xa Xb'`.
+    So the trace of the root is the nuclear norm of `Xa Xb'`. This avoids the root of a singular matrix, and for a
+    thousand images the matrix has a thousand rows, however wide the features are.
 
     Args:
-        a: (n, d) features, one row a picture; or their moments.
-        b: (m, d), or moments.
+        a: (n, d) features, one row per image; or their moments.
+        b: (m, d) features, or their moments.
 
     Returns:
-        The distance, not negative; NaN for fewer than two pictures on a side.
+        The distance, not negative; NaN if a set has fewer than two images.
 
     Raises:
-        ShapeError: these are no two sets of features of one width.
+        ShapeError: `a` and `b` are not sets of features of the same width.
     """
     for x in (a, b):
         if not isinstance(x, Moments) and x.ndim != 2:

@@ -1,4 +1,4 @@
-"""One method on one sample: every number that the protocol asks for."""
+"""Computes all metrics of a protocol for one method on one sample."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ from megaportraits.media.images import UInt8
 
 Doubles = npt.NDArray[np.float64]
 SHOWN = 5
-"""Times that contact sheets show."""
+"""Number of frames in contact sheets."""
 THUMBNAIL = 256
-"""Side of the contact sheets' pictures, at most."""
+"""Largest side of the images in contact sheets, pixels."""
 _DETECTION_SIDE = 256
-"""Smaller outputs are enlarged to it for the landmark network, which wants faces of more than a hundred pixels."""
+"""Smaller outputs are enlarged to this side, because the landmark network needs faces of over a hundred pixels."""
 _IDENTITY_TAIL = 0.05
 
 
 @dataclass(frozen=True)
 class PairResult:
-    """What was measured of one method on one pair.
+    """The result of one method on one pair.
 
     Attributes:
-        metrics: values by name without the protocol, e.g. `psnr_mouth`; NaN where there is none.
-        reasons: why a value is NaN, by the same names.
-        features: (n, d) of the outputs, for the Frechet distance.
-        curves: (n, 10) motion signals of the outputs.
-        thumbnails: pictures at some times, for contact sheets.
-        worst_frames: the frame that lowers a measure of `evaluation.metrics.detail` most, by the measure's name.
-        pictures: all outputs; empty when the result was read from disk, where they are a video.
+        metrics: values by name without the protocol, e.g. `psnr_mouth`; NaN where unknown.
+        reasons: for names of metrics, why the value is NaN.
+        features: (n, d), features of the outputs for the Frechet distance.
+        curves: (n, 10), face signals of the outputs.
+        thumbnails: some of the outputs, for contact sheets.
+        worst_frames: for each metric of `evaluation.metrics.detail`, the frame that lowers it most.
+        pictures: all outputs; empty if the result was read from disk, where they are stored as a video.
     """
 
     metrics: dict[str, float]
@@ -75,16 +75,16 @@ def measure(
     """Measure a method on a sample.
 
     Args:
-        method: the measured one.
-        sample: the pair.
-        networks: the networks.
-        analyzer: finds faces in outputs; it should not reject animals, since outputs may look like nothing.
-        truth: what the outputs should look like (the driver's crops in `self`, the teacher's pictures in `student`);
-            None where nobody knows (`cross`, `hr`).
+        method: the method to measure.
+        sample: the pair with its images.
+        networks: the metric networks.
+        analyzer: finds faces in outputs. It should not reject animals, because outputs may be distorted.
+        truth: the ground truth of the outputs (the driver's crops in `self`, the teacher's images in `student`); None
+            where there is none (`cross`, `hr`).
         progress: called after each frame.
 
     Raises:
-        FaceError, DataError, MediaError: the method cannot do this sample.
+        FaceError, DataError, MediaError: the method cannot process this sample.
     """
     pictures: list[UInt8] = []
     for picture in method.perform(sample):
@@ -113,7 +113,7 @@ def measure(
 
 
 def redetect(pictures: Sequence[UInt8], analyzer: FaceAnalyzer) -> list[Face | None]:
-    """The face in each output, in its pixels, followed from the output before where there is one."""
+    """Find the face in each output, in its pixels; it is tracked from the previous output if that has one."""
     faces: list[Face | None] = []
     last: Face | None = None
     for picture in pictures:
@@ -125,7 +125,7 @@ def redetect(pictures: Sequence[UInt8], analyzer: FaceAnalyzer) -> list[Face | N
 
 
 def _scaled(face: Face, size: int) -> Face:
-    """A face found in the enlarged picture in the pixels of one of `size`."""
+    """Convert a face in the enlarged image to the pixels of an image of side `size`."""
     factor = size / max(size, _DETECTION_SIDE)
     return Face(face.box * factor, face.landmarks * np.float32(factor), face.presence, face.blendshapes)
 
@@ -133,12 +133,12 @@ def _scaled(face: Face, size: int) -> Face:
 def _against_truth(
     pictures: Sequence[UInt8], truth: Sequence[UInt8], sample: EvaluationSample, networks: MetricNetworks
 ) -> dict[str, float]:
-    """PSNR, SSIM and perceptual distance, raw and masked, and PSNR by region; means over frames."""
+    """PSNR, SSIM and perceptual distance, raw and masked, and PSNR by region, as means over frames."""
     rows: dict[str, list[float]] = {}
     for picture, wanted, true in zip(pictures, truth, sample.frames, strict=True):
         pairs = {"": (picture, wanted)}
         if true.head is not None:
-            mask = true.head[..., None]  # of both, before measuring (4.4)
+            mask = true.head[..., None]  # both images are masked before measuring (4.4)
             pairs["_masked"] = (picture * mask, wanted * mask)
         for suffix, pair in pairs.items():
             rows.setdefault(f"psnr{suffix}", []).append(psnr(*pair))
@@ -150,7 +150,7 @@ def _against_truth(
 
 
 def _motion(sample: EvaluationSample, faces: Sequence[Face | None]) -> tuple[dict[str, float], dict[str, str]]:
-    """How well the outputs' motion follows the driver's, the share of outputs with a face, and reasons for NaN."""
+    """Agreement of the outputs' motion with the driver's, the fraction of outputs with a face, and reasons for NaN."""
     drivers = [true.face for true in sample.frames]
     metrics = {f"detected_{NETWORK}": float(np.mean([face is not None for face in faces]))}
     reasons: dict[str, str] = {}
@@ -175,7 +175,7 @@ def _motion(sample: EvaluationSample, faces: Sequence[Face | None]) -> tuple[dic
 def _identity(
     pictures: Sequence[UInt8], faces: Sequence[Face | None], sample: EvaluationSample, networks: MetricNetworks
 ) -> dict[str, float]:
-    """Likeness with the source: its mean, its worst twentieth of the frames, and likeness of neighbouring outputs."""
+    """Identity similarity with the source (mean and 5 % quantile over frames), and between neighbouring outputs."""
     source = networks.embedder.embed(sample.photo, sample.face.landmarks)
     seen = [
         None if face is None else networks.embedder.embed(picture, face.landmarks)
@@ -192,7 +192,7 @@ def _identity(
 
 
 def _steadiness(pictures: Sequence[UInt8], sample: EvaluationSample, networks: MetricNetworks) -> dict[str, float]:
-    """The warping error of the outputs, and how much more it is than the driver's own."""
+    """The warping error of the outputs, and its difference from the driver's own."""
     size = sample.size
     masks = [_widened(true.regions.face, size) for true in sample.frames]
     numbers = [true.number for true in sample.frames]
@@ -202,7 +202,7 @@ def _steadiness(pictures: Sequence[UInt8], sample: EvaluationSample, networks: M
 
 
 def _widened(mask: npt.NDArray[np.bool_], size: int) -> npt.NDArray[np.bool_]:
-    """A face's outline with a rim of 2 % of the crop, so that its edge is judged, too."""
+    """Dilate a face's mask by 2 % of the crop, so that the edge of the face is included."""
     side = 2 * round(0.02 * size) + 1
     return np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8)) > 0)
 

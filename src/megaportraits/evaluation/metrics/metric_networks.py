@@ -1,4 +1,4 @@
-"""The networks that judge pictures, and how metrics are named after them: a stand-in never bears the paper's name."""
+"""Metric networks, and the names of their metrics. A stand-in network never gets the paper's metric name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Distance = Callable[[UInt8, UInt8], float]
 SSIM = "ssim"
 ARCFACE, IDENTITY_STAND_IN = "csim_arcface", "csim_sface"
 IDENTITY_TITLES = {ARCFACE: "CSIM (ArcFace)", IDENTITY_STAND_IN: "CSIM (SFace)"}
-"""How tables call the metrics of identity."""
+"""Titles of the identity metrics in tables."""
 LPIPS, PERCEPTUAL_STAND_IN = "lpips_alex", "perceptual_effnetlite0"
 FID, FRECHET_STAND_IN = "fid", "fd_effnetlite0"
 HYPERIQA, SHARPNESS = "iqa_hyperiqa", "sharpness_laplacian"
@@ -41,31 +41,31 @@ _LITE_SIDE, _INCEPTION_SIDE = 224, 299
 
 
 def require_packages() -> None:
-    """Check the packages of metrics and reports before hours of measuring.
+    """Check that the packages for metrics and reports are installed, before hours of measuring.
 
     Raises:
-        MissingPackageError: one is not installed.
+        MissingPackageError: a package is not installed.
     """
     require("train", "Evaluation", "torchmetrics", "matplotlib")
 
 
 class MetricNetworks:
-    """The judging networks that this machine has the weights of. Not for two threads at once.
+    """The metric networks whose weights are on this machine. Not thread-safe.
 
     Args:
-        device: where networks under torch run. SFace, .onnx files and the landmark network run on the CPU.
-        arcface: weights of ArcFace; None: those in the cache, and SFace where there are none.
+        device: device of networks that run with torch. SFace, .onnx files and the landmark network run on the CPU.
+        arcface: weights of ArcFace; None: the weights in the cache, or SFace if there are none.
 
     Attributes:
-        identity: name of the likeness with the source: `csim_arcface`, or `csim_sface`.
+        identity: name of the identity similarity: `csim_arcface`, or the stand-in `csim_sface`.
         perceptual: name of the perceptual distance: `lpips_alex`, or the stand-in `perceptual_effnetlite0`.
         frechet: name of the Frechet distance: `fid`, or the stand-in `fd_effnetlite0`.
-        quality: name of the image quality, `iqa_hyperiqa`, or None where HyperIQA's weights are not.
-        settings: the networks by what they measure, and hashes of the user's own files; results depend on them.
+        quality: name of the image quality, `iqa_hyperiqa`, or None without HyperIQA's weights.
+        settings: names of the metrics above, and hashes of the user's own weights files; results depend on them.
 
     Raises:
         MissingPackageError: a package that metrics and reports need is not installed.
-        WeightsError: `arcface` is no such file.
+        WeightsError: `arcface` is not a file of ArcFace's weights.
     """
 
     def __init__(self, device: torch.device | str = "cpu", arcface: Path | None = None) -> None:
@@ -86,7 +86,7 @@ class MetricNetworks:
             self.settings["quality"] = self.quality
 
     def absent(self) -> dict[str, str]:
-        """What the paper measures and this machine cannot, and why."""
+        """The paper's metrics that this machine cannot compute, and why."""
         missing = {}
         if self.identity != ARCFACE:
             why = "no --arcface, and the weights `arcface` are not in the cache"
@@ -103,15 +103,15 @@ class MetricNetworks:
         return missing
 
     def distance(self, image: UInt8, truth: UInt8) -> float:
-        """The perceptual distance of two pictures (n, n, 3)."""
+        """The perceptual distance of two images (n, n, 3)."""
         return self._distance(image, truth)
 
     def score(self, image: UInt8) -> float:
-        """HyperIQA's score; only where `quality` is not None."""
+        """HyperIQA's score of an image; only if `quality` is not None."""
         return self._hyperiqa(image)
 
     def features(self, images: Sequence[UInt8]) -> npt.NDArray[np.float32]:
-        """Features (n, d) of square pictures for the Frechet distance, brought to the network's size."""
+        """Features (n, d) of square images for the Frechet distance; images are resized to the network's input size."""
         extract, side = self._extractor
         rows = []
         with torch.inference_mode():
@@ -149,12 +149,12 @@ class MetricNetworks:
 
 
 def ssim(image: UInt8, truth: UInt8) -> float:
-    """Structural similarity (Wang et al., 2004) of two pictures (H, W, 3), by torchmetrics; [-1, 1].
+    """Structural similarity (Wang et al., 2004) of two images (H, W, 3), by torchmetrics; [-1, 1].
 
-    The mean over places whose 11 pixel window lies in the picture, as its authors take it.
+    It is the mean over all positions where the 11-pixel window lies inside the image, as in the original method.
 
     Raises:
-        ShapeError: the shapes differ, or are smaller than the window.
+        ShapeError: the shapes differ, or the images are smaller than the window.
     """
     with optional_dependency("train", "Structural similarity"):
         from torchmetrics.functional.image import structural_similarity_index_measure
@@ -168,7 +168,7 @@ def ssim(image: UInt8, truth: UInt8) -> float:
 
 
 def sharpness(image: UInt8, mask: Mask) -> float:
-    """Standard deviation of the Laplacian under a mask, grey levels: blur and enlargement bring it towards 0."""
+    """Standard deviation of the Laplacian under a mask, in grey levels; blur and enlargement reduce it."""
     if not mask.any():
         return float("nan")
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
@@ -179,10 +179,10 @@ def sharpness(image: UInt8, mask: Mask) -> float:
 def feature_distance(
     network: Callable[[Tensor], list[Tensor]], image: UInt8, truth: UInt8, device: torch.device | str = "cpu"
 ) -> float:
-    """LPIPS without learned weights (Zhang et al., 2018, eq. 1 with w = 1) under a network's feature maps.
+    """LPIPS without learned weights (Zhang et al., 2018, eq. 1 with w = 1) on a network's feature maps.
 
-    Features are scaled to unit length at every place; their squared distances are averaged over places and maps.
-    0 for equal pictures, 4 at most.
+    Features are scaled to unit length at every position; their squared distances are averaged over positions and maps.
+    The result is 0 for equal images and 4 at most.
     """
     pair = torch.from_numpy(np.stack([image, truth])).to(device).permute(0, 3, 1, 2).float() / 255
     distances = []
@@ -195,7 +195,7 @@ def feature_distance(
 def lpips(alexnet: Path, device: torch.device | str = "cpu") -> Distance:
     """LPIPS (AlexNet, version 0.1) by torchmetrics, with AlexNet's weights from a file.
 
-    torchmetrics asks torch's hub for them; for the moment of loading, the hub is a folder that holds this file.
+    torchmetrics loads the weights from torch's hub. While it loads, the hub is a temporary folder with this file.
     """
     with optional_dependency("train", "LPIPS"):
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity

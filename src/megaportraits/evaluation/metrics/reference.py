@@ -1,7 +1,7 @@
-"""Reference statistics of a Frechet distance: what a set of real pictures, such as FFHQ, looks like to a network.
+"""Reference statistics for a Frechet distance: the feature moments of a set of real images, such as FFHQ.
 
-Pictures are shown as methods' outputs are: the head crop at the size of the evaluation. A file holds the mean and a
-root of the covariance of the features, the network's name, and the size.
+The images are processed like methods' outputs: as head crops at the size of the evaluation. A file contains the mean
+and a root of the covariance of the features, the network's name, and the size.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from megaportraits.reading import is_file, parse_json, shown
 
 FORMAT = 1
 LEAST_SIDE = 0.75
-"""A head crop has at least so many of the wanted pixels a side, or the picture is left out: enlarging blurs."""
+"""Images whose head crop is smaller than this fraction of the size are left out, because enlargement blurs."""
 _BLOCK = 256
 _FIX = "Make one with `megaportraits reference`."
 _MOST = 64 << 20
-"""Bytes that a file may take in memory; 2048 features take 34 MB."""
+"""Largest size of a file in memory, bytes; 2048 features need 34 MB."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Statistics of a set of real pictures.
+    """Statistics of a set of real images.
 
     Attributes:
-        name: of the set, for reports.
+        name: name of the set, for reports.
         network: name of the Frechet distance, see `MetricNetworks.frechet`.
         size: side of the head crops, pixels.
-        moments: of their features.
-        left_out: why files were not used, with how many each.
+        moments: mean and covariance of the head crops' features.
+        left_out: for each reason why images were left out, their number.
     """
 
     name: str
@@ -53,15 +53,15 @@ class Reference:
     left_out: dict[str, int] = field(default_factory=dict)
 
     def describe(self) -> str:
-        """One line for a report."""
+        """A description for a report, in one line."""
         return f"{self.name}, {self.moments.count} pictures of {self.size} px"
 
 
 def find_pictures(folders: Sequence[Path]) -> list[Path]:
-    """Images and videos in folders and everything below them, by name.
+    """Find images and videos in folders and all their sub-folders, sorted by name.
 
     Raises:
-        DataError: a folder is missing, or none holds any.
+        DataError: a folder is missing, or there are no images or videos.
     """
     found: list[Path] = []
     for folder in folders:
@@ -89,19 +89,19 @@ def measure_reference(
     per_video: int = 8,
     progress: Callable[[int, int | None], None] = lambda done, expected: None,
 ) -> Reference:
-    """Statistics of the head crops of images, and of one frame a second of videos.
+    """Compute the statistics of the head crops of images, and of one frame per second of videos.
 
     Args:
-        name: of the set.
+        name: name of the set.
         files: images and videos.
-        networks: the networks.
-        analyzer: finds faces; the largest counts.
-        size: side of the crops, pixels.
-        per_video: frames of a video, at most.
-        progress: called with files done and in all.
+        networks: the metric networks.
+        analyzer: finds faces; the largest face of an image is used.
+        size: side of the head crops, pixels.
+        per_video: largest number of frames from a video.
+        progress: called with the number of files done and in total.
 
     Raises:
-        DataError: fewer than two pictures are usable.
+        DataError: fewer than two images are usable.
     """
     left_out: dict[str, int] = {}
 
@@ -147,7 +147,7 @@ def measure_reference(
 
 
 def save_reference(path: Path, reference: Reference, *, overwrite: bool = False) -> None:
-    """Write statistics as .npz.
+    """Write reference statistics as .npz.
 
     Raises:
         MediaError: the file exists and `overwrite` is false, or cannot be written.
@@ -166,10 +166,10 @@ def save_reference(path: Path, reference: Reference, *, overwrite: bool = False)
 
 
 def load_reference(path: Path) -> Reference:
-    """Statistics that `save_reference` wrote.
+    """Read a file of `save_reference`.
 
     Raises:
-        DataError: there is no such file, or it is damaged or another.
+        DataError: the file does not exist, is damaged, or is not a file of reference statistics.
     """
     if not is_file(path, DataError):
         raise DataError(f"{path}: no such file of reference statistics.", fix=_FIX)

@@ -1,4 +1,4 @@
-"""How sure a number is: intervals over pairs, by resampling them."""
+"""Confidence intervals of metrics, by resampling of pairs."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ import numpy.typing as npt
 RESAMPLES = 2000
 LEVEL = 0.95
 _LEAST = 3
-"""Of fewer pairs no interval is told."""
+"""Smallest number of pairs for an interval."""
 _NORMAL = 1.959964
-"""Standard deviations on each side that hold 95 % of a normal distribution."""
+"""Half width of the central 95 % of a normal distribution, in standard deviations."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and where it may lie.
+    """An estimate with its confidence interval.
 
     Attributes:
-        value: the estimate; NaN where nothing is known.
-        low, high: ends of the 95 % interval; NaN for fewer than three pairs.
-        pairs: how many pairs stand behind it.
+        value: the estimate; NaN if unknown.
+        low: lower end of the 95 % interval; NaN for fewer than three pairs.
+        high: upper end of the 95 % interval; NaN for fewer than three pairs.
+        pairs: number of pairs that the estimate is based on.
     """
 
     value: float
@@ -34,9 +35,9 @@ class Estimate:
 
 
 def bootstrap_mean(values: Sequence[float], *, seed: int = 0) -> Estimate:
-    """The mean over pairs with its percentile-bootstrap interval; what is not finite does not count.
+    """The mean over pairs with its percentile-bootstrap interval; values that are not finite are ignored.
 
-    Pairs, not frames, are resampled: the frames of one clip are not independent.
+    Pairs are resampled, not frames, because the frames of one clip are not independent.
     """
     known = np.asarray([value for value in values if math.isfinite(value)], np.float64)
     if len(known) == 0:
@@ -52,14 +53,14 @@ def bootstrap_mean(values: Sequence[float], *, seed: int = 0) -> Estimate:
 def jackknife(
     groups: Sequence[npt.NDArray[np.floating]], statistic: Callable[[Sequence[npt.NDArray[np.floating]]], float]
 ) -> Estimate:
-    """A statistic of all groups with the normal interval of its delete-one-group jackknife error.
+    """A statistic of all groups, with a normal interval from its delete-one-group jackknife error.
 
-    For statistics whose value depends on how many different samples there are, as Frechet distances: a bootstrap
-    repeats samples and would be biased.
+    It is for statistics that depend on the number of different samples, like Frechet distances: a bootstrap repeats
+    samples and would be biased.
 
     Args:
-        groups: arrays that are left out one at a time.
-        statistic: of a sequence of groups.
+        groups: arrays, of which one is left out at a time.
+        statistic: function of a sequence of groups.
     """
     value = statistic(groups)
     count = len(groups)

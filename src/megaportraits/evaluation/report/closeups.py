@@ -1,4 +1,4 @@
-"""Pictures of eyes and mouths alone, large enough to see what is painted there."""
+"""Enlarged crops of eyes and mouths for reports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from megaportraits.media.images import UInt8
 
 REGIONS = ("eyes", "mouth")
 CELLS = {"eyes": (240, 96), "mouth": (200, 150)}
-"""Width and height of a region's picture, pixels."""
+"""Width and height of each region's image, pixels."""
 _OUTLINES = {"eyes": (*RIGHT_EYE, *LEFT_EYE), "mouth": LIPS}
 _MARGIN = 1.4
 
@@ -19,14 +19,14 @@ Boxes = npt.NDArray[np.float32]
 
 
 def boxes_of(points: npt.NDArray[np.floating], side: float) -> Boxes:
-    """Where eyes and mouth are in a square picture.
+    """The boxes around eyes and mouth in a square image.
 
     Args:
-        points: landmarks (478, 2 or more) in its pixels.
-        side: of the picture, pixels.
+        points: landmarks (478, 2 or more), in pixels of the image.
+        side: side of the image, pixels.
 
     Returns:
-        (2, 3) in the order of `REGIONS`: centre x, centre y and half the width, as parts of `side`.
+        (2, 3) in the order of `REGIONS`: centre x, centre y and half of the width, as fractions of `side`.
     """
     rows = []
     for region in REGIONS:
@@ -40,17 +40,17 @@ def boxes_of(points: npt.NDArray[np.floating], side: float) -> Boxes:
 
 
 def closeup(picture: UInt8, box: npt.NDArray[np.floating], region: str) -> UInt8:
-    """A region of a picture (H, W, 3), as large as its cell.
+    """Crop a region and resize it to its size in `CELLS`.
 
     Args:
-        picture: of width W, to which `box` refers.
-        box: of `boxes_of`.
+        picture: (H, W, 3); `box` is in fractions of W.
+        box: (3,), a row of `boxes_of`.
         region: one of `REGIONS`.
     """
     width, height = CELLS[region]
     x, y, half = (np.asarray(box, np.float64) * picture.shape[1]).tolist()
     scale = width / (2 * max(half, 1.0))
-    # From pixel edges to OpenCV's pixel centres, on both sides.
+    # From our coordinates (pixel edges are integers) to OpenCV's (pixel centres are integers), for both images.
     shift_x, shift_y = width / 2 - scale * x + 0.5 * (scale - 1), height / 2 - scale * y + 0.5 * (scale - 1)
     matrix = np.array([[scale, 0, shift_x], [0, scale, shift_y]])
     how = cv2.INTER_CUBIC if scale >= 1 else cv2.INTER_AREA

@@ -1,4 +1,4 @@
-"""What a comparison of enhanced images found: means, a table, pictures."""
+"""The result of a comparison of enhanced images: means, a table, images."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ HR_FILES = ("hr.json", "hr.md", "hr.png")
 
 @dataclass
 class Comparison:
-    """Numbers per method, and pictures.
+    """Metrics of every method, and images to look at.
 
     Attributes:
-        size: side at which everything is compared, pixels.
-        photos: how many photographs count.
-        values: by method, then by metric, one number per picture.
-        rows: pictures for the eye, each a row of squares.
-        columns: what the squares of a row are.
+        size: side of the compared images, pixels.
+        methods: names of the methods.
+        photos: number of photographs that were used.
+        values: for each method and metric, one value per image.
+        rows: rows of square images.
+        columns: titles of the columns of `rows`.
         skipped: photographs that could not be used, and why.
     """
 
@@ -37,18 +38,18 @@ class Comparison:
     skipped: dict[str, str] = field(default_factory=dict)
 
     def add(self, method: str, metric: str, value: float) -> None:
-        """Note one number."""
+        """Add one value."""
         self.values.setdefault(method, {}).setdefault(metric, []).append(float(value))
 
     def means(self) -> dict[str, dict[str, float]]:
-        """The mean of every metric, without pictures on which it is not defined."""
+        """The mean of every metric over the images on which it is defined."""
         return {
             method: {metric: float(np.nanmean(v)) if np.isfinite(v).any() else float("nan") for metric, v in m.items()}
             for method, m in self.values.items()
         }
 
     def write(self, out: Path, *, overwrite: bool = False) -> list[Path]:
-        """Write `HR_FILES` into a folder, the picture if there is anything to show.
+        """Write `HR_FILES` into a folder; the image only if there are rows.
 
         Raises:
             MediaError: a file exists and `overwrite` is false, or the folder cannot be written.

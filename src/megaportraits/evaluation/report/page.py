@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing beside it: tables, plots, contact sheets, side-by-side videos."""
+"""A report as one self-contained HTML page: tables, plots, contact sheets, side-by-side videos."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from megaportraits.evaluation.report.worst import COUNT, file_name, ranked_metho
 from megaportraits.media.images import UInt8
 
 MAX_SHOWN = 24
-"""Pairs of a protocol whose pictures and videos are embedded; all are in the folder."""
+"""Largest number of pairs of a protocol whose images and videos are embedded; the folder has all of them."""
 _JPEG_QUALITY = 88
 _TILE = 128
 _OPEN = 2
-"""Pairs whose pictures are unfolded from the start."""
+"""Number of pairs whose images are unfolded initially."""
 _CSS = """
 :root { color-scheme: light dark; --line: #8884; --quiet: #888; --best: #2a7d4f22; }
 body { font: 15px/1.5 method-ui, sans-serif; max-width: 1180px; margin: 0 auto; padding: 16px; }
@@ -42,12 +42,12 @@ details { margin: 12px 0; } summary { cursor: pointer; }
 
 
 def to_html(report: Report, videos: Path, worst: Mapping[str, UInt8]) -> str:
-    """The page.
+    """Make the HTML page.
 
     Args:
-        report: what was found.
-        videos: folder with `PROTOCOL/PAIR.mp4`; those that are missing are left out.
-        worst: pictures of the worst pairs, by `worst.file_name`.
+        report: the results.
+        videos: folder with `PROTOCOL/PAIR.mp4`; missing videos are left out.
+        worst: images of the worst pairs, by `worst.file_name`.
     """
     parts = [
         "<!doctype html>",

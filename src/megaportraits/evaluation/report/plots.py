@@ -1,4 +1,4 @@
-"""A report's plots, as SVG text that is the same for the same numbers."""
+"""A report's plots as SVG; equal numbers give equal text."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _SHOWN_PAIRS = 4
 
 
 def summary_plot(report: Report, protocol: str) -> str:
-    """Main metrics, one panel each: every method's mean with its interval."""
+    """Plot the main metrics, one panel each: every method's mean with its interval."""
     masked = "_masked" if protocol == "self" else ""
     picture = [f"{name}{masked}" for name in ("psnr", SSIM, report.perceptual)]
     metrics = (picture if protocol in ("self", "student") else []) + [
@@ -62,7 +62,7 @@ def summary_plot(report: Report, protocol: str) -> str:
 
 
 def motion_plot(report: Report, protocol: str) -> str:
-    """Correlation with the driver by signal, every method beside the others, with intervals."""
+    """Plot the correlation with the driver for each face signal and method, with intervals."""
     methods = list(report.methods)
     with _figure(figsize=(9, 3)) as figure:
         axis = figure.subplots()
@@ -83,7 +83,7 @@ def motion_plot(report: Report, protocol: str) -> str:
 
 
 def curves_plot(report: Report, rows: Sequence[PairRow]) -> str:
-    """Lips, eyes and yaw over time for some pairs: the driver and every method but the true crops."""
+    """Plot lips, eyes and yaw over time for some pairs: the driver and every method but the true crops."""
     chosen = [rows[i] for i in sorted({round(x) for x in np.linspace(0, len(rows) - 1, _SHOWN_PAIRS)})]
     with _figure(figsize=(9, 1.7 * len(chosen) + 0.3)) as figure:
         grid = figure.subplots(len(chosen), len(_CURVES), squeeze=False)
@@ -102,7 +102,7 @@ def curves_plot(report: Report, rows: Sequence[PairRow]) -> str:
 
 @contextmanager
 def _figure(*, figsize: tuple[float, float]) -> Iterator[Figure]:
-    """An empty figure in the report's style, inches wide and high."""
+    """Make an empty figure in the report's style; `figsize` is (width, height) in inches."""
     with optional_dependency("train", "An evaluation report"):
         from matplotlib import rc_context
         from matplotlib.figure import Figure
@@ -126,7 +126,7 @@ def _point(axis: Axes, value: float, low: float, high: float, at: float, color: 
 
 
 def _color(report: Report, method: str) -> str:
-    """Each method's own in all plots."""
+    """The colour of a method, the same in all plots."""
     if method == TRUE:
         return _DRIVER_COLOR
     others = [name for name in report.methods if name != TRUE]

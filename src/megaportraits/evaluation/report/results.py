@@ -29,10 +29,10 @@ class PairRow:
     """One pair of a report.
 
     Attributes:
-        pair: which.
-        note: what is known of it; None when it could not be read.
-        results: by method.
-        failed: why methods have no result; under "" why the pair itself could not be read.
+        pair: the pair.
+        note: data of the pair itself; None if it could not be read.
+        results: results by method.
+        failed: for each method without result, the reason; under "", why the pair itself could not be read.
     """
 
     pair: Pair
@@ -46,13 +46,15 @@ class Report:
     """An evaluation of several methods.
 
     Attributes:
-        settings: what the numbers depend on.
+        settings: settings that the numbers depend on.
         methods: each method's own settings, in the order of the tables; the true crops come first.
-        rows: one for each pair.
-        identity, perceptual, frechet, quality: names of the metrics whose network may be a stand-in; `quality` None
-            for none.
-        absent: what the paper measures and this run did not, and why.
-        references: by protocol, the real pictures of the Frechet distance; where there are none, the protocol's own.
+        rows: one row for each pair.
+        identity: name of the identity similarity, see `MetricNetworks`.
+        perceptual: name of the perceptual distance, see `MetricNetworks`.
+        frechet: name of the Frechet distance, see `MetricNetworks`.
+        quality: name of the image quality, or None, see `MetricNetworks`.
+        absent: the paper's metrics that this run did not compute, and why.
+        references: for each protocol, the real images of the Frechet distance; without, the protocol's own are used.
     """
 
     settings: Mapping[str, Any]
@@ -67,7 +69,7 @@ class Report:
 
     @property
     def protocols(self) -> list[str]:
-        """The protocols that have results, in their usual order."""
+        """The protocols that have results, in the order of `PROTOCOLS`."""
         return [name for name in PROTOCOLS if any(row.results for row in self.of(name))]
 
     def of(self, protocol: str) -> list[PairRow]:
@@ -75,11 +77,11 @@ class Report:
         return [row for row in self.rows if row.pair.protocol == protocol]
 
     def estimate(self, protocol: str, method: str, metric: str) -> Estimate:
-        """A metric's mean over the pairs of a protocol, with its interval; NaN where it is not known."""
+        """A metric's mean over the pairs of a protocol, with its interval; NaN if unknown."""
         return self._estimates.get((protocol, method, metric), _UNKNOWN)
 
     def failures(self) -> list[tuple[str, str, str]]:
-        """Pair, method ("" for all) and reason of everything that has no result."""
+        """Pair, method ("" for all) and reason of every missing result."""
         return [(row.pair.name, method, why) for row in self.rows for method, why in row.failed.items()]
 
     @cached_property
@@ -100,7 +102,7 @@ class Report:
         return found
 
     def _reference(self, protocol: str, rows: Sequence[PairRow]) -> Moments | npt.NDArray[np.floating]:
-        """The given set's statistics, or features of a protocol's real pictures: drivers' and sources' head crops."""
+        """The reference's moments, or features of a protocol's real images: head crops of drivers and sources."""
         if protocol in self.references:
             return self.references[protocol].moments
         features: dict[tuple[str, int | None], npt.NDArray[np.floating]] = {}
@@ -112,7 +114,7 @@ class Report:
         return np.concatenate(list(features.values()))
 
     def to_json(self) -> str:
-        """JSON; what is not a number is null."""
+        """The report as JSON; values that are not finite become null."""
         metrics: dict[str, dict[str, Any]] = {method: {} for method in self.methods}
         for (protocol, method, name), estimate in self._estimates.items():
             metrics[method][f"{protocol}/{name}"] = {

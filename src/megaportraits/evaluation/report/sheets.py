@@ -1,4 +1,4 @@
-"""Contact sheets: for each pair the source, and the methods below each other at several times."""
+"""Contact sheets: for each pair the source, and one row per method with outputs at several times."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _SHEET_TILE = 128
 
 
 def pair_block(row: PairRow, methods: Sequence[str], tile: int) -> UInt8:
-    """One pair: its name and source on the left, a row of pictures for each method that has some.
+    """Show one pair: its name and source on the left, and a row of images for each method with results.
 
     Args:
-        row: with a note and at least one result.
-        methods: in this order.
-        tile: side of a picture, pixels.
+        row: the pair, with a note and at least one result.
+        methods: names of the methods, in the order of rows.
+        tile: side of each image, pixels.
     """
     made = [name for name in methods if name in row.results]
     source = resized(row.note.source, tile) if row.note is not None else _blank(tile)
@@ -38,7 +38,7 @@ def pair_block(row: PairRow, methods: Sequence[str], tile: int) -> UInt8:
 
 
 def contact_sheet(rows: Sequence[PairRow], methods: Sequence[str], per_row: int = 2) -> UInt8:
-    """All pairs of a protocol that have results, in one picture (H, W, 3)."""
+    """Show all pairs of a protocol that have results in one image (H, W, 3)."""
     blocks = [pair_block(row, methods, _SHEET_TILE) for row in rows if row.results]
     height, width = max(block.shape[0] for block in blocks), max(block.shape[1] for block in blocks)
     padded = [
@@ -55,7 +55,7 @@ def _blank(tile: int) -> UInt8:
 
 
 def title(tile: int, text: str) -> UInt8:
-    """A pair's name, in as many lines as it needs."""
+    """An image of a pair's name, broken into lines."""
     cell, per_line = _blank(tile), max(tile // 8, 4)
     for line, start in enumerate(range(0, min(len(text), 6 * per_line), per_line)):
         at = (4, 16 + 15 * line)
@@ -64,7 +64,7 @@ def title(tile: int, text: str) -> UInt8:
 
 
 def label(tile: int, text: str) -> UInt8:
-    """A method's name, before its row, word below word."""
+    """An image of a method's name for the start of its row, one word per line."""
     cell = np.full((tile, tile * 5 // 8, 3), _PAPER, np.uint8)
     for line, word in enumerate(text.split()):
         at = (6, tile // 2 + 15 * line)

@@ -1,4 +1,4 @@
-"""A report's tables: the paper's Tables 1 and 2, and what the paper measures only by users."""
+"""A report's tables: the paper's Tables 1 and 2, and metrics of motion, which the paper leaves to a user study."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ DETAILS = {
     "corr_teeth": "teeth, correlation",
     "gain_teeth": "teeth, gain",
 }
-"""Metrics of `evaluation.metrics.detail`, and how tables call them."""
+"""Metrics of `evaluation.metrics.detail`, with their titles in tables."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A value as it is shown.
+    """A value in a table.
 
     Attributes:
         text: the value.
-        interval: its interval, "" for none.
-        best: whether it is the best of its column (the true crops do not compete).
+        interval: its interval, or "".
+        best: whether it is the best of its column (the true crops are not compared).
     """
 
     text: str
@@ -51,10 +51,10 @@ class Table:
     """A table with a title.
 
     Attributes:
-        title: what it shows.
-        head: of the columns; the first names the rows.
-        rows: label and cells.
-        note: a sentence below it, "" for none.
+        title: title of the table.
+        head: titles of the columns; the first one is the title of the row labels.
+        rows: label and cells of each row.
+        note: a sentence below the table, or "".
     """
 
     title: str
@@ -71,7 +71,7 @@ class _Column:
     metrics: tuple[str, ...]
     digits: int
     better: int
-    """1: more is better, -1: less is better, 0: neither."""
+    """1: larger is better, -1: smaller is better, 0: neither."""
 
 
 def tables_of(report: Report, protocol: str) -> list[Table]:
@@ -112,7 +112,7 @@ def to_markdown(report: Report) -> str:
 
 
 def ablation_markdown(report: Report) -> str:
-    """The paper's kind of ablation table: configs as rows, the main numbers of every protocol as columns."""
+    """An ablation table like the paper's: configs as rows, the main metrics of every protocol as columns."""
     wanted = {
         "hr": _distribution(report),
         "cross": [*_distribution(report), _Column("lip_gap ↑", (f"corr_lip_gap_{NETWORK}",), 2, 1)],
@@ -133,13 +133,13 @@ def ablation_markdown(report: Report) -> str:
 
 
 def counts(report: Report, protocol: str) -> str:
-    """How much stands behind a protocol's numbers."""
+    """The number of pairs and frames of a protocol, as text."""
     notes = [row.note for row in report.of(protocol) if row.results and row.note is not None]
     return f"{len(notes)} pairs, {sum(note.frames for note in notes)} frames"
 
 
 def reading() -> list[str]:
-    """How the tables are to be read."""
+    """Paragraphs that explain the tables."""
     least = ", ".join(f"{name} {least:g} {unit}" for name, (unit, least) in SIGNALS.items())
     return [
         "Values are means over pairs. Brackets hold 95 % intervals: bootstrap over pairs, and for Frechet distances "
@@ -250,7 +250,7 @@ def _motion_cells(report: Report, protocol: str, metric: str, kind: str, digits:
 
 
 def _by_pair(report: Report, protocol: str) -> Table:
-    """The main numbers of every pair, for the methods that are no floor's ceiling."""
+    """The main metrics of every pair, for all methods but the true crops."""
     columns = ["psnr_masked" if protocol == "self" else "psnr", "psnr_mouth"] if protocol in ("self", "student") else []
     columns += [
         report.identity,
@@ -267,7 +267,7 @@ def _by_pair(report: Report, protocol: str) -> Table:
 
 
 def _table(report: Report, protocol: str, title: str, columns: Sequence[_Column], note: str = "") -> Table:
-    """Methods as rows, metrics as columns; methods without any of them are left out."""
+    """A table with methods as rows and metrics as columns; methods without any value are left out."""
     best = [
         _best(report, [report.estimate(protocol, method, column.metrics[-1]) for method in report.methods], column)
         for column in columns
@@ -285,7 +285,7 @@ def _table(report: Report, protocol: str, title: str, columns: Sequence[_Column]
 
 
 def _best(report: Report, estimates: Sequence[Estimate], column: _Column) -> str | None:
-    """The text of the best value among the methods that compete; None where nothing is won."""
+    """The text of the best value of a column, without the true crops; None if values are equal or none is better."""
     known = [
         estimate.value
         for method, estimate in zip(report.methods, estimates, strict=True)
@@ -298,7 +298,7 @@ def _best(report: Report, estimates: Sequence[Estimate], column: _Column) -> str
 
 
 def _cell(estimates: Sequence[Estimate], digits: int, best: str | None) -> Cell:
-    """One estimate, or two as "raw / masked"; the last one's interval, and whether it is the best."""
+    """A cell of one estimate, or of two as "raw / masked"; interval and `best` are those of the last one."""
     last = estimates[-1]
     interval = f"[{last.low:.{digits}f}, {last.high:.{digits}f}]" if math.isfinite(last.low) else ""
     texts = [_text(estimate.value, digits) for estimate in estimates]

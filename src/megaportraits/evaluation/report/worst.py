@@ -1,4 +1,4 @@
-"""The pairs on which a method does worst in detail, as pictures: numbers alone do not say what went wrong."""
+"""Images of the pairs with a method's worst values in metrics of detail, because numbers do not show what is wrong."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from megaportraits.media import VideoReader
 from megaportraits.media.images import UInt8
 
 COUNT = 3
-"""Pairs that are shown of each measure."""
+"""Number of pairs shown for each metric."""
 _BASELINES = (COPY, LIFTED)
 _LABEL, _HEAD, _GAP = 190, 22, 4
 _PAPER, _INK = 255, (40, 40, 40)
@@ -28,13 +28,13 @@ _PAPER, _INK = 255, (40, 40, 40)
 
 @dataclass(frozen=True)
 class Example:
-    """A pair on which a method is among the worst.
+    """A pair with one of a method's worst values in a metric.
 
     Attributes:
-        metric: in which measure.
+        metric: name of the metric.
         row: the pair.
-        value: the measure there.
-        frame: the driver frame that is shown, counted among the pair's: the one that lowers the measure most.
+        value: the metric's value on this pair.
+        frame: the driver frame to show, as index among the pair's frames: the one that lowers the metric most.
     """
 
     metric: str
@@ -44,15 +44,15 @@ class Example:
 
 
 def ranked_methods(report: Report, protocol: str) -> list[str]:
-    """Methods that are no floor and have examples in a protocol."""
+    """The methods, without baselines and true crops, that have examples in a protocol."""
     names = [name for name in report.methods if name not in (TRUE, *_BASELINES)]
     return [name for name in names if worst_pairs(report, protocol, name)]
 
 
 def worst_pairs(report: Report, protocol: str, method: str) -> list[Example]:
-    """Up to `COUNT` pairs for each measure of `evaluation.metrics.detail`, the worst first.
+    """Up to `COUNT` pairs for each metric of `evaluation.metrics.detail`, worst first.
 
-    The worst has the lowest value, of gains the one farthest from 1. Pairs without a value do not count.
+    The worst value is the lowest one; for gains it is the one farthest from 1. Pairs without a value are left out.
     """
     found: list[Example] = []
     if protocol == "hr":
@@ -71,18 +71,18 @@ def worst_pairs(report: Report, protocol: str, method: str) -> list[Example]:
 
 
 def file_name(protocol: str, method: str) -> str:
-    """Of a method's picture in the report's folder."""
+    """The file name of a method's image in the report's folder."""
     return f"worst-{protocol}-{slug(method)}.png"
 
 
 def worst_sheet(report: Report, protocol: str, method: str, results: Path) -> UInt8:
-    """A method's worst pairs: for each measure rows of source, driver, result and baselines, cut to eyes or mouth.
+    """Show a method's worst pairs: for each metric, rows with its region of source, driver, result and baselines.
 
     Args:
-        report: what was found.
-        protocol: which.
+        report: the results.
+        protocol: the protocol.
         method: one of `ranked_methods`.
-        results: folder of the outputs as videos, see `evaluation.store`.
+        results: folder with the outputs as videos, see `evaluation.store`.
     """
     columns = [TRUE, method, *(name for name in _BASELINES if name in report.methods)]
     examples = worst_pairs(report, protocol, method)
@@ -116,7 +116,7 @@ def _frame(path: Path, number: int) -> UInt8 | None:
     try:
         return next((frame.image for i, frame in enumerate(VideoReader(path)) if i == number), None)
     except MediaError:
-        return None  # somebody removed it since
+        return None  # the video may have been removed
 
 
 def _blank(region: str) -> UInt8:

@@ -1,4 +1,4 @@
-"""Write the files of a report."""
+"""Writes the files of a report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REPORT_FILES = ("report.json", "report.md", "report.html")
 
 
 def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[Path]:
-    """Write `REPORT_FILES`, a contact sheet for each protocol, and pictures of the worst pairs into a folder.
+    """Write `REPORT_FILES`, a contact sheet for each protocol, and images of the worst pairs into a folder.
 
     Raises:
         MediaError: a file exists and `overwrite` is false, or the folder cannot be written.

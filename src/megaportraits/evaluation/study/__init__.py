@@ -1,1 +1,1 @@
-"""The user study of the paper (4.3): which of two methods keeps motion, and which keeps appearance, better."""
+"""The paper's user study (4.3): voters choose which of two methods preserves motion, or appearance, better."""

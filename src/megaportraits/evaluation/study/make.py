@@ -1,4 +1,4 @@
-"""From pairs and folders of results to a study folder: files of one size and codec under names that tell nothing."""
+"""Makes a study folder from pairs and folders of results: files of one size and codec, with anonymous names."""
 
 from __future__ import annotations
 
@@ -47,14 +47,16 @@ _LONGEST_PADDING = 8192
 
 @dataclass(frozen=True)
 class Shown:
-    """What is shown of a file.
+    """The part of a file that voters see.
 
     Attributes:
         path: an image or a video.
-        still: of a video only this frame, as a picture; None for all of it.
-        first, step, frames: of a video the frames that a pair uses.
-        without: of a video, a frame that is left out.
-        like: a result that has as many frames as this video shows is shown at its times.
+        still: number of the single frame of a video that is shown, as an image; None: the video is shown.
+        first: number of the first frame of a video.
+        step: every `step`-th frame of a video is shown.
+        frames: largest number of frames of a video; None: all.
+        without: number of a frame of a video that is left out, or None.
+        like: a video whose frame times are used for this one if it shows the same number of frames, or None.
     """
 
     path: Path
@@ -68,12 +70,12 @@ class Shown:
 
 @dataclass
 class MediaFolder:
-    """Pictures and videos as voters see them; what is there already is not made again.
+    """The folder of the images and videos that voters see; existing files are not made again.
 
     Attributes:
-        folder: where they lie, named by their content and by the place that shows them.
-        size: longest side, pixels.
-        seconds: longest video.
+        folder: the folder; a file's name is a hash of its content and of the place where it is shown.
+        size: longest side of images and videos, pixels.
+        seconds: longest duration of a video.
     """
 
     folder: Path
@@ -83,14 +85,14 @@ class MediaFolder:
     _hashes: dict[Path, str] = field(default_factory=dict)
 
     def add(self, shown: Shown, place: str) -> str:
-        """The name of the file that shows it in one place.
+        """Make the file for one place; returns its name.
 
-        Every place gets a file of its own. The same content in two places differs in name and length, so that neither
-        tells that a side of a gold question is the reference itself.
+        Every place has its own file. Files with the same content in two places differ in name and length, so that
+        voters cannot detect which side of a gold question is the reference itself.
 
         Args:
-            shown: what.
-            place: any text that no other place has.
+            shown: what the file shows.
+            place: any text that identifies the place.
         """
         if shown.path not in self._hashes:
             self._hashes[shown.path] = hashlib.sha256(check_input(shown.path).read_bytes()).hexdigest()
@@ -137,18 +139,22 @@ def make_study(
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Study, dict[str, int]]:
-    """Make a study folder; an interrupted one goes on. Returns the study, and per method how many pairs it lacks.
+    """Make a study folder, or complete one whose making was interrupted.
 
     Args:
-        out: gets `study.json` and `media/`.
-        pairs: what was animated.
-        methods: per name a folder with `PROTOCOL/PAIR.mp4` or `PAIR.mp4`; images are taken, too.
+        out: folder for `study.json` and `media/`.
+        pairs: the pairs that the methods animated.
+        methods: for each method's name, a folder with `PROTOCOL/PAIR.mp4` or `PAIR.mp4`; images are accepted, too.
         settings: see `StudySettings`.
-        progress: is told files done and files to do.
+        progress: called with the number of questions done and in total.
+
+    Returns:
+        The study, and for each method the number of pairs without result.
 
     Raises:
-        DataError: fewer than two methods, a folder without results, nothing to compare; settings that do not fit.
-        MediaError: there is a study already; a file cannot be read.
+        DataError: `out` contains a study already, there are fewer than two methods, a folder has no results, there is
+            nothing to compare, or the settings do not fit.
+        MediaError: a file cannot be read or written.
     """
     _check(methods, settings)
     if (out / FILE).exists():
@@ -175,7 +181,11 @@ def make_study(
 
 
 def find_results(method: str, folder: Path, pairs: Sequence[Pair]) -> dict[str, Path]:
-    """A method's files by pair; raises DataError when it has none, or two of a pair."""
+    """Find a method's files by the pairs' names.
+
+    Raises:
+        DataError: there are no files, or two files of one pair.
+    """
     if not folder.is_dir():
         raise DataError(f"{method}: expected a folder of results at {folder}, found none.", fix="Check the path.")
     found: dict[str, Path] = {}
@@ -206,7 +216,7 @@ def _check(methods: Mapping[str, Path], settings: StudySettings) -> None:
 
 
 def _shown(triplet: Triplet, pairs: Mapping[str, Pair], results: Mapping[str, Mapping[str, Path]]) -> list[Shown]:
-    """Reference, left and right."""
+    """What a question shows as reference, left and right."""
     reference = driver_of if triplet.kind == "motion" else source_of
     pair = pairs[triplet.pair]
     if triplet.gold is not None:
@@ -217,7 +227,7 @@ def _shown(triplet: Triplet, pairs: Mapping[str, Pair], results: Mapping[str, Ma
 
 
 def _lengthen(path: Path, count: int) -> None:
-    """Add `count` bytes that players pass over: to an MP4 a `free` box (ISO/IEC 14496-12), to a JPEG a comment."""
+    """Add `count` bytes that players ignore: to an MP4 a `free` box (ISO/IEC 14496-12), to a JPEG a comment."""
     content = path.read_bytes()
     if path.suffix == ".mp4":
         content += (8 + count).to_bytes(4, "big") + b"free" + bytes(count)
@@ -227,7 +237,7 @@ def _lengthen(path: Path, count: int) -> None:
 
 
 def source_of(pair: Pair) -> Shown:
-    """The photograph, or the source frame of a video."""
+    """A pair's photograph, or the source frame of its video."""
     return Shown(pair.source, still=(pair.source_frame or 0) if is_video(pair.source) else None)
 
 
@@ -248,7 +258,7 @@ def _frames(shown: Shown) -> Iterator[VideoFrame]:
 
 @functools.lru_cache(maxsize=1024)
 def _times(shown: Shown | None) -> tuple[float, ...]:
-    """Seconds of the shown frames, from 0; none for a picture."""
+    """Times of the shown frames in seconds, from 0; empty for an image."""
     if shown is None or shown.still is not None or not is_video(shown.path):
         return ()
     times = [frame.time for frame in _frames(shown)]

@@ -1,7 +1,7 @@
-"""What a study asks: random triplets of a reference and two methods' results, sides shuffled (4.3); gold questions.
+"""The questions of a study: random triplets of a reference and two methods' results in random order (4.3).
 
-UMTN shows the driver and asks for motion, UAPP shows the source and asks for appearance. A gold question has a known
-answer: the reference itself beside somebody else's.
+For UMTN the reference is the driver, and voters compare motion. For UAPP it is the source, and voters compare
+appearance. A gold question has a known answer: one side is the reference itself, the other belongs to another pair.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Role = Literal["reference", "left", "right"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SIDES: tuple[Side, ...] = get_args(Side)
 ROLES: tuple[Role, ...] = get_args(Role)
-"""What a file of a question is shown as."""
+"""The roles of a question's files."""
 FORMAT = 1
 FILE = "study.json"
 MEDIA_SUFFIXES = (".mp4", ".jpg")
@@ -39,16 +39,16 @@ _Some = Annotated[int, Field(ge=1, le=10**9)]
 
 @dataclass(frozen=True)
 class StudySettings:
-    """What a study depends on beside its files.
+    """Settings of a study.
 
     Attributes:
-        questions: of each kind, at most; fewer where pairs and methods give fewer.
-        gold: gold questions of each kind.
-        per_voter: questions that one voter answers, gold ones among them.
-        gold_per_voter: gold questions among these.
-        size: longest side of pictures and videos, pixels.
-        seconds: longest video.
-        seed: of everything random.
+        questions: largest number of questions of each kind; there are fewer if pairs and methods do not give enough.
+        gold: number of gold questions of each kind.
+        per_voter: number of questions for each voter, including gold questions.
+        gold_per_voter: number of gold questions for each voter.
+        size: longest side of images and videos, pixels.
+        seconds: longest duration of a video.
+        seed: seed of all random draws.
     """
 
     questions: _Some = 60
@@ -68,10 +68,11 @@ class Triplet:
     """A question before it has files.
 
     Attributes:
-        kind: what is asked.
-        pair: whose driver or source is the reference.
-        left, right: methods; of a gold question the pairs whose driver or source is shown.
-        gold: the known answer, or None.
+        kind: whether voters compare motion or appearance.
+        pair: name of the pair whose driver or source is the reference.
+        left: method on the left; in a gold question, name of the pair whose driver or source is shown there.
+        right: the same for the right side.
+        gold: the known answer of a gold question, else None.
     """
 
     kind: Kind
@@ -83,7 +84,7 @@ class Triplet:
 
 @dataclass(frozen=True)
 class Question:
-    """A question as it is served: the triplet, and for each of `ROLES` a file in the study's `media` folder."""
+    """A question: the triplet, and for each of `ROLES` the name of a file in the study's `media` folder."""
 
     id: str
     triplet: Triplet
@@ -94,7 +95,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Study:
-    """Everything but the votes; `study.json`."""
+    """A study without its votes; the content of `study.json`."""
 
     methods: tuple[str, ...]
     settings: StudySettings
@@ -105,7 +106,11 @@ class Study:
         return {question.id: question for question in self.questions}
 
     def write(self, folder: Path) -> Path:
-        """Write `study.json`; raises MediaError when there is one, since its votes belong to it."""
+        """Write `study.json`.
+
+        Raises:
+            MediaError: the file exists; votes belong to it, so it is not replaced.
+        """
         content = {"format": FORMAT, **asdict(self)}
         with staged_output(folder / FILE, overwrite=False) as part:
             part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -113,10 +118,10 @@ class Study:
 
     @staticmethod
     def read(folder: Path) -> Study:
-        """The study of a folder.
+        """Read the study of a folder.
 
         Raises:
-            DataError: there is none, or its `study.json` is broken.
+            DataError: there is no study, or its `study.json` is damaged.
         """
         path = folder / FILE
         try:
@@ -147,7 +152,7 @@ class Study:
 
 
 class _Content(BaseModel, strict=True, extra="forbid"):
-    """`study.json`, checked."""
+    """The schema of `study.json`."""
 
     format: Literal[1]
     methods: tuple[str, ...]
@@ -163,20 +168,20 @@ def _broken(path: Path, what: str) -> DataError:
 
 
 def question_id(triplet: Triplet, seed: int) -> str:
-    """A name that tells a voter neither methods nor gold."""
+    """An id that reveals neither the methods nor whether it is a gold question."""
     return hashlib.sha256(json.dumps([seed, asdict(triplet)]).encode()).hexdigest()[:16]
 
 
 def draw_triplets(
     pairs: Sequence[str], results: Mapping[str, Set[str]], settings: StudySettings, rng: np.random.Generator
 ) -> list[Triplet]:
-    """Random triplets of both kinds, no two alike; every two methods meet equally often, as far as results allow.
+    """Draw different triplets of both kinds; every two methods are compared equally often, as far as results allow.
 
     Args:
-        pairs: names of pairs.
-        results: per method the names of the pairs it has results of.
-        settings: `questions` is the largest number of each kind.
-        rng: of all draws.
+        pairs: names of the pairs.
+        results: for each method, the names of the pairs with results.
+        settings: `questions` is the largest number of triplets of each kind.
+        rng: generator of all draws.
     """
     found: list[Triplet] = []
     for kind in KINDS:
@@ -184,7 +189,7 @@ def draw_triplets(
         for one, other in itertools.combinations(results, 2):
             both = [name for name in pairs if name in results[one] and name in results[other]]
             decks.append([(one, other, both[i]) for i in rng.permutation(len(both))])
-        order = rng.permutation(len(decks))  # who is met once more where the number does not divide
+        order = rng.permutation(len(decks))  # which methods get one more comparison if the number is not divisible
         rounds = itertools.zip_longest(*(decks[i] for i in order))
         cards = [card for cards in rounds for card in cards if card is not None][: settings.questions]
         for one, other, name in cards:
@@ -194,7 +199,7 @@ def draw_triplets(
 
 
 def draw_gold(pairs: Sequence[Pair], settings: StudySettings, rng: np.random.Generator) -> list[Triplet]:
-    """Gold questions: which is the reference itself, beside another pair's driver or source.
+    """Draw gold questions: one side shows the reference itself, the other another pair's driver or source.
 
     Raises:
         DataError: all pairs have the same driver or the same source.
@@ -217,12 +222,14 @@ def draw_gold(pairs: Sequence[Pair], settings: StudySettings, rng: np.random.Gen
 
 
 def draw_session(study: Study, votes: Mapping[str, int], rng: np.random.Generator) -> list[str]:
-    """The questions of one voter, in order: those with the fewest votes, kind after kind, gold ones spread among them.
+    """Draw the questions of one voter, in order: those with the fewest votes, one kind after the other.
+
+    Gold questions are distributed among them.
 
     Args:
-        study: what there is to ask.
-        votes: how many votes each question has; missing ones have none.
-        rng: the voter's.
+        study: the study.
+        votes: number of votes for each question; 0 for missing questions.
+        rng: the voter's generator.
     """
     s = study.settings
     gold = [q for q in study.questions if q.triplet.gold is not None]
@@ -232,14 +239,14 @@ def draw_session(study: Study, votes: Mapping[str, int], rng: np.random.Generato
     alternating = [q for both in itertools.zip_longest(*kinds) for q in both if q is not None]
     checks = alternating[: min(s.gold_per_voter, s.per_voter)]
     shuffled = [asked[i] for i in rng.permutation(len(asked))]
-    shuffled.sort(key=lambda q: votes.get(q.id, 0))  # stable: chance decides between equals
+    shuffled.sort(key=lambda q: votes.get(q.id, 0))  # stable, so that equal counts stay in random order
     chosen = shuffled[: s.per_voter - len(checks)]
     order: list[str] = []
     for kind in [KINDS[i] for i in rng.permutation(len(KINDS))]:
         block = [q.id for q in chosen if q.triplet.kind == kind]
         own = [q.id for q in checks if q.triplet.kind == kind]
         for number, question in enumerate(own):
-            # One in each equal part of the block, so that inattention shows early and late.
+            # One in each equal part of the block, to detect inattention early and late.
             low, high = (len(block) * (number + k) // max(len(own), 1) for k in (0, 1))
             block.insert(int(rng.integers(low, high + 1)), question)
         order += block

@@ -1,4 +1,4 @@
-"""What the voters said: UMTN and UAPP of every method in per cent, with bootstrap intervals (4.3, Table 1)."""
+"""The result of a study: UMTN and UAPP of every method in per cent, with bootstrap intervals (4.3, Table 1)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from megaportraits.media.files import staged_output
 NAMES: dict[Kind, str] = {"motion": "UMTN", "appearance": "UAPP"}
 RESAMPLES, LEVEL = 2000, 0.95
 GOLD_PASS = 0.75
-"""Share of gold questions that a voter has to answer right."""
+"""Smallest fraction of gold questions that a voter must answer correctly to be counted."""
 
 
 @dataclass(frozen=True)
 class VoteShare:
-    """Per cent with a 95 % interval; NaN where nobody voted, or, for the ends, where one vote is all there is."""
+    """Per cent with the ends of a 95 % interval. All are NaN without votes; with one vote only the ends are NaN."""
 
     percent: float
     low: float
@@ -39,16 +39,16 @@ class StudyReport:
     """The result of a study.
 
     Attributes:
-        methods: in the study's order.
-        shares: per kind and method the share of all votes that it got (the paper's figure: they add up to 100).
-        wins: per kind and method the share of its own comparisons that it won; 50 is as good as the others.
-        duels: per kind, (winner, loser): votes.
-        voters: who answered anything.
-        failed: voters left out for failing gold questions.
-        unchecked: voters who answered no gold question, and count.
-        broken: questions that could not be played.
-        sharing: voters from an address used before.
-        median_seconds: per answer.
+        methods: names of the methods, in the study's order.
+        shares: for each kind and method, its percentage of all votes (the paper's number: the sum is 100).
+        wins: for each kind and method, the percentage of its own comparisons that it won; 50 is as good as the others.
+        duels: for each kind, the number of votes by (winner, loser).
+        voters: number of voters who answered any question.
+        failed: number of voters who are left out because they failed gold questions.
+        unchecked: number of voters who answered no gold question; they are counted.
+        broken: number of answers that a question could not be played.
+        sharing: number of voters whose network address another voter has used before.
+        median_seconds: median time per answer.
     """
 
     methods: tuple[str, ...]
@@ -63,7 +63,7 @@ class StudyReport:
     median_seconds: float
 
     def to_json(self) -> str:
-        """JSON; what is not a number is null."""
+        """The report as JSON; values that are not finite become null."""
 
         def table(of: Mapping[Kind, Mapping[str, VoteShare]]) -> dict[str, Any]:
             return {NAMES[kind]: {m: _plain(share) for m, share in row.items()} for kind, row in of.items()}
@@ -89,7 +89,7 @@ class StudyReport:
         return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
     def to_markdown(self) -> str:
-        """The paper's table, and what stands behind it."""
+        """The report as Markdown: the paper's table, and counts of voters and votes."""
         head = [f"{NAMES[kind]} ↑" for kind in KINDS] + [f"won, {kind}" for kind in KINDS]
         lines = ["# User study", "", _row("per cent (95 %)", *head), _row("---", *["---:"] * len(head))]
         for method in self.methods:
@@ -123,13 +123,13 @@ class StudyReport:
 
 
 def report_study(study: Study, votes: Sequence[Vote], *, sharing: int = 0, seed: int = 0) -> StudyReport:
-    """Count votes. The same votes give the same figures.
+    """Make a report from votes; equal votes give equal reports.
 
     Args:
-        study: what was asked.
+        study: the study.
         votes: all answers.
-        sharing: voters who share an address, to be told.
-        seed: of the bootstrap.
+        sharing: number of voters who share an address, for the report.
+        seed: seed of the bootstrap.
     """
     questions = study.by_id()
     known = [v for v in votes if v.question in questions]
@@ -154,7 +154,7 @@ def report_study(study: Study, votes: Sequence[Vote], *, sharing: int = 0, seed:
         mine = [v for v in counted if questions[v.question].triplet.kind == kind]
         picks = [_winner_loser(questions[v.question].triplet, v) for v in mine]
         duels[kind] = dict(sorted(Counter(picks).items()))
-        # Columns: a vote for the method, a comparison with the method; the last one counts all votes.
+        # Columns: for each method the votes for it, then its comparisons; the last column counts all votes.
         columns = [[[m == winner, m in (winner, loser)] for m in study.methods] for winner, loser in picks]
         table = np.array(columns, np.float64).reshape(len(mine), 2 * len(study.methods))
         table = np.concatenate([table, np.ones((len(mine), 1))], 1)
@@ -183,10 +183,10 @@ def _winner_loser(triplet: Triplet, vote: Vote) -> tuple[str, str]:
 def _resampled(
     voters: Sequence[int], pairs: Sequence[str], table: npt.NDArray[np.float64], seed: int
 ) -> npt.NDArray[np.float64]:
-    """(RESAMPLES, columns): the columns' sums when voters and pairs are drawn again, independently of each other.
+    """(RESAMPLES, columns): sums of the columns when voters and pairs are resampled independently of each other.
 
-    Votes of one voter, and votes on one pair, are not independent; a vote's weight is the product of both counts
-    (the pigeonhole bootstrap: Owen, 2007, Annals of Applied Statistics).
+    Votes of one voter are not independent, and neither are votes on one pair. A vote's weight is the product of the
+    counts of its voter and its pair (the pigeonhole bootstrap: Owen, 2007, Annals of Applied Statistics).
     """
     rng = np.random.default_rng(seed)
     groups = [np.unique(np.asarray(group), return_inverse=True)[1] for group in (voters, pairs)]
@@ -201,7 +201,7 @@ def _resampled(
 
 
 def _share(total: npt.NDArray[np.float64], drawn: npt.NDArray[np.float64], part: int, of: int) -> VoteShare:
-    """Column `part` in per cent of column `of`."""
+    """Column `part` in per cent of column `of`, with its interval."""
     count = int(total[of])
     if not count:
         return VoteShare(math.nan, math.nan, math.nan, 0)

@@ -1,7 +1,8 @@
-"""The votes of a study, in SQLite: who was asked what, in which order, and what was answered, once each.
+"""The votes of a study in an SQLite database: each voter's questions in order, and one answer to each.
 
-A voter is a random token that the browser keeps. The order of questions is drawn once and stored, so that reloading
-goes on where the voter was; an answer counts only for the question that is open, and only the first one.
+A voter is identified by a random token that the browser stores. The order of questions is drawn once and stored, so
+that a voter who reloads the page continues at the same question. An answer counts only for the voter's open question,
+and only the first one.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from megaportraits.evaluation.study.plan import Study, draw_session
 
 Choice = Literal["left", "right", "broken"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)
-"""Which side, or that it could not be played."""
+"""The possible answers: a side, or that the question could not be played."""
 FILE = "votes.sqlite"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS about (salt TEXT NOT NULL);
@@ -53,12 +54,12 @@ class Vote:
 
 @dataclass(frozen=True)
 class VoterState:
-    """Where a voter is.
+    """The progress of a voter.
 
     Attributes:
-        done: questions answered.
-        total: questions in all.
-        upcoming: ids of the open question and of those after it.
+        done: number of answered questions.
+        total: number of all questions.
+        upcoming: ids of the open question and of the following ones.
     """
 
     done: int
@@ -69,15 +70,15 @@ class VoterState:
 class Ballot:
     """The votes of a study folder; safe to use from several threads and processes.
 
-    Args:
-        folder: holds `study.json`; `votes.sqlite` appears beside it.
-        study: what is asked.
+    Every method raises DataError if the database cannot be read or written: it is damaged, the disk is full, or another
+    process locks it for half a minute.
 
-    Every method raises DataError where the file cannot be read or written: it is damaged, the disk is full, another
-    process holds it for half a minute.
+    Args:
+        folder: folder with `study.json`; `votes.sqlite` is created in it.
+        study: the study.
 
     Raises:
-        DataError: the file there is no ballot, or one of another study.
+        DataError: the existing file is not a database of votes, or belongs to another study.
     """
 
     def __init__(self, folder: Path, study: Study) -> None:
@@ -103,22 +104,25 @@ class Ballot:
         return DataError(f"{self.path} holds no votes on this study: {what}.", fix="Move the file away.")
 
     def secret(self) -> str:
-        """A random text that stays the same for all of this ballot's life, and is told to nobody."""
+        """A random text that never changes and is never published."""
         return self._secret
 
     def invite(self, count: int) -> list[str]:
-        """New invitation codes; each is good for one voter, on however many devices."""
+        """Make new invitation codes; each is for one voter, on any number of devices."""
         codes = [secrets.token_urlsafe(9) for _ in range(count)]
         with self._open() as db:
             db.executemany("INSERT INTO invites VALUES (?)", [(code,) for code in codes])
         return codes
 
     def register(self, address: str = "", invite: str | None = None) -> str | None:
-        """A voter's token: a new one, or that of an invitation used before. None for an unknown invitation.
+        """Register a voter; returns a new token, or the token of an invitation that was used before.
 
         Args:
-            address: the network address, of which only a salted hash is kept: the report counts voters who share one.
-            invite: a code of `invite`; needed as soon as there are any.
+            address: the network address. Only a salted hash is stored; the report counts voters who share an address.
+            invite: a code from `invite`; required if there are any codes.
+
+        Returns:
+            The token, or None for an unknown invitation.
         """
         token = secrets.token_urlsafe(18)
         with self._open() as db:
@@ -139,12 +143,12 @@ class Ballot:
         return token
 
     def state(self, token: str) -> VoterState | None:
-        """Where the voter of a token is; None when nobody has that token."""
+        """The progress of the voter with a token; None if there is no such voter."""
         with self._open() as db:
             return self._state(db, token)
 
     def vote(self, token: str, question: str, choice: Choice, seconds: float) -> bool:
-        """Take an answer; False when the question is not the voter's open one: answered already, or not asked yet."""
+        """Store an answer; False if the question is not the voter's open one: it is answered, or comes later."""
         with self._open() as db:
             state = self._state(db, token)
             if state is None or not state.upcoming or state.upcoming[0] != question:
@@ -154,7 +158,7 @@ class Ballot:
         return True
 
     def votes(self) -> list[Vote]:
-        """All answers, in the order of voters and of time."""
+        """All answers, sorted by voter and time."""
         with self._open() as db:
             rows = db.execute("SELECT voter, question, choice, seconds FROM votes ORDER BY voter, at, question")
             found = [Vote(*row) for row in rows.fetchall()]
@@ -164,7 +168,7 @@ class Ballot:
         return found
 
     def shared_addresses(self) -> int:
-        """Voters who came from an address that another one came from before."""
+        """The number of voters whose address another voter has used before."""
         with self._open() as db:
             row = db.execute("SELECT COUNT(*) - COUNT(DISTINCT address) FROM voters").fetchone()
             return int(row[0])
@@ -183,7 +187,7 @@ class Ballot:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        """A connection in a write transaction, committed where the block ends well."""
+        """Open a connection with a write transaction, which is committed unless the block raises."""
         try:
             with closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as db:
                 db.execute("PRAGMA foreign_keys = ON")
@@ -203,7 +207,7 @@ class Ballot:
 
 
 def _tables(db: sqlite3.Connection) -> dict[str, list[tuple[str, str, int, int]]]:
-    """Per table of a ballot its columns: name, type, whether it must have a value, place in the key."""
+    """For each table, its columns: name, type, whether a value is required, position in the primary key."""
     tables = ("about", "invites", "voters", "asked", "votes")
     return {
         table: [
