@@ -1,4 +1,4 @@
-"""MkDocs hooks: pages made from files outside docs/, and the API reference, one page for each sub-package."""
+"""MkDocs hooks: add pages from files outside docs/, and the API reference with one page for each sub-package."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def moved(source: Path) -> str:
-    """A file's text with the links that it has as a page of the site; what is no page becomes plain text."""
+    """A file's text with its links adapted to the site. Links to files that are not pages become plain text."""
 
     def link(found: re.Match[str]) -> str:
         target = Path(os.path.normpath(source.parent / found[2]))
@@ -52,19 +52,19 @@ def moved(source: Path) -> str:
 
 
 def rooms() -> list[str]:
-    """Sub-packages and modules directly below the package, as `pipeline` and `errors`."""
+    """Sub-packages and modules directly below the package, such as `pipeline` and `errors`."""
     found = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     found |= {path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__")}
     return sorted(found)
 
 
 def reference(room: str) -> str:
-    """The page of a sub-package: every module with something public, in the order of names."""
+    """The page of a sub-package: every module with public names, in alphabetical order."""
     return f"# megaportraits.{room}\n\n" + "".join(f"::: megaportraits.{name}\n\n" for name in modules(room))
 
 
 def modules(room: str) -> Iterator[str]:
-    """Dotted names, below the package, of a sub-package's modules that define something public."""
+    """Dotted names, relative to the package, of a sub-package's modules that define public names."""
     folder = PACKAGE / room
     paths = sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
     for path in paths:

@@ -1,6 +1,7 @@
-"""Write constraints.txt: the exact versions of this environment's packages, for builds that repeat.
+"""Write constraints.txt: the exact versions of this environment's packages, for reproducible builds.
 
-torch, torchvision and the CUDA packages that torch requires are left out: which build is right depends on the machine.
+torch, torchvision and the CUDA packages that torch requires are left out, because the right build depends on the
+machine.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ OF_THE_MACHINE = {"torch", "torchvision", "megaportraits"}
 
 
 def names(requirement: Requirement, seen: set[tuple[str, str]]) -> set[str]:
-    """A requirement's package and all that it needs here, as `pyproject.toml` and the packages' metadata say."""
+    """Names of a requirement's package and its dependencies, by `pyproject.toml` and the packages' metadata."""
     name = re.sub(r"[-_.]+", "-", requirement.name).lower()
     found: set[str] = {name}
     for extra in requirement.extras or {""}:
@@ -40,7 +41,7 @@ def names(requirement: Requirement, seen: set[tuple[str, str]]) -> set[str]:
 
 
 def _requires(name: str) -> list[str]:
-    """A package's requirements as its metadata has them; this project's by `pyproject.toml`."""
+    """A package's requirements by its metadata; for this project, by `pyproject.toml`."""
     if name != "megaportraits":
         return distribution(name).requires or []
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

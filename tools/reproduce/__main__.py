@@ -1,12 +1,12 @@
-"""`docs/reproduce.md` in miniature: from generated corpora to Tables 1 and 2, with the page's own commands.
+"""Run `docs/reproduce.md` in miniature: from generated corpora to Tables 1 and 2, with the page's own commands.
 
     make reproduce-tiny                                     # sets the project up first
-    python -m tools.reproduce --out out/reproduce-tiny    # given again, it continues where it was stopped
-    python -m tools.reproduce --list                      # what would be run
+    python -m tools.reproduce --out out/reproduce-tiny    # run it again to resume
+    python -m tools.reproduce --list                      # only print the commands
 
-The page is read, its numbers are made small (`page.py`), and its commands run one after the other. Everything lies
-under --out; each command's output is kept in `logs/`. The networks are far too small and train far too shortly to be
-of use: what is shown is that the commands exist and work together.
+This program reads the page, reduces its numbers (`page.py`), and runs its commands one after the other. All files are
+under --out; each command's output is in `logs/`. The networks are too small and trained too briefly to be useful. The
+run shows only that the commands exist and work together.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from pathlib import Path
 from tools.reproduce.page import CONFIGS, ROOT, Command, read_commands, resumed, shrink
 
 _TAIL = 25
-"""Lines of a failed command's output that are shown."""
+"""Number of lines of a failed command's output that are shown."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do.
+    """One step of the run.
 
     Attributes:
-        stage: for people.
-        command: as it is run.
-        stands_for: what a person who follows the page does there; "" for a command of the page.
+        stage: heading of the stage, for display.
+        command: the command to run.
+        stands_for: what a person who follows the page does at this point; "" for a command from the page.
     """
 
     stage: str
@@ -43,7 +43,7 @@ class Step:
 
 
 def plan() -> list[Step]:
-    """Everything from nothing to both tables, in order."""
+    """All steps from an empty folder to both tables, in order."""
     corpora = Command("Corpora", ("python", "-m", "tools.reproduce.corpora", "corpora"))
     first = Step(corpora.stage, corpora, "VoxCeleb2, FFHQ, the avatars, RT-GENE and RT-BENE")
     return [first, *(Step(command.stage, shrink(command)) for command in read_commands())]
@@ -53,9 +53,9 @@ class Runner:
     """Runs steps in a folder, once each.
 
     Args:
-        folder: for everything; `plan.txt` in it says what fills it, `done/` has a file for each finished step, and
-            `logs/` what the commands printed.
-        echo: prints a line for a person.
+        folder: folder of all files. In it, `plan.txt` lists the commands and configs, `done/` has a file for each
+            finished step, and `logs/` has the commands' output.
+        echo: prints a line for the user.
     """
 
     def __init__(self, folder: Path, echo: Callable[[str], object] = print) -> None:
@@ -64,9 +64,9 @@ class Runner:
             (folder / name).mkdir(parents=True, exist_ok=True)
 
     def run(self, steps: Sequence[Step]) -> bool:
-        """Do what is not done yet; False when a command failed, which is then shown with its last lines.
+        """Run the steps that are not done yet. Returns False if a command failed; its last output lines are shown.
 
-        A folder that other commands or configs have filled is refused: results of both would be mixed.
+        A folder with results of other commands or configs is refused, so that results do not mix.
         """
         began, before = time.monotonic(), ""
         plan_file, text = self.folder / "plan.txt", "".join(f"{_fingerprint(step)}\n" for step in steps)
@@ -97,12 +97,12 @@ class Runner:
         return True
 
     def _files(self, number: int, step: Step) -> tuple[Path, Path]:
-        """The mark of a finished step, and its log."""
+        """The file that marks a step as finished, and the step's log."""
         stem = f"{number:02d}-{step.command.name.replace(' ', '-')}"
         return self.folder / "done" / stem, self.folder / "logs" / f"{stem}.log"
 
     def _perform(self, step: Step, log: Path) -> int:
-        """Run a step; its exit code."""
+        """Run a step and return its exit code."""
         words = resumed(step.command, self.folder).words
         with log.open("w", encoding="utf-8") as file:
             if step.command.name == "study serve":
@@ -121,19 +121,19 @@ class Runner:
 
 
 def _cpu_seconds() -> float:
-    """Of all commands that have ended so far, their processes together."""
+    """CPU seconds of all commands that have ended so far, summed over their processes."""
     times = os.times()
     return times.children_user + times.children_system
 
 
 def _fingerprint(step: Step) -> str:
-    """A step's line, and a digest of the configs that it names."""
+    """A step's command line and a digest of the configs that it names."""
     configs = [Path(word).read_bytes() for word in step.command.words if word.endswith(".yaml")]
     return f"{step.command.text} {hashlib.sha256(b''.join(configs)).hexdigest()[:12]}"
 
 
 def _program(words: Sequence[str]) -> list[str]:
-    """A line's words with this Python's own programs, whatever lies on PATH."""
+    """A command's words with programs from this Python's environment in place of those on PATH."""
     first = {
         "megaportraits": [sys.executable, "-m", "megaportraits"],
         "torchrun": [sys.executable, "-m", "torch.distributed.run"],
@@ -143,13 +143,13 @@ def _program(words: Sequence[str]) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """For the commands: modules of this checkout; one thread each, as two processes share two cores."""
+    """The commands' environment: modules of this checkout, and one thread each, as two processes share two cores."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     return {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": path}
 
 
 def tables(folder: Path) -> str:
-    """Tables 1 and 2 out of the reports that the commands wrote."""
+    """Tables 1 and 2 from the reports that the commands wrote."""
     found = []
     for report in sorted(folder.glob("out/table*/report.md")):
         lines = report.read_text(encoding="utf-8").splitlines()
@@ -162,10 +162,10 @@ def tables(folder: Path) -> str:
 
 
 def main() -> int:
-    """Run everything; 0 when all of it worked."""
+    """Run all steps. Returns 0 if all succeeded."""
     options = argparse.ArgumentParser(prog="python -m tools.reproduce", description=(__doc__ or "").splitlines()[0])
-    options.add_argument("--out", type=Path, default=Path("out/reproduce-tiny"), help="folder for everything")
-    options.add_argument("--list", action="store_true", help="print the commands, run nothing")
+    options.add_argument("--out", type=Path, default=Path("out/reproduce-tiny"), help="folder of all files")
+    options.add_argument("--list", action="store_true", help="print the commands without running them")
     chosen = options.parse_args()
     steps = plan()
     if chosen.list:

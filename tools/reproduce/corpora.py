@@ -1,7 +1,7 @@
-"""Generated stand-ins for the paper's corpora, laid out as the originals: VoxCeleb2's videos and FFHQ's pictures.
+"""Generate stand-ins for the paper's corpora in the originals' layout: VoxCeleb2's videos and FFHQ's images.
 
-The people are the avatars that ship for the demo, drawn by the shipped student while the demo's rendered driver moves
-them. Every video shows one person for about two seconds, every picture one person at 1024 px.
+The people are the shipped student's avatars, animated with the demo's rendered driver. Every video shows one person for
+about two seconds, every image one person at 1024 px.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from tools.reproduce.teachers import write_teachers
 
 UInt8 = npt.NDArray[np.uint8]
 _EVERY, FPS = 2, 12.5
-"""Which frames of the driver, which has 25 a second, the people follow."""
+"""Every n-th frame of the driver is used, which has 25 frames per second; and the resulting frame rate."""
 _TRACK_FPS = 25
-"""Frames a second of VoxCeleb2's tracks."""
+"""Frames per second of VoxCeleb2's tracks."""
 TEST_PEOPLE = 2
-"""The last ones are VoxCeleb2's test set and FFHQ's validation set."""
+"""Number of people, the last ones, in VoxCeleb2's test set and FFHQ's validation set."""
 _SIDE, _HEAD = 288, 256
-"""Of a frame, and of the head crop in it, pixels."""
+"""Sides of a frame and of the head crop in it, pixels."""
 
 
 @dataclass(frozen=True)
 class Corpora:
-    """Where the generated collections lie.
+    """Folders of the generated collections.
 
     Attributes:
         voxceleb2: the original videos `videos/VIDEO.mp4`, and their tracks `dev/txt/ID/VIDEO/CLIP.txt`, `test/txt/...`.
         ffhq: `images1024x1024/00000.png` and `ffhq-dataset-v2.json`.
-        avatars: photographs of the people whom the student learns.
+        avatars: photographs of the people that the student learns.
         gaze, blink: networks with the interfaces of RT-GENE and RT-BENE.
     """
 
@@ -57,10 +57,10 @@ class Corpora:
 
 
 def make_corpora(folder: Path, *, tell: Callable[[str], None] = print) -> Corpora:
-    """Fill a folder with both collections; what is there already stays.
+    """Fill a folder with both collections. Existing files are kept.
 
     Args:
-        folder: for all of it.
+        folder: the output folder.
         tell: called with a line for each collection.
     """
     made = Corpora(*(folder / name for name in ("voxceleb2", "ffhq", "avatars", "rt_gene.onnx", "rt_bene.onnx")))
@@ -73,9 +73,9 @@ def make_corpora(folder: Path, *, tell: Callable[[str], None] = print) -> Corpor
     half = len(drivers) // 2
     for number, name in enumerate(photos):
         part = "test" if number >= len(photos) - TEST_PEOPLE else "dev"
-        # Two videos of one person move differently; so do the people, who begin at different frames.
+        # The two videos of a person have different motions. So do different people, who start at different frames.
         for turn, crops in enumerate((drivers[:half], drivers[half:])):
-            video, person = f"{name.upper():_<10}{turn}", f"id{number:05d}"  # as long as YouTube's names
+            video, person = f"{name.upper():_<10}{turn}", f"id{number:05d}"  # the length of YouTube's video names
             file = made.voxceleb2 / "videos" / f"{video}.mp4"
             if not file.is_file():
                 begin = 3 * number % half
@@ -115,7 +115,7 @@ def _driver_crops() -> list[UInt8]:
 
 @torch.inference_mode()
 def _draw(student: Student, name: str, crops: Sequence[UInt8], *, seed: int) -> Iterator[UInt8]:
-    """An avatar's frames before a background of two colours that is its own."""
+    """An avatar's frames over a background gradient of two colours that are specific to the avatar."""
     identity = student.identity(torch.tensor([student.find(name)]))
     rng = np.random.default_rng(seed)
     upper, lower = rng.uniform(0.2, 0.8, (2, 3))
@@ -133,7 +133,7 @@ def _draw(student: Student, name: str, crops: Sequence[UInt8], *, seed: int) -> 
 
 
 def _track(person: str, video: str, frames: int) -> str:
-    """A track file of VoxCeleb2, whose one box holds the face in all frames."""
+    """A track file in VoxCeleb2's format, with the same face box in all frames."""
     box = " \t".join(f"{number:.3f}" for number in (0.25, 0.25, 0.5, 0.6))
     rows = "".join(f"{number:06d} \t{box}\n" for number in range(frames))
     head = (
@@ -155,7 +155,7 @@ def _write(path: Path, picture: UInt8) -> None:
 
 
 def _square(picture: UInt8) -> UInt8:
-    """The middle of a picture, as wide as high."""
+    """The central square of an image."""
     side = min(picture.shape[:2])
     top, left = (picture.shape[0] - side) // 2, (picture.shape[1] - side) // 2
     return picture[top : top + side, left : left + side]

@@ -1,6 +1,6 @@
-"""The commands of `docs/reproduce.md`: read from the page, made small, run in this order.
+"""The commands of `docs/reproduce.md`, read from the page in order and reduced in size.
 
-Only blocks fenced as `sh` under a numbered heading (`## 3. The head-pose network`) are run; all others are for people.
+Only `sh` blocks under a numbered heading (`## 3. The head-pose network`) are run; other blocks are for readers only.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reproduce.md"
 CONFIGS = Path(__file__).parent / "tiny"
 PROCESSES = 2
-"""That torchrun starts in miniature, in place of the page's eight."""
+"""Number of processes that torchrun starts in miniature, in place of the page's eight."""
 _STAGE = re.compile(r"## (\d+)\. (.+)")
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command of the page.
+    """A command from the page.
 
     Attributes:
         stage: the heading above it, without its number.
-        words: of the whole line, `megaportraits` or `torchrun` first.
+        words: words of the command line, starting with `megaportraits` or `torchrun`.
     """
 
     stage: str
@@ -33,7 +33,7 @@ class Command:
 
     @property
     def name(self) -> str:
-        """Command and subcommand: `prepare`, `train base`; of a Python module its last part."""
+        """Command and subcommand, such as `prepare` or `train base`; for a Python module its last part."""
         if self.words[0] == "python":
             return self.words[self.words.index("-m") + 1].rpartition(".")[2]
         own = self.words[self.words.index("megaportraits") + 1 :]
@@ -41,20 +41,20 @@ class Command:
 
     @property
     def text(self) -> str:
-        """The line as a shell takes it."""
+        """The command line, quoted for a shell."""
         return shlex.join(self.words)
 
     def value(self, option: str) -> str | None:
-        """What follows an option; None where it is not given."""
+        """The value of an option; None if the option is not given."""
         return self.words[self.words.index(option) + 1] if option in self.words else None
 
 
 @dataclass(frozen=True)
 class Smaller:
-    """How a command's line changes in miniature.
+    """How a command line changes in miniature.
 
     Attributes:
-        values: new values of options, or new values by the page's.
+        values: for each option, its new value, or a map from the page's values to new ones.
         more: words that are appended.
     """
 
@@ -70,7 +70,7 @@ def steps(count: int, batch: int) -> tuple[str, ...]:
 SETTINGS = {"run.devices=8": f"run.devices={PROCESSES}", "data.workers=8": "data.workers=0"}
 """Values of --set that depend on the machine."""
 SMALLER: dict[str, Smaller] = {
-    # Rendered people look alike to a network that knows real ones, so only their names tell them apart.
+    # A network trained on real people cannot tell rendered people apart, so only their names distinguish them.
     "prepare": Smaller(
         {
             "--size": {"512": "128", "256": "64", "1024": "192"},
@@ -92,13 +92,13 @@ SMALLER: dict[str, Smaller] = {
     ),
     "student report": Smaller({"--pictures": "4"}),
     "pairs": Smaller({"--frames": "4", "--limit": "4"}),
-    # Faces of 32 px, which the tiny paper-256 paints, are too small for the landmark network.
+    # Faces of 32 px, which the tiny paper-256 renders, are too small for the landmark network.
     "reference": Smaller({"--size": {"512": "64", "256": "64", "1024": "1024"}}),
     "evaluate": Smaller({"--size": {"512": "64", "256": "64"}}),
     "ablate": Smaller({"--samples": "8"}, ("--set", "optim.batch_size=4")),
     "study make": Smaller({"--questions": "4", "--gold": "1", "--per-voter": "6"}),
 }
-"""By command. A command that is not here runs as it stands on the page."""
+"""The changes for each command. A command that is not listed runs as it is on the page."""
 
 
 def read_commands(page: Path = PAGE) -> list[Command]:
@@ -116,7 +116,7 @@ def read_commands(page: Path = PAGE) -> list[Command]:
 
 
 def _shell_lines(text: str) -> Iterator[tuple[str, str]]:
-    """Heading and logical line of every `sh` block; lines that end in a backslash are joined."""
+    """Heading and logical line for every line in an `sh` block; lines that end in a backslash are joined."""
     heading, fence, begun = "", "", ""
     for line in text.splitlines():
         if line.startswith("```"):
@@ -131,10 +131,10 @@ def _shell_lines(text: str) -> Iterator[tuple[str, str]]:
 
 
 def shrink(command: Command) -> Command:
-    """The same command in miniature: fewer processes, tiny configs, smaller numbers; paths and all else stay.
+    """The same command in miniature: fewer processes, tiny configs, smaller numbers. Everything else is unchanged.
 
     Raises:
-        ValueError: the page says something that the miniature has no smaller form of.
+        ValueError: the page uses a value for which no smaller one is defined.
     """
     rule = SMALLER.get(command.name, Smaller({}))
     words = list(command.words)
@@ -144,7 +144,7 @@ def shrink(command: Command) -> Command:
 
 
 def _smaller(option: str, value: str, rule: Smaller) -> str:
-    """A word of a command, given the word before it."""
+    """The reduced value of an option."""
     if option == "--nproc_per_node":
         return str(PROCESSES)
     if option == "--config":
@@ -163,7 +163,7 @@ def _smaller(option: str, value: str, rule: Smaller) -> str:
 
 
 def resumed(command: Command, folder: Path) -> Command:
-    """The command as it goes on after a stop: training with --resume where a run has begun."""
+    """The command to run after an interruption: training gets --resume if its run has begun."""
     if command.name.startswith("train "):
         run = command.value("--out")
         begun = run is not None and (folder / run / "config.yaml").is_file()

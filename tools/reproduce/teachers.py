@@ -1,6 +1,7 @@
-"""ONNX files with the interfaces of RT-GENE and RT-BENE, whose weights may not be shared: fixed, untrained functions.
+"""Write ONNX files with the interfaces of RT-GENE and RT-BENE, whose weights may not be shared.
 
-The angles that they give are the differences of the eyes' brightness, so that labels differ from frame to frame.
+They are fixed, untrained functions. Their angles are differences of the eyes' brightness, so that labels differ from
+frame to frame.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ def write_teachers(gaze: Path, blink: Path) -> None:
     """Write both files.
 
     Args:
-        gaze: eyes (n, 3, 36, 60) and the head's angles (n, 2) to theta and phi (n, 2).
-        blink: eyes to a logit (n, 1).
+        gaze: path of the network that maps eyes (n, 3, 36, 60) and head angles (n, 2) to theta and phi (n, 2).
+        blink: path of the network that maps eyes to a logit (n, 1).
     """
     eyes = [_value("left", _EYE), _value("right", _EYE)]
     turn = helper.make_node("Concat", ["l", "r"], ["both"], axis=1)
@@ -31,7 +32,7 @@ def _value(name: str, shape: tuple[int | str, ...]) -> ValueInfoProto:
 
 
 def _mean(eye: str, out: str) -> list[NodeProto]:
-    """The mean of pictures (n, 3, h, w), as (n, 1)."""
+    """Nodes that compute the mean of images (n, 3, h, w), as (n, 1)."""
     return [
         helper.make_node("ReduceMean", [eye], [f"{out}_mean"], axes=[1, 2, 3], keepdims=0),
         helper.make_node("Reshape", [f"{out}_mean", "column"], [out]),

@@ -1,7 +1,7 @@
-"""Serve a user study as the page says, and answer it as voters do: over HTTP, by what the page shows.
+"""Serve a user study with the page's command, and answer it over HTTP like a browser.
 
-A voter takes the side that is nearer to the reference, pixel by pixel. Gold questions show the reference itself on one
-side, so that the study's own check of voters passes.
+A voter chooses the side with the smaller pixel difference from the reference. Gold questions show the reference itself
+on one side, so these voters pass the study's check.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from megaportraits.media import VideoReader, is_video, read_image
 
 VOTERS = 2
 _SECONDS = 600
-"""That the server may take for an answer, on however busy a machine."""
+"""Timeout of the server's answers and of its end, seconds; long, because the machine may be busy."""
 _SIDE = 64
 
 
 def serve_and_vote(command: Sequence[str], folder: Path, log: Callable[[str], object]) -> None:
-    """Run `study serve` until every voter has answered all questions, then end it with Ctrl-C's signal.
+    """Run `study serve` until every voter has answered all questions, then stop it with SIGINT.
 
     Args:
-        command: the whole line; its port may be taken, so another free one is asked for.
-        folder: where it runs.
-        log: gets what the server prints and how many answers were given.
+        command: the whole command; its port may be in use, so it is replaced by a free one.
+        folder: working directory of the server.
+        log: called with the server's output and the number of answers.
 
     Raises:
         RuntimeError: the server did not start, or refused an answer.
@@ -56,7 +56,7 @@ def serve_and_vote(command: Sequence[str], folder: Path, log: Callable[[str], ob
 
 
 def _address(server: subprocess.Popen[str], log: Callable[[str], object]) -> str:
-    """What the server prints as its address."""
+    """The address that the server prints."""
     assert server.stdout is not None
     for line in server.stdout:
         log(line.rstrip())
@@ -66,7 +66,7 @@ def _address(server: subprocess.Popen[str], log: Callable[[str], object]) -> str
 
 
 def _vote_through(address: str) -> int:
-    """One new voter who answers everything; the number of answers."""
+    """Answer all questions as one new voter. Returns the number of answers."""
     voter = build_opener(HTTPCookieProcessor(CookieJar()))
     state = _ask(voter, urljoin(address, "api/state"))
     given = 0
@@ -86,7 +86,7 @@ def _ask(voter: OpenerDirector, address: str, body: dict[str, Any] | None = None
 
 
 def _look(voter: OpenerDirector, address: str) -> Any:
-    """The first picture of a file that the page shows, small, as numbers."""
+    """The first frame of a file that the page shows, as a small array."""
     with (
         voter.open(address, timeout=_SECONDS) as reply,
         tempfile.NamedTemporaryFile(suffix=Path(address).suffix) as file,
