@@ -146,8 +146,8 @@ def run_local(
                     ready.close()
                     if not again:
                         raise WorkerDiedError(
-                            "A worker process died, perhaps for want of memory.",
-                            fix="Run the same line again, with fewer processes: what is done is kept.",
+                            "A worker process died, perhaps because memory ran out.",
+                            fix="Run the same command again with fewer processes: finished items are kept.",
                         ) from error
                     waiting.appendleft(item)
                     process, ready = _start(work, told)

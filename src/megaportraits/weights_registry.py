@@ -128,7 +128,7 @@ WEIGHTS: tuple[WeightFile, ...] = (
     WeightFile(
         name="sface",
         file="face_recognition_sface_2021dec_int8bq.onnx",
-        purpose="face recognition for the CSIM metric; judges, never trains",
+        purpose="face recognition for the CSIM metric; not used in training",
         licence=APACHE,
         page="https://github.com/opencv/opencv_zoo/tree/main/models/face_recognition_sface",
         url="https://github.com/opencv/opencv_zoo/raw/main/models/face_recognition_sface/"

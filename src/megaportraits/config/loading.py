@@ -121,7 +121,7 @@ def _read(source: str | Path, below: tuple[str, ...]) -> dict[str, Any]:
     """A file's content merged over that of the file it extends; `below` are the files that extend this one."""
     place = str(Path(source).resolve()) if Path(source).suffix in _SUFFIXES else str(source)
     if place in below:
-        raise ConfigError(f"{source} extends itself by way of {' -> '.join(below)}", fix="Break the circle.")
+        raise ConfigError(f"{source} extends itself through {' -> '.join(below)}", fix="Remove one `extends`.")
     data = _parse(source)
     base = data.pop("extends", None)
     if base is None:

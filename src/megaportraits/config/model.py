@@ -57,7 +57,7 @@ class MotionConfig(Config):
     @model_validator(mode="after")
     def _appends_some(self) -> Self:
         if self.append_blendshapes and not self.blendshapes:
-            raise ValueError("append_blendshapes appends the scores that motion.blendshapes names: name some")
+            raise ValueError("append_blendshapes needs motion.blendshapes, which is empty")
         return self
 
 
@@ -171,9 +171,9 @@ class ModelConfig(Config):
     @model_validator(mode="after")
     def _adds_to_what_is_on(self) -> Self:
         if self.expression_change and not self.expression_in_generator:
-            raise ValueError("expression_change adds to expression_in_generator: switch that on, too")
+            raise ValueError("expression_change needs expression_in_generator: switch it on, too")
         if self.mirror_hidden and not self.source_skip:
-            raise ValueError("mirror_hidden adds to source_skip: switch that on, too")
+            raise ValueError("mirror_hidden needs source_skip: switch it on, too")
         return self
 
     @model_validator(mode="after")

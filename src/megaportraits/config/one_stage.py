@@ -40,7 +40,7 @@ class TrainOneStageConfig(TrainBaseConfig):
     @model_validator(mode="after")
     def _draws_as_the_paper(self) -> Self:
         if self.model.predict_matte or self.model.source_skip:
-            raise ValueError("one-stage training is the paper's: model.predict_matte and model.source_skip are off")
+            raise ValueError("one-stage training needs model.predict_matte and model.source_skip switched off")
         if not self.model.generator_2d.fine:
             raise ValueError('give generator_2d.fine, the "additional upsampling block" of B.2, for example [32]')
         return self

@@ -24,8 +24,8 @@ class StudentConfig(Config):
     image_size: Pixels = 1024
     """Side of the output, pixels: that of G_HR, from which the student learns (3.3)."""
     input_size: Pixels = 512
-    """Side to which drivers are resized for the encoder, pixels. The paper does not give it; G_base sees 512. It
-    does not say either where the student doubles to G_HR's resolution; here the last layer outputs 2 x 2 pixels per
+    """Side to which drivers are resized for the encoder, pixels. The paper does not give it; G_base sees 512. Nor
+    does the paper say where the student doubles to G_HR's resolution; here the last layer outputs 2 x 2 pixels per
     feature."""
     encoder_width: Channels = 64
     groups: Channels = 32

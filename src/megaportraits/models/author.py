@@ -36,7 +36,7 @@ _WHY = {
     "expression_embedder_nw": "a ResNet whose norms follow the convolutions; ours precede them (A.1)",
     "pose_unsqueeze_nw": "embeds z of expression_embedder_nw, which is not taken",
     "warp_embed_head_orig_nw": "a further layer between z + e_s and the warps",
-    "volume_process_nw.input_tensor": "their G_3D's way up begins with a learned tensor",
+    "volume_process_nw.input_tensor": "the decoder of their G_3D starts from a learned tensor",
     "volume_pred_nw": "3D blocks before the projection; the paper has none",
     "volume_renderer_nw": "volume rendering; the paper projects (A.1)",
     "local_encoder_back_nw": "background of the source; the paper's base has none",
@@ -46,12 +46,12 @@ _WHY = {
     "discriminator_ds": "a discriminator, which only training needs",
     "discriminator2_ds": "a discriminator, which only training needs",
     "stylegan_discriminator_ds": "a discriminator, which only training needs",
-    "head_pose_regressor": "a network of others, trained apart",
-    "get_face_vector": "a network of others, trained apart",
-    "get_face_vector_resnet": "a network of others, trained apart",
-    "face_idt": "a network of others, trained apart",
-    "face_parsing_bug": "a network of others, trained apart",
-    "get_mask": "a network of others, trained apart",
+    "head_pose_regressor": "a third-party network, trained separately",
+    "get_face_vector": "a third-party network, trained separately",
+    "get_face_vector_resnet": "a third-party network, trained separately",
+    "face_idt": "a third-party network, trained separately",
+    "face_parsing_bug": "a third-party network, trained separately",
+    "get_mask": "a third-party network, trained separately",
 }
 _AGAIN = "Get the file again."
 _UNKNOWN = "unknown to this version of megaportraits"
@@ -149,7 +149,7 @@ def import_author(state: Mapping[str, Tensor], like: ModelConfig, path: str = "t
             continue
         for name, tensor in part.tensors.items():
             if not tensor.isfinite().all():
-                raise WeightsError(f"{path}: {part.theirs} has numbers that are not finite", fix="Get the file again.")
+                raise WeightsError(f"{path}: {part.theirs} has weights that are not finite", fix="Get the file again.")
             taken[name] = tensor
         found.table.append(Line(part.theirs, part.ours, START if part.reason else SAME, numbers, part.reason))
     found.table += _leftover(file)
@@ -222,7 +222,9 @@ class _AuthorFile:
 
     def _take(self, name: str) -> Tensor:
         if name not in self.state:
-            raise WeightsError(f"the checkpoint has no tensor {name}, which belongs to others there", fix=_AGAIN)
+            raise WeightsError(
+                f"the checkpoint has no tensor {name}, although it has others of the same layer", fix=_AGAIN
+            )
         self.used.add(name)
         return self.state[name].float()
 
@@ -255,7 +257,7 @@ def _config_of(file: _AuthorFile, like: ModelConfig, path: str) -> ModelConfig:
     try:
         return parse_config(ModelConfig, data, path)
     except ConfigError as error:
-        raise WeightsError(f"{path}: its sizes are of no model that we can build: {error.message}") from error
+        raise WeightsError(f"{path}: no base model can have its sizes: {error.message}") from error
 
 
 def _encoder_blocks(file: _AuthorFile) -> list[str]:

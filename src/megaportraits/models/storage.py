@@ -287,7 +287,7 @@ def _save(
         config = config.model_copy(update={"weight_standardization": "none"})
     state = plain_state_dict(model, standardizes=not folds)
     tensors = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in state.items()}
-    _check_finite(tensors, path, "Go on from an earlier checkpoint, with a smaller learning rate.")
+    _check_finite(tensors, path, "Resume from an earlier checkpoint with a smaller learning rate.")
     metadata = {"kind": kind, "config": config.model_dump_json(), **(notes or {})}
     with staged_output(path, overwrite=overwrite, late=True) as part:
         part.write_bytes(save(tensors, metadata))  # `save_file` would replace the staged file by one of its own
