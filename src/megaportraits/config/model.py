@@ -171,9 +171,9 @@ class ModelConfig(Config):
     @model_validator(mode="after")
     def _adds_to_what_is_on(self) -> Self:
         if self.expression_change and not self.expression_in_generator:
-            raise ValueError("expression_change needs expression_in_generator: switch it on, too")
+            raise ValueError("expression_change needs expression_in_generator: switch that on, too")
         if self.mirror_hidden and not self.source_skip:
-            raise ValueError("mirror_hidden needs source_skip: switch it on, too")
+            raise ValueError("mirror_hidden needs source_skip: switch that on, too")
         return self
 
     @model_validator(mode="after")
