@@ -51,9 +51,9 @@ def prepare(
     min_crop: Annotated[
         int | None, typer.Option(help="Minimum pixels of the head crop in the original; default: --size.")
     ] = None,
-    min_bitrate: Annotated[float, typer.Option(help="Minimum bitrate, kilobits a second.")] = 0.0,
+    min_bitrate: Annotated[float, typer.Option(help="Minimum bitrate, kilobits per second.")] = 0.0,
     min_presence: Annotated[float, typer.Option(help="Minimum mean confidence of the face, 0 to 1.")] = 0.8,
-    max_people: Annotated[int, typer.Option(help="Maximum faces in a frame.")] = 1,
+    max_people: Annotated[int, typer.Option(help="Maximum number of faces in a frame.")] = 1,
     min_inside: Annotated[float, typer.Option(help="Minimum fraction of the head crop inside the image.")] = 0.6,
     children: Annotated[
         Literal["face", "keep", "drop"] | None,

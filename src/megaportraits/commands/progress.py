@@ -76,7 +76,7 @@ def stage_bar() -> Iterator[StageBar]:
 
 @contextmanager
 def shard_progress() -> Iterator[Callable[[SynthProgress], None]]:
-    """A bar as `synth.generate.generate`'s `on_progress`, with the rate in frames a second."""
+    """A bar as `synth.generate.generate`'s `on_progress`, with the rate in frames per second."""
     with stage_bar() as bar:
         first: list[int] = []
 
@@ -94,7 +94,7 @@ def shard_progress() -> Iterator[Callable[[SynthProgress], None]]:
 
 @contextmanager
 def item_progress() -> Iterator[Callable[[PrepareProgress], None]]:
-    """A bar as `prepare.run.prepare`'s `on_progress`, with clips, frames a second and failures."""
+    """A bar as `prepare.run.prepare`'s `on_progress`, with clips, frames per second and failures."""
     with stage_bar() as bar:
 
         def on_progress(progress: PrepareProgress) -> None:

@@ -1,4 +1,4 @@
-// The driver's head in every frame, as HeadFollower of the Python package finds it: face, landmarks, pose, calm crop.
+// Tracks the driver's head like HeadFollower of the Python package: face, landmarks, pose, and a steady head crop.
 
 import {
   anchors,
@@ -13,10 +13,10 @@ import {
   sigmoid,
 } from "./geometry.js";
 
-const MOVED = 0.12; // part of its side by which a region may be off before landmarks are looked for once more
+const MOVED = 0.12; // offset of a region, as a fraction of its side, above which landmarks are computed again
 const SMALLEST_FACE = 12; // pixels
 
-/** Follows one head through pictures {data, width, height}. Networks: {detector, landmarks}, tensor to outputs. */
+/** Tracks one head through images {data, width, height}. `networks`: {detector, landmarks}, tensor to outputs. */
 export class HeadFollower {
   constructor(networks, settings) {
     this.networks = networks;
@@ -25,7 +25,7 @@ export class HeadFollower {
     this.forget();
   }
 
-  /** The next picture at a time in seconds: the head's crop {x, y, side, angle}, or null where no face is seen. */
+  /** Find the head in the next image; `time` in seconds. Returns the crop {x, y, side, angle}, or null. */
   async look(frame, time) {
     const landmarks = (this.region && (await this.refine(frame, this.region, false))) || (await this.search(frame));
     if (!landmarks) {
@@ -37,14 +37,14 @@ export class HeadFollower {
     return { ...this.tracker.next(pose, time), angle: 0 };
   }
 
-  /** Begin with the next picture anew, as when the camera changes. */
+  /** Forget the tracked head, for example when the camera changes. */
   forget() {
     this.region = null;
     this.smooth = new PoseSmoother(this.settings.crop);
     this.tracker = new CropTracker(this.settings.crop);
   }
 
-  /** Landmarks of a face that was not there before: near its last place, in all of the picture, in its middle. */
+  /** Detect a face and its landmarks: near the last position, then in the whole image, then in its centre. */
   async search(frame) {
     const { width, height } = frame,
       x = width / 2,
@@ -67,7 +67,7 @@ export class HeadFollower {
     return detections(boxes, scores, this.anchors, size, region);
   }
 
-  /** Landmarks in a region, looked for again where they turn out to be off its centre, and always in a fresh one. */
+  /** Landmarks in a region. They are computed again if they are off its centre, and always for a new region. */
   async refine(frame, region, fresh) {
     const { size, presence: least } = this.settings.faces.landmarks;
     for (let attempt = 0; ; attempt++) {

@@ -1,6 +1,5 @@
-// Where the head is in a picture, and which square of it the student sees: faces/networks.py, blazeface.py,
-// landmarks.py, pose.py, crop.py and tracking.py of the Python package, function by function. A test runs both on the
-// same numbers.
+// Geometry of face tracking and the head crop: faces/networks.py, blazeface.py, landmarks.py, pose.py, crop.py and
+// tracking.py of the Python package, ported function by function. A test runs both on the same numbers.
 //
 // Pixel edges are integers: the centre of pixel i lies at i + 0.5. Head axes: x to the subject's left, y up, z to the
 // camera.
@@ -9,7 +8,7 @@ const { PI, abs, atan2, cos, exp, hypot, log, max, min, round, sign, sin } = Mat
 
 // Pictures ------------------------------------------------------------------------------------------------------------
 
-/** Points [[x, y], ...] in [0, 1] of a region {x, y, side, angle}, a square turned about its centre, as image pixels. */
+/** Map points [[x, y], ...] in [0, 1] of a region {x, y, side, angle}, a rotated square, to image pixels. */
 export function toImage(region, points) {
   const c = cos(region.angle) * region.side,
     s = sin(region.angle) * region.side;
@@ -17,9 +16,9 @@ export function toImage(region, points) {
 }
 
 /**
- * A region of an RGBA picture {data, width, height} as the tensor that networks take: (3, size, size) in [0, 1].
- * Outside the image is black, or with `repeat` what its border shows. Every pixel is the mean of samples that spread
- * over `spread` of its own side.
+ * Sample a region of an RGBA image {data, width, height} as a network's input: (3, size, size) in [0, 1].
+ * Outside, the image is black, or with `repeat` its border is repeated. Every output pixel is the mean of samples over
+ * a square `spread` times as wide as the pixel.
  */
 export function sample(frame, region, size, { repeat = false, spread = 1 } = {}) {
   const { data, width, height } = frame,
@@ -31,10 +30,10 @@ export function sample(frame, region, size, { repeat = false, spread = 1 } = {})
     [0, 0],
     [1, 0],
   ]);
-  // One pixel along the crop's x axis; along its y axis it is (-dy, dx).
+  // Step of one pixel along the crop's x axis; along its y axis the step is (-dy, dx).
   const dx = (right - left) / size,
     dy = (rise - top) / size;
-  // Where many samples are averaged, each may be the pixel that it falls into; else they lie between four.
+  // Nearest-neighbour sampling is enough where many samples are averaged; otherwise sampling is bilinear.
   const corners = count < 6 ? 4 : 1,
     shift = corners === 4 ? 0.5 : 0;
   const steps = Array.from({ length: count }, (_, i) => 0.5 + ((i + 0.5) / count - 0.5) * (count > 1 ? spread : 1));
@@ -80,7 +79,7 @@ export function sample(frame, region, size, { repeat = false, spread = 1 } = {})
 const THRESHOLD = 0.5,
   SAME_FACE = 0.3;
 
-/** Centres [x, y] in [0, 1] of a detector's anchors; grids: [cells a side, anchors a cell] of each feature map. */
+/** Centres [x, y] in [0, 1] of a detector's anchors; grids: [cells per side, anchors per cell] of each feature map. */
 export function anchors(grids) {
   return grids.flatMap(([cells, count]) =>
     Array.from({ length: cells * cells * count }, (_, i) => {
@@ -91,15 +90,15 @@ export function anchors(grids) {
 }
 
 /**
- * What the detector says about a region as faces, best first: {score, x, y, side, eyes} in image pixels, eyes being the
- * subject's right and left. Boxes of one face are averaged by score.
+ * Decode the detector's output for a region to faces, best first: {score, x, y, side, eyes} in image pixels, with the
+ * subject's right and left eye. Boxes of one face are averaged with their scores as weights.
  */
 export function detections(boxes, logits, centers, size, region) {
   const open = [];
   centers.forEach(([ax, ay], i) => {
     const score = sigmoid(logits[i]);
     if (score < THRESHOLD) return;
-    const [x, y, w, h, ...points] = boxes.subarray(16 * i, 16 * i + 8); // of its six points the first two, the eyes
+    const [x, y, w, h, ...points] = boxes.subarray(16 * i, 16 * i + 8); // the eyes are the first two of its six points
     const numbers = [x, y, w, h, ...points].map((value) => value / size);
     open.push({ score, box: numbers.map((value, k) => (k === 2 || k === 3 ? value : value + (k % 2 ? ay : ax))) });
   });
@@ -117,12 +116,12 @@ export function detections(boxes, logits, centers, size, region) {
   return found;
 }
 
-/** The rotated square around a detected face that the landmark network looks at. */
+/** The landmark network's input region, a rotated square, for a detected face. */
 export function regionOfDetection({ x, y, side, eyes: [right, left] }) {
   return { x, y, side: 1.5 * side, angle: atan2(left[1] - right[1], left[0] - right[0]) };
 }
 
-/** Intersection over union of two boxes [x, y, w, h, ...], x and y being their centres. */
+/** Intersection over union of two boxes [x, y, w, h, ...], where x and y are their centres. */
 function overlap(a, b) {
   const along = (k) =>
     max(min(a[k] + a[k + 2] / 2, b[k] + b[k + 2] / 2) - max(a[k] - a[k + 2] / 2, b[k] - b[k + 2] / 2), 0);
@@ -144,7 +143,7 @@ export function landmarksOf(numbers, size, region) {
   return points;
 }
 
-/** The rotated square around landmarks that the network looks at next; eyes: indices of the outer corners. */
+/** The landmark network's next input region, from the current landmarks; eyes: indices of the outer corners. */
 export function regionOfLandmarks(landmarks, { mesh_count, eyes: [right, left] }) {
   const angle = atan2(landmarks[left][1] - landmarks[right][1], landmarks[left][0] - landmarks[right][0]);
   const c = cos(angle),
@@ -163,8 +162,8 @@ export function regionOfLandmarks(landmarks, { mesh_count, eyes: [right, left] }
 }
 
 /**
- * The head pose {rotation, pxPerCm, origin} that brings the rigid points of the mean face {points, vertices, weights}
- * closest to landmarks: a weighted similarity fit (Horn, 1987).
+ * The head pose {rotation, pxPerCm, origin} that fits the rigid points of the mean face {points, vertices, weights} to
+ * the landmarks: a weighted similarity fit (Horn, 1987).
  */
 export function fitPose(landmarks, mesh) {
   const target = mesh.points.map((index) => [landmarks[index][0], -landmarks[index][1], -landmarks[index][2]]);
@@ -205,7 +204,7 @@ export function fitPose(landmarks, mesh) {
 
 const rotate = (rotation, point) => rotation.map((row) => row[0] * point[0] + row[1] * point[1] + row[2] * point[2]);
 
-/** Of a symmetric matrix, by Jacobi rotations: {value, vector}. */
+/** The largest eigenvalue of a symmetric matrix and its eigenvector, by Jacobi rotations. */
 function largestEigenvector(matrix) {
   const a = matrix.map((row) => [...row]),
     n = a.length;
@@ -251,7 +250,7 @@ export function cropOfPose(pose, head) {
   return { x: pose.origin[0] + x * pose.pxPerCm, y: pose.origin[1] - y * pose.pxPerCm, side: head.cm * pose.pxPerCm };
 }
 
-// Calm --------------------------------------------------------------------------------------------------------------
+// Smoothing -----------------------------------------------------------------------------------------------------------
 
 const GAP = 0.25,
   JUMP_DEGREES = 25,
@@ -283,7 +282,7 @@ export class OneEuroFilter {
 
 const gain = (cutoff, elapsed) => 1 / (1 + 1 / (2 * PI * cutoff * elapsed));
 
-/** Calms the head poses of a video: 1-euro filters of angles, place and size, begun anew after a gap or a jump. */
+/** Smooths a video's head poses: 1-euro filters of angles, position and size, reset after a gap or a jump. */
 export class PoseSmoother {
   constructor(head) {
     this.half = head.cm / 2;
@@ -317,7 +316,7 @@ export class PoseSmoother {
     this.place = [0, 0, 0];
   }
 
-  /** Degrees, within half a turn of the last ones; centimetres, the size being how far it takes the crop's border. */
+  /** Filter inputs: angles, degrees, unwrapped to the last ones; position and size, cm at the crop's border. */
   measure(pose) {
     const angles = toEuler(pose.rotation).map((angle, k) => angle - 360 * round((angle - this.angles[k]) / 360));
     return {
@@ -332,7 +331,7 @@ const DEAD_ZONE = 0.05,
   REACH = 0.12,
   SETTLE = 0.4;
 
-/** The head crop through a video: it rests while the head stays in a dead zone, then follows softly. */
+/** The head crop through a video: fixed while the head is inside a dead zone, then it follows smoothly. */
 export class CropTracker {
   constructor(head) {
     this.head = head;

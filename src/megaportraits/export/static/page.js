@@ -1,12 +1,12 @@
-// The page: a webcam or a video file moves the chosen avatar. Always the newest frame; what comes meanwhile is dropped.
+// The page: a webcam or a video file drives the chosen avatar. It uses the newest frame and drops older ones.
 
 import { HeadFollower } from "./follower.js";
 import { sample } from "./geometry.js";
 import { Runtime } from "./runtime.js";
 
-const LONGEST_SIDE = 640; // pixels of a camera's picture that are looked at, or twice the student's own if that is more
-const SPREAD = 1.5; // the head crop's low-pass, as wide as faces/crop.py has it
-const WINDOW = 60; // so many frames the shown numbers are taken over
+const LONGEST_SIDE = 640; // longest side of the processed camera image, pixels; or twice the student's input size
+const SPREAD = 1.5; // width of the head crop's low-pass filter, as in faces/crop.py
+const WINDOW = 60; // number of frames over which the displayed numbers are averaged
 const NO_FACE = "No face in view: sit upright before the camera, in good light.";
 
 const $ = (id) => document.getElementById(id);
@@ -14,11 +14,11 @@ const video = Object.assign(document.createElement("video"), { muted: true, play
 const camera = document.createElement("canvas"),
   picture = document.createElement("canvas");
 const cameraPen = camera.getContext("2d", { willReadFrequently: true });
-let settings, follower, student; // what was loaded
-let round = 0; // counts starts and pauses: a loop of an earlier round ends
-let drawn = null; // the last picture of the avatar, ImageData
+let settings, follower, student; // set when loading has finished
+let round = 0; // number of starts and pauses; the loop of an earlier round ends
+let drawn = null; // the last image of the avatar, ImageData
 
-class Sentence extends Error {} // what went wrong, for the user
+class Sentence extends Error {} // an error message for the user
 
 function say(text) {
   if ($("message").textContent !== text) $("message").textContent = text;
@@ -28,7 +28,7 @@ function say(text) {
 
 const usesWebcam = () => document.querySelector("[name=source]:checked").value === "webcam";
 
-/** Shows the chosen source to `video`, unless it was paused while the browser asked for the webcam. */
+/** Connect the chosen source to `video`, unless the user pressed Pause while the browser asked for permission. */
 async function openSource(mine) {
   if (!usesWebcam()) {
     const [file] = $("file").files;
@@ -71,7 +71,7 @@ async function playing(otherwise) {
   }
 }
 
-const stop = (stream) => stream?.getTracks().forEach((track) => track.stop()); // the camera's light goes out
+const stop = (stream) => stream?.getTracks().forEach((track) => track.stop()); // turns the camera off
 
 function closeSource() {
   video.pause();
@@ -81,7 +81,7 @@ function closeSource() {
   video.removeAttribute("src");
 }
 
-/** Waits for a new frame of the video; the moment it was caught, milliseconds. */
+/** Wait for a new frame of the video. Returns its capture time, milliseconds. */
 function nextFrame() {
   return new Promise((done) => {
     if (video.requestVideoFrameCallback)
@@ -90,7 +90,7 @@ function nextFrame() {
   });
 }
 
-/** The video's picture now, mirrored if so chosen. */
+/** The video's current frame, mirrored if that option is set. */
 function grab() {
   const longest = Math.max(LONGEST_SIDE, 2 * settings.student.input_size);
   const scale = Math.min(1, longest / Math.max(video.videoWidth, video.videoHeight));
@@ -105,7 +105,7 @@ function grab() {
 
 // Drawing -------------------------------------------------------------------------------------------------------------
 
-/** The student's output, planes in [0, 1], as a picture with straight alpha. */
+/** Convert the student's output, planes in [0, 1], to ImageData with straight alpha. */
 function toPicture({ image, alpha }, size) {
   const result = new ImageData(size, size),
     plane = size * size;
@@ -154,7 +154,7 @@ class Numbers {
     this.latencies = [];
   }
 
-  /** Count a frame by when it was caught and when it was shown, milliseconds. */
+  /** Count a frame with its capture and display times, milliseconds. */
   add(caught, shown) {
     this.moments = [...this.moments, shown].slice(-WINDOW);
     this.latencies = [...this.latencies, shown - caught].slice(-WINDOW);
@@ -216,7 +216,7 @@ const isRunning = () => $("start").textContent === "Pause";
 
 function sourceChanged() {
   $("file-field").hidden = usesWebcam();
-  $("mirror").checked = usesWebcam(); // as in a mirror oneself, as they are the others
+  $("mirror").checked = usesWebcam(); // webcams are shown mirrored, videos are not
   if (isRunning()) pause();
   if (!usesWebcam() && $("file").files.length) start();
 }
