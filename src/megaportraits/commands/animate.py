@@ -46,7 +46,9 @@ def animate(
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", help="A file, or a folder (FOLDER/) for SOURCE_DRIVER.mp4; default: this one."),
+        typer.Option(
+            "--output", "-o", help="A file, or a folder (FOLDER/) for SOURCE_DRIVER.mp4; default: the current folder."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -118,16 +120,19 @@ def animate(
     crop: Annotated[bool, typer.Option("--crop", help="Write only the square head crop, not the whole photo.")] = False,
     size: Annotated[
         int | None,
-        typer.Option(help="Side of the head crop, pixels. [256, or the size of the enhancer's output if larger]"),
+        typer.Option(help="Side of the head crop, pixels. Default: 256, or the networks' output size if larger."),
     ] = None,
     max_side: Annotated[int, typer.Option(help="Longest side of the whole photo, pixels.")] = 1280,
     max_seconds: Annotated[float | None, typer.Option(help="Use only this many seconds of the driver.")] = None,
     face: Annotated[
         str | None,
-        typer.Option(help="Which face of the photo: its number from left to right, from 1, or all. [the largest]"),
+        typer.Option(
+            help="Which face of the photo: its number from left to right, from 1, or all. Default: the largest."
+        ),
     ] = None,
     driver_face: Annotated[
-        int | None, typer.Option(help="Which face of the driver: its number from left to right, from 1. [the largest]")
+        int | None,
+        typer.Option(help="Which face of the driver: its number from left to right, from 1. Default: the largest."),
     ] = None,
     side_by_side: Annotated[
         Path | None, typer.Option(help="Also write source, driver and result as three squares in a row.")

@@ -45,11 +45,13 @@ PoseOption = Annotated[PoseFrom, typer.Option(help="See `animate`.")]
 DeviceOption = Annotated[str, typer.Option(help="Device of models and metric networks: auto, cpu or cuda.")]
 ArcFaceOption = Annotated[
     Path | None,
-    typer.Option(help="ArcFace weights for CSIM: backbone.pth or .onnx. [from the weights cache, else SFace]"),
+    typer.Option(help="ArcFace weights for CSIM: backbone.pth or .onnx. Default: from the weights cache, else SFace."),
 ]
 ReferencesOption = Annotated[
     list[Path] | None,
-    typer.Option(help="Statistics of real images for FID, from `reference`; one per image size. [each protocol's own]"),
+    typer.Option(
+        help="Statistics of real images for FID, from `reference`; one per image size. Default: each protocol's own."
+    ),
 ]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16"],
@@ -107,7 +109,7 @@ def evaluate(
     weights: Annotated[
         list[str] | None,
         typer.Option(
-            help="[NAME=]BASE, BASE+ENHANCER or STUDENT: shipped names or files; may be given several times. [nano]"
+            help="[NAME=]BASE, BASE+ENHANCER or STUDENT, by name or file; may be given several times. Default: nano."
         ),
     ] = None,
     videos: Annotated[

@@ -105,9 +105,7 @@ def export_page(
     avatar: Annotated[str | None, typer.Option(help="Include only this avatar; default: all.")] = None,
     scripts: Annotated[
         str | None,
-        typer.Option(
-            help="Location of onnxruntime-web: an address, or its unpacked npm package, which is copied. [a CDN]"
-        ),
+        typer.Option(help="Address of onnxruntime-web, or its unpacked npm package, which is copied. Default: a CDN."),
     ] = None,
     driver: Annotated[
         Path | None, typer.Option(help="Video on which the graph is compared with torch; default: the demo's driver.")

@@ -32,7 +32,9 @@ def live(
     ] = "nano",
     face: Annotated[
         int | None,
-        typer.Option(min=1, help="Which face of the photograph: its number from left to right, from 1. [the largest]"),
+        typer.Option(
+            min=1, help="Which face of the photograph: its number from left to right, from 1. Default: the largest."
+        ),
     ] = None,
     motion: Annotated[
         MotionMode,

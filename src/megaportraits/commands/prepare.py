@@ -42,12 +42,12 @@ def prepare(
         ),
     ] = None,
     size: Annotated[
-        int | None, typer.Option(help="Maximum side of a stored frame; heads are never upscaled. [256]")
+        int | None, typer.Option(help="Maximum side of a stored frame; heads are never upscaled. Default: 256.")
     ] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames stored per second of video, 0: all. [5]")] = None,
-    max_frames: Annotated[int | None, typer.Option(help="Maximum frames of a clip. [48]")] = None,
-    min_frames: Annotated[int | None, typer.Option(help="Minimum frames of a clip. [4]")] = None,
-    image: Annotated[Literal["jpg", "webp"] | None, typer.Option(help="Format of the frames. [jpg]")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames stored per second of video, 0: all. Default: 5.")] = None,
+    max_frames: Annotated[int | None, typer.Option(help="Maximum frames of a clip. Default: 48.")] = None,
+    min_frames: Annotated[int | None, typer.Option(help="Minimum frames of a clip. Default: 4.")] = None,
+    image: Annotated[Literal["jpg", "webp"] | None, typer.Option(help="Format of the frames. Default: jpg.")] = None,
     min_crop: Annotated[
         int | None, typer.Option(help="Minimum pixels of the head crop in the original; default: --size.")
     ] = None,

@@ -27,7 +27,7 @@ def synth(
     frames: Annotated[int, typer.Option(help="Frames of a clip.")] = 8,
     group: Annotated[int, typer.Option(help="Number of people with the same motions.")] = 4,
     lifted_share: Annotated[
-        float | None, typer.Option(help="Share of clips from photographs, 0 to 1. [0.8; 1 with --photographs]")
+        float | None, typer.Option(help="Share of clips from photographs, 0 to 1. Default: 0.8; 1 with --photographs.")
     ] = None,
     grey_share: Annotated[
         float, typer.Option(help="Share of black and white photographs in clips from photographs, 0 to 1.")
