@@ -103,7 +103,7 @@ def _train(plan: Plan, folder: Path, head_pose: Path | None, init: Path | None) 
             else train_base(plan, folder, resume=resume, head_pose=head_pose, init=init)
         )
         if reached < plan.optim.steps:
-            raise TrainingError(f"{folder} was stopped at step {reached}", fix="The same line goes on from there.")
+            raise TrainingError(f"{folder} was stopped at step {reached}", fix="Repeat the command to resume.")
         done.touch()
     if isinstance(plan, TrainEnhancerConfig):
         return f"{plan.base}+{folder / 'enhancer.safetensors'}"

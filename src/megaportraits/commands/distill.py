@@ -116,7 +116,7 @@ class Distillation:
         check_output(self.output, overwrite=self.overwrites)
         if self.begun and not self.resume:
             raise TrainingError(
-                f"{self.run} already holds a run", fix="Add --resume to go on, or choose another --run folder."
+                f"{self.run} already holds a run", fix="Add --resume to continue, or choose another --run folder."
             )
 
 

@@ -189,7 +189,7 @@ def _open_screens(
             opened.append(stack.enter_context(screens.window()))
         elif not opened:
             typer.secho(f"No window: {problem}.", err=True)
-            typer.secho("Going on without a picture, to measure. -o FILE records, --virtual-camera shows.", err=True)
+            typer.secho("Without a display, only the speed is measured. -o FILE records the result.", err=True)
     return opened
 
 

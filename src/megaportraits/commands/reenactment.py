@@ -107,7 +107,7 @@ def reenact(
     )
     settings = settle(TrainStudentConfig, None, config, overrides or [], job.run, resume=job.trains)
     if not (resume and student.is_file()) and work.distill(job, out / "avatars", settings) is None:
-        typer.echo(f"Stopped; the same line with --resume goes on. What is learned so far: {job.run}")
+        typer.echo(f"Stopped; repeat the command with --resume to continue. The run so far: {job.run}")
         raise typer.Exit(130)
     if work.rank():
         return

@@ -209,6 +209,6 @@ def _beside(file: Path) -> Path:
 
 def _tell(student: object, run: Path, file: Path) -> None:
     if student is None:
-        typer.echo(f"Stopped; the same line with --resume goes on. What is learned so far: {run}")
+        typer.echo(f"Stopped; repeat the command with --resume to continue. The run so far: {run}")
         raise typer.Exit(130)
     typer.echo(str(file))

@@ -196,7 +196,7 @@ def cut_video(video: Path, folder: Path, *, size: int, every: int = 2) -> bool:
             done.write_text(json.dumps({"clips": count, "problem": error.message}), encoding="utf-8")
             return count > 0
         done.write_text(json.dumps({"clips": count}), encoding="utf-8")
-    return bool(read_record(done, DataError, fix=f"Remove {folder} and go on: the video is cut again.").get("clips"))
+    return bool(read_record(done, DataError, fix=f"Remove {folder} and repeat: the video is cut again.").get("clips"))
 
 
 def _clips(video: Path, size: int, every: int) -> Iterator[tuple[ClipRecord, list[ClipFrame]]]:
