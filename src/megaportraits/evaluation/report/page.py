@@ -26,7 +26,7 @@ _OPEN = 2
 """Number of pairs whose images are unfolded initially."""
 _CSS = """
 :root { color-scheme: light dark; --line: #8884; --quiet: #888; --best: #2a7d4f22; }
-body { font: 15px/1.5 method-ui, sans-serif; max-width: 1180px; margin: 0 auto; padding: 16px; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1180px; margin: 0 auto; padding: 16px; }
 h1 { margin: 8px 0; } h2 { margin-top: 48px; border-bottom: 2px solid var(--line); } h3 { margin: 28px 0 6px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
