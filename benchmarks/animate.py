@@ -38,7 +38,8 @@ from megaportraits.media import VideoReader, VideoWriter, write_image
 from megaportraits.models.base import BaseModel
 from megaportraits.pipeline import AnimateOptions, Avatar, animate_file
 from megaportraits.pipeline import avatar as pipeline
-from megaportraits.pipeline.compositor import Scene
+from megaportraits.pipeline import portrait as preparation
+from megaportraits.pipeline.compositor import Compositor
 from megaportraits.pipeline.demo import demo_driver, demo_portrait
 from megaportraits.pipeline.driver import HeadFollower
 from megaportraits.pipeline.frames import BATCH
@@ -103,8 +104,8 @@ def once_per_source(avatar: Avatar, clock: Clock, repeats: int) -> dict[str, flo
     """Time the parts of `Avatar.encode`."""
     clock.wrap("detect", pipeline, "find_source_head")
     clock.wrap("matting", avatar.matting, "matte")
-    clock.wrap("foreground", pipeline, "foreground")
-    clock.wrap("inpaint", pipeline, "background_plate")
+    clock.wrap("foreground", preparation, "foreground")
+    clock.wrap("inpaint", preparation, "background_plate")
     clock.wrap("E_mtn", avatar, "_motions")
     clock.wrap("encode", avatar.model, "encode")
     photo = demo_portrait()
@@ -132,7 +133,7 @@ def per_frame(avatar: Avatar, clock: Clock, batches: int, out: Path) -> dict[str
     portrait = avatar.encode(demo_portrait())
     options = AnimateOptions()
     size = options.head_size(avatar.output_size)
-    scene = Scene(portrait, options, avatar.matting, pipeline.head_pose(portrait.motion.pose), size=size)
+    scene = Compositor(portrait, options, avatar.matting, pipeline.head_pose(portrait.motion.pose), size=size)
     clock.wrap("track", avatar.analyzer, "track")
     follower = HeadFollower(avatar.analyzer, avatar.size)
     video = iter(VideoReader(demo_driver()))

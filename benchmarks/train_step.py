@@ -38,7 +38,7 @@ from megaportraits.nn.vgg import VGGFaceFeatures
 from megaportraits.ops.geometry import rotation_from_6d
 from megaportraits.training import perceptual
 from megaportraits.training.base import BaseStage
-from megaportraits.training.loop import Job
+from megaportraits.training.loop import TrainingJob
 from megaportraits.training.strategy import lays_channels_last
 
 OPTIONS = {"channels-last": "run.channels_last", "compile": "run.compile", "checkpoint": "run.checkpoint_3d"}
@@ -93,7 +93,7 @@ def measure(config: str, batch: int, repeat: int, name: str) -> dict[str, Any]:
         resolved = load_config(TrainBaseConfig, config, overrides)
         stage = BaseStage(resolved, NAMES)
     fabric = Fabric(accelerator="auto", devices=1, precision=precision)  # type: ignore[arg-type]
-    job = Job.prepare(fabric, stage, resolved, None)
+    job = TrainingJob.prepare(fabric, stage, resolved, None)
     data = fabric.to_device(random_batch(resolved.model.image_size, batch))
     seconds, losses = [], {}
     for _ in range(repeat):

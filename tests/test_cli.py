@@ -109,7 +109,16 @@ def commands() -> dict[str, list[Any]]:
 COMMANDS = commands()
 ONE_OR_MANY = {"animate"}
 """Commands that write one file to --output, or many into --out."""
-WRITE_NOTHING = {"version", "web", "study serve", "student info", "weights pull", "weights list", "weights verify"}
+WRITE_NOTHING = {
+    "index",
+    "version",
+    "web",
+    "study serve",
+    "student info",
+    "weights pull",
+    "weights list",
+    "weights verify",
+}
 GO_ON = {"prepare", "synth", "study make"}
 """Commands without --resume that go on with an unfinished folder and refuse any other that is not empty."""
 SHARED_DEFAULTS = ("--pose", "--device", "--weights", "--teacher", "--scale-from", "--hr", "--resume", "--overwrite")

@@ -56,10 +56,11 @@ from megaportraits.models.storage import load_base, load_enhancer, load_student,
 from megaportraits.models.student import Student
 from megaportraits.ops.geometry import HeadPose
 from megaportraits.pipeline.options import AnimateOptions
+from megaportraits.prepare.items import SourceItem
 from megaportraits.prepare.measures import THUMBNAIL
 from megaportraits.prepare.run import prepare
 from megaportraits.prepare.settings import ExtractSettings, Thresholds
-from megaportraits.prepare.sources import Item, find_items
+from megaportraits.prepare.sources import find_items
 from megaportraits.prepare.store import stored_settings
 from megaportraits.runtimes import GraphInfo
 from megaportraits.synth import folder as synth_folder
@@ -207,7 +208,7 @@ RESULT = dict.fromkeys(("crop_px", "inside", "presence", "sharpness", "iqa", "ir
 RESULT |= dict.fromkeys(("start", "seconds", "expression_range", "jaw_open", "yaw", "pitch", "roll"), 0.5)
 RESULT |= dict.fromkeys(("yaw_range", "pitch_range", "roll_range"), 0.1)
 CLIP = {**RESULT, "frames": 4, "size": 64, "people": 1, "embedding": [0.1] * 128, "thumbnails": "7f" * 3 * THUMBNAIL**2}
-ITEMS = [Item("/v/one.mp4"), Item("/v/two.png", identity="two", age=30.0, box=(0.1, 0.2, 0.8, 0.9))]
+ITEMS = [SourceItem("/v/one.mp4"), SourceItem("/v/two.png", identity="two", age=30.0, box=(0.1, 0.2, 0.8, 0.9))]
 
 
 def prepared() -> dict[str, bytes]:

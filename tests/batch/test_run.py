@@ -51,7 +51,9 @@ class Studio:
         *,
         side_by_side: Path | None,
         overwrite: bool,
+        mark: bool,
     ) -> AnimateReport:
+        assert mark  # the model's own choice
         problem = self.wrong.get(source.name)
         output.parent.mkdir(parents=True, exist_ok=True)
         text = f"{source.read_text()} {[driver.read_text() for driver in drivers]} {options.yaw}"

@@ -12,7 +12,7 @@ from torch import nn
 from megaportraits import weights
 from megaportraits.errors import ShapeError
 from megaportraits.evaluation.metrics.metric_networks import MetricNetworks, feature_distance, lpips, sharpness, ssim
-from megaportraits.evaluation.report.results import tables
+from megaportraits.evaluation.report import tables
 from megaportraits.nn.hyperiqa import HyperIQA
 from tests.faces.arcface_files import write_graph
 

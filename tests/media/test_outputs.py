@@ -125,8 +125,8 @@ def test_temporary_files_of_dead_runs_are_swept_and_those_of_living_ones_stay(
     program = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from megaportraits.media.files import Stage\n"
-        "Stage(Path(sys.argv[1]), overwrite=False).part.write_text('half')\n"
+        "from megaportraits.media.files import StagedFile\n"
+        "StagedFile(Path(sys.argv[1]), overwrite=False).part.write_text('half')\n"
         "os.kill(os.getpid(), 9)\n"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "a.mp4")], check=False)

@@ -43,9 +43,9 @@ def test_kept_stills_and_no_others_are_lifted_four_times(tmp_path: Path, asked: 
     assert lift(rows, out) == {"clips": 8}
     (settings,) = asked
     assert (settings.size, settings.lifted_share, settings.portraits) == (64, 1.0, out / "portraits")
-    assert find_portraits(out / "portraits") == ["a-1.png", "b-2.png"]
+    assert find_portraits(out / "portraits") == ["a-1.png", "b-2.bmp"]
     assert (out / "portraits/a-1.png").is_symlink()
-    assert (read_image(out / "portraits/b-2.png") == portrait(0)).all()
+    assert (read_image(out / "portraits/b-2.bmp") == portrait(0)).all()
 
 
 def test_other_stills_are_lifted_anew_and_equal_ones_go_on(tmp_path: Path, asked: list[SynthSettings]) -> None:

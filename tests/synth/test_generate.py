@@ -20,7 +20,7 @@ from megaportraits.errors import ConfigError, DataError, FaceError, MegaPortrait
 from megaportraits.media.locks import try_lock
 from megaportraits.synth.generate import ShardMaker, SynthProgress, generate, sort_portraits
 from megaportraits.synth.head import MorphableHead
-from megaportraits.synth.measure import Scorer
+from megaportraits.synth.measure import Measurement, Scorer
 from megaportraits.synth.plan import SynthSettings, is_validation
 from megaportraits.synth.portraits import MattedPortrait
 
@@ -139,8 +139,8 @@ def test_measured_frames_tell_what_a_landmark_network_sees(settings: SynthSettin
     assert "measure" in rendered.identity() and "measure" not in settings.identity()
 
     class Looks:
-        def __call__(self, rendering: object) -> np.ndarray:
-            return np.full(52, 0.125, np.float32)
+        def __call__(self, rendering: object) -> Measurement:
+            return Measurement(np.full(52, 0.125, np.float32), np.full((478, 2), -0.25, np.float32))
 
     (tmp_path / "counts").mkdir()
     maker = ShardMaker(rendered, sort_portraits(rendered, tmp_path), tmp_path, NoReader())
@@ -149,6 +149,7 @@ def test_measured_frames_tell_what_a_landmark_network_sees(settings: SynthSettin
     maker.make("train", 0)
     record = ClipIndex(tmp_path / "train").record(0)
     assert all(frame.scores is not None and (frame.scores == 0.125).all() for frame in record.frames)
+    assert all(frame.landmarks is not None and (frame.landmarks == -0.25).all() for frame in record.frames)
 
 
 def test_a_lost_shard_is_made_again_byte_for_byte(settings: SynthSettings, made: Path) -> None:
