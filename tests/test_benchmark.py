@@ -25,7 +25,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     for name in ("foreground", "background_plate"):  # the benchmark wraps them; put them back afterwards
-        monkeypatch.setattr(module.pipeline, name, getattr(module.pipeline, name))
+        monkeypatch.setattr(module.preparation, name, getattr(module.preparation, name))
     return module
 
 
