@@ -33,8 +33,11 @@ _FOOT = (
     "Files stay on the computer that runs this page, and are deleted after some hours."
 )
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
-_CSS = """ .gradio-container { max-width: 1200px !important; margin: 0 auto !important; } #lead p, #foot p { opacity:
-0.8; } #driver video { max-height: 300px; } /* Both buttons need a program that Gradio downloads from the internet. */
+_CSS = """
+.gradio-container { max-width: 1200px !important; margin: 0 auto !important; }
+#lead p, #foot p { opacity: 0.8; }
+#driver video { max-height: 300px; }
+/* Both buttons need a program that Gradio downloads from the internet. */
 #driver button[aria-label="Trim video to selection"], #driver button[aria-label="Reset video to initial value"] {
   display: none;
 }

@@ -1,7 +1,7 @@
 """Rules for requests to the animation page. Gradio itself has many more routes and checks calls less strictly.
 
 Intentionally not allowed: fetching URLs for a visitor (`/proxy=`, `/file=http...`), OpenAPI, run history, deep links,
-    monitoring, the code editor, components' server functions, transcoding with a program from the internet.
+monitoring, the code editor, components' server functions, transcoding with a program from the internet.
 """
 
 from __future__ import annotations

@@ -201,7 +201,8 @@ def serve_study(folder: Path, *, hosts: Hosts, port: int, ready: Callable[[str],
     """Serve a study until Ctrl-C; `ready` is called with the address.
 
     Raises:
-        DataError: no study, no `study` extra, or the port is taken.
+        DataError: no study, or the port is taken.
+        MissingPackageError: the `study` extra is not installed.
     """
     app = study_app(folder, hosts)
     serve(app, listen(hosts, port, needs="study"), hosts=hosts, ready=ready)
