@@ -171,4 +171,4 @@ def test_a_broken_lesson_is_left_out_and_named(tmp_path: Path) -> None:
     rewrite(shard_path(tmp_path, 0), lambda name, content: broken.get(name, content))
     index = DistillationIndex(tmp_path)
     assert len(index) == 1 and index.read(0).key == "00000005"
-    assert [f"lesson 0000000{n} of" in told for n, told in enumerate(index.unreadable)] == [True] * 5
+    assert [f"sample 0000000{n} of" in told for n, told in enumerate(index.unreadable)] == [True] * 5

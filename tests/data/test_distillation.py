@@ -73,11 +73,11 @@ def test_items_depend_on_seed_and_number_alone(folder: Path) -> None:
     for k in (49, 0, 17):
         again = b[k]
         assert all(torch.equal(again[name], forward[k][name]) for name in again)
-    assert {(int(i["lesson"]), int(i["avatar"])) for i in forward} == {
+    assert {(int(i["sample"]), int(i["avatar"])) for i in forward} == {
         (0, 0), (0, 1), (1, 1), (1, 2), (2, 0), (2, 2), (3, 0), (3, 1), (3, 2),
     }  # fmt: skip
     other = DistillationDataset(folder, length=50, driver_size=16, size=32, seed=4)
-    assert any(int(other[k]["lesson"]) != int(forward[k]["lesson"]) for k in range(50))
+    assert any(int(other[k]["sample"]) != int(forward[k]["sample"]) for k in range(50))
 
 
 def test_items_have_the_sizes_that_were_asked_for(folder: Path) -> None:
@@ -114,6 +114,6 @@ def test_a_damaged_member_is_drawn_again(folder: Path) -> None:
     shard_path(folder, 0).write_bytes(bytes(content))
     data = DistillationDataset(folder, length=30, driver_size=16, size=32)
     items = [data[k] for k in range(30)]
-    assert all(int(i["lesson"]) != 0 for i in items) and sum(int(i["unreadable"]) for i in items) > 0
-    with pytest.raises(DataError, match="Corrupt lesson 00000000"):
+    assert all(int(i["sample"]) != 0 for i in items) and sum(int(i["unreadable"]) for i in items) > 0
+    with pytest.raises(DataError, match="Corrupt sample 00000000"):
         data.index.read(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pickle
 import shutil
@@ -24,6 +23,7 @@ from megaportraits.data.index import INDEX, open_table, refresh
 from megaportraits.data.pairs import PairDataset
 from megaportraits.data.photos import PhotoDataset
 from megaportraits.errors import DataError
+from megaportraits.media.locks import try_lock
 from tests.conftest import write_clips
 from tests.data.test_broken_records import with_record
 from tests.data.test_clips import make_clip, write_shard
@@ -211,7 +211,7 @@ def test_a_process_waits_for_another_ones_index(
     write_shard(tmp_path, 0, "a")
     made = (join([scan(tmp_path / "clips-000000.tar")])).to_bytes(time.time_ns())
     other = os.open(tmp_path / ".lock", os.O_RDWR | os.O_CREAT)  # its own descriptor, as another process's
-    fcntl.flock(other, fcntl.LOCK_EX)
+    assert try_lock(other)
 
     def go_on(seconds: float) -> None:
         (tmp_path / INDEX).write_bytes(made)

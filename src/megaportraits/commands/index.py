@@ -14,16 +14,17 @@ def index(
 ) -> None:
     """Update the index of shards. `synth` and `prepare` do this too; training does it with one process."""
     from megaportraits.commands.progress import frame_progress
-    from megaportraits.data.index import SHARDS, refresh
+    from megaportraits.data.index import refresh
+    from megaportraits.data.shard_index import CLIP_SHARDS
     from megaportraits.errors import DataError
     from megaportraits.reading import access
 
     for folder in folders:
         with access(folder, DataError):
-            found = sorted({shard.parent for shard in folder.rglob(SHARDS)})
+            found = sorted({shard.parent for shard in folder.rglob(CLIP_SHARDS)})
         if not found:
             raise DataError(
-                f"No shards {SHARDS} in {folder}.",
+                f"No shards {CLIP_SHARDS} in {folder}.",
                 fix="Make them with `megaportraits synth` or `megaportraits prepare`.",
             )
         for place in found:

@@ -252,13 +252,13 @@ def join(tables: Sequence[ClipTable]) -> ClipTable:
         if level != "list"
     }
     for column, listed in (("member", "member_names"), ("names", "expression_names")):
-        places: dict[str, int] = {}
+        numbering = _Numbering()
         moved = []
         for table in tables:
-            new = [places.setdefault(text, len(places)) for text in table.texts[listed]]
+            new = [numbering[text] for text in table.texts[listed]]
             moved.append(np.array(new, np.int32)[table.numbers[column]] if len(table.numbers[column]) else new[:0])
         numbers[column] = np.concatenate([np.asarray(part, np.int32) for part in moved])
-        texts[listed] = list(places)
+        texts[listed] = numbering.texts
     return ClipTable(numbers, texts)
 
 

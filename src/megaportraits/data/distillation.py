@@ -64,29 +64,29 @@ def shard_path(folder: Path, index: int) -> Path:
     return folder / f"lessons-{index:06d}.tar"
 
 
-def write_shard(path: Path, lessons: Iterable[DistillationSample]) -> None:
+def write_shard(path: Path, samples: Iterable[DistillationSample]) -> None:
     """Write a shard with `write_tar`."""
     with write_tar(path) as add:
-        for lesson in lessons:
-            for name, content in _members(lesson).items():
-                add(f"{lesson.key}.{name}", content)
+        for sample in samples:
+            for name, content in _members(sample).items():
+                add(f"{sample.key}.{name}", content)
 
 
-def _members(lesson: DistillationSample) -> dict[str, bytes]:
+def _members(sample: DistillationSample) -> dict[str, bytes]:
     record = {
         "format": FORMAT,
-        "origin": lesson.origin,
-        "rotation": lesson.pose.rotation.reshape(9).tolist(),
-        "translation": lesson.pose.translation.tolist(),
-        "scale": float(lesson.pose.scale),
-        "avatars": sorted(lesson.pictures),
+        "origin": sample.origin,
+        "rotation": sample.pose.rotation.reshape(9).tolist(),
+        "translation": sample.pose.translation.tolist(),
+        "scale": float(sample.pose.scale),
+        "avatars": sorted(sample.pictures),
     }
     members = {
         "json": json.dumps(record).encode(),
-        "driver.jpg": encode_image(lesson.driver),
-        "driver.matte.png": encode_matte(lesson.matte),
+        "driver.jpg": encode_image(sample.driver),
+        "driver.matte.png": encode_matte(sample.matte),
     }
-    for avatar, picture in sorted(lesson.pictures.items()):
+    for avatar, picture in sorted(sample.pictures.items()):
         members[f"{avatar:03d}.jpg"] = encode_image(np.ascontiguousarray(picture[..., :3]))
         members[f"{avatar:03d}.matte.png"] = encode_matte(np.ascontiguousarray(picture[..., 3]))
     return members
@@ -157,7 +157,7 @@ class DistillationIndex:
             )
         except _UNREADABLE as error:
             raise DataError(
-                f"Corrupt lesson {entry.key} of shard {entry.shard}: {error}", fix="Remove the shard and resume."
+                f"Corrupt sample {entry.key} of shard {entry.shard}: {error}", fix="Remove the shard and resume."
             ) from error
 
 
@@ -180,7 +180,7 @@ def _scan(shard: Path, unreadable: list[str]) -> list[_Entry]:
             record = json.loads(read_member(shard, *clip.members["json"]))
             _check(record)
         except FAULTS as error:
-            unreadable.append(f"Corrupt lesson {clip.key} of shard {shard}: {type(error).__name__}: {error}"[:300])
+            unreadable.append(f"Corrupt sample {clip.key} of shard {shard}: {type(error).__name__}: {error}"[:300])
         else:
             entries.append(_Entry(shard, clip.key, clip.members, record))
     return entries
@@ -189,7 +189,7 @@ def _scan(shard: Path, unreadable: list[str]) -> list[_Entry]:
 def _check(record: dict[str, Any]) -> None:
     """Raise one of `FAULTS` if `record` is not a valid record of a distillation sample."""
     if record["format"] != FORMAT:
-        raise ValueError(f"lesson format {shown(record['format'])}, this version reads {FORMAT}")
+        raise ValueError(f"sample format {shown(record['format'])}, this version reads {FORMAT}")
     numbers = np.array([*record["rotation"], *record["translation"], record["scale"]], np.float64)
     if numbers.shape != (12,) or not np.isfinite(numbers).all() or numbers[-1] <= 0:
         raise ValueError(f"expected a rotation, a translation and a scale of finite numbers, got {shown(numbers)}")

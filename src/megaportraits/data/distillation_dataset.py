@@ -38,13 +38,13 @@ class DistillationDataset(Dataset[Item]):
         return read_or_redraw(self._draw, np.random.default_rng((self.seed, k)))
 
     def _draw(self, rng: np.random.Generator) -> Item:
-        lesson = int(rng.integers(len(self.index)))
-        avatar = int(rng.choice(self.index.avatars(lesson)))
-        return distillation_item(self.index, lesson, avatar, driver_size=self.driver_size, size=self.size)
+        sample = int(rng.integers(len(self.index)))
+        avatar = int(rng.choice(self.index.avatars(sample)))
+        return distillation_item(self.index, sample, avatar, driver_size=self.driver_size, size=self.size)
 
     def describe(self, batch: Item) -> list[str]:
         """Key and origin of every driver of a batch, for messages."""
-        return [self.index.name(lesson) for lesson in batch["lesson"].tolist()]
+        return [self.index.name(sample) for sample in batch["sample"].tolist()]
 
 
 class DistillationPreview(Dataset[Item]):
@@ -65,27 +65,27 @@ class DistillationPreview(Dataset[Item]):
 def spread(index: DistillationIndex, count: int) -> list[tuple[int, int]]:
     """At most `count` different pairs (sample, avatar): avatars take turns, the samples of each are evenly spaced."""
     of: dict[int, list[int]] = {}
-    for lesson in range(len(index)):
-        for avatar in index.avatars(lesson):
-            of.setdefault(avatar, []).append(lesson)
+    for sample in range(len(index)):
+        for avatar in index.avatars(sample):
+            of.setdefault(avatar, []).append(sample)
     turns = -(-count // len(of))
     chosen = {
-        avatar: [lessons[i * len(lessons) // turns] for i in range(turns)] if turns < len(lessons) else lessons
-        for avatar, lessons in of.items()
+        avatar: [samples[i * len(samples) // turns] for i in range(turns)] if turns < len(samples) else samples
+        for avatar, samples in of.items()
     }
     pairs = [(own[t], avatar) for t in range(turns) for avatar, own in sorted(chosen.items()) if t < len(own)]
     return pairs[:count]
 
 
-def distillation_item(index: DistillationIndex, lesson: int, avatar: int, *, driver_size: int, size: int) -> Item:
+def distillation_item(index: DistillationIndex, sample: int, avatar: int, *, driver_size: int, size: int) -> Item:
     """One driver, and the teacher's image of one avatar.
 
     Returns:
         uint8: `driver` (3, s, s), `driver_matte` (1, s, s), the teacher's `image` (3, S, S) as colours times alpha, and
-        its `matte` (1, S, S). int64: `avatar` and `lesson` (the sample's number). The head pose in `image`: `rotation`,
+        its `matte` (1, S, S). int64: the numbers `avatar` and `sample`. The head pose in `image`: `rotation`,
         `translation`, `scale`.
     """
-    read = index.read(lesson, [avatar])
+    read = index.read(sample, [avatar])
     picture = resize(read.pictures[avatar], size)
     return {
         "driver": _channels_first(resize(read.driver, driver_size)),
@@ -96,7 +96,7 @@ def distillation_item(index: DistillationIndex, lesson: int, avatar: int, *, dri
         "rotation": torch.from_numpy(read.pose.rotation.astype(np.float32)),
         "translation": torch.from_numpy(read.pose.translation.astype(np.float32)),
         "scale": torch.tensor(read.pose.scale, dtype=torch.float32),
-        "lesson": torch.tensor(lesson),
+        "sample": torch.tensor(sample),
     }
 
 

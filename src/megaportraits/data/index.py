@@ -19,13 +19,13 @@ from rich.console import Console
 
 from megaportraits import weights
 from megaportraits.data.clip_table import ClipTable, join, scan
+from megaportraits.data.shard_index import CLIP_SHARDS
 from megaportraits.engines import run_local
 from megaportraits.errors import DataError
 from megaportraits.media.folders import folder_lock, write_whole
 from megaportraits.reading import list_files
 
 INDEX = "clips-index.safetensors"
-SHARDS = "clips-*.tar"
 _WAIT_SECONDS = 0.5
 _LINES = 20
 """Largest number of printed progress lines."""
@@ -40,10 +40,11 @@ def open_table(folder: Path) -> ClipTable:
     Raises:
         DataError: there are no shards, or one cannot be accessed.
     """
-    shards = list_files(folder, SHARDS, DataError)
+    shards = list_files(folder, CLIP_SHARDS, DataError)
     if not shards:
         raise DataError(
-            f"No shards {SHARDS} in {folder}.", fix="Make them with `megaportraits synth` or `megaportraits prepare`."
+            f"No shards {CLIP_SHARDS} in {folder}.",
+            fix="Make them with `megaportraits synth` or `megaportraits prepare`.",
         )
     for place in (folder, _cached(folder)):
         known = _load(place)
@@ -64,7 +65,7 @@ def refresh(folder: Path, *, workers: int = 1, on_progress: OnProgress = lambda 
         DataError: a shard cannot be accessed.
     """
     workers = min(workers, os.cpu_count() or 1)
-    return len(_make(folder, on_progress, workers)) if list_files(folder, SHARDS, DataError) else 0
+    return len(_make(folder, on_progress, workers)) if list_files(folder, CLIP_SHARDS, DataError) else 0
 
 
 def scan_folder(folder: Path) -> ClipTable:
@@ -73,7 +74,7 @@ def scan_folder(folder: Path) -> ClipTable:
     Raises:
         DataError: a shard cannot be accessed.
     """
-    return join([scan(shard, records=False) for shard in list_files(folder, SHARDS, DataError)])
+    return join([scan(shard, records=False) for shard in list_files(folder, CLIP_SHARDS, DataError)])
 
 
 def _make(folder: Path, progress: OnProgress, workers: int) -> ClipTable:
@@ -95,7 +96,7 @@ def _make(folder: Path, progress: OnProgress, workers: int) -> ClipTable:
 
 
 def _update(folder: Path, place: Path | None, progress: OnProgress, workers: int) -> ClipTable:
-    shards, began = list_files(folder, SHARDS, DataError), time.time_ns()
+    shards, began = list_files(folder, CLIP_SHARDS, DataError), time.time_ns()
     known = _load(place) if place is not None else None
     if known is not None and known.is_current(shards):
         return known.table  # another process has updated it
@@ -167,7 +168,7 @@ def _tell(folder: Path, done: int, total: int) -> None:
         return  # seconds
     step = total // _LINES
     if done == 0:
-        _say(f"Reading the records of {total:,} new or changed shards of {folder}, once: {INDEX} keeps what they say.")
+        _say(f"Reading the records of {total:,} new or changed shards of {folder}, to store them in {INDEX}.")
         if total >= 4 * _LINES:
             _say(f"`megaportraits index {folder} --workers 8` does it with eight processes.")
     elif done % step == 0:

@@ -12,12 +12,11 @@ from typing import Any
 
 from fsspec.core import url_to_fs
 
-from megaportraits.data.shard_index import scan_shard
+from megaportraits.data.shard_index import CLIP_SHARDS, scan_shard
 from megaportraits.errors import DataError
 
 INDEX = "index.txt"
 """A file that names the shards, one per line, for servers that do not list folders."""
-_PATTERN = "clips-*.tar"
 _ATTEMPTS, _PAUSE_SECONDS = 4, 1.0
 
 
@@ -47,11 +46,11 @@ class RemoteFolder:
                 names = system.cat_file(f"{path}/{INDEX}").decode().split()
             except FileNotFoundError:
                 names = [str(entry).rstrip("/").rpartition("/")[2] for entry in system.ls(path, detail=False)]
-        found = sorted({name for name in names if fnmatch.fnmatch(name, _PATTERN)})
+        found = sorted({name for name in names if fnmatch.fnmatch(name, CLIP_SHARDS)})
         if not found:
             raise DataError(
-                f"No shards {_PATTERN} found at {address}.",
-                fix=f"Put an {INDEX} beside them that names one a line: ls {_PATTERN} > {INDEX}",
+                f"No shards {CLIP_SHARDS} found at {address}.",
+                fix=f"Put an {INDEX} beside them that names one a line: ls {CLIP_SHARDS} > {INDEX}",
             )
         return RemoteFolder(address, tuple(found))
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from megaportraits.errors import DataError
 from megaportraits.reading import access
 
+CLIP_SHARDS = "clips-*.tar"
+"""File names of the shards of a data set."""
 _BLOCK = 512  # tar block, bytes
 _OCTAL = re.compile(rb"[ \0]*([0-7]+)[ \0]*")
 _AGAIN = "Remove the shard and make it again."

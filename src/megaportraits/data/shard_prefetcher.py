@@ -78,7 +78,7 @@ class ShardPrefetcher:
         if not self.held:
             raise DataError(
                 f"None of {len(key)} shards in a row of {self.folder.address} can be had.",
-                fix="Check the network; --resume goes on.",
+                fix="Check the network, then continue the run with --resume.",
             )
         self._index, self._key = ClipIndex(self._files, indexed=False), key
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from megaportraits.data.clip_schema import FrameLabels
 from megaportraits.data.clips import ClipIndex
 from megaportraits.data.photos import View
+from megaportraits.data.shard_index import CLIP_SHARDS
 from megaportraits.errors import DataError, FaceError, MediaError
 from megaportraits.evaluation.methods.base import Animator, P
 from megaportraits.evaluation.metrics.agreement import psnr
@@ -71,7 +72,7 @@ def find_photos(folder: Path, analyzer: FaceAnalyzer, *, size: int, limit: int) 
     """
     photos: list[Photo] = []
     skipped: dict[str, str] = {}
-    if any(folder.glob("clips-*.tar")):
+    if any(folder.glob(CLIP_SHARDS)):
         index = ClipIndex(folder)
         for clip, summary in index.summaries():
             if summary.size < 0.75 * size:

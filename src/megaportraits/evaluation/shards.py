@@ -12,7 +12,7 @@ import av
 import numpy as np
 
 from megaportraits.data.clips import ClipIndex, video_of
-from megaportraits.data.index import SHARDS
+from megaportraits.data.shard_index import CLIP_SHARDS
 from megaportraits.errors import DataError
 from megaportraits.media import write_image
 from megaportraits.media.files import staged_output
@@ -24,7 +24,7 @@ FPS = 5
 
 def holds_shards(path: Path) -> bool:
     """Whether a folder contains shards."""
-    return bool(list_files(path, SHARDS, DataError))
+    return bool(list_files(path, CLIP_SHARDS, DataError))
 
 
 def files_of(paths: Sequence[Path], folder: Path, *, videos: bool, limit: int) -> list[Path]:
@@ -64,7 +64,7 @@ def files_of(paths: Sequence[Path], folder: Path, *, videos: bool, limit: int) -
 
 def _name(path: Path) -> str:
     """The name of the sub-folder for files made from a folder of shards; other shards give another name."""
-    shards = [(shard.name, shard.stat().st_size) for shard in list_files(path, SHARDS, DataError)]
+    shards = [(shard.name, shard.stat().st_size) for shard in list_files(path, CLIP_SHARDS, DataError)]
     digest = hashlib.sha256(repr((str(path.resolve()), shards)).encode()).hexdigest()[:8]
     return f"{path.resolve().parent.name}-{path.resolve().name}-{digest}"
 

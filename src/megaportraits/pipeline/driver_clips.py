@@ -14,6 +14,7 @@ import numpy as np
 from megaportraits.data.clip_schema import ClipFrame, ClipRecord, FrameLabels
 from megaportraits.data.clips import ClipIndex, ShardWriter
 from megaportraits.data.pairs import resize
+from megaportraits.data.shard_index import CLIP_SHARDS
 from megaportraits.errors import DataError, MediaError
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.faces.matting import Matting
@@ -117,7 +118,7 @@ def find_drivers(
         if not is_folder(place, DataError):
             raise DataError(f"the folder of drivers {place} does not exist", fix="Give a folder of videos or shards.")
     files = [path for place in places for path in sorted(place.rglob("*")) if work not in path.parents]
-    folders = list(dict.fromkeys(path.parent for path in files if path.match("clips-*.tar")))
+    folders = list(dict.fromkeys(path.parent for path in files if path.match(CLIP_SHARDS)))
     videos = [path for path in files if _is_video(path)]
     for done, video in enumerate(videos):
         if progress is not None:
@@ -127,7 +128,7 @@ def find_drivers(
             folders.append(target)
     if not folders:
         raise DataError(
-            f"No drivers in {', '.join(map(str, places))}: neither shards clips-*.tar nor videos with a face.",
+            f"No drivers in {', '.join(map(str, places))}: neither shards {CLIP_SHARDS} nor videos with a face.",
             fix="Give a folder of videos, or one that `megaportraits synth` or `prepare` filled.",
         )
     indices = [ClipIndex(path) for path in folders]
@@ -183,7 +184,7 @@ def cut_video(video: Path, folder: Path, *, size: int, every: int = 2) -> bool:
     done = folder / "done.json"
     if not done.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob("clips-*.tar"):
+        for leftover in folder.glob(CLIP_SHARDS):
             leftover.unlink()  # left by an interrupted run
         count = 0
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from megaportraits.data.clips import CLIPS_PER_SHARD, ShardWriter, shard_name
-from megaportraits.data.shard_index import members, read_member
+from megaportraits.data.shard_index import CLIP_SHARDS, members, read_member
 from megaportraits.errors import DataError
 from megaportraits.media.folders import write_json
 from megaportraits.prepare.filters import KEPT, ClipRow
@@ -41,7 +41,7 @@ def pack(rows: Sequence[ClipRow], store: Store, out: Path, on_shard: Callable[[i
     ]
     for folder, clips in plan.items():
         wanted = {shard_name(n) for n in range(-(-len(clips) // CLIPS_PER_SHARD))}
-        for path in (out / folder).glob("clips-*.tar"):
+        for path in (out / folder).glob(CLIP_SHARDS):
             if path.name not in wanted:
                 path.unlink()
                 _plan_of(path).unlink(missing_ok=True)
