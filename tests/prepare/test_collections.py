@@ -81,7 +81,7 @@ def test_whole_videos_become_one_item_for_each_track_and_clips_stay(tmp_path: Pa
     assert (items["OLguY5ofUrY"].identity, items["OLguY5ofUrY"].split) == ("id00017", "val")
     assert (items["00001"].identity, items["00001"].split, items["00001"].box) == ("id00099", "train", None)
     assert [line.split(":")[0] for line in told[:1]] == ["VoxCeleb2"] and "3 of 4 tracks" in told[0]
-    assert "1 videos are left out" in told[1] and "1 tracks are left out" in told[2] and "other" in told[2]
+    assert "Videos left out: 1." in told[1] and "Tracks left out: 1." in told[2] and "other" in told[2]
 
 
 def test_tracks_beside_the_videos_are_found_and_videos_of_nobody_are_refused(tmp_path: Path) -> None:
@@ -122,14 +122,14 @@ def test_ffhqs_aligned_pictures_are_cropped_inside_and_originals_by_their_face(t
     assert (aligned.inside, aligned.box, aligned.split, aligned.identity) == (True, None, "train", "ffhq-00000")
     assert "images1024x1024" in aligned.address
     assert (wild.inside, wild.split) == (False, "val") and wild.box == pytest.approx((0.1, 0.1, 0.3, 0.5))
-    assert "in-the-wild-images" in wild.address and "1 pictures" in told[0]
+    assert "in-the-wild-images" in wild.address and "originals: 1." in told[0]
     kept = find_items([str(tmp_path / "ffhq/images1024x1024")], dataset="ffhq", still_crop="head")
     assert [item.inside for item in kept] == [False, False]
 
 
 def test_originals_of_ffhq_without_their_labels_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "in-the-wild-images/00000/00001.png")
-    with pytest.raises(DataError, match="say nothing usable about 00001"):
+    with pytest.raises(DataError, match="no valid entry for 00001"):
         find_items([str(tmp_path)], dataset="ffhq")
 
 

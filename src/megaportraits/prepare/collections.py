@@ -1,4 +1,4 @@
-"""What the label files of known collections say about their videos and stills."""
+"""Read the label files of known collections."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _AGAIN = "Download it again."
 
 @dataclass(frozen=True)
 class LabelFiles:
-    """Where the labels of a collection may be.
+    """Files among which the label files of a collection are.
 
     Attributes:
-        fs: file system, of fsspec.
+        fs: a file system of fsspec.
         paths: files in it.
-        where: their folder, as the user named it.
+        where: their folder, as the user gave it.
     """
 
     fs: Any
@@ -51,16 +51,16 @@ class LabelFiles:
 
 
 def labelled(dataset: Dataset, media: list[SourceItem], labels: LabelFiles, tell: Tell) -> list[SourceItem]:
-    """Videos and stills with what their collection says; those that it does not mean are left out.
+    """Add the labels of a collection to videos and stills; files that do not belong to it are left out.
 
     Args:
-        dataset: which collection.
-        media: everything that was found.
-        labels: where label files may be.
-        tell: called with what the user should know.
+        dataset: the collection.
+        media: all videos and stills that were found.
+        labels: files among which the label files are.
+        tell: called with messages for the user.
 
     Raises:
-        DataError: label files are missing that are needed, or are not what they should be.
+        DataError: required label files are missing or invalid.
     """
     if dataset == "celebvhq":
         return _celebvhq(media, labels)
@@ -92,7 +92,7 @@ class Track:
         identity: the person, `id00012`.
         video: YouTube's name of the video.
         start, end: seconds.
-        box: left, top, right, bottom of all the track's boxes together, in parts of the frame.
+        box: left, top, right, bottom of a box around all boxes of the track, relative to the frame's size.
     """
 
     identity: str
@@ -111,10 +111,11 @@ def parse_track(text: str) -> Track:
         FRAME 	X 	Y 	W 	H
         000245 	0.392 	0.223 	0.253 	0.451
 
-    Frame numbers count at 25 frames a second. X and Y are the left upper corner of the face, in parts of the frame.
+    Frame numbers count at 25 frames a second. X and Y are the upper left corner of the face. All sides are relative to
+    the frame's size.
 
     Raises:
-        ValueError: the text is no track; VoxCeleb1's, whose boxes are in pixels, are refused.
+        ValueError: the text is not a track. Tracks of VoxCeleb1, with boxes in pixels, are refused.
     """
     header: dict[str, str] = {}
     rows: list[list[float]] = []
@@ -140,7 +141,7 @@ def parse_track(text: str) -> Track:
 
 
 def _voxceleb2(media: list[SourceItem], labels: LabelFiles, tell: Tell) -> list[SourceItem]:
-    """Clips `id00012/VIDEO/00001.mp4` as they are; of whole videos `VIDEO.mp4` one item for each of their tracks."""
+    """One item for each clip `id00012/VIDEO/00001.mp4`, and for each track of a whole video `VIDEO.mp4`."""
     tracks: dict[str, list[str]] = defaultdict(list)
     for path in labels.paths:
         parts = PurePosixPath(path).parts
@@ -165,14 +166,14 @@ def _voxceleb2(media: list[SourceItem], labels: LabelFiles, tell: Tell) -> list[
     if tracks:
         count = sum(map(len, tracks.values()))
         here = sum(len(tracks[video]) for video in whole)
-        tell(f"VoxCeleb2: {here:,} of {count:,} tracks belong to the {len(whole):,} whole videos that are here.")
+        tell(f"VoxCeleb2: {here:,} of {count:,} tracks have their video; whole videos: {len(whole):,}.")
     if unknown:
-        tell(f"{unknown:,} videos are left out: no track names them, and they do not lie in idNNNNN/VIDEO/.")
+        tell(f"Videos left out: {unknown:,}. No track names them, and they are not in a folder idNNNNN/VIDEO/.")
     if bad:
-        tell(f"{len(bad):,} tracks are left out: they cannot be read, the first of them: {bad[0]}")
+        tell(f"Tracks left out: {len(bad):,}. They cannot be read; the first is {bad[0]}")
     if not items:
         raise DataError(
-            f"None of {len(media):,} videos is a clip of VoxCeleb2 or named by a track in {labels.where}.",
+            f"No video is a clip of VoxCeleb2 or named by a track in {labels.where} (videos found: {len(media):,}).",
             fix="Name whole videos by their YouTube id (21Uxsk56VDQ.mp4), and give the folder txt with --annotations.",
         )
     return items
@@ -186,7 +187,7 @@ def _cut(item: SourceItem, path: str, track: Track) -> SourceItem:
 
 
 def _celebvhq(media: list[SourceItem], labels: LabelFiles) -> list[SourceItem]:
-    """Cut clips as they are; whole videos by the start, end and box that the JSON gives for each of their clips."""
+    """One item for each clip in the JSON: its own file, or its start, end and box in the whole video."""
     by_stem = {PurePosixPath(item.address).stem: item for item in media}
     known = labels.json(lambda name: name.endswith(".json"))
     if known is None:
@@ -221,8 +222,8 @@ def _celebvhq(media: list[SourceItem], labels: LabelFiles) -> list[SourceItem]:
 def _ffhq(media: list[SourceItem], labels: LabelFiles, tell: Tell) -> list[SourceItem]:
     """Pictures NNNNN.png, each of one person; splits and faces are those of ffhq-dataset-v2.json.
 
-    Aligned pictures reach less far around the head than a head crop, so the crop is kept inside them. Of an original
-    picture (`in-the-wild-images`), which may show several people, only the face in the JSON's rectangle is meant.
+    Aligned pictures show less around the head than a head crop, so the crop is moved and shrunk into the picture. An
+    original picture (`in-the-wild-images`) can show several people; only the face in the JSON's rectangle is used.
     """
     known = labels.json(lambda name: name.startswith("ffhq-dataset") and name.endswith(".json")) or {}
     chosen: dict[str, SourceItem] = {}
@@ -238,19 +239,19 @@ def _ffhq(media: list[SourceItem], labels: LabelFiles, tell: Tell) -> list[Sourc
             about = replace(about, box=_face_box(entry["in_the_wild"])) if wild else replace(about, inside=True)
         except FAULTS as error:
             raise DataError(
-                f"The FFHQ labels say nothing usable about {path.name}: {error!r:.200}.",
+                f"The FFHQ labels have no valid entry for {path.name}: {error!r:.200}.",
                 fix="Use ffhq-dataset-v2.json: beside the pictures, or named with --annotations.",
             ) from error
         both += path.stem in chosen
         if wild or path.stem not in chosen:
             chosen[path.stem] = about
     if both:
-        tell(f"FFHQ: {both:,} pictures are here aligned and as originals; the originals are taken.")
+        tell(f"FFHQ: pictures found both aligned and as originals: {both:,}. The originals are used.")
     return list(chosen.values())
 
 
 def _face_box(entry: dict[str, Any]) -> tuple[float, float, float, float]:
-    """The face rectangle of an original picture in parts of its width and height."""
+    """The face rectangle of an original picture, relative to its width and height."""
     width, height = (float(side) for side in entry["pixel_size"])
     left, top, right, bottom = (float(side) for side in entry["face_rect"])
     return left / width, top / height, right / width, bottom / height

@@ -1,7 +1,7 @@
-"""The work of `megaportraits gaze-teacher`: what RT-GENE and RT-BENE say about random frames, as a label file (B.5).
+"""The work of `megaportraits gaze-teacher`: label random frames with RT-GENE and RT-BENE (B.5).
 
 The output is a label file (`data.gaze_labels`) and, beside it, `NAME.teacher.json` with the hashes of the networks and
-the settings. An interrupted run leaves `NAME.part`, and the same command goes on from it.
+the settings. An interrupted run leaves `NAME.part`, from which the same command resumes.
 """
 
 from __future__ import annotations
@@ -22,12 +22,10 @@ from megaportraits.media.files import check_output, full_disk_errors, staged_out
 from megaportraits.media.folders import RESUMES
 from megaportraits.reading import FAULTS, is_file, read_text
 
-FRAMES = 60_000
-"""B.5: "60k random frames from our dataset"."""
 _BATCH = 64
 
-PrepareProgress = Callable[[int, int | None], None]
-"""Called with the frames that are labelled and those that will be."""
+OnProgress = Callable[[int, int | None], None]
+"""Called with the number of labelled frames and the number of frames to label."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Teachers:
 
 @dataclass(frozen=True)
 class Labelled:
-    """How a run ended: frames labelled, and frames that could not be read."""
+    """Result of a run: the numbers of labelled and of unreadable frames."""
 
     frames: int
     unreadable: int
@@ -57,8 +55,8 @@ def sample_frames(index: ClipIndex, count: int, seed: int) -> list[tuple[int, in
 
     Args:
         index: the clips.
-        count: frames; all there are, if these are fewer.
-        seed: of the choice.
+        count: number of frames; all frames with landmarks, if there are fewer.
+        seed: random seed of the choice.
 
     Raises:
         DataError: no frame has landmarks.
@@ -70,8 +68,8 @@ def sample_frames(index: ClipIndex, count: int, seed: int) -> list[tuple[int, in
         frames.append(found)
     if not sum(map(len, frames)):
         raise DataError(
-            "No frame of these clips has landmarks, which show where the eyes are.",
-            fix="Give shards of `prepare`; synthetic clips know their gaze already.",
+            "No frame of these clips has landmarks, which locate the eyes.",
+            fix="Give shards of `prepare`; synthetic clips already have exact gaze labels.",
         )
     every = np.stack([np.concatenate(clips), np.concatenate(frames)], 1)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(every))[:count])
@@ -86,7 +84,7 @@ def write_labels(
     *,
     settings: dict[str, Any],
     overwrite: bool = False,
-    progress: PrepareProgress = lambda done, total: None,
+    progress: OnProgress = lambda done, total: None,
 ) -> Labelled:
     """Label frames and write the file, which appears when it is complete.
 
@@ -95,9 +93,9 @@ def write_labels(
         chosen: clip and frame of each label.
         teachers: the networks.
         output: a `.jsonl` file.
-        settings: what else decides the result; a `.part` file of other settings is begun anew.
+        settings: further settings that determine the result; a `.part` file with other settings is replaced.
         overwrite: whether an existing file may be replaced.
-        progress: see `PrepareProgress`.
+        progress: see `OnProgress`.
 
     Raises:
         MediaError: the file exists, or cannot be written.

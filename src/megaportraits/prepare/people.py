@@ -107,7 +107,7 @@ def _is_near(face: Face, before: Face) -> bool:
 
 
 def lies_in(face: Face, allowed: npt.NDArray[np.float64] | None) -> bool:
-    """Whether a face's middle lies in left, top, right, bottom, pixels; always where that is None."""
+    """Whether the centre of a face is in a box (left, top, right, bottom, pixels); True if there is no box."""
     if allowed is None:
         return True
     x, y = (face.box[:2] + face.box[2:]) / 2

@@ -54,7 +54,7 @@ def find_items(
         ages: a CSV with the columns name and age, or the `json` folder of the FFHQ-features collection.
         still_crop: "head" takes the whole head crop of stills and repeats the border beyond the picture, "inside" the
             part of it that is in the picture (`SourceItem.inside`). None: "inside" for the aligned pictures of FFHQ.
-        tell: called with what the user should know, such as how many labels have no video here.
+        tell: called with messages for the user, such as the number of tracks whose video was found.
 
     Raises:
         DataError: an input does not exist, is empty, or is not a valid manifest.
@@ -110,7 +110,7 @@ def _expand(given: str, dataset: Dataset, annotations: str | None, tell: Callabl
 
 
 def _listed(given: str) -> tuple[Any, str, list[str], bool]:
-    """File system, path, files behind it, and whether each of them was named."""
+    """File system, path, its files, and whether the user named the files (by a path or glob, not by a folder)."""
     try:
         fs, root = url_to_fs(given)
     except (ImportError, ValueError) as error:
