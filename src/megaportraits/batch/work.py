@@ -19,6 +19,8 @@ from megaportraits.media.files import publish
 from megaportraits.pipeline.options import PoseFrom
 
 if TYPE_CHECKING:
+    from megaportraits.faces.inpainting import InpaintingName
+    from megaportraits.faces.matting import MattingName
     from megaportraits.pipeline import AnimateReport, Avatar
 
 
@@ -42,8 +44,8 @@ class Model:
     blendshapes: bool = True
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    matting: Literal["selfie", "modnet"] = "selfie"
-    inpainting: Literal["smooth", "lama"] = "smooth"
+    matting: MattingName = "selfie"
+    inpainting: InpaintingName = "smooth"
     mark: bool = True
 
     def load(self) -> Avatar:

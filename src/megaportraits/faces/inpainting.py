@@ -27,6 +27,7 @@ _FLATTEST = 0.05
 """Share of the known background that counts as flat."""
 
 
+InpaintingName = Literal["smooth", "lama"]
 Fill = Callable[[Image, npt.NDArray[np.uint8]], Floats]
 """An inpainter: image (H, W, 3) uint8 and hole (H, W), 1 inside, to a filled image (H, W, 3) in [0, 255]."""
 
@@ -37,14 +38,11 @@ def smooth_fill(image: Image, hole: npt.NDArray[np.uint8]) -> Floats:
     return push_pull(image.astype(np.float32), known) + _grain(image, known)
 
 
-InpaintingName = Literal["smooth", "lama"]
-
-
 def open_inpainting(name: InpaintingName, device: str = "cpu") -> Fill:
-    """An inpainter by its name: "smooth" (the default) or "lama", the paper's, whose weights are fetched (206 MB).
+    """An inpainter by its name: "smooth" (the default) or "lama", the paper's, with weights of 206 MB to download.
 
     Raises:
-        WeightsError: the weights cannot be had.
+        WeightsError: the weights cannot be downloaded.
     """
     if name == "smooth":
         return smooth_fill

@@ -106,7 +106,7 @@ class PortraitMatting(Matting):
         threads: threads the network may use.
 
     Raises:
-        ConfigError: onnxruntime is not installed.
+        MissingPackageError: onnxruntime is not installed.
         WeightsError: no such file, or one with another interface.
     """
 
@@ -128,11 +128,11 @@ class PortraitMatting(Matting):
 
 
 def open_matting(name: MattingName) -> Matting:
-    """Matting by its name: "selfie" (MediaPipe's, the default) or "modnet", whose weights the user puts in the cache.
+    """Matting by its name: "selfie" (MediaPipe's, the default) or "modnet", whose weights cannot be downloaded.
 
     Raises:
-        ConfigError: onnxruntime is not installed.
-        WeightsError: the weights cannot be had.
+        MissingPackageError: onnxruntime is not installed.
+        WeightsError: the user has not put the weights into the cache, or they have another interface.
     """
     return Matting() if name == "selfie" else PortraitMatting(weights.fetch("modnet"))
 

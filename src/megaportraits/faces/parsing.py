@@ -1,8 +1,8 @@
-"""Which pixels of a head crop are face, ears and hair: from landmarks, pose, matte and colours.
+"""Region masks of a head crop (face, ears, hair, rest of the person) from landmarks, pose, matte and colours.
 
-There is no face-parsing network that a package index carries, so this is geometry and a colour model: the face is
-the outline of the landmarks, ears stand where ears stand on a head of this pose, and hair is what hangs together with
-what lies on the skull and looks more like it than like skin or clothes.
+No face-parsing network is available from a package index, so this uses geometry and colour models: the face is the
+outline of the landmarks, the ears are those of ICT-FaceKit at the fitted pose, and hair is the region connected to the
+top of the skull whose colours are closer to hair than to skin or clothes.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _EAR_CENTER, _EAR_RADII = np.array([8.2, 1.6, -0.6]), np.array([1.1, 3.2, 1.9])
 """Of ICT-FaceKit's left ear, centimetres, head axes (`docs/conventions.md`)."""
 _SKULL_CENTER, _SKULL_RADII = np.array([0.0, 5.0, -1.0]), np.array([9.5, 11.5, 11.0])
 _TURNED_AWAY = -0.25
-"""Sine of the angle by which an ear may be turned from the camera before the head hides it."""
+"""Smallest z of an ear's outward direction at which the ear is visible; the head hides ears turned further away."""
 _SEED_MARGIN_CM = 1.0
 _BALD = 0.8
-"""Squared distance of colours up to which what lies on the skull is skin."""
+"""Squared distance to the face's colours, below which the top of the skull counts as skin: a bald head."""
 
 
 def region_mask(
@@ -69,7 +69,7 @@ def _hair(
     landmarks: npt.NDArray[np.floating],
     pose: HeadPose,
 ) -> tuple[Mask, Mask]:
-    """What lies above the brows without being hair, and the hair: on the skull for sure, elsewhere by its looks."""
+    """Masks of the forehead (or bald skull), and of the hair: top of the skull and similar colours connected to it."""
     size = image.shape[0]
     px_per_cm = pose.scale * size / 32
     rows = (np.arange(size) + 0.5)[:, None] * (2 / size) - 1

@@ -1,4 +1,4 @@
-"""Filtering of what native libraries write to standard error, past Python's `sys.stderr`."""
+"""Filter the standard error output of native libraries, which bypasses Python's `sys.stderr`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _lock = threading.Lock()
 def without_native_info() -> Iterator[None]:
     """Drop lines `INFO: ...` that native code writes to standard error in the block.
 
-    LiteRT's minimum severity cannot be set from Python. All other lines are written when the block ends, however it
-    ends. One thread at a time; what other threads write meanwhile is filtered and kept back, too.
+    LiteRT's minimum severity cannot be set from Python. All other lines are written when the block ends or raises. Only
+    one thread at a time runs such a block; output of other threads during it is also delayed and filtered.
     """
     with _lock, tempfile.TemporaryFile() as kept:
         try:

@@ -1,4 +1,4 @@
-"""Where in a head crop the face, the mouth and the eyes are, from landmarks."""
+"""Masks of face, mouth and eyes in a head crop, from landmarks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Mask = npt.NDArray[np.bool_]
 
 _MOUTH_MARGIN = 0.2
 _EYE_MARGIN = 0.35
-"""By how much of its larger side a box reaches beyond its outline, so that lids and lips are whole in it."""
+"""Margins of the boxes, relative to their larger side, so that they contain the whole lids and lips."""
 _SUBPIXEL_BITS = 4
 
 

@@ -1,16 +1,16 @@
-"""RT-GENE (Fischer et al., ECCV 2018) and RT-BENE (Cortacero et al., ICCVW 2019): what B.5 distils.
+"""RT-GENE (Fischer et al., ECCV 2018) and RT-BENE (Cortacero et al., ICCVW 2019): the teachers of gaze and blink (B.5).
 
 Their weights are not distributed with this project. A user gives them as ONNX files with the interface of the authors'
 PyTorch modules; `docs/training.md` says how to export them.
 
-Conventions. RT-GENE names a direction by (theta, phi), radians, in axes x image right, y down, z away from the camera:
+Conventions. RT-GENE gives a direction as (theta, phi), radians, in axes x image right, y down, z away from the camera:
 
     (-cos(theta) sin(phi), -sin(theta), -cos(theta) cos(phi))
 
 so +theta looks up and +phi to image left. Gaze is relative to the head: the labels come from glasses that the person
-wore. Ours (`docs/conventions.md`) is yaw to image right and pitch down, degrees, relative to the head as well: in our
-axes (x image right, y up, z to the camera) (sin(yaw) cos(pitch), -sin(pitch), cos(yaw) cos(pitch)). Both write the same
-vector with theta = -pitch and phi = -yaw.
+wore. Ours (`docs/conventions.md`) is yaw to image right and pitch down in degrees, also relative to the head: in our
+axes (x image right, y up, z to the camera) (sin(yaw) cos(pitch), -sin(pitch), cos(yaw) cos(pitch)). The two are the
+same vector for theta = -pitch and phi = -yaw.
 """
 
 from __future__ import annotations
@@ -44,15 +44,11 @@ def gaze_from_rt_gene(angles: Array) -> Floats:
     return np.degrees(-np.asarray(angles, np.float64)[..., ::-1]).astype(np.float32)
 
 
-def gaze_to_rt_gene(gaze: Array) -> Floats:
-    """The inverse of `gaze_from_rt_gene`."""
-    return np.radians(-np.asarray(gaze, np.float64)[..., ::-1]).astype(np.float32)
-
-
 def head_to_rt_gene(rotation: Array) -> Floats:
     """A head's rotation (..., 3, 3), `docs/conventions.md`, as RT-GENE's head pose (..., 2): theta and phi, radians.
 
-    They are the direction of the face relative to the camera; roll is not part of them, as faces are turned upright.
+    They are the direction of the face relative to the camera. Roll is not included, because `eye_pictures` makes the
+    eyes level.
     """
     forward = np.asarray(rotation, np.float64)[..., :, 2]
     theta = np.arcsin(np.clip(forward[..., 1], -1, 1))
@@ -60,9 +56,9 @@ def head_to_rt_gene(rotation: Array) -> Floats:
 
 
 def eye_pictures(image: UInt8, landmarks: Array, size: tuple[int, int] = EYE_SIZE) -> tuple[UInt8, UInt8]:
-    """The subject's left and right eye as RT-GENE sees them.
+    """Pictures of the subject's left and right eye, the input of RT-GENE.
 
-    The face is turned until the eyes lie level. An eye's picture is twice as wide as the eye, and 36 / 60 as high.
+    The face is rotated so that the eyes are level. An eye's picture is twice as wide as the eye, and 36 / 60 as high.
 
     Args:
         image: (S, S, 3) uint8, a head crop.
@@ -82,26 +78,25 @@ def _eye(image: UInt8, corners: Array, across: Array, down: Array, size: tuple[i
     height = width * EYE_SIZE[1] / EYE_SIZE[0]
     step_x, step_y = across * (width / size[0]), down * (height / size[1])
     first = corners.mean(0) - across * (width / 2) - down * (height / 2)
-    # From edges to OpenCV's pixel centres.
+    # From pixel edges to OpenCV's pixel centres.
     offset = first + (step_x + step_y) / 2 - 0.5
     matrix = np.column_stack([step_x, step_y, offset])
-    how = cv2.INTER_CUBIC if width <= size[0] * 1.5 else cv2.INTER_AREA
-    flags = (cv2.INTER_CUBIC if how == cv2.INTER_CUBIC else cv2.INTER_LINEAR) | cv2.WARP_INVERSE_MAP
-    if how == cv2.INTER_AREA:  # shrunk by more than that: averaged first
-        factor = width / size[0]
-        image = cv2.GaussianBlur(image, (0, 0), 0.45 * float(np.sqrt(factor**2 - 1)))
+    how, factor = cv2.INTER_CUBIC, width / size[0]
+    if factor > 1.5:  # average first: cubic sampling would skip pixels, which gives noise
+        image, how = cv2.GaussianBlur(image, (0, 0), 0.45 * float(np.sqrt(factor**2 - 1))), cv2.INTER_LINEAR
+    flags = how | cv2.WARP_INVERSE_MAP
     return np.asarray(cv2.warpAffine(image, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
 
 def _tensor(eyes: Sequence[UInt8]) -> Floats:
-    """Pictures as networks with ImageNet's normalization want them, (N, 3, h, w)."""
+    """Pictures with ImageNet's normalization, (N, 3, h, w)."""
     pixels = np.stack(eyes).astype(np.float32) / 255
     normal = (pixels - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     return np.asarray(normal.transpose(0, 3, 1, 2), np.float32)
 
 
 def _size(model: OnnxModel) -> tuple[int, int]:
-    """Width and height of the eyes that a network wants."""
+    """Width and height of the eye pictures that a network takes."""
     height, width = model.inputs[0][1:]
     return width or EYE_SIZE[0], height or EYE_SIZE[1]
 
@@ -111,12 +106,12 @@ class GazeTeacher:
 
     Args:
         paths: ONNX files with the inputs left eye (N, 3, h, w), right eye (N, 3, h, w) and head pose (N, 2), and the
-            output (N, 2), theta and phi. Heights and widths are 36 and 60 unless the file says others.
-        offset: radians that are added to phi; None: as RT-GENE does, 0.11 for one network, 0 for several.
-        threads: threads each may use.
+            output (N, 2), theta and phi. The file can fix h and w; otherwise they are 36 and 60.
+        offset: radians that are added to phi; None: RT-GENE's own values, 0.11 for one network, 0 for several.
+        threads: threads for each network.
 
     Raises:
-        ConfigError, WeightsError: as `OnnxModel`.
+        MissingPackageError, WeightsError: see `OnnxModel`.
     """
 
     def __init__(self, paths: Sequence[Path], *, offset: float | None = None, threads: int = 1) -> None:
@@ -141,10 +136,10 @@ class BlinkTeacher:
     Args:
         paths: ONNX files with the inputs left eye and right eye, each (N, 3, h, w), and the output (N, 1), the logit of
             the probability that the eyes are closed.
-        threads: threads each may use.
+        threads: threads for each network.
 
     Raises:
-        ConfigError, WeightsError: as `OnnxModel`.
+        MissingPackageError, WeightsError: see `OnnxModel`.
     """
 
     def __init__(self, paths: Sequence[Path], *, threads: int = 1) -> None:

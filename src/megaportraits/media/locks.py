@@ -1,4 +1,4 @@
-"""Locks on open files, for every platform: a process that ends, however it ends, gives its locks up."""
+"""Locks on open files, on every platform; they are released when the process ends, even after a crash."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RENAMES_OPEN_FILES = sys.platform != "win32"
 
 
 def try_lock(handle: int) -> bool:
-    """Lock an open file for this process; False where another one holds the lock.
+    """Lock an open file for this process; returns False if another process holds the lock.
 
     Raises:
         OSError: the file system has no locks.
@@ -35,10 +35,10 @@ def try_lock(handle: int) -> bool:
 
 
 def remove_unless_in_use(path: Path) -> None:
-    """Remove a file, unless a living process has it open (Windows) or locked (elsewhere).
+    """Remove a file, unless a running process has it open (Windows) or locked (elsewhere).
 
     Raises:
-        OSError: it is in use, or may not be removed.
+        OSError: the file is in use, or cannot be removed.
     """
     if not RENAMES_OPEN_FILES:
         path.unlink()  # fails while a process has it open

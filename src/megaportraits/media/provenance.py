@@ -1,4 +1,4 @@
-"""What an output says about its origin, in its metadata."""
+"""The note in the metadata of outputs that they are synthetic."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from megaportraits import __version__
 
 
 def synthetic_note(model: str) -> str:
-    """The remark on an output of a model: unsigned text, which anybody can remove."""
+    """The note for outputs of a model: unsigned text, which anybody can remove."""
     return f"Synthetic: MegaPortraits {model} {__version__}"

@@ -18,7 +18,7 @@ _BEHIND = 128
 
 @dataclass(frozen=True)
 class Measurement:
-    """What the landmark network finds in a frame.
+    """Estimates of the landmark network for one frame.
 
     Attributes:
         blendshapes: (52,) in [0, 1], in the order of `faces.landmarks.BLENDSHAPE_NAMES`.
@@ -36,7 +36,7 @@ class Scorer:
         self._analyzer = FaceAnalyzer(reject_animals=False)
 
     def __call__(self, rendering: SynthFrame) -> Measurement | None:
-        """What is found; None if no face is."""
+        """The estimates for a frame; None if no face is detected."""
         alpha = rendering.matte[..., None].astype(np.float32) / 255
         picture = np.rint(rendering.image * alpha + _BEHIND * (1 - alpha)).astype(np.uint8)
         if picture.shape[0] < MEASURED_SIZE:
