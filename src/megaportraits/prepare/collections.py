@@ -16,6 +16,7 @@ from megaportraits.reading import FAULTS, MOST_BYTES, decode, parse_json
 Dataset = Literal["plain", "voxceleb2", "celebvhq", "ffhq", "grid"]
 StillCrop = Literal["head", "inside"]
 Tell = Callable[[str], None]
+"""Called with messages for the user."""
 
 TRACK_FPS = 25.0
 """Frames a second in VoxCeleb2's tracks, whatever the frame rate of the video."""
@@ -57,7 +58,7 @@ def labelled(dataset: Dataset, media: list[SourceItem], labels: LabelFiles, tell
         dataset: the collection.
         media: all videos and stills that were found.
         labels: files among which the label files are.
-        tell: called with messages for the user.
+        tell: see `Tell`.
 
     Raises:
         DataError: required label files are missing or invalid.

@@ -132,7 +132,7 @@ def write_labels(
 
 
 def _begun(part: Path, about: dict[str, Any]) -> dict[tuple[int, int], dict[str, Any]] | None:
-    """The complete lines of a run of the same settings, by clip and frame; None where there is none."""
+    """The complete lines of a run of the same settings, by clip and frame; None without such a file."""
     if not is_file(part, DataError):
         return None
     found: dict[tuple[int, int], dict[str, Any]] = {}

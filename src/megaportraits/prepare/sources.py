@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -20,7 +20,7 @@ from fsspec.core import url_to_fs
 
 from megaportraits.errors import DataError, MediaError
 from megaportraits.media import FOOTAGE_SUFFIXES, PICTURE_SUFFIXES
-from megaportraits.prepare.collections import Dataset, LabelFiles, StillCrop, labelled
+from megaportraits.prepare.collections import Dataset, LabelFiles, StillCrop, Tell, labelled
 from megaportraits.prepare.items import SPLIT_NAMES, SourceItem
 from megaportraits.reading import (
     FAULTS,
@@ -43,7 +43,7 @@ def find_items(
     annotations: str | None = None,
     ages: Path | None = None,
     still_crop: StillCrop | None = None,
-    tell: Callable[[str], None] = lambda text: None,
+    tell: Tell = lambda text: None,
 ) -> list[SourceItem]:
     """All items of the inputs, without duplicates, sorted by key.
 
@@ -90,7 +90,7 @@ def local_copy(address: str) -> Iterator[Path]:
         yield copy
 
 
-def _expand(given: str, dataset: Dataset, annotations: str | None, tell: Callable[[str], None]) -> list[SourceItem]:
+def _expand(given: str, dataset: Dataset, annotations: str | None, tell: Tell) -> list[SourceItem]:
     fs, root, found, explicit = _listed(given)
     if PurePosixPath(root).suffix.lower() in (".csv", ".parquet") and found == [root]:
         return _manifest(fs, root)
