@@ -55,7 +55,7 @@ site: setup
 dist: setup
 	$(BIN)/python -m build
 
-# After pyproject.toml changed, in a fresh .venv (`make clean setup`): the versions that CI installs.
+# After pyproject.toml changed, in a fresh .venv (`make clean constraints`): the versions that CI installs.
 constraints: setup
 	$(BIN)/python tools/write_constraints.py
 

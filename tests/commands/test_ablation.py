@@ -92,7 +92,7 @@ def test_mistakes_are_told_before_anything_is_trained(configs: list[str], clips:
     assert not (tmp_path / "out").exists()
 
 
-def test_the_table_has_a_row_for_every_config_and_its_floor(
+def test_the_table_has_a_row_for_every_config_and_for_the_baseline(
     configs: list[str], clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"

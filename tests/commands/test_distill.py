@@ -126,7 +126,7 @@ def test_resume_replaces_no_file_where_there_is_no_run_to_go_on_with(tmp_path: P
     job.check()  # the student of the run that goes on
 
 
-def test_other_processes_of_torchrun_wait_for_the_lessons_of_the_first(
+def test_other_processes_of_torchrun_wait_for_the_samples_of_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = Distillation([tmp_path], "nano", tmp_path / "s.safetensors", tmp_path / "run")
@@ -138,7 +138,7 @@ def test_other_processes_of_torchrun_wait_for_the_lessons_of_the_first(
             job.lessons.mkdir(parents=True)
             mark_complete(job.lessons)
 
-    monkeypatch.setattr("megaportraits.commands.distill.time.sleep", first_process_works)
+    monkeypatch.setattr("megaportraits.commands.torchrun.time.sleep", first_process_works)
     assert wait_for_samples(job) == {} and len(slept) == 2
 
 

@@ -1,4 +1,4 @@
-"""The lifted floor on a small stand-in head would be no floor: what it computes from fits is checked here by itself."""
+"""What the baseline `lifted` computes from fits; rendered on a small stand-in head it would not be a fair baseline."""
 
 from __future__ import annotations
 

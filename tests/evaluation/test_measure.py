@@ -86,7 +86,7 @@ def test_masked_metrics_do_not_see_the_background(
     assert found["ssim_masked"] == pytest.approx(1, abs=1e-6)
 
 
-def test_the_floor_that_copies_is_below_perfect_and_above_nothing(
+def test_the_aligned_copy_is_below_perfect_and_above_nothing(
     short: EvaluationSample, networks: MetricNetworks, analyzer: FaceAnalyzer
 ) -> None:
     found = measure(AlignedCopy(), short, networks, analyzer, truth=truth_of(short)).metrics

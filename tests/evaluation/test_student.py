@@ -81,7 +81,7 @@ def test_scores_say_how_far_a_student_is_from_its_teacher(
     assert read_image(tmp_path / "out/pictures.png").shape == (2 * 3 * 128 + 4, 3 * 128, 3)
 
 
-def test_the_floor_is_a_picture_that_does_not_move(student: Path, lessons: Path, tiny_config: ModelConfig) -> None:
+def test_the_baseline_is_a_picture_that_does_not_move(student: Path, lessons: Path, tiny_config: ModelConfig) -> None:
     index = DistillationIndex(lessons / "val")
     over = [index.read(i, [1]).pictures[1][..., :3].astype(float) for i in range(3)]
     stills = [(over[1] + over[2]) / 2, (over[0] + over[2]) / 2, (over[0] + over[1]) / 2]

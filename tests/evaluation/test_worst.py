@@ -59,7 +59,7 @@ def test_the_lowest_detail_and_the_gain_farthest_from_one_are_the_worst() -> Non
     assert ranked_methods(report_of([row(0, detail_eyes=np.nan)]), "self") == []
 
 
-def test_source_driver_result_and_floor_are_shown_at_the_frame_that_lowered_the_measure(tmp_path: Path) -> None:
+def test_source_driver_result_and_baselines_are_shown_at_the_frame_that_lowered_the_measure(tmp_path: Path) -> None:
     rows = [row(2, detail_eyes=0.2)]  # its frame is 2
     for name, channel in ((TRUE, 0), ("mine", 1), (COPY, 2)):
         path = result_video(tmp_path, name, rows[0].pair)

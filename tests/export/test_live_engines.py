@@ -112,7 +112,7 @@ def test_live_records_a_student_driven_by_a_video(student_export: ExportReport, 
     assert len(frames) >= 2 and frames[0].shape == (64, 64, 3)
 
 
-def test_wishes_that_no_file_can_fulfil_are_refused_before_anything_runs(
+def test_requests_that_no_file_can_meet_are_refused_before_anything_runs(
     student_export: ExportReport, tmp_path: Path
 ) -> None:
     said: list[str] = []
@@ -120,7 +120,7 @@ def test_wishes_that_no_file_can_fulfil_are_refused_before_anything_runs(
         choose_engine(None, None, None, "nano", EngineRequest(), say=said.append)
     with pytest.raises(WeightsError, match="does not exist"):
         choose_engine(tmp_path / "none.safetensors", None, None, "nano", EngineRequest(), say=said.append)
-    with pytest.raises(ConfigError, match="cannot be run as wished"):
+    with pytest.raises(ConfigError, match="cannot be run as requested"):
         graph = student_export.folder / "student.onnx"
         choose_engine(graph, None, None, "nano", EngineRequest(runtime="torch"), say=said.append)
     assert said == []

@@ -55,6 +55,6 @@ def test_torch_runs_where_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None
     assert settings(EngineRequest(device="cuda", precision="float32")) == ["torch float32 on cuda"]
 
 
-def test_exported_graphs_know_the_processor_only() -> None:
-    with pytest.raises(ConfigError, match="run on the processor here, got 'cuda'"):
+def test_exported_graphs_run_on_the_cpu_only() -> None:
+    with pytest.raises(ConfigError, match="run on the CPU, got 'cuda'"):
         choice._graphs({}, lambda path, setting: pytest.fail("built"), EngineRequest(device="cuda"))

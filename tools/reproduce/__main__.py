@@ -1,8 +1,8 @@
 """Run `docs/reproduce.md` in miniature: from generated corpora to Tables 1 and 2, with the page's own commands.
 
-    make reproduce-tiny                                     # sets the project up first
-    python -m tools.reproduce --out out/reproduce-tiny    # run it again to resume
-    python -m tools.reproduce --list                      # only print the commands
+    make reproduce-tiny                                   # sets the project up first
+    python -m tools.reproduce --out out/reproduce-tiny  # run it again to resume
+    python -m tools.reproduce --list                    # only print the commands
 
 This program reads the page, reduces its numbers (`page.py`), and runs its commands one after the other. All files are
 under --out; each command's output is in `logs/`. The networks are too small and trained too briefly to be useful. The

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -170,15 +170,13 @@ def resumed(command: Command, folder: Path) -> Command:
     elif command.name == "student reenact":
         begun = (folder / (command.value("--out") or "") / "pairs.csv").is_file()
     elif command.name == "distill":
-        begun = any((folder / run).exists() for run in distill_runs(command))
+        begun = (folder / distill_run(command)).exists()
     else:
         begun = False
     return Command(command.stage, (*command.words, "--resume")) if begun else command
 
 
-def distill_runs(command: Command) -> Sequence[str]:
+def distill_run(command: Command) -> Path:
     """The run folder of a `distill` line: --run, or `NAME-run` beside the student's file."""
-    run, output = command.value("--run"), command.value("-o")
-    if run is not None:
-        return [run]
-    return [] if output is None else [str(Path(output).with_name(f"{Path(output).stem}-run"))]
+    run, output = command.value("--run"), Path(command.value("-o") or "student.safetensors")
+    return output.with_name(f"{output.stem}-run") if run is None else Path(run)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +11,8 @@ from typing import Literal
 
 import torch
 
+from megaportraits.commands.progress import step_progress
+from megaportraits.commands.torchrun import rank, wait_until
 from megaportraits.config import TrainStudentConfig
 from megaportraits.config.options import convert_options
 from megaportraits.engines import run_apart, run_local
@@ -34,9 +34,6 @@ from megaportraits.pipeline.distillation import DistillationWriter, find_avatars
 from megaportraits.pipeline.driver_clips import Drivers, OnProgress, find_drivers
 from megaportraits.pipeline.teacher import AvatarTeacher
 from megaportraits.training.student import FILE_NAME, add_avatar, start_from, train_student
-
-_POLL = 2.0
-"""Seconds between two checks whether the distillation samples are complete."""
 
 
 @dataclass(frozen=True)
@@ -208,15 +205,9 @@ def teach(job: Distillation, photos: dict[str, Path], config: TrainStudentConfig
     return notes
 
 
-def rank() -> int:
-    """The rank of this process under torchrun; 0 without torchrun."""
-    return int(os.environ.get("RANK", "0"))
-
-
 def wait_for_samples(job: Distillation) -> dict[str, str]:
-    """Wait until process 0 has all samples; torchrun ends this process if process 0 fails. Returns no notes."""
-    while not samples_complete(job.lessons):
-        time.sleep(_POLL)
+    """Wait until process 0 has all samples. Returns no notes."""
+    wait_until(lambda: samples_complete(job.lessons))
     return {}
 
 
@@ -250,7 +241,7 @@ def _teach(job: Distillation, photos: dict[str, Path], config: TrainStudentConfi
     )
     files = [find_base(job.teacher), *([find_enhancer(job.enhancer)] if job.enhancer else [])]
     teacher = AvatarTeacher(avatar, job.teacher, files)
-    with _bar(shown=number == 0) as tell:
+    with step_progress(shown=number == 0) as tell:
         train, held_out = _find_drivers(job, config, tell)
         maker = DistillationWriter(
             teacher,
@@ -266,18 +257,3 @@ def _teach(job: Distillation, photos: dict[str, Path], config: TrainStudentConfi
         parts: dict[str, Drivers] = {"train": train, "val": held_out}
         maker.make(parts, job.lessons, lambda done, total: tell("teacher's pictures", done, total))
     return {"teacher": Path(job.teacher).name, "teacher_sha256": teacher.sha256}
-
-
-@contextmanager
-def _bar(*, shown: bool) -> Iterator[OnProgress]:
-    from rich import progress
-
-    columns = (
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TimeRemainingColumn(),
-    )
-    with progress.Progress(*columns, transient=True, disable=not shown) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from megaportraits.commands.progress import frame_progress
+from megaportraits.commands.torchrun import rank
 from megaportraits.errors import ConfigError, WeightsError
 from megaportraits.pipeline.options import PoseFrom
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from megaportraits.evaluation.methods.base import Method
     from megaportraits.evaluation.pairs import Pair
     from megaportraits.evaluation.report.results import Report
+    from megaportraits.evaluation.run import Evaluation
     from megaportraits.faces.matting import Matting
 
 ClipsOption = Annotated[
@@ -53,7 +55,7 @@ ReferencesOption = Annotated[
         help="Statistics of real images for FID, from `reference`; one per image size. Default: each protocol's own."
     ),
 ]
-Precision = Annotated[
+PrecisionOption = Annotated[
     Literal["auto", "float32", "bfloat16"],
     typer.Option(help="auto: bfloat16 where the device has instructions for it."),
 ]
@@ -126,7 +128,7 @@ def evaluate(
     pose: PoseOption = PoseFrom.LANDMARKS,
     blendshapes: Annotated[bool, typer.Option(help="Correct jaw, lids and gaze by estimated blendshapes.")] = True,
     device: DeviceOption = "auto",
-    precision: Precision = "auto",
+    precision: PrecisionOption = "auto",
     arcface: ArcFaceOption = None,
     reference: ReferencesOption = None,
     overwrite: ReplaceReportOption = False,
@@ -160,11 +162,10 @@ def evaluate(
         networks=networks,
         references=references,
     )
-    report = _run(job)
+    report = run_evaluation(job)
     for path in write_report(report, out, overwrite=overwrite):
         typer.echo(str(path))
-    for pair, method, why in report.failures():
-        typer.secho(f"{pair}{f', {method}' if method else ''}: not measured: {why}", err=True)
+    tell_failures(report)
     if not any(row.results for row in report.rows):
         raise typer.Exit(1)
 
@@ -202,7 +203,6 @@ def ablate(
     Works under torchrun.
     """
     from megaportraits.commands.ablation import train_trials
-    from megaportraits.commands.distill import rank
     from megaportraits.evaluation.metrics.metric_networks import MetricNetworks, require_packages
     from megaportraits.evaluation.metrics.reference import load_reference
     from megaportraits.evaluation.pairs import read_manifest, write_manifest
@@ -242,7 +242,7 @@ def ablate(
         networks=networks,
         references=references,
     )
-    report = _run(job)
+    report = run_evaluation(job)
     write_report(report, out, overwrite=overwrite)
     table = ablation_markdown(report)
     with staged_output(out / "ablation.md", overwrite=overwrite) as part:
@@ -251,12 +251,21 @@ def ablate(
     typer.echo(f"{out / 'report.html'}")
 
 
-def _run(job: object) -> Report:
-    from megaportraits.evaluation.run import Evaluation
-
-    assert isinstance(job, Evaluation)
+def run_evaluation(job: Evaluation) -> Report:
+    """Run an evaluation with a progress bar."""
     with frame_progress("Measuring") as advance:
         return job.run(advance)
+
+
+def tell_failures(report: Report) -> None:
+    """Print every missing result and its reason to stderr."""
+    for pair, method, why in report.failures():
+        typer.secho(f"{pair}{f', {method}' if method else ''}: not measured: {why}", err=True)
+
+
+def tell_left_out(path: Path, why: str) -> None:
+    """Print a file that cannot be used, and the reason, to stderr."""
+    typer.secho(f"{path.name}: left out: {why}", err=True)
 
 
 def _make_pairs(
@@ -290,7 +299,7 @@ def _make_pairs(
     for name in chosen or DEFAULT_PROTOCOLS:
         made += make_pairs(name, videos, photos, analyzer, frames=frames, limit=limit, skipped=told.__setitem__)
     for path, why in told.items():
-        typer.secho(f"{path.name}: left out: {why}", err=True)
+        tell_left_out(path, why)
     # `prepare` has already dropped frames, so use every frame here.
     return [replace(pair, step=1) if media in pair.driver.parents else pair for pair in made]
 

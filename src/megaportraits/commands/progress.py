@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from megaportraits.batch.run import OnOutcome
     from megaportraits.batch.work import Outcome
+    from megaportraits.pipeline.driver_clips import OnProgress
     from megaportraits.prepare.run import PrepareProgress
     from megaportraits.synth.generate import SynthProgress
 
@@ -29,6 +30,21 @@ def frame_progress(label: str) -> Iterator[Callable[[int, int | None], None]]:
             bar.update(task, completed=done, total=total, fps=f"{speed:.1f} frames/s" if speed else "")
 
         yield advance
+
+
+@contextmanager
+def step_progress(*, shown: bool) -> Iterator[OnProgress]:
+    """A bar that shows one step at a time; yields the function to call with the step, items done and all items.
+
+    Args:
+        shown: whether to show the bar; only one of several processes should.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True, disable=not shown) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda step, done, total: bar.update(task, description=step, completed=done, total=total)
 
 
 class StageBar:

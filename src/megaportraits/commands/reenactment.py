@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from megaportraits.commands.progress import frame_progress
 from megaportraits.commands.student import (
     DeviceOption,
     DriversOption,
@@ -22,10 +20,10 @@ from megaportraits.commands.student import (
     TeacherOption,
     TeachersOption,
 )
+from megaportraits.commands.torchrun import rank, wait_until
 
 TEACHER, STUDENT = "teacher", "student"
 """Names of the two methods in the report."""
-_POLL = 2.0
 _LOOKS = 10
 """Number of clips that are considered in a folder of shards for each avatar that is chosen."""
 
@@ -58,7 +56,7 @@ def reenact(
 ) -> None:
     """Distil a student for people in test videos, and evaluate it and its teacher on these videos (B.1, Figure 17)."""
     from megaportraits.commands import distill as work
-    from megaportraits.commands.evaluation import model_method
+    from megaportraits.commands.evaluation import model_method, run_evaluation, tell_failures, tell_left_out
     from megaportraits.commands.train import settle
     from megaportraits.config import TrainStudentConfig
     from megaportraits.evaluation.metrics.metric_networks import MetricNetworks, require_packages
@@ -77,16 +75,17 @@ def reenact(
 
     require_packages()
     manifest, student = out / "pairs.csv", out / "student.safetensors"
-    if work.rank():
-        while not manifest.is_file():  # process 0 chooses the clips
-            time.sleep(_POLL)
+    if rank():
+        wait_until(manifest.is_file)  # process 0 chooses the clips
     else:
         check_outputs(out, ("student.safetensors", "pairs.csv", "figure17.png", "reenactment.md"), overwrite=resume)
         if not (resume and manifest.is_file()):
             check_held_out(clips, drivers)
             files = find_media(files_of(clips, out / "media", videos=True, limit=_LOOKS * avatars), videos=True)
             check_held_out(files, drivers)
-            chosen = draw_pairs(files, FaceAnalyzer(), count=avatars, seed=seed, frames=test_frames, skipped=_tell)
+            chosen = draw_pairs(
+                files, FaceAnalyzer(), count=avatars, seed=seed, frames=test_frames, skipped=tell_left_out
+            )
             write_avatars(out / "avatars", chosen)
             write_manifest(manifest, chosen, overwrite=resume)
     pairs = read_manifest(manifest)
@@ -109,7 +108,7 @@ def reenact(
     if not (resume and student.is_file()) and work.distill(job, out / "avatars", settings) is None:
         typer.echo(f"Stopped; repeat the command with --resume to continue. The run so far: {job.run}")
         raise typer.Exit(130)
-    if work.rank():
+    if rank():
         return
     matting = Matting()
     named = {TEACHER: teacher + (f"+{enhancer}" if enhancer else ""), STUDENT: str(student)}
@@ -122,11 +121,9 @@ def reenact(
         settings={"avatars": len(pairs), "seed": seed},
         networks=MetricNetworks(find_device(device)),
     )
-    with frame_progress("Measuring") as advance:
-        report = evaluation.run(advance)
+    report = run_evaluation(evaluation)
     write_report(report, out / "report", overwrite=True)
-    for pair, method, why in report.failures():
-        typer.secho(f"{pair}{f', {method}' if method else ''}: not measured: {why}", err=True)
+    tell_failures(report)
     write_image(out / "figure17.png", figure(report, TEACHER, STUDENT), overwrite=True)
     text = table(report, TEACHER, STUDENT)
     with staged_output(out / "reenactment.md", overwrite=True) as part:
@@ -134,7 +131,3 @@ def reenact(
     typer.echo(text)
     for name in ("reenactment.md", "figure17.png", "report/report.html"):
         typer.echo(str(out / name))
-
-
-def _tell(path: Path, why: str) -> None:
-    typer.secho(f"{path.name}: left out: {why}", err=True)

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from megaportraits.commands.torchrun import rank
+
 student_app = typer.Typer(
     help="Students: small, fast models of fixed people, trained by `distill`.", no_args_is_help=True
 )
@@ -38,7 +40,7 @@ DeviceOption = Annotated[str, typer.Option(help="The teacher's device: auto, cpu
 TeachersOption = Annotated[
     int, typer.Option(min=1, help="Number of teacher processes; they are distributed over the GPUs in turn.")
 ]
-Precision = Annotated[
+PrecisionOption = Annotated[
     Literal["auto", "float32", "bfloat16"],
     typer.Option(help="The teacher's precision; auto: bfloat16 where the device has instructions for it."),
 ]
@@ -70,7 +72,7 @@ def distill(
     overwrite: OverwriteOption = False,
     teachers: TeachersOption = 1,
     teacher_batch: TeacherBatchOption = 4,
-    precision: Precision = "auto",
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Distil a student, a small and fast network, for the people in some photographs.
 
@@ -103,7 +105,7 @@ def distill(
     )
     settings = settle(TrainStudentConfig, None, config, overrides or [], job.run, resume=job.trains)
     student = work.distill(job, avatars, settings)
-    if work.rank() == 0 or student is None:
+    if rank() == 0 or student is None:
         _tell(student, job.run, file)
 
 
@@ -123,7 +125,7 @@ def student_add(
     overrides: OverridesOption = None,
     enhancer: EnhancerOption = None,
     device: DeviceOption = "auto",
-    precision: Precision = "auto",
+    precision: PrecisionOption = "auto",
     overwrite: OverwriteOption = False,
 ) -> None:
     """Add an avatar to a finished student. The results of the other avatars stay bit-identical."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from megaportraits.commands.torchrun import rank
 from megaportraits.errors import ConfigError, DataError, TrainingError
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def settle(
 
 
 def _tell(what: str, lines: list[str]) -> None:
-    if lines and os.environ.get("RANK", "0") == "0":  # under torchrun, only process 0 prints
+    if lines and rank() == 0:  # under torchrun, only process 0 prints
         typer.echo(f"{what}: {'; '.join(lines)}", err=True)
 
 

@@ -68,7 +68,7 @@ def make_pairs(
     Raises:
         DataError: there are too few files for the protocol, or none is usable.
     """
-    at = {clip: _source_frame(clip, analyzer, skipped) for clip in clips} if protocol != "hr" else {}
+    at = {clip: usable_source_frame(clip, analyzer, skipped) for clip in clips} if protocol != "hr" else {}
     usable = [clip for clip in clips if at.get(clip) is not None]
     if protocol == "self":
         chosen = [(clip, clip) for clip in usable]
@@ -113,7 +113,8 @@ def export_sample(sample: EvaluationSample, folder: Path, *, overwrite: bool = F
             writer.write(true.square)
 
 
-def _source_frame(clip: Path, analyzer: FaceAnalyzer, skipped: Callable[[Path, str], None]) -> int | None:
+def usable_source_frame(clip: Path, analyzer: FaceAnalyzer, skipped: Callable[[Path, str], None]) -> int | None:
+    """`best_source_frame`, or None if the clip has none; `skipped` is then called with the clip and the reason."""
     try:
         return best_source_frame(clip, analyzer)
     except (FaceError, MediaError) as error:

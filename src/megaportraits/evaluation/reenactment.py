@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from megaportraits.errors import DataError, FaceError, MediaError
+from megaportraits.errors import DataError
 from megaportraits.evaluation.methods.base import TRUE, resized
 from megaportraits.evaluation.pairs import Pair, key_of
+from megaportraits.evaluation.plan import usable_source_frame
 from megaportraits.evaluation.report.results import Report
 from megaportraits.evaluation.report.sheets import label, title
-from megaportraits.evaluation.samples import best_source_frame
+from megaportraits.evaluation.samples import source_picture
 from megaportraits.faces.detector import FaceAnalyzer
-from megaportraits.media import VideoReader, write_image
+from megaportraits.media import write_image
 from megaportraits.media.images import UInt8
 
 PAPER = {"student": {"psnr": 19.25, "ssim": 0.682}, "teacher": {"psnr": 21.34, "ssim": 0.768}}
@@ -50,11 +51,8 @@ def draw_pairs(
         if len(drawn) == count:
             break
         clip = clips[index]
-        try:
-            frame = best_source_frame(clip, analyzer)
-        except (FaceError, MediaError) as error:
-            skipped(clip, error.message)
-        else:
+        frame = usable_source_frame(clip, analyzer, skipped)
+        if frame is not None:
             drawn[index] = Pair(key_of(clip, clip), "self", clip, frame, clip, frames=frames)
     if len(drawn) < count:
         raise DataError(
@@ -96,11 +94,7 @@ def write_avatars(folder: Path, pairs: Sequence[Pair]) -> list[Path]:
     for pair in pairs:
         path = folder / f"{pair.source.stem}.png"
         if not path.exists():
-            wanted = pair.source_frame or 0
-            image = next((frame.image for i, frame in enumerate(VideoReader(pair.source)) if i == wanted), None)
-            if image is None:
-                raise DataError(f"{pair.source} has no frame {wanted}.", fix="Delete pairs.csv, and start again.")
-            write_image(path, image)
+            write_image(path, source_picture(pair))
         written.append(path)
     return written
 

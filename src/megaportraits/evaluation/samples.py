@@ -132,7 +132,7 @@ def read_sample(pair: Pair, analyzer: FaceAnalyzer, matting: Matting, size: int)
         DataError: the source does not have the source frame.
         FaceError: there is no face in the source, or in no driver frame.
     """
-    photo = _source_picture(pair)
+    photo = source_picture(pair)
     face = analyzer.require(photo, f"the source {pair.source.name}")[0]
     tracker = CropTracker("follow")
     frames: list[TrueFrame] = []
@@ -176,8 +176,8 @@ def best_source_frame(path: Path, analyzer: FaceAnalyzer) -> int:
             continue
         face = analyzer.track(frame.image, last) if last else next(iter(analyzer.detect(frame.image)), None)
         last = face or last
-        if face is not None and (best is None or _unrest(face) < best[0]):
-            best = (_unrest(face), number)
+        if face is not None and (best is None or _distance_from_neutral(face) < best[0]):
+            best = (_distance_from_neutral(face), number)
     if best is None:
         raise FaceError(
             f"Expected a face in the first second of {path}, found none.",
@@ -186,7 +186,13 @@ def best_source_frame(path: Path, analyzer: FaceAnalyzer) -> int:
     return best[1]
 
 
-def _source_picture(pair: Pair) -> UInt8:
+def source_picture(pair: Pair) -> UInt8:
+    """The source image of a pair, (H, W, 3).
+
+    Raises:
+        MediaError: the file cannot be read.
+        DataError: the source does not have the source frame.
+    """
     if pair.source_frame is None:
         return read_image(pair.source)
     for number, frame in enumerate(VideoReader(pair.source)):
@@ -214,7 +220,7 @@ def _head(true: TrueFrame, image: UInt8, matting: Matting) -> Mask:
     return np.isin(labels, (FACE, EARS, HAIR))
 
 
-def _unrest(face: Face) -> float:
+def _distance_from_neutral(face: Face) -> float:
     """How far a face is from frontal and neutral: 0 for a frontal face with open eyes and a closed mouth."""
     yaw, pitch, roll = matrix_to_euler(fit_pose(face.landmarks).rotation)
     turned = math.hypot(yaw, pitch, 0.5 * roll) / 25

@@ -145,7 +145,7 @@ class StudentReport:
 
 def measure_student(
     path: Path,
-    lessons: Path,
+    samples: Path,
     distance: Distance,
     perceptual: str,
     teacher: BaseModel,
@@ -157,7 +157,7 @@ def measure_student(
 
     Args:
         path: the student's file.
-        lessons: folder with the samples in `val`, and with `lessons.json`, which names the avatars.
+        samples: folder with the samples in `val`, and with `lessons.json`, which names the avatars.
         distance: perceptual distance of two images.
         perceptual: name of `distance`.
         teacher: the base model whose speed is compared.
@@ -170,16 +170,16 @@ def measure_student(
     """
     student = load_student(path, device)
     fold_weight_standardization(student)
-    index, names = DistillationIndex(lessons / "val"), _names(lessons)
+    index, names = DistillationIndex(samples / "val"), _names(samples)
     known = {number: student.find(name) for number, name in enumerate(names) if name in student.avatars}
     if not known:
         raise DataError(
-            f"{lessons} shows {', '.join(names)}; {path} has none of them", fix="Give the run folder of this student."
+            f"{samples} shows {', '.join(names)}; {path} has none of them", fix="Give the run folder of this student."
         )
     found: dict[str, list[tuple[UInt8, UInt8, UInt8]]] = {names[number]: [] for number in known}
-    for lesson, avatar in spread(index, pictures * len(names)):
+    for sample, avatar in spread(index, pictures * len(names)):
         if avatar in known:
-            found[names[avatar]].append(_compare(student, index, lesson, avatar, known[avatar]))
+            found[names[avatar]].append(_compare(student, index, sample, avatar, known[avatar]))
     found = {name: rows for name, rows in found.items() if rows}
     teacher_ms, student_ms = _speed(teacher, student, torch.device(device))
     return StudentReport(
@@ -198,11 +198,11 @@ def measure_student(
     )
 
 
-def _names(lessons: Path) -> list[str]:
-    path = lessons / "lessons.json"
+def _names(samples: Path) -> list[str]:
+    path = samples / "lessons.json"
     fix = "Give the run folder that `megaportraits distill` filled."
     if not is_file(path, DataError):
-        raise DataError(f"no lessons in {lessons}", fix=fix)
+        raise DataError(f"no distillation samples in {samples}", fix=fix)
     avatars = read_record(path, DataError, fix=fix).get("avatars")
     if not isinstance(avatars, dict) or not avatars:
         raise DataError(f"{path}: expected avatars by name, got {shown(avatars)}", fix=fix)
@@ -210,10 +210,10 @@ def _names(lessons: Path) -> list[str]:
 
 
 def _compare(
-    student: Student, index: DistillationIndex, lesson: int, avatar: int, own: int
+    student: Student, index: DistillationIndex, sample: int, avatar: int, own: int
 ) -> tuple[UInt8, UInt8, UInt8]:
     config, device = student.config, next(student.parameters()).device
-    item = distillation_item(index, lesson, avatar, driver_size=config.input_size, size=config.image_size)
+    item = distillation_item(index, sample, avatar, driver_size=config.input_size, size=config.image_size)
     background = GREY / 255
     with torch.inference_mode():
         output = student(item["driver"][None].to(device).float() / 255, torch.tensor([own], device=device))

@@ -15,7 +15,7 @@ from megaportraits import __version__
 from megaportraits.config.options import convert_options
 from megaportraits.errors import ExportError
 from megaportraits.export.calibration import HeadCrop, SourceCrop, driver_crops, source_crop
-from megaportraits.export.graphs import POSE_INPUTS, SCORES_INPUT, DriveGraph, EncodeGraph, motion_inputs
+from megaportraits.export.graphs import BLENDSHAPES_INPUT, POSE_INPUTS, DriveGraph, EncodeGraph, motion_inputs
 from megaportraits.export.report import Case, ExportReport, Precision, plan_files, write_precisions
 from megaportraits.export.tensors import flatten, rebuild
 from megaportraits.export.write import Volumes, drop_unused_inputs, trace, used_inputs
@@ -164,7 +164,7 @@ def _resized(fine: np.ndarray, size: int) -> Tensor:
 def _measured(model: BaseModel, crop: HeadCrop, given: tuple[str, ...]) -> dict[str, Tensor]:
     """The pose and blendshapes of a head crop that are among the graphs' inputs."""
     scores = scores_of(crop.blendshapes, model.config.motion.blendshapes)
-    arrays = pose_arrays(crop.pose) | {SCORES_INPUT: scores[None]}
+    arrays = pose_arrays(crop.pose) | {BLENDSHAPES_INPUT: scores[None]}
     return {name: torch.from_numpy(arrays[name]) for name in given}
 
 

@@ -22,13 +22,13 @@ from megaportraits.pipeline.motion import edit_motion
 
 POSE_INPUTS = ("rotation", "translation", "scale")
 """(1, 3, 3), (1, 2), (1,): a head pose in crop coordinates (docs/conventions.md)."""
-SCORES_INPUT = "blendshapes"
+BLENDSHAPES_INPUT = "blendshapes"
 """(1, n): the blendshapes that `MotionConfig.blendshapes` names, NaN where unknown. Absent where it names none."""
 
 
 def motion_inputs(model: BaseModel) -> tuple[str, ...]:
     """Names of the inputs, beside the image, for a face's measured pose and blendshapes."""
-    return (*POSE_INPUTS, SCORES_INPUT) if model.config.motion.blendshapes else POSE_INPUTS
+    return (*POSE_INPUTS, BLENDSHAPES_INPUT) if model.config.motion.blendshapes else POSE_INPUTS
 
 
 def find_motion(model: BaseModel, image: Tensor, measured: Sequence[Tensor]) -> Motion:

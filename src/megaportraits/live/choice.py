@@ -231,7 +231,7 @@ def _graphs(
 ) -> tuple[list[Path], list[Candidate]]:
     if request.device not in ("auto", "cpu"):
         raise ConfigError(
-            f"device: exported graphs run on the processor here, got {request.device!r}",
+            f"device: exported graphs run on the CPU, got {request.device!r}",
             fix="Leave --device out, or give the .safetensors file.",
         )
     candidates: list[Candidate] = []
@@ -269,7 +269,7 @@ def _checked(candidates: list[Candidate], request: EngineRequest) -> list[Candid
     if candidates:
         return candidates
     raise ConfigError(
-        f"this file cannot be run as wished (runtime {request.runtime}, precision {request.precision})",
+        f"this file cannot be run as requested (runtime {request.runtime}, precision {request.precision})",
         fix="torch runs .safetensors; onnxruntime and OpenVINO run what `megaportraits export` wrote; "
         "int8 needs `--precision int8` there, bfloat16 needs torch or OpenVINO.",
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from megaportraits.config import ModelConfig, parse_config
 from megaportraits.errors import ConfigError, WeightsError
-from megaportraits.export.graphs import POSE_INPUTS, SCORES_INPUT
+from megaportraits.export.graphs import BLENDSHAPES_INPUT, POSE_INPUTS
 from megaportraits.faces.detector import Blendshapes, FaceAnalyzer
 from megaportraits.faces.landmarks import scores_of
 from megaportraits.faces.matting import Matting
@@ -188,7 +188,7 @@ class GraphBase:
             self._inputs["fine"] = _resized(fine, self._graph.inputs["fine"][-1])
 
     def draw(self, head: UInt8, pose: HeadPose, blendshapes: Blendshapes) -> Rendering:
-        measured = pose_arrays(pose) | {SCORES_INPUT: scores_of(blendshapes, self._scores)[None]}
+        measured = pose_arrays(pose) | {BLENDSHAPES_INPUT: scores_of(blendshapes, self._scores)[None]}
         got = self._graph({"driver": image_array(head), **self._inputs, **measured})
         return _rendering(got["image"], got.get("alpha"), _pose_of(got, "rendered_"))
 
@@ -258,7 +258,7 @@ class GraphEncoder:
         prepared = prepare_source(head, self.config, self.matting, torch.device("cpu"))
         photo = head_crop_tensor(prepared.seen, self.config.image_size, torch.device("cpu")).numpy()
         scores = scores_of(head.face.blendshapes, self.config.motion.blendshapes)[None]
-        tensors = self._graph({"photo": photo, **pose_arrays(prepared.pose), SCORES_INPUT: scores})
+        tensors = self._graph({"photo": photo, **pose_arrays(prepared.pose), BLENDSHAPES_INPUT: scores})
         return GraphPortrait(**vars(prepared), tensors=tensors)
 
 

@@ -18,7 +18,7 @@ BATCH = 64
 
 
 class OnnxModel:
-    """A network from an ONNX file; arrays in and out by their places. Not for two threads at once.
+    """A network from an ONNX file; arrays in and out by their places. Not thread-safe.
 
     Args:
         path: the file.

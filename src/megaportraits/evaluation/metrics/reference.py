@@ -6,8 +6,10 @@ and a root of the covariance of the features, the network's name, and the size.
 
 from __future__ import annotations
 
+import itertools
 import json
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,7 +105,7 @@ def measure_reference(
     Raises:
         DataError: fewer than two images are usable.
     """
-    left_out: dict[str, int] = {}
+    left_out: Counter[str] = Counter()
 
     def crops() -> Iterator[UInt8]:
         for number, path in enumerate(files):
@@ -112,15 +114,15 @@ def measure_reference(
                 for picture in _pictures(path, per_video):
                     face = next(iter(analyzer.detect(picture)), None)
                     if face is None:
-                        _count(left_out, "no face")
+                        left_out["no face"] += 1
                         continue
                     crop = head_crop(face)
                     if crop.side < LEAST_SIDE * size:
-                        _count(left_out, f"the head crop has less than {LEAST_SIDE * size:.0f} px")
+                        left_out[f"the head crop has less than {LEAST_SIDE * size:.0f} px"] += 1
                     else:
                         yield extract(picture, crop, size)
             except MediaError:
-                _count(left_out, "unreadable")
+                left_out["unreadable"] += 1
         progress(len(files), len(files))
 
     def blocks() -> Iterator[npt.NDArray[np.float32]]:
@@ -133,17 +135,17 @@ def measure_reference(
         if block:
             yield networks.features(block)
 
-    usable = iter(blocks())
+    usable = blocks()
     first = next(usable, None)
     told = ", ".join(f"{count} {why}" for why, count in left_out.items())
     if first is None:
         raise DataError(
             f"No picture is usable for {size} px: {told}.", fix="Give larger pictures, or a smaller --size."
         )
-    found = moments(_chain(first, usable))
+    found = moments(itertools.chain([first], usable))
     if found.count < 2:
         raise DataError("Expected at least two usable pictures, got one.", fix="Give more pictures.")
-    return Reference(name, networks.frechet, size, found, left_out)
+    return Reference(name, networks.frechet, size, found, dict(left_out))
 
 
 def save_reference(path: Path, reference: Reference, *, overwrite: bool = False) -> None:
@@ -209,14 +211,3 @@ def _pictures(path: Path, per_video: int) -> Iterator[UInt8]:
             wanted += 1
             if wanted == per_video:
                 return
-
-
-def _count(counts: dict[str, int], why: str) -> None:
-    counts[why] = counts.get(why, 0) + 1
-
-
-def _chain(
-    first: npt.NDArray[np.float32], others: Iterator[npt.NDArray[np.float32]]
-) -> Iterator[npt.NDArray[np.float32]]:
-    yield first
-    yield from others

@@ -11,7 +11,9 @@ from megaportraits.evaluation.methods.base import TRUE, resized
 from megaportraits.evaluation.report.results import PairRow
 from megaportraits.media.images import UInt8
 
-_PAPER, _INK = 255, (40, 40, 40)
+PAPER = 255
+"""Grey level of the background of sheets."""
+_INK = (40, 40, 40)
 _MARGIN = 4
 _SHEET_TILE = 128
 
@@ -34,7 +36,7 @@ def pair_block(row: PairRow, methods: Sequence[str], tile: int) -> UInt8:
         rows.append(np.concatenate([*cells, *(resized(p, tile) for p in row.results[name].thumbnails)], axis=1))
     block = np.concatenate(rows, axis=0)
     edge = ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0))
-    return np.pad(block, edge, constant_values=_PAPER)
+    return np.pad(block, edge, constant_values=PAPER)
 
 
 def contact_sheet(rows: Sequence[PairRow], methods: Sequence[str], per_row: int = 2) -> UInt8:
@@ -42,31 +44,34 @@ def contact_sheet(rows: Sequence[PairRow], methods: Sequence[str], per_row: int 
     blocks = [pair_block(row, methods, _SHEET_TILE) for row in rows if row.results]
     height, width = max(block.shape[0] for block in blocks), max(block.shape[1] for block in blocks)
     padded = [
-        np.pad(b, ((0, height - b.shape[0]), (0, width - b.shape[1]), (0, 0)), constant_values=_PAPER) for b in blocks
+        np.pad(b, ((0, height - b.shape[0]), (0, width - b.shape[1]), (0, 0)), constant_values=PAPER) for b in blocks
     ]
     per_row = min(per_row, len(padded))
-    padded += [np.full_like(padded[0], _PAPER)] * (-len(padded) % per_row)
+    padded += [np.full_like(padded[0], PAPER)] * (-len(padded) % per_row)
     lines = [np.concatenate(padded[i : i + per_row], axis=1) for i in range(0, len(padded), per_row)]
     return np.concatenate(lines, axis=0)
 
 
 def _blank(tile: int) -> UInt8:
-    return np.full((tile, tile, 3), _PAPER, np.uint8)
+    return np.full((tile, tile, 3), PAPER, np.uint8)
 
 
 def title(tile: int, text: str) -> UInt8:
     """An image of a pair's name, broken into lines."""
     cell, per_line = _blank(tile), max(tile // 8, 4)
     for line, start in enumerate(range(0, min(len(text), 6 * per_line), per_line)):
-        at = (4, 16 + 15 * line)
-        cv2.putText(cell, text[start : start + per_line], at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, _INK, 1, cv2.LINE_AA)
+        put_text(cell, text[start : start + per_line], 4, 16 + 15 * line)
     return cell
 
 
 def label(tile: int, text: str) -> UInt8:
     """An image of a method's name for the start of its row, one word per line."""
-    cell = np.full((tile, tile * 5 // 8, 3), _PAPER, np.uint8)
+    cell = np.full((tile, tile * 5 // 8, 3), PAPER, np.uint8)
     for line, word in enumerate(text.split()):
-        at = (6, tile // 2 + 15 * line)
-        cv2.putText(cell, word[: tile // 12], at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, _INK, 1, cv2.LINE_AA)
+        put_text(cell, word[: tile // 12], 6, tile // 2 + 15 * line)
     return cell
+
+
+def put_text(picture: UInt8, text: str, x: int, y: int) -> None:
+    """Write a line into a sheet; (x, y) is the left end of its baseline, pixels."""
+    cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.42, _INK, 1, cv2.LINE_AA)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from megaportraits.errors import MediaError
@@ -15,6 +14,7 @@ from megaportraits.evaluation.methods.base import COPY, LIFTED, TRUE
 from megaportraits.evaluation.metrics.detail import REGION_OF
 from megaportraits.evaluation.report.closeups import CELLS, REGIONS, closeup
 from megaportraits.evaluation.report.results import PairRow, Report
+from megaportraits.evaluation.report.sheets import PAPER, put_text
 from megaportraits.evaluation.store import result_video, slug
 from megaportraits.media import VideoReader
 from megaportraits.media.images import UInt8
@@ -23,7 +23,6 @@ COUNT = 3
 """Number of pairs shown for each metric."""
 _BASELINES = (COPY, LIFTED)
 _LABEL, _HEAD, _GAP = 190, 22, 4
-_PAPER, _INK = 255, (40, 40, 40)
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def worst_sheet(report: Report, protocol: str, method: str, results: Path) -> UI
             blocks += [_line(example, region, columns, results) for example in chosen]
     width = max(block.shape[1] for block in blocks)
     return np.concatenate(
-        [np.pad(b, ((0, _GAP), (0, width - b.shape[1]), (0, 0)), constant_values=_PAPER) for b in blocks]
+        [np.pad(b, ((0, _GAP), (0, width - b.shape[1]), (0, 0)), constant_values=PAPER) for b in blocks]
     )
 
 
@@ -108,7 +107,7 @@ def _line(example: Example, region: str, columns: Sequence[str], results: Path) 
         picture = _frame(result_video(results, name, pair), example.frame) if name in example.row.results else None
         cells.append(_blank(region) if picture is None else closeup(picture, box, region))
     height = CELLS[region][1]
-    spaced = [np.pad(cell[:height], ((0, 0), (0, _GAP), (0, 0)), constant_values=_PAPER) for cell in cells]
+    spaced = [np.pad(cell[:height], ((0, 0), (0, _GAP), (0, 0)), constant_values=PAPER) for cell in cells]
     return np.concatenate(spaced, axis=1)
 
 
@@ -121,24 +120,20 @@ def _frame(path: Path, number: int) -> UInt8 | None:
 
 def _blank(region: str) -> UInt8:
     width, height = CELLS[region]
-    return np.full((height, width, 3), _PAPER - 25, np.uint8)
+    return np.full((height, width, 3), PAPER - 25, np.uint8)
 
 
 def _header(region: str, metric: str, titles: Sequence[str]) -> UInt8:
     width = CELLS[region][0] + _GAP
-    bar = np.full((_HEAD, _LABEL + _GAP + width * len(titles), 3), _PAPER - 12, np.uint8)
-    _write(bar, metric, 4)
+    bar = np.full((_HEAD, _LABEL + _GAP + width * len(titles), 3), PAPER - 12, np.uint8)
+    put_text(bar, metric, 4, 16)
     for number, title in enumerate(titles):
-        _write(bar, title[: width // 8], _LABEL + _GAP + number * width + 4)
+        put_text(bar, title[: width // 8], _LABEL + _GAP + number * width + 4, 16)
     return bar
 
 
 def _text(name: Sequence[str], example: Example) -> UInt8:
-    cell = np.full((max(height for _, height in CELLS.values()), _LABEL, 3), _PAPER, np.uint8)
+    cell = np.full((max(height for _, height in CELLS.values()), _LABEL, 3), PAPER, np.uint8)
     for line, text in enumerate([f"{example.value:.2f}  (frame {example.frame})", *name]):
-        _write(cell, text, 4, 16 + 17 * line)
+        put_text(cell, text, 4, 16 + 17 * line)
     return cell
-
-
-def _write(picture: UInt8, text: str, x: int, y: int = 16) -> None:
-    cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.42, _INK, 1, cv2.LINE_AA)

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from megaportraits.evaluation.metrics.statistics import LEVEL, RESAMPLES
 from megaportraits.evaluation.study.plan import KINDS, Kind, Study, Triplet
 from megaportraits.evaluation.study.votes import Vote
 from megaportraits.media import check_outputs
 from megaportraits.media.files import staged_output
 
 NAMES: dict[Kind, str] = {"motion": "UMTN", "appearance": "UAPP"}
-RESAMPLES, LEVEL = 2000, 0.95
 GOLD_PASS = 0.75
 """Smallest fraction of gold questions that a voter must answer correctly to be counted."""
 
