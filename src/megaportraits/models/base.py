@@ -76,13 +76,13 @@ class BaseModel(nn.Module):
 
     def render(self, identity: Identity, motion: Motion) -> Output:
         """The encoded person with a given motion; called once for each frame."""
-        driven, warp, displacement = self._driven(identity, motion)  # eq. 1
+        driven, warp, displacement = self.driven_volume(identity, motion)  # eq. 1
         z, change = motion.expression.vector, (motion.expression - identity.motion.expression).vector
         origins = self._origins(identity, warp)
         image, view = self.generator_2d(self.projection(driven), z, identity.source, origins, change)  # eq. 2
         return Output(image[:, :3], image[:, 3:] if self.config.predict_matte else None, displacement, view)
 
-    def _driven(self, identity: Identity, motion: Motion) -> tuple[Tensor, Tensor, Tensor]:
+    def driven_volume(self, identity: Identity, motion: Motion) -> tuple[Tensor, Tensor, Tensor]:
         """v_s->d (B, C, D, H, W), w_->d (B, D, H, W, 3), and the field of W_->d (B, 3, D, H, W)."""
         displacement = self._heavy(self.warp_driver, self.embed(motion.expression, identity.descriptor))
         warp = canonical_to_driver(displacement, motion.pose, _size(identity.volume))
@@ -125,7 +125,7 @@ class BaseModel(nn.Module):
 
     @torch.no_grad()
     def _own_surface(self, identity: Identity) -> Tensor:
-        driven, _, _ = self._driven(identity, identity.motion)
+        driven, _, _ = self.driven_volume(identity, identity.motion)
         return self.generator_2d.visible_depth(self.projection(driven), identity.motion.expression.vector)
 
 

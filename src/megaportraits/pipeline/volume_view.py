@@ -19,14 +19,16 @@ from megaportraits.config.options import convert_options
 from megaportraits.errors import ConfigError
 from megaportraits.media.images import UInt8
 from megaportraits.models.motion import Motion
+from megaportraits.nn.inference import running
 from megaportraits.ops.geometry import euler_to_matrix
 from megaportraits.ops.resample import shrink
-from megaportraits.ops.warping import Pose, canonical_to_driver, identity_grid, image_to_canonical, sample
+from megaportraits.ops.warping import Pose, identity_grid, image_to_canonical, sample
 from megaportraits.pipeline.avatar import Avatar
+from megaportraits.pipeline.compose import over
 from megaportraits.pipeline.driver import FrameSource
 from megaportraits.pipeline.options import AnimateOptions
-from megaportraits.pipeline.portrait import Portrait, Source, as_trained
-from megaportraits.pipeline.tensors import pixels
+from megaportraits.pipeline.portrait import Portrait, Source
+from megaportraits.pipeline.tensors import head_crop_tensor
 
 _STEPS = 48
 """Samples along the viewer's depth."""
@@ -43,6 +45,7 @@ _SPREAD = 2.0
 """Number of standard deviations of a component that give full colour."""
 _DARKEST = 0.55
 """Brightness factor at the back of the volume; it is 1 at the front."""
+_WHITE = np.full(3, 255, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -142,31 +145,20 @@ def render_volume(coloured: Tensor, *, yaw: float, pitch: float, size: int) -> U
     light = _DARKEST + (1 - _DARKEST) * (grid[None, ..., 2] + 1) / 2
     colours = (seen[:, :3] * light).flip(2)
     behind = torch.cumprod(torch.cat([torch.ones_like(alpha[:, :, :1]), 1 - alpha], 2), 2)
-    picture = (colours * alpha * behind[:, :, :-1]).sum(2) + behind[:, :, -1]
-    return np.asarray((picture[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy(), np.uint8)
+    return _to_bytes((colours * alpha * behind[:, :, :-1]).sum(2) + behind[:, :, -1])
 
 
 def source_volume(avatar: Avatar, portrait: Portrait) -> Tensor:
-    """v_s (1, C, D, H, W): the output of E_app for the source, with the background that the model was trained on."""
-    fine = portrait.fine[0].movedim(0, -1).cpu().numpy()
-    person, matte = np.rint(fine[..., :3] * 255).astype(np.uint8), fine[..., 3].astype(np.float32)
-    config = avatar.model.config
-    seen = pixels(as_trained(person, matte, config)).to(avatar.device)
-    if seen.shape[-1] != config.image_size:
-        wanted = (config.image_size, config.image_size)
-        seen = F.interpolate(seen, wanted, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-    with torch.inference_mode():
-        return avatar.model.appearance.volume(shrink(seen, config.coarse_size))
+    """v_s (1, C, D, H, W): the output of E_app for the source."""
+    seen = head_crop_tensor(portrait.seen, avatar.size, avatar.device)
+    with running(avatar.device, avatar.precision):
+        return avatar.model.appearance.volume(shrink(seen, avatar.model.config.coarse_size))
 
 
 def driven_volume(avatar: Avatar, portrait: Portrait, motion: Motion) -> Tensor:
     """v_s->d (1, C, D, H, W), eq. 1."""
-    model, identity = avatar.model, portrait.identity
-    volume = identity.volume
-    with torch.inference_mode():
-        displacement = model.warp_driver(model.embed(motion.expression, identity.descriptor))
-        size = (volume.shape[2], volume.shape[3], volume.shape[4])
-        return sample(volume, canonical_to_driver(displacement, motion.pose, size))
+    with running(avatar.device, avatar.precision):
+        return avatar.model.driven_volume(portrait.identity, motion)[0]
 
 
 def turntable(avatar: Avatar, source: Source, options: VolumeOptions) -> Iterator[UInt8]:
@@ -205,8 +197,7 @@ def animated(avatar: Avatar, source: Source, driver: FrameSource, options: Volum
             continue
         shown = True
         (motion,) = avatar.view_motions([view.head])
-        result = avatar.render(portrait, motion).premultiplied
-        picture = np.rint((result[..., :3] + 1 - result[..., 3:]).clip(0, 1) * 255).astype(np.uint8)
+        picture = over(avatar.render(portrait, motion).premultiplied, _WHITE)
         volume = colouring(driven_volume(avatar, portrait, motion))
         angles = (0.0, options.turn)
         views = [render_volume(volume, yaw=yaw, pitch=0.0, size=options.size) for yaw in angles]
@@ -217,5 +208,9 @@ def animated(avatar: Avatar, source: Source, driver: FrameSource, options: Volum
 
 
 def _fitted(image: UInt8, size: int) -> UInt8:
-    small = F.interpolate(pixels(image), (size, size), mode="bicubic", antialias=True, align_corners=False)
-    return np.asarray((small[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy(), np.uint8)
+    return _to_bytes(head_crop_tensor(image, size, torch.device("cpu")))
+
+
+def _to_bytes(images: Tensor) -> UInt8:
+    """The first image of a batch (B, 3, H, W) in [0, 1] as (H, W, 3) uint8."""
+    return np.asarray((images[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy(), np.uint8)
