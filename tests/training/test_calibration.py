@@ -158,7 +158,7 @@ def test_a_model_that_sees_scores_is_calibrated_with_the_same_ones(
     seeing = tiny_config.model_copy(update={"motion": motion})
     base, out = tmp_path / "base.safetensors", tmp_path / "out.safetensors"
     save_base(base, BaseModel(seeing))
-    with pytest.raises(WeightsError, match="expected the scores that it has learned with"):
+    with pytest.raises(WeightsError, match="expected the blendshapes that it was trained with"):
         calibrate(base, str(faces), out, frames=60, z_error_ratio=0.2, more=APPENDED_SCORES[:-1])
     calibrate(base, str(faces), out, frames=60, z_error_ratio=0.2)
     assert load_base(out).config == seeing

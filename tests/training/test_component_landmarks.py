@@ -19,9 +19,9 @@ from megaportraits.data.frames import FrameDataset
 from megaportraits.errors import DataError
 from megaportraits.faces.outlines import FEATURES, LEFT_EYE, LEFT_IRIS, LIPS, MIRRORED, RIGHT_EYE
 from megaportraits.losses.landmarks import landmark_distance, openings
-from megaportraits.models.component_landmarks import LEFT_CM, ComponentLandmarkNet
+from megaportraits.models.component_landmarks import ComponentLandmarkNet
 from megaportraits.models.storage import load_component_landmarks, save_component_landmarks
-from megaportraits.ops.geometry import HEAD_HALF_CM, euler_to_matrix
+from megaportraits.ops.geometry import HEAD_HALF_CM, LEFT_EYE_CM, euler_to_matrix
 from megaportraits.ops.warping import Pose, project
 from megaportraits.training.component_landmarks import ComponentLandmarkLoss, labelled_points, point_errors
 
@@ -39,10 +39,12 @@ def random_landmarks(count: int = 2) -> torch.Tensor:
 
 def test_a_point_at_the_middle_of_the_left_eye_is_the_middle_of_its_crop() -> None:
     net, pose = ComponentLandmarkNet(TINY), make_pose()
-    middle = project(torch.tensor([LEFT_CM]), pose)  # (2, 1, 2)
+    middle = project(torch.tensor([LEFT_EYE_CM]), pose)  # (2, 1, 2)
     landmarks = random_landmarks()
     landmarks[:, FEATURES.index(LEFT_EYE[0])] = middle[:, 0]
-    right = project(torch.tensor([LEFT_CM]), pose)[:, 0] + pose.scale[:, None] * torch.tensor([3.0, 0.0]) / HEAD_HALF_CM
+    right = (
+        project(torch.tensor([LEFT_EYE_CM]), pose)[:, 0] + pose.scale[:, None] * torch.tensor([3.0, 0.0]) / HEAD_HALF_CM
+    )
     landmarks[:, FEATURES.index(LEFT_EYE[1])] = right  # 3 cm to the right on the head: the edge of a crop 6 cm wide
     eyes, _ = labelled_points(net, landmarks, pose)
     torch.testing.assert_close(eyes[:2, 0], torch.zeros(2, 2), atol=1e-5, rtol=0)

@@ -24,7 +24,7 @@ from megaportraits.media.locks import try_lock
 from megaportraits.nn.spectral import add_spectral_norm
 from megaportraits.training import checkpoint
 from megaportraits.training.base import train_base
-from megaportraits.training.loop import _Share
+from megaportraits.training.loader import StepSampler
 from tests.training.double import train_in_double
 from tests.training.test_adversarial import ON
 from tests.training.test_training import stage_and_batch, tiny_run
@@ -96,9 +96,9 @@ def test_two_processes_train_what_one_process_trains_with_the_same_global_batch(
 
 
 def test_every_item_of_a_step_is_taken_once_whatever_the_number_of_processes() -> None:
-    alone = list(_Share(2, 5, 12, rank=0, ranks=1))
-    assert alone == list(range(24, 60)) and len(_Share(2, 5, 12, 0, 1)) == 36
-    shares = [list(_Share(2, 5, 12, rank, 3)) for rank in range(3)]
+    alone = list(StepSampler(2, 5, 12, rank=0, ranks=1))
+    assert alone == list(range(24, 60)) and len(StepSampler(2, 5, 12, 0, 1)) == 36
+    shares = [list(StepSampler(2, 5, 12, rank, 3)) for rank in range(3)]
     together = [item for step in range(3) for share in shares for item in share[step * 4 : step * 4 + 4]]
     assert together == alone
 

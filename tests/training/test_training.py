@@ -28,7 +28,7 @@ from megaportraits.models.storage import load_base, read_notes, save_base
 from megaportraits.ops.geometry import HeadPose
 from megaportraits.ops.warping import Pose
 from megaportraits.pipeline import Avatar
-from megaportraits.training import checkpoint, loop
+from megaportraits.training import checkpoint, loader
 from megaportraits.training.base import BaseStage, train_base
 from megaportraits.training.features import feature_map
 from megaportraits.training.readout import readout_loss
@@ -91,14 +91,14 @@ def test_opencvs_threads_are_gone_before_workers_are_forked(
         seen.append(cv2.getNumThreads())
         return DataLoader(*words, **options)
 
-    monkeypatch.setattr(loop, "DataLoader", watched)
+    monkeypatch.setattr(loader, "DataLoader", watched)
     monkeypatch.setattr(cv2, "setNumThreads", set_threads := Mock(wraps=cv2.setNumThreads))
     cv2.setNumThreads(2)
     config = tiny_run(clips, steps=1)
     assert train_base(config.model_copy(update={"data": config.data.model_copy(update={"workers": 1})}), tmp_path) == 1
     assert seen == [1] and set_threads.call_count == 2
     monkeypatch.setattr(signal, "signal", install := Mock())  # this process goes on hearing Ctrl-C
-    loop._quiet_worker(0)
+    loader.quiet_worker(0)
     assert set_threads.call_count == 2
     install.assert_called_once_with(signal.SIGINT, signal.SIG_IGN)
 

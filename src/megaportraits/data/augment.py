@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from megaportraits.ops.geometry import HEAD_HALF_CM
+from megaportraits.ops.geometry import HEAD_HALF_CM, LEFT_EYE_CM, MOUTH_CM, RIGHT_EYE_CM
 from megaportraits.ops.warping import Pose, project, warp_image
 
 _LUMA = (0.299, 0.587, 0.114)
 
-FEATURES_CM = (((3.1, 3.5, 9.0), 2.2), ((-3.1, 3.5, 9.0), 2.2), ((0.0, -3.6, 10.5), 3.6))
+FEATURES_CM = ((LEFT_EYE_CM, 2.2), (RIGHT_EYE_CM, 2.2), (MOUTH_CM, 3.6))
 """Eyes and mouth on the neutral head: centre and radius in centimetres. `random_warp` moves each of them rigidly."""
 
 

@@ -71,7 +71,7 @@ class FrameDataset(Dataset[dict[str, Tensor]]):
             if not usable.any():
                 raise DataError(
                     f"no{' labelled' if self.labels else ''} frame of the clips in {folder} has landmarks",
-                    fix="`prepare` stores landmarks; for other clips --set model.keypoint_input=pose.",
+                    fix="`prepare` and `synth --measure` store them. `train gaze`: --set model.keypoint_input=pose.",
                 )
         self.clips, self.numbers = self.clips[usable], self.numbers[usable]
         self.bounds = [0, *np.searchsorted(self.clips, self.index.ends).tolist()]

@@ -10,11 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from megaportraits.config.model import ComponentLandmarkConfig
-from megaportraits.ops.geometry import HEAD_HALF_CM
+from megaportraits.ops.geometry import HEAD_HALF_CM, LEFT_EYE_CM, MOUTH_CM, RIGHT_EYE_CM
 from megaportraits.ops.warping import Pose, crop_around, project
 
-LEFT_CM, RIGHT_CM, MOUTH_CM = (3.1, 3.5, 9.0), (-3.1, 3.5, 9.0), (0.0, -3.6, 10.5)
-"""Centres of the crops on the neutral head: the subject's left eye, the right one, the mouth."""
 EYE_POINTS, MOUTH_POINTS = 17, 40
 """An eye: sixteen points of the lids and the centre of the iris. The mouth: twenty points of the outer outline of the
 lips and twenty of the inner one."""
@@ -92,7 +90,7 @@ class ComponentLandmarkNet(nn.Module):
         return self.config.eye_cm / 2, self.config.mouth_cm / 2
 
     def _windows(self, pose: Pose) -> tuple[list[Tensor], list[Tensor]]:
-        points = torch.tensor([LEFT_CM, RIGHT_CM, MOUTH_CM], device=pose.scale.device)
+        points = torch.tensor([LEFT_EYE_CM, RIGHT_EYE_CM, MOUTH_CM], device=pose.scale.device)
         centers = project(points, pose)  # (B, 3, 2)
         sides = (self.config.eye_cm, self.config.eye_cm, self.config.mouth_cm)
         return list(centers.unbind(1)), [pose.scale * (side / 2 / HEAD_HALF_CM) for side in sides]

@@ -16,6 +16,8 @@ HEAD_CROP_CM = 32.0
 HEAD_HALF_CM = HEAD_CROP_CM / 2
 HEAD_CENTER = (0.0, 1.0, 0.0)
 """The head point (centimetres) on which a head crop is centred."""
+LEFT_EYE_CM, RIGHT_EYE_CM, MOUTH_CM = (3.1, 3.5, 9.0), (-3.1, 3.5, 9.0), (0.0, -3.6, 10.5)
+"""Middles of the subject's left eye, the right one and the mouth on the neutral head (centimetres)."""
 
 
 @dataclass(frozen=True)

@@ -122,8 +122,8 @@ def calibrate(
     every = (*names, *more)
     if config.motion.append_blendshapes and every != config.motion.blendshapes:
         raise WeightsError(
-            f"{weights}: expected the scores that it has learned with, {', '.join(config.motion.blendshapes)}, got "
-            f"{', '.join(every)}",
+            f"{weights}: expected the blendshapes that it was trained with, {', '.join(config.motion.blendshapes)}, "
+            f"got {', '.join(every)}",
             fix="Calibrate the weights that its training started from, and train them anew.",
         )
     z, scores = observe(before, data, every, frames, progress)

@@ -9,25 +9,23 @@ import torch
 from torch import Tensor, nn
 
 from megaportraits.config.training import LossConfig, TrainComponentLandmarksConfig
-from megaportraits.data.frames import FrameDataset
 from megaportraits.faces.outlines import INNER_LIPS, LEFT_BROW, LEFT_EYE, LIPS, RIGHT_BROW, RIGHT_EYE
 from megaportraits.losses.landmarks import landmark_distance, openings
 from megaportraits.models.component_landmarks import ComponentLandmarkNet
 from megaportraits.models.storage import load_component_landmarks, save_component_landmarks
-from megaportraits.ops.geometry import HEAD_HALF_CM
 from megaportraits.ops.warping import Pose
 from megaportraits.training.features import visible_irises
-from megaportraits.training.frames import Batch, augment_frames, frame_pose
+from megaportraits.training.frames import Batch, augment_frames, frame_pose, imprecise_pose, run_frames
 from megaportraits.training.loop import fit
 
 _EYE, _LIPS = len(RIGHT_EYE), len(LIPS) + len(INNER_LIPS)
 _FIRST_LIP = len(RIGHT_EYE) + len(LEFT_EYE) + len(RIGHT_BROW) + len(LEFT_BROW)
 LOOPS = (slice(0, _EYE), slice(len(LIPS), _LIPS))
-"""Points of the lids among those of an eye, and of the inner lips among those of a mouth: what opens and closes."""
+"""The points that open and close: the lids among an eye's points, and the inner lips among a mouth's points."""
 IRIS_FACTOR = 3.0
-"""How much more the base model's loss weighs the irises' place between the lids: one point of seventeen is the gaze."""
+"""Weight of `iris` in the base model's loss; the other errors have 1. Only one of an eye's 17 points shows the gaze."""
 _SHIFT_CM, _ZOOM = 0.5, 0.08
-"""A crop lies up to 5 mm off and is up to 8 % too large or small, as by an imprecise head pose."""
+"""Errors of the head pose in training; see `imprecise_pose`."""
 _PICTURED = 12
 
 Points = tuple[Tensor, Tensor]
@@ -35,7 +33,7 @@ Points = tuple[Tensor, Tensor]
 
 
 def labelled_points(net: ComponentLandmarkNet, landmarks: Tensor, pose: Pose) -> Points:
-    """What the network should find, from landmarks (B, 143, 2) of `faces.outlines.FEATURES` in crop units.
+    """The points that the network should find, from landmarks (B, 143, 2) of `faces.outlines.FEATURES` in crop units.
 
     Irises of closed eyes are NaN.
     """
@@ -61,24 +59,24 @@ def point_errors(net: ComponentLandmarkNet, got: Points, wanted: Points) -> dict
 
 
 class ComponentLandmarkLoss:
-    """The sum of `point_errors` of a frozen network between prediction and target; `iris` counts `IRIS_FACTOR`-fold.
+    """The sum of `point_errors` between the points that a frozen network finds in prediction and target.
 
-    The network is no submodule: it stays out of the stage's state dict and moves to wherever the images are.
+    The network is not part of the stage's state dict, and moves to the images' device.
 
     Raises:
-        WeightsError: the network cannot be had.
+        WeightsError: the network's weights cannot be loaded.
     """
 
     def __init__(self, config: LossConfig) -> None:
         self._net = load_component_landmarks(config.landmark_network)
 
     def __call__(self, prediction: Tensor, target: Tensor, pose: Pose) -> Tensor:
-        """Scalar, centimetres.
+        """The loss, a scalar in centimetres, in which `iris` has the weight `IRIS_FACTOR`.
 
         Args:
-            prediction: (B, 3, S, S) in [0, 1]; receives gradient.
-            target: (B, 3, S, S) in [0, 1]; receives none.
-            pose: of the target's head.
+            prediction: (B, 3, S, S) in [0, 1]; receives gradients.
+            target: (B, 3, S, S) in [0, 1]; receives no gradients.
+            pose: the target's head pose.
         """
         net = self._net.to(target.device)
         with torch.no_grad():
@@ -99,7 +97,7 @@ class ComponentLandmarkStage(nn.Module):
         self.model = ComponentLandmarkNet(config.model)
 
     def weights(self) -> dict[str, float]:
-        """A centimetre counts alike everywhere."""
+        """1 for every error: all are in centimetres."""
         return {f"{part}_{what}": 1.0 for part in ("eye", "mouth") for what in ("points", "opening")} | {"iris": 1.0}
 
     def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -108,9 +106,7 @@ class ComponentLandmarkStage(nn.Module):
         image, pose, batch = augment_frames(
             batch, generator, mirrors=self.config.data.flip, jitter=0.5, shift=0, zoom=0
         )
-        noise = (torch.rand(len(pose.scale), 3, generator=generator) * 2 - 1).to(pose.scale)
-        shift = noise[:, :2] * (_SHIFT_CM / HEAD_HALF_CM) * pose.scale[:, None]
-        pose = Pose(pose.rotation, pose.translation + shift, pose.scale * (_ZOOM * noise[:, 2]).exp())
+        pose = imprecise_pose(pose, generator, shift_cm=_SHIFT_CM, zoom=_ZOOM)
         return point_errors(
             self.model,
             self.model(*self.model.crops(image, pose)),
@@ -128,7 +124,7 @@ class ComponentLandmarkStage(nn.Module):
         return _picture(crops, wanted, found), numbers
 
     def save(self, path: Path, model: ComponentLandmarkNet, *, step: int) -> None:
-        """The averaged network, float16."""
+        """Write the averaged network in float16."""
         save_component_landmarks(path, model, notes={"steps": str(step)})
 
 
@@ -151,20 +147,11 @@ def _picture(crops: Points, wanted: Points, found: Points, side: int = 96) -> Te
 def train_component_landmarks(config: TrainComponentLandmarksConfig, out: Path, *, resume: bool = False) -> int:
     """Train the network on the frames of clips that have landmarks; returns the step reached.
 
-    `out/component_landmarks.safetensors` is what `loss.landmark_network` of the base model's config names.
+    The base model's option `loss.landmark_network` takes the weights `out/component_landmarks.safetensors`.
 
     Raises:
-        DataError: no frame has landmarks: `prepare` stores them, and `synth --measure`.
+        DataError: no frame has landmarks.
     """
-    data, optim = config.data, config.optim
-    if not optim.steps:
-        frames = len(FrameDataset(data.path, length=0, size=data.size, landmarks=True))
-        steps = max(1, config.epochs * frames // optim.batch_size)
-        config = config.model_copy(update={"optim": optim.model_copy(update={"steps": steps})})
-    length = config.optim.steps * optim.batch_size
-    training = FrameDataset(data.path, length=length, size=data.size, seed=config.run.seed, landmarks=True)
-    validation = None
-    if data.validation:
-        validation = FrameDataset(data.validation, length=256, size=data.size, seed=1, landmarks=True)
+    config, training, validation = run_frames(config, landmarks=True)
     torch.manual_seed(config.run.seed)
     return fit(ComponentLandmarkStage(config), training, validation, config, out, resume=resume)

@@ -14,15 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from megaportraits.config import DiscriminatorConfig
-from megaportraits.data.augment import FEATURES_CM
 from megaportraits.losses.adversarial import generator_terms, judge
 from megaportraits.models.discriminator import Discriminator
-from megaportraits.ops.geometry import HEAD_CROP_CM, HEAD_HALF_CM
+from megaportraits.ops.geometry import HEAD_CROP_CM, HEAD_HALF_CM, LEFT_EYE_CM, MOUTH_CM, RIGHT_EYE_CM
 from megaportraits.ops.warping import Pose, crop_around, project
 
 SIDE_CM = {"eyes": 6.0, "mouth": 8.0}
 """Side of each component's crop on the head, in centimetres."""
-_LEFT, _RIGHT, _MOUTH = (torch.tensor([center]) for center, _ in FEATURES_CM)
 
 
 def component_crops(images: Tensor, pose: Pose) -> dict[str, Tensor]:
@@ -37,13 +35,13 @@ def component_crops(images: Tensor, pose: Pose) -> dict[str, Tensor]:
         `SIDE_CM` at the images' resolution for a head of scale 1, rounded to multiples of 16 pixels.
     """
 
-    def crop(point: Tensor, side_cm: float) -> Tensor:
-        center = project(point.to(images.device), pose)[:, 0]
+    def crop(point: tuple[float, float, float], side_cm: float) -> Tensor:
+        center = project(torch.tensor([point], device=images.device), pose)[:, 0]
         size = max(16, round(images.shape[-1] * side_cm / HEAD_CROP_CM / 16) * 16)
         return crop_around(images, center, pose.scale * (side_cm / 2 / HEAD_HALF_CM), size)
 
-    left, right = (crop(point, SIDE_CM["eyes"]) for point in (_LEFT, _RIGHT))
-    return {"eyes": torch.cat([left, right.flip(-1)]), "mouth": crop(_MOUTH, SIDE_CM["mouth"])}
+    left, right = (crop(point, SIDE_CM["eyes"]) for point in (LEFT_EYE_CM, RIGHT_EYE_CM))
+    return {"eyes": torch.cat([left, right.flip(-1)]), "mouth": crop(MOUTH_CM, SIDE_CM["mouth"])}
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,59 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
+from megaportraits.config import TrainComponentLandmarksConfig, TrainGazeConfig, TrainHeadPoseConfig
 from megaportraits.data.augment import color_jitter, degrade
 from megaportraits.data.batches import FRAME_BATCH, crop, mirror
+from megaportraits.data.frames import FrameDataset
 from megaportraits.losses.foreground import composite
+from megaportraits.ops.geometry import HEAD_HALF_CM
 from megaportraits.ops.warping import Pose
 from megaportraits.training.views import random_background
 
 Batch = dict[str, Tensor]
+C = TypeVar("C", TrainComponentLandmarksConfig, TrainGazeConfig, TrainHeadPoseConfig)
+
+_VALIDATION_FRAMES = 256
+
+
+def run_frames(
+    config: C, *, labels: Path | None = None, landmarks: bool = False
+) -> tuple[C, FrameDataset, FrameDataset | None]:
+    """The config with `optim.steps` set from `epochs` where it is 0, the training frames, and those for validation.
+
+    Args:
+        config: config of the run.
+        labels: see `FrameDataset`; for training only.
+        landmarks: see `FrameDataset`.
+
+    Raises:
+        DataError: as for `FrameDataset`.
+    """
+    data, optim = config.data, config.optim
+    if not optim.steps:
+        frames = len(FrameDataset(data.path, length=0, size=data.size, labels=labels, landmarks=landmarks))
+        steps = max(1, config.epochs * frames // optim.batch_size)
+        config = config.model_copy(update={"optim": optim.model_copy(update={"steps": steps})})
+    length, seed = config.optim.steps * optim.batch_size, config.run.seed
+    training = FrameDataset(data.path, length=length, size=data.size, seed=seed, labels=labels, landmarks=landmarks)
+    validation = None
+    if data.validation:
+        count = _VALIDATION_FRAMES
+        validation = FrameDataset(data.validation, length=count, size=data.size, seed=1, landmarks=landmarks)
+    return config, training, validation
+
+
+def imprecise_pose(pose: Pose, generator: torch.Generator, *, shift_cm: float, zoom: float) -> Pose:
+    """Add a tracker's errors: a shift of up to `shift_cm` on the head for each axis, a scale of up to exp(+-zoom)."""
+    noise = (torch.rand(len(pose.scale), 3, generator=generator) * 2 - 1).to(pose.scale)
+    shift = noise[:, :2] * (shift_cm / HEAD_HALF_CM) * pose.scale[:, None]
+    return Pose(pose.rotation, pose.translation + shift, pose.scale * (zoom * noise[:, 2]).exp())
 
 
 def frame_pose(batch: Batch) -> Pose:

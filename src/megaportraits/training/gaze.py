@@ -12,17 +12,17 @@ from torch import Tensor, nn
 
 from megaportraits import weights
 from megaportraits.config import TrainGazeConfig
-from megaportraits.data.frames import FrameDataset
 from megaportraits.errors import WeightsError
 from megaportraits.losses.gaze import mae_mse
 from megaportraits.models.gaze import EyeEncoder, GazeNet, GazeOutput, head_keypoints, relative_keypoints
 from megaportraits.models.storage import save_gaze
-from megaportraits.ops.geometry import HEAD_HALF_CM
 from megaportraits.ops.warping import Pose
-from megaportraits.training.frames import Batch, augment_frames, frame_pose
+from megaportraits.training.frames import Batch, augment_frames, frame_pose, imprecise_pose, run_frames
 from megaportraits.training.loop import fit
 
 _PICTURED = 12
+_SHIFT_CM, _ZOOM = 0.3, 0.05
+"""Errors of the head pose in training; see `imprecise_pose`."""
 
 
 class GazeStage(nn.Module):
@@ -49,7 +49,7 @@ class GazeStage(nn.Module):
         image, pose, batch = augment_frames(
             batch, generator, mirrors=self.config.data.flip, jitter=0.4, degrades=False, shift=0, zoom=0
         )
-        pose = self._imprecise(pose, generator)
+        pose = imprecise_pose(pose, generator, shift_cm=_SHIFT_CM, zoom=_ZOOM)
         look = self.model(self.model.crops(image, pose), self._keypoints(batch, pose))
         w = {"w_mae": self.config.w_mae, "w_mse": self.config.w_mse}
         return {
@@ -61,12 +61,6 @@ class GazeStage(nn.Module):
         if self.config.model.keypoint_input == "landmarks":
             return relative_keypoints(batch["landmarks"], pose)
         return head_keypoints(pose)
-
-    def _imprecise(self, pose: Pose, generator: torch.Generator) -> Pose:
-        """Add a tracker's errors: the eyes' crops are displaced by up to 3 mm, and up to 5 % too large or too small."""
-        noise = (torch.rand(len(pose.scale), 3, generator=generator) * 2 - 1).to(pose.scale)
-        shift = noise[:, :2] * (0.3 / HEAD_HALF_CM) * pose.scale[:, None]
-        return Pose(pose.rotation, pose.translation + shift, pose.scale * (0.05 * noise[:, 2]).exp())
 
     def sample(self, model: GazeNet, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Eyes with the labelled (green) and predicted (red) gaze direction; mean errors over the known labels."""
@@ -137,19 +131,8 @@ def train_gaze(config: TrainGazeConfig, out: Path, *, resume: bool = False) -> i
 
     The base model's option `loss.gaze_network` takes the weights `out/gaze.safetensors`.
     """
-    data, optim = config.data, config.optim
-    labels = Path(data.labels) if data.labels else None
-    marks = config.model.keypoint_input == "landmarks"
-    if not optim.steps:
-        frames = len(FrameDataset(data.path, length=0, size=data.size, labels=labels, landmarks=marks))
-        steps = max(1, config.epochs * frames // optim.batch_size)
-        config = config.model_copy(update={"optim": optim.model_copy(update={"steps": steps})})
-    length = config.optim.steps * optim.batch_size
-    training = FrameDataset(
-        data.path, length=length, size=data.size, seed=config.run.seed, labels=labels, landmarks=marks
-    )
-    validation = None
-    if data.validation:
-        validation = FrameDataset(data.validation, length=256, size=data.size, seed=1, landmarks=marks)
+    labels = Path(config.data.labels) if config.data.labels else None
+    landmarks = config.model.keypoint_input == "landmarks"
+    config, training, validation = run_frames(config, labels=labels, landmarks=landmarks)
     torch.manual_seed(config.run.seed)
     return fit(GazeStage(config), training, validation, config, out, resume=resume)

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from megaportraits.config import HeadPoseConfig, TrainHeadPoseConfig
-from megaportraits.data.frames import FrameDataset
 from megaportraits.models.head_pose import HeadPoseNet
 from megaportraits.models.storage import save_head_pose
 from megaportraits.nn.blocks import BlockStyle
 from megaportraits.ops.geometry import geodesic_distance
-from megaportraits.training.frames import Batch, augment_frames, frame_pose
+from megaportraits.training.frames import Batch, augment_frames, frame_pose, run_frames
 from megaportraits.training.loop import fit
 
 
@@ -78,13 +77,6 @@ def train_head_pose(config: TrainHeadPoseConfig, out: Path, *, resume: bool = Fa
 
     `train base --head-pose` takes the weights `out/head_pose.safetensors`.
     """
-    data, optim = config.data, config.optim
-    if not optim.steps:
-        frames = len(FrameDataset(data.path, length=0, size=data.size))
-        steps = max(1, config.epochs * frames // optim.batch_size)
-        config = config.model_copy(update={"optim": optim.model_copy(update={"steps": steps})})
-    length = config.optim.steps * optim.batch_size
-    training = FrameDataset(data.path, length=length, size=data.size, seed=config.run.seed)
-    validation = FrameDataset(data.validation, length=256, size=data.size, seed=1) if data.validation else None
+    config, training, validation = run_frames(config)
     torch.manual_seed(config.run.seed)
     return fit(HeadPoseStage(config), training, validation, config, out, resume=resume)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import math
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,18 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import cv2
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from megaportraits.config import OptimConfig
 from megaportraits.data.batches import collate
-from megaportraits.data.stream import Layout
 from megaportraits.errors import TrainingError
 from megaportraits.media.files import full_disk_errors
 from megaportraits.training import checkpoint
+from megaportraits.training.loader import make_loader
 from megaportraits.training.run import Meter, TrainingRun, only_run, print_line
 from megaportraits.training.schedule import learning_rate, warmed_ema
 from megaportraits.training.signals import stop_on_signals
@@ -154,7 +152,7 @@ def _fit(
         freeze_others(stage.model, optim.parts)
     run = TrainingRun(folder, settings.tensorboard)
     job = TrainingJob.prepare(fabric, stage, config, checkpoint.to_resume(folder) if resume else None)
-    loader = _loader(fabric, dataset, config, job.step)
+    loader = make_loader(fabric, dataset, config, job.step)
     fabric.barrier()  # every process must have read the folder before one changes it
     state = None if resume else job.state()
     if fabric.is_global_zero:
@@ -355,50 +353,6 @@ def _tell_unreadable(run: TrainingRun, dataset: Any, step: int) -> None:
         run.log({"step": step, "unreadable_shards": len(shards)})
         for message in shards:
             print_line(f"Left out: {message}")
-
-
-class _Share(Sampler[int]):
-    """The items of one process from step `first` on: each step's `size` items are divided in order among processes."""
-
-    def __init__(self, first: int, steps: int, size: int, rank: int, ranks: int) -> None:
-        self.first, self.steps, self.size, self.share, self.rank = first, steps, size, size // ranks, rank
-
-    def __len__(self) -> int:
-        return (self.steps - self.first) * self.share
-
-    def __iter__(self) -> Iterator[int]:
-        for step in range(self.first, self.steps):
-            start = step * self.size + self.rank * self.share
-            yield from range(start, start + self.share)
-
-
-def _loader(fabric: Fabric, dataset: Dataset[Batch], config: Any, first: int) -> Any:
-    optim = config.optim
-    parts = fabric.world_size * optim.accumulate
-    if optim.batch_size % parts:
-        raise TrainingError(
-            f"a batch of {optim.batch_size} cannot be shared out to {fabric.world_size} processes x "
-            f"{optim.accumulate} parts",
-            fix="Choose optim.batch_size as a multiple of their product.",
-        )
-    if hasattr(dataset, "spread"):
-        dataset.spread(Layout(optim.batch_size, fabric.world_size, optim.accumulate, max(config.data.workers, 1)))
-    if config.data.workers:
-        cv2.setNumThreads(1)  # before the fork: in a forked worker OpenCV would wait for threads that do not exist
-    loader = DataLoader(
-        dataset,
-        batch_size=optim.batch_size // parts,
-        sampler=_Share(first, optim.steps, optim.batch_size, fabric.global_rank, fabric.world_size),
-        num_workers=config.data.workers,
-        worker_init_fn=_quiet_worker,
-        drop_last=True,
-    )
-    return fabric.setup_dataloaders(loader, use_distributed_sampler=False)
-
-
-def _quiet_worker(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
-    torch.set_num_threads(1)
 
 
 def _fixed_batch(dataset: Dataset[Batch], count: int) -> Batch:
