@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from megaportraits.commands.importing import import_app
 from megaportraits.config import ModelConfig, parse_config
 from megaportraits.errors import MediaError, WeightsError
-from megaportraits.models.author import NONE, SAME, SHAPE, START, import_author, read_author
+from megaportraits.models.author import NONE, SAME, SHAPE, START, import_author
+from megaportraits.models.author_file import read_author
 from megaportraits.models.storage import load_base, read_notes
 from tests.conftest import TINY
 

@@ -38,7 +38,8 @@ def author(
     """
     from megaportraits.commands.output import check_weights_output
     from megaportraits.config import TrainBaseConfig, load_config
-    from megaportraits.models.author import NONE, SAME, SHAPE, START, import_author, read_author
+    from megaportraits.models.author import NONE, SAME, SHAPE, START, import_author
+    from megaportraits.models.author_file import read_author
     from megaportraits.models.storage import save_base
     from megaportraits.weights import sha256_of
 

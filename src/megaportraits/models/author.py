@@ -3,9 +3,6 @@
 Its networks are those of MegaPortraits with changes. Modules that compute the same are imported (`SAME`). Modules with
 the same shapes but in another place or order are imported as a start for training (`START`). The table lists everything
 else with the reason why it is not imported.
-
-In the checkpoint only weight-standardised convolutions have biases. Spectral norms (`weight_orig`, `weight_u`,
-`weight_v`) and weight standardisation (unit variance, unbiased) are folded into plain weights.
 """
 
 from __future__ import annotations
@@ -13,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -21,14 +17,10 @@ from torch import Tensor
 
 from megaportraits.config import ModelConfig, parse_config
 from megaportraits.errors import ConfigError, WeightsError
+from megaportraits.models.author_file import AGAIN, STEM, AuthorFile
 from megaportraits.models.base import BaseModel
-from megaportraits.nn.checkpoints import read_checkpoint
-from megaportraits.reading import shown
 
 SAME, START, SHAPE, NONE = "same", "start only", "shape differs", "no counterpart"
-_NESTS = ("model", "state_dict", "model_state_dict", "net", "generator")
-"""Names under which a file may contain the networks."""
-_STEM = re.compile(r"local_encoder_nw\.from_rgb_(\d+)px\.")
 _ENCODER = re.compile(r"local_encoder_nw\.enc_(\d+)_block=\d+px\.")
 _SECOND = "a second block at this resolution, where ours has one"
 _WHY = {
@@ -53,7 +45,6 @@ _WHY = {
     "face_parsing_bug": "a third-party network, trained separately",
     "get_mask": "a third-party network, trained separately",
 }
-_AGAIN = "Get the file again."
 _UNKNOWN = "unknown to this version of megaportraits"
 _WARP = "their blocks follow the upsampling, ours precede it (Figure 9b)"
 _VOLUME = "theirs begins the way up with a learned tensor and resamples at other places"
@@ -97,40 +88,18 @@ class Import:
         return sum(line.numbers for line in self.table if line.status in statuses)
 
 
-def read_author(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name. No code in the file is run.
-
-    Raises:
-        WeightsError: the file does not exist, contains objects other than tensors, or is not the author's checkpoint.
-    """
-    fix = "Give the checkpoint of the base model that EMOPortraits publishes, a .pth file."
-    content = read_checkpoint(path, fix=fix)
-    for name in _NESTS:
-        if isinstance(content.get(name), Mapping):
-            content = content[name]
-    tensors = {str(name): value.detach() for name, value in content.items() if isinstance(value, Tensor)}
-    state = {name.removeprefix("module."): value for name, value in tensors.items()}
-    if not any(_STEM.match(name) for name in state):
-        some = ", ".join(sorted(state)[:3]) or "no tensors"
-        raise WeightsError(
-            f"{path} is not the author's base model: no tensor local_encoder_nw.from_rgb_*px.*, but {shown(some)}",
-            fix=fix,
-        )
-    return state
-
-
 def import_author(state: Mapping[str, Tensor], like: ModelConfig, path: str = "the checkpoint") -> Import:
     """A base model with all weights of a checkpoint that have a counterpart in it.
 
     Args:
-        state: the result of `read_author`.
+        state: the result of `author_file.read_author`.
         like: a config with the paper's structure. Sizes in the file replace its sizes.
         path: the name of the file in messages.
 
     Raises:
         WeightsError: no base model can have the file's sizes, or its weights are not finite.
     """
-    file = _AuthorFile(state)
+    file = AuthorFile(state)
     config = _config_of(file, like, path)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -149,7 +118,7 @@ def import_author(state: Mapping[str, Tensor], like: ModelConfig, path: str = "t
             continue
         for name, tensor in part.tensors.items():
             if not tensor.isfinite().all():
-                raise WeightsError(f"{path}: {part.theirs} has weights that are not finite", fix="Get the file again.")
+                raise WeightsError(f"{path}: {part.theirs} has weights that are not finite", fix=AGAIN)
             taken[name] = tensor
         found.table.append(Line(part.theirs, part.ours, START if part.reason else SAME, numbers, part.reason))
     found.table += _leftover(file)
@@ -169,69 +138,9 @@ class _Part:
     reason: str = ""
 
 
-class _AuthorFile:
-    """The tensors of the file, with norms folded on access; `used` has the names of those that were read."""
-
-    def __init__(self, state: Mapping[str, Tensor]) -> None:
-        self.state = state
-        self.used: set[str] = set()
-        # Layers that are not standardised have spectral norms, so a plain weight after a GroupNorm is standardised.
-        self.standardizes = any(name.endswith(".block_feats.2.bias") for name in state)
-
-    def has(self, name: str) -> bool:
-        """Whether the file has a layer of that name."""
-        return f"{name}.weight" in self.state or f"{name}.weight_orig" in self.state
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a layer's weight; () if there is none."""
-        for key in (f"{name}.weight_orig", f"{name}.weight"):
-            if key in self.state:
-                return tuple(self.state[key].shape)
-        return ()
-
-    def count(self, prefix: str, layer: str) -> int:
-        """How many of `PREFIX.0.LAYER`, `PREFIX.1.LAYER`, ... the file has."""
-        number = 0
-        while self.has(f"{prefix}.{number}.{layer}"):
-            number += 1
-        return number
-
-    def weight(self, name: str, *, standardized: bool = False) -> Tensor:
-        """A layer's effective weight, with spectral norm and standardisation applied."""
-        if f"{name}.weight_orig" in self.state:
-            weight, u, v = (self._take(f"{name}.weight_{part}") for part in ("orig", "u", "v"))
-            if (len(u), len(v)) != weight.flatten(1).shape:
-                raise WeightsError(f"the checkpoint's {name}.weight_u and _v do not fit its weight_orig", fix=_AGAIN)
-            return weight / torch.dot(u, weight.flatten(1) @ v)
-        weight = self._take(f"{name}.weight")
-        if not standardized:
-            return weight
-        axes = tuple(range(1, weight.ndim))
-        weight = weight - weight.mean(axes, keepdim=True)
-        std = weight.flatten(1).std(1)
-        return weight / (std + 1e-5).reshape(-1, *[1] * (weight.ndim - 1))
-
-    def bias(self, name: str, like: Tensor) -> Tensor:
-        """A layer's bias; zeros if it has none."""
-        key = f"{name}.bias"
-        return self._take(key) if key in self.state else like.new_zeros(len(like))
-
-    def plain(self, name: str) -> Tensor:
-        """A tensor without changes."""
-        return self._take(name)
-
-    def _take(self, name: str) -> Tensor:
-        if name not in self.state:
-            raise WeightsError(
-                f"the checkpoint has no tensor {name}, although it has others of the same layer", fix=_AGAIN
-            )
-        self.used.add(name)
-        return self.state[name].float()
-
-
-def _config_of(file: _AuthorFile, like: ModelConfig, path: str) -> ModelConfig:
+def _config_of(file: AuthorFile, like: ModelConfig, path: str) -> ModelConfig:
     """The config `like` with the sizes that the file's tensors have."""
-    match = next(m for name in file.state if (m := _STEM.match(name)))
+    match = next(m for name in file.state if (m := STEM.match(name)))
     size = int(match.group(1))
     widths = [file.shape(f"{name}.block_feats.2")[0] for name in _encoder_blocks(file)]
     grid = size >> len(widths)
@@ -260,12 +169,12 @@ def _config_of(file: _AuthorFile, like: ModelConfig, path: str) -> ModelConfig:
         raise WeightsError(f"{path}: no base model can have its sizes: {error.message}") from error
 
 
-def _encoder_blocks(file: _AuthorFile) -> list[str]:
+def _encoder_blocks(file: AuthorFile) -> list[str]:
     found = {int(m.group(1)): m.group(0)[:-1] for name in file.state if (m := _ENCODER.match(name))}
     return [found[number] for number in sorted(found)]
 
 
-def _upsampling_blocks(file: _AuthorFile, size: int, grid: int) -> list[str]:
+def _upsampling_blocks(file: AuthorFile, size: int, grid: int) -> list[str]:
     """The decoder's blocks that double the resolution: the first block at each resolution."""
     prefix = "decoder_nw.img_decoder.dec_img_blocks"
     count, doublings = file.count(prefix, "block_feats.2"), max((size // max(grid, 1)).bit_length() - 1, 1)
@@ -273,10 +182,10 @@ def _upsampling_blocks(file: _AuthorFile, size: int, grid: int) -> list[str]:
     return [f"{prefix}.{i}" for i in range(0, count, step)][:doublings]
 
 
-def _counterparts(file: _AuthorFile, config: ModelConfig) -> Iterator[_Part]:
+def _counterparts(file: AuthorFile, config: ModelConfig) -> Iterator[_Part]:
     """Every module of the file with a counterpart in our model, with its tensors under our names."""
     parts = _Parts(file)
-    stem = next(m.group(0)[:-1] for name in file.state if (m := _STEM.match(name)))
+    stem = next(m.group(0)[:-1] for name in file.state if (m := STEM.match(name)))
     yield parts.stem(stem, "appearance.volume.stem")
     for index, name in enumerate(_encoder_blocks(file)):
         yield parts.block(name, f"appearance.volume.blocks.{index}")
@@ -337,7 +246,7 @@ def _generator_3d(parts: _Parts) -> Iterator[_Part]:
 class _Parts:
     """Reads modules of the file and returns them under our names."""
 
-    def __init__(self, file: _AuthorFile) -> None:
+    def __init__(self, file: AuthorFile) -> None:
         self.file = file
 
     def conv(self, theirs: str, ours: str, *, standardized: bool = False, kernel: int = 0, reason: str = "") -> _Part:
@@ -393,7 +302,7 @@ class _Parts:
         return sorted(self.file.used - before)
 
 
-def _leftover(file: _AuthorFile) -> Iterator[Line]:
+def _leftover(file: AuthorFile) -> Iterator[Line]:
     """Lines for all tensors that were not read, grouped by module."""
     groups: dict[tuple[str, str], int] = {}
     for name, tensor in file.state.items():
