@@ -133,7 +133,7 @@ def per_frame(avatar: Avatar, clock: Clock, batches: int, out: Path) -> dict[str
     portrait = avatar.encode(demo_portrait())
     options = AnimateOptions()
     size = options.head_size(avatar.output_size)
-    scene = Compositor(portrait, options, avatar.matting, pipeline.head_pose(portrait.motion.pose), size=size)
+    compositor = Compositor(portrait, options, avatar.matting, portrait.rest, size=size)
     clock.wrap("track", avatar.analyzer, "track")
     follower = HeadFollower(avatar.analyzer, avatar.size)
     video = iter(VideoReader(demo_driver()))
@@ -154,7 +154,7 @@ def per_frame(avatar: Avatar, clock: Clock, batches: int, out: Path) -> dict[str
                 renderings = avatar.renders(portrait, motions)
             for rendering, view in zip(renderings, views, strict=True):
                 with clock.part("compose"):
-                    image, _, _ = scene.compose(rendering, view)
+                    image, _, _ = compositor.compose(rendering, view)
                 with clock.part("write"):
                     writer.write(image)
     return {

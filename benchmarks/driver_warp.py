@@ -93,12 +93,12 @@ def main() -> None:
     rows = {}
     for holds in (True, False):
         common = {"strength": options.strength, "pose": pose if holds else None}
-        name = "eyes and mouth held" if holds else "nothing held"
+        name = "eyes and mouth fixed" if holds else "nothing fixed"
         grid = warp_field(image, generator=torch.Generator().manual_seed(1), **common)
         spline = thin_plate_field(
             (SIZE, SIZE), generator=torch.Generator().manual_seed(1), cells=CELLS, batch=len(image), **common
         )
-        rows |= {f"grid, {name}": measure(grid, pose), f"thin-plate, {name}": measure(spline, pose)}
+        rows |= {f"grid, {name}": measure(grid, pose), f"thin-plate splines, {name}": measure(spline, pose)}
     table = Table("warp", *next(iter(rows.values())))
     for name, numbers in rows.items():
         table.add_row(name, *(f"{value:.1f}" for value in numbers.values()))

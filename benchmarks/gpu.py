@@ -27,6 +27,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
@@ -181,11 +182,9 @@ def _train_step(device: torch.device, tiny: bool, setting: str, *, batch: int, r
     sys.path.insert(0, str(Path(__file__).parent))
     import train_step
 
-    train_step.torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cuda.matmul.allow_tf32 = True
     if not tiny:
         return dict(train_step.measure("paper-512", batch, repeat, setting))
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "tiny.yaml"
         config.write_text(json.dumps(_TINY_TRAINING), encoding="utf-8")  # JSON is YAML

@@ -28,7 +28,8 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from megaportraits.config import ModelConfig, TrainBaseConfig, load_config
-from megaportraits.models.base import BaseModel, Identity
+from megaportraits.models.base import BaseModel
+from megaportraits.models.identity import Identity
 from megaportraits.models.motion import Expression, Motion
 from megaportraits.nn.blocks import fold_weight_standardization
 from megaportraits.nn.inference import prepare_for_inference, running

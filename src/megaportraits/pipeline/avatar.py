@@ -264,6 +264,7 @@ class Avatar:
             return infer_motion(self.model, images, pose, scores)
 
     def view_motions(self, views: Sequence[HeadView]) -> Iterator[Motion]:
+        """The motions of a driver's tracked heads, batch 1 each; computed as one batch."""
         if views:
             poses = [view.pose.to_crop_pose(view.crop) for view in views]
             joined = self._motions([view.image for view in views], poses, [view.face.blendshapes for view in views])

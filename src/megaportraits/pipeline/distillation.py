@@ -92,7 +92,7 @@ class DistillationWriter(Generic[P]):
         people = [self.teacher.encode(photo) for photo in self.avatars.values()] if missing else []
         for path, drivers, numbers in todo:
             if not path.exists():
-                write_shard(path, self._lessons(people, drivers, numbers))
+                write_shard(path, self._samples(people, drivers, numbers))
             done += each * len(numbers)
             if progress is not None:
                 progress(done, total)
@@ -110,18 +110,18 @@ class DistillationWriter(Generic[P]):
         }
         path = folder / "lessons.json"
         if is_file(path, DataError):
-            before = read_record(path, DataError, fix="Choose another --run folder, or remove its lessons.")
+            before = read_record(path, DataError, fix="Choose another --run folder, or remove its lessons folder.")
             wrong = [name for name, value in facts.items() if name != "teacher" and before.get(name) != value]
             if wrong:  # the hash of the weights identifies a teacher; its name may differ
                 wrong = ["teacher" if name == "sha256" else name for name in wrong]
                 raise DataError(
-                    f"{folder} holds lessons made with other {', '.join(wrong)}",
+                    f"{folder} holds distillation samples made with other {', '.join(wrong)}",
                     fix="Give the same avatars, drivers, teacher and options, or choose another --run folder.",
                 )
             return
         write_json(path, facts, indent=1)  # several processes may write the same record at once
 
-    def _lessons(self, people: Sequence[P], drivers: Drivers, numbers: range) -> Iterator[DistillationSample]:
+    def _samples(self, people: Sequence[P], drivers: Drivers, numbers: range) -> Iterator[DistillationSample]:
         """The samples of a shard, rendered avatar by avatar in batches."""
         heads = [drivers.read(number, self.size) for number in numbers]
         motions: list[Motion] = []
