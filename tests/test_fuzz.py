@@ -67,7 +67,7 @@ from megaportraits.synth import folder as synth_folder
 from megaportraits.synth.head import MorphableHead
 from megaportraits.synth.plan import SynthSettings
 from megaportraits.training import checkpoint
-from megaportraits.training.run import Run
+from megaportraits.training.run import TrainingRun
 from tests.conftest import TINY, TINY_STUDENT, write_clips
 from tests.fuzz.mutate import Mutate, in_archive, in_bytes, in_lines, in_values, in_weights
 from tests.media.test_video import make_driver, picture
@@ -363,7 +363,7 @@ KINDS: dict[str, Kind] = {
         50,
         beside=SYNTHESIZED,
     ),
-    "statistics": Kind("stats.jsonl", lambda p: Run(p.parent).start(load_config(TrainBaseConfig, "nano"), 1), count=20),
+    "statistics": Kind("stats.jsonl", lambda p: TrainingRun(p.parent).start(load_config(TrainBaseConfig, "nano"), 1), count=20),
     "study.json": Kind("study.json", lambda p: Study.read(p.parent), (in_bytes, in_values), 80),
     "tuning": Kind("tuning.json", lambda p: remembered(p, "key", []), (in_bytes, in_values), 40),
     "result of evaluate": Kind(

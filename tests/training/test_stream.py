@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,15 @@ from tests.data.test_stream import Server, fetched, running
 from tests.training.test_training import tiny_run
 
 
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """No garbage collection, so that only explicit calls delete files."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("uncollected")
 def test_a_streamed_run_resumes_in_the_middle_of_an_epoch_bit_for_bit(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -44,7 +55,7 @@ def test_a_streamed_run_resumes_in_the_middle_of_an_epoch_bit_for_bit(
     straight, stopped = (checkpoint.latest(tmp_path / run / "checkpoints") for run in ("straight", "stopped"))
     assert straight is not None and stopped is not None and stopped["step"] == 6
     assert all(torch.equal(stopped["stage"][key], value) for key, value in straight["stage"].items())
-    assert not list((tmp_path / "cache/streams").glob("*/*.tar"))  # loading processes leave nothing behind
+    assert not list((tmp_path / "cache/streams").glob("*/*.tar"))  # no process leaves files behind
 
 
 def test_an_address_on_the_command_line_is_taken_as_it_is(tmp_path: Path) -> None:

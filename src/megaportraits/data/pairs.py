@@ -86,6 +86,11 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         if isinstance(self.index, StreamIndex):
             self.index.layout = layout
 
+    def close(self) -> None:
+        """Delete the shards that this process has downloaded; the data set must not be used afterwards."""
+        if isinstance(self.index, StreamIndex):
+            self.index.close()
+
     def _pair(self, clips: Clips, rng: np.random.Generator) -> dict[str, Tensor]:
         clip = clips.draw(rng)
         record = clips.record(clip)

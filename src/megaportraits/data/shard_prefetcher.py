@@ -52,6 +52,13 @@ class ShardPrefetcher:
         new, self._told = len(self._lost) - self._told, len(self._lost)
         return new
 
+    def close(self) -> None:
+        """Delete this process's files. Without this call, they remain until the process or this object ends."""
+        if self._process == os.getpid():
+            self._pool.shutdown(cancel_futures=True)  # a download that still runs would write into a deleted folder
+            self._delete()
+            self._process = 0
+
     def __getstate__(self) -> dict[str, Any]:
         kept = ("folder", "seed", "share", "shards", "draws")
         return {name: getattr(self, name) for name in kept} | {"held": (), "_lost": set(), "_told": 0, "_process": 0}
@@ -62,7 +69,9 @@ class ShardPrefetcher:
         (self._files / "ahead").mkdir()
         self._pool = ThreadPoolExecutor(1)
         self._ahead: dict[int, Future[None]] = {}
-        Finalize(self, shutil.rmtree, args=(self._files,), kwargs={"ignore_errors": True}, exitpriority=10)
+        self._delete = Finalize(
+            self, shutil.rmtree, args=(self._files,), kwargs={"ignore_errors": True}, exitpriority=10
+        )
 
     def _shard(self, lane: int, lanes: int, turn: int) -> int:
         epoch, place = divmod(turn * lanes + lane, len(self.folder.names))

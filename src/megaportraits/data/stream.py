@@ -131,6 +131,12 @@ class StreamIndex:
         """The number of shards that this process could not download since the last call."""
         return sum(source.take_lost() for source in self._sources if isinstance(source, ShardPrefetcher))
 
+    def close(self) -> None:
+        """Delete the shards that this process has downloaded; a later call of `at` downloads them again."""
+        for source in self._sources:
+            if isinstance(source, ShardPrefetcher):
+                source.close()
+
     def name(self, clip: int) -> str:
         """The key of a clip, or its shard and number there, for messages."""
         share, rest = divmod(clip, _SHARE)

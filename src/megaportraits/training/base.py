@@ -363,10 +363,10 @@ def train_base(
     """
     if not resume and init is head_pose is motion is None:
         require_head_pose(config, None)  # before the data are opened, which can take long
-    training, validation = run_pairs(config, BaseStage.validation_count)
-    names = training.expression_names
-    stage = begin(BaseStage, config, names, resume=resume, init=init, head_pose=head_pose, motion=motion)
-    return fit(stage, training, validation, config, out, resume=resume)
+    with run_pairs(config, BaseStage.validation_count) as (training, validation):
+        names = training.expression_names
+        stage = begin(BaseStage, config, names, resume=resume, init=init, head_pose=head_pose, motion=motion)
+        return fit(stage, training, validation, config, out, resume=resume)
 
 
 def begin(

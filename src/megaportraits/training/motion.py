@@ -103,6 +103,7 @@ def train_motion(config: TrainBaseConfig, out: Path, *, resume: bool = False) ->
 
     `train base --motion` takes the weights `out/motion.safetensors`.
     """
-    training, validation = run_pairs(config, MotionStage.validation_count)
-    torch.manual_seed(config.run.seed)
-    return fit(MotionStage(config, training.expression_names), training, validation, config, out, resume=resume)
+    with run_pairs(config, MotionStage.validation_count) as (training, validation):
+        torch.manual_seed(config.run.seed)
+        stage = MotionStage(config, training.expression_names)
+        return fit(stage, training, validation, config, out, resume=resume)

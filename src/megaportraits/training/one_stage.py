@@ -121,18 +121,18 @@ def train_one_stage(
         )
     if not resume and init is head_pose is None:
         require_head_pose(config, None)
-    pairs, validation = run_pairs(config, OneStage.validation_count)
-    data, size = config.photos.data, config.model.image_size
-    photos = PhotoDataset(
-        data.path,
-        length=len(pairs),
-        size=size,
-        min_size=data.min_size or round(0.75 * size),
-        rotation=data.rotation,
-        shift=data.shift,
-        zoom=data.zoom,
-        seed=config.run.seed,
-    )
-    names = pairs.expression_names
-    stage = begin(OneStage, config, names, resume=resume, init=init, head_pose=head_pose, motion=None)
-    return fit(stage, JointDataset(pairs, photos), validation, config, out, resume=resume)
+    with run_pairs(config, OneStage.validation_count) as (pairs, validation):
+        data, size = config.photos.data, config.model.image_size
+        photos = PhotoDataset(
+            data.path,
+            length=len(pairs),
+            size=size,
+            min_size=data.min_size or round(0.75 * size),
+            rotation=data.rotation,
+            shift=data.shift,
+            zoom=data.zoom,
+            seed=config.run.seed,
+        )
+        names = pairs.expression_names
+        stage = begin(OneStage, config, names, resume=resume, init=init, head_pose=head_pose, motion=None)
+        return fit(stage, JointDataset(pairs, photos), validation, config, out, resume=resume)

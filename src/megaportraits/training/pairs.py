@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from megaportraits.config import TrainBaseConfig
 from megaportraits.data.pairs import PairDataset
 
 
-def run_pairs(config: TrainBaseConfig, validation_count: int) -> tuple[PairDataset, PairDataset | None]:
-    """Training pairs for all steps of a run, and `validation_count` validation pairs if the config names a folder."""
+@contextmanager
+def run_pairs(config: TrainBaseConfig, validation_count: int) -> Iterator[tuple[PairDataset, PairDataset | None]]:
+    """Training pairs for all steps of a run, and `validation_count` validation pairs if the config names a folder.
+
+    Shards that this process has downloaded for them are deleted at the end of the context.
+    """
     training = _pairs(config, config.data.path, config.optim.steps * config.optim.batch_size, config.run.seed)
-    folder = config.data.validation
-    return training, _pairs(config, folder, validation_count, 1) if folder else None
+    folder, validation = config.data.validation, None
+    try:
+        validation = _pairs(config, folder, validation_count, 1) if folder else None
+        yield training, validation
+    finally:
+        training.close()
+        if validation is not None:
+            validation.close()
 
 
 def _pairs(config: TrainBaseConfig, path: str, length: int, seed: int) -> PairDataset:
