@@ -363,7 +363,9 @@ KINDS: dict[str, Kind] = {
         50,
         beside=SYNTHESIZED,
     ),
-    "statistics": Kind("stats.jsonl", lambda p: TrainingRun(p.parent).start(load_config(TrainBaseConfig, "nano"), 1), count=20),
+    "statistics": Kind(
+        "stats.jsonl", lambda p: TrainingRun(p.parent).start(load_config(TrainBaseConfig, "nano"), 1), count=20
+    ),
     "study.json": Kind("study.json", lambda p: Study.read(p.parent), (in_bytes, in_values), 80),
     "tuning": Kind("tuning.json", lambda p: remembered(p, "key", []), (in_bytes, in_values), 40),
     "result of evaluate": Kind(
