@@ -38,7 +38,7 @@ from megaportraits.config import (
     load_config,
     parse_config,
 )
-from megaportraits.data.clips import ClipIndex
+from megaportraits.data.clips import ClipIndex, readable
 from megaportraits.data.distillation import DistillationIndex, DistillationSample, shard_path, write_shard
 from megaportraits.data.gaze_labels import read_gaze_labels
 from megaportraits.data.pairs import PairDataset
@@ -137,7 +137,7 @@ def watch(path: Path) -> None:
 
 def read_shards(folder: Path) -> None:
     index = ClipIndex(folder, skip_unreadable=True)
-    for clip, record in index.readable():
+    for clip, record in readable(index.record, range(len(index))):
         try:
             index.read_frame(clip, len(record.frames) - 1)
         except DataError:
@@ -147,7 +147,7 @@ def read_shards(folder: Path) -> None:
         _ = pairs[k]
 
 
-def read_lessons(folder: Path) -> None:
+def read_distillation_samples(folder: Path) -> None:
     index = DistillationIndex(folder)
     for number in range(len(index)):
         index.read(number)
@@ -332,7 +332,7 @@ KINDS: dict[str, Kind] = {
     "config": Kind("config.yaml", lambda p: load_config(TrainBaseConfig, p), count=60),
     "config values": Kind("config.yml", lambda p: load_config(TrainBaseConfig, p), (in_values,), 100),
     "shards": Kind(CLIPS, lambda p: read_shards(p.parent), (in_bytes, in_archive, in_archive), 33),
-    "lessons": Kind("lessons-000000.tar", lambda p: read_lessons(p.parent), (in_bytes, in_archive), 60),
+    "lessons": Kind("lessons-000000.tar", lambda p: read_distillation_samples(p.parent), (in_bytes, in_archive), 60),
     "checkpoint": Kind("step-00000001.pt", checkpoint.read, count=60),
     "manifest of pairs": Kind("pairs.csv", read_manifest, (in_bytes, in_lines), 60),
     "labels csv": Kind("labels.csv", read_gaze_labels, (in_bytes, in_lines), 60),
