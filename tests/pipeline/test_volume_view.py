@@ -106,6 +106,16 @@ def test_the_volumes_are_those_that_the_model_makes(tmp_path: Path, avatar: Avat
     assert torch.equal(driven, used["driven"]) and not torch.allclose(driven, portrait.identity.volume)
 
 
+def test_volumes_of_an_avatar_in_bfloat16_are_nearly_those_in_float32(avatar: Avatar) -> None:
+    portrait = avatar.encode(demo_portrait())
+    fast = avatar.in_precision("bfloat16")
+    for exact, rounded in (
+        (source_volume(avatar, portrait), source_volume(fast, portrait)),
+        (driven_volume(avatar, portrait, portrait.motion), driven_volume(fast, portrait, portrait.motion)),
+    ):
+        torch.testing.assert_close(rounded.float(), exact, atol=0.1, rtol=0.1)
+
+
 def test_a_turntable_and_a_driven_volume_become_videos(avatar: Avatar, tmp_path: Path) -> None:
     save_base(tmp_path / "tiny.safetensors", avatar.model)
     app = typer.Typer()
