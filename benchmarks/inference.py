@@ -27,13 +27,14 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
+from megaportraits.choices import Precision
 from megaportraits.config import ModelConfig, TrainBaseConfig, load_config
 from megaportraits.models.base import BaseModel
 from megaportraits.models.identity import Identity
 from megaportraits.models.motion import Expression, Motion
 from megaportraits.nn.blocks import fold_weight_standardization
 from megaportraits.nn.inference import prepare_for_inference, running
-from megaportraits.ops.precision import Precision, fast_in_bfloat16
+from megaportraits.ops.precision import fast_in_bfloat16
 from megaportraits.ops.warping import Pose
 
 CPU = torch.device("cpu")

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
+from megaportraits.choices import EngineName
 from megaportraits.config.options import convert_options
 from megaportraits.errors import ConfigError, DataError, MegaPortraitsError
 from megaportraits.extras import optional_dependency
@@ -47,7 +48,7 @@ class Engine:
         ConfigError: `workers` is less than 1, or there is an address without Ray.
     """
 
-    name: Literal["local", "ray"] = "local"
+    name: EngineName = "local"
     workers: int = 1
     address: str | None = None
     gpu: bool = False

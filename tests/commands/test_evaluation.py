@@ -74,6 +74,4 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
         evaluation.evaluate(out=tmp_path / "out")
     with pytest.raises(ConfigError, match="NAME=FOLDER"):
         evaluation._videos("folder")
-    with pytest.raises(ConfigError, match="best"):
-        evaluation.pairs(output=f"{tmp_path}/p.csv", clips=[DRIVER], protocol=["best"])
     assert not list(tmp_path.iterdir())

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from megaportraits.errors import ConfigError, DataError, MediaError
-from megaportraits.evaluation.pairs import Pair, crossed, key_of, protocol_named, read_manifest, write_manifest
+from megaportraits.errors import DataError, MediaError
+from megaportraits.evaluation.pairs import Pair, crossed, key_of, read_manifest, write_manifest
 
 
 @pytest.fixture
@@ -75,9 +75,3 @@ def test_crossing_is_balanced_never_with_itself_and_complete_when_there_is_room(
 def test_keys_are_file_names(tmp_path: Path) -> None:
     assert key_of(tmp_path / "a b.mp4", tmp_path / "a b.mp4") == "a_b"
     assert key_of(tmp_path / "mona lisa.jpg", tmp_path / "d12.mp4") == "mona_lisa-d12"
-
-
-def test_an_unknown_protocol_is_named() -> None:
-    assert protocol_named("hr") == "hr"
-    with pytest.raises(ConfigError, match="best"):
-        protocol_named("best")

@@ -10,13 +10,13 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+from megaportraits.choices import Precision
 from megaportraits.commands.volume import volume as command
 from megaportraits.config import ModelConfig
 from megaportraits.errors import ConfigError, MediaError
 from megaportraits.media import VideoReader, write_image
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import save_base
-from megaportraits.ops.precision import Precision
 from megaportraits.pipeline import Avatar
 from megaportraits.pipeline.demo import demo_driver, demo_portrait
 from megaportraits.pipeline.volume_view import (

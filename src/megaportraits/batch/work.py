@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from megaportraits.batch.jobs import Job
 from megaportraits.batch.records import Records, key_of, settings_of, stamp
+from megaportraits.choices import InpaintingName, MattingName, PrecisionChoice
 from megaportraits.engines import MAX_ATTEMPTS
 from megaportraits.errors import MegaPortraitsError, OutputTakenError
 from megaportraits.media import check_output
@@ -19,8 +20,6 @@ from megaportraits.media.files import publish
 from megaportraits.pipeline.options import PoseFrom
 
 if TYPE_CHECKING:
-    from megaportraits.faces.inpainting import InpaintingName
-    from megaportraits.faces.matting import MattingName
     from megaportraits.pipeline import AnimateReport, Avatar
 
 
@@ -43,7 +42,7 @@ class Model:
     pose_from: PoseFrom = PoseFrom.LANDMARKS
     blendshapes: bool = True
     device: str = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: PrecisionChoice = "auto"
     matting: MattingName = "selfie"
     inpainting: InpaintingName = "smooth"
     mark: bool = True

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from megaportraits.choices import EngineName, InpaintingName, MattingName, PrecisionChoice
 from megaportraits.commands.progress import frame_progress, job_progress
 from megaportraits.errors import ConfigError
 from megaportraits.pipeline.options import (
@@ -60,7 +61,7 @@ def animate(
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Number of processes.", rich_help_panel=_MANY_PANEL)] = 1,
     engine: Annotated[
-        Literal["local", "ray"], typer.Option(help="ray: one or many machines.", rich_help_panel=_MANY_PANEL)
+        EngineName, typer.Option(help="ray: one or many machines.", rich_help_panel=_MANY_PANEL)
     ] = "local",
     address: Annotated[
         str | None,
@@ -151,15 +152,15 @@ def animate(
     ] = True,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[
-        Literal["auto", "float32", "bfloat16"],
+        PrecisionChoice,
         typer.Option(help="auto: bfloat16 where the device has instructions for it; results look the same."),
     ] = "auto",
     matting: Annotated[
-        Literal["selfie", "modnet"],
+        MattingName,
         typer.Option(help="Matting network. modnet: the paper's; you provide its weights (see `weights list`)."),
     ] = "selfie",
     inpainting: Annotated[
-        Literal["smooth", "lama"],
+        InpaintingName,
         typer.Option(help="How the background behind people is filled. lama: the paper's method; downloads 206 MB."),
     ] = "smooth",
     mark: Annotated[
@@ -244,7 +245,7 @@ def _animate_many(
     out: Path,
     model: Model,
     processes: int,
-    engine: Literal["local", "ray"],
+    engine: EngineName,
     address: str | None,
     overwrite: bool,
 ) -> int:

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch
 
+from megaportraits.choices import PrecisionChoice
 from megaportraits.commands.progress import step_progress
 from megaportraits.commands.torchrun import rank, wait_until
 from megaportraits.config import TrainStudentConfig
@@ -72,7 +72,7 @@ class Distillation:
     overwrite: bool = False
     teachers: int = 1
     teacher_batch: int = 4
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: PrecisionChoice = "auto"
 
     def __post_init__(self) -> None:
         convert_options(self)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from megaportraits.choices import PROTOCOLS, PrecisionChoice, ProtocolName
+from megaportraits.commands.choice import repeatable_choice
 from megaportraits.commands.progress import frame_progress
 from megaportraits.commands.torchrun import rank
 from megaportraits.errors import ConfigError, WeightsError
@@ -31,7 +33,7 @@ StillsOption = Annotated[
 ]
 ProtocolsOption = Annotated[
     list[str] | None,
-    typer.Option("--protocol", help="self, cross, hr or student; may be given several times; default: self and cross."),
+    repeatable_choice(ProtocolName, "--protocol", help="May be given several times; default: self and cross."),
 ]
 FramesOption = Annotated[
     int, typer.Option(min=2, help="Maximum driver frames of each pair; every second frame is used.")
@@ -56,7 +58,7 @@ ReferencesOption = Annotated[
     ),
 ]
 PrecisionOption = Annotated[
-    Literal["auto", "float32", "bfloat16"],
+    PrecisionChoice,
     typer.Option(help="auto: bfloat16 where the device has instructions for it."),
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
@@ -281,12 +283,12 @@ def _make_pairs(
 
     `media` is the folder for files that are extracted from clips in shards.
     """
-    from megaportraits.evaluation.pairs import DEFAULT_PROTOCOLS, protocol_named, read_manifest
+    from megaportraits.evaluation.pairs import DEFAULT_PROTOCOLS, read_manifest
     from megaportraits.evaluation.plan import find_media, make_pairs
     from megaportraits.evaluation.shards import files_of
     from megaportraits.faces import FaceAnalyzer
 
-    chosen = [protocol_named(name) for name in dict.fromkeys(protocols or [])]
+    chosen = [name for name in PROTOCOLS if name in (protocols or [])]
     if manifest is not None:
         return [pair for pair in read_manifest(manifest) if not chosen or pair.protocol in chosen]
     if not clips and not stills:
@@ -309,7 +311,7 @@ def model_method(
     pose: PoseFrom,
     device: str,
     matting: Matting,
-    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    precision: PrecisionChoice = "auto",
     *,
     blendshapes: bool = True,
 ) -> tuple[Method, int]:

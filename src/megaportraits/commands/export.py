@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from megaportraits.errors import ConfigError
+from megaportraits.choices import GraphPrecision, SmallPrecision, Volumes
+from megaportraits.commands.choice import repeatable_choice
 from megaportraits.pipeline.options import PoseFrom
 
 if TYPE_CHECKING:
-    from megaportraits.export.report import ExportReport, Precision
+    from megaportraits.export.report import ExportReport
 
 export_app = typer.Typer(
     help="Export networks to ONNX for onnxruntime and OpenVINO, and measure quality and speed of each precision.",
@@ -20,8 +21,10 @@ export_app = typer.Typer(
 
 OutOption = Annotated[Path, typer.Option(help="Folder for the .onnx files and report.json.")]
 PrecisionsOption = Annotated[
-    list[str] | None,  # not a list of Literals, which some Typer versions do not support
-    typer.Option("--precision", help="Also write float16 or int8; may be given twice. float32 is always written."),
+    list[str] | None,
+    repeatable_choice(
+        SmallPrecision, "--precision", help="Also write this precision; may be given twice. float32 is always written."
+    ),
 ]
 DriverOption = Annotated[
     Path | None, typer.Option(help="Video to calibrate int8 and to measure on; default: the demo's driver.")
@@ -42,9 +45,7 @@ def export_base(
     size: Annotated[
         int, typer.Option(help="Side of the image, pixels; 0: the model's own, or twice that with a source skip.")
     ] = 0,
-    volumes: Annotated[
-        Literal["gathers", "grid-sample"], typer.Option(help="How volumes are sampled; OpenVINO needs gathers.")
-    ] = "gathers",
+    volumes: Annotated[Volumes, typer.Option(help="How volumes are sampled; OpenVINO needs gathers.")] = "gathers",
     source: Annotated[
         Path | None, typer.Option(help="Photograph to calibrate and measure with; default: the demo's.")
     ] = None,
@@ -58,7 +59,7 @@ def export_base(
     from megaportraits.pipeline.demo import demo_driver, demo_portrait
 
     options = BaseExport(
-        precisions=_precisions(precision or []),
+        precisions=_precisions(precision),
         pose=pose,
         size=size,
         volumes=volumes,
@@ -90,7 +91,7 @@ def export_student(
 
     options = StudentExport(
         avatar=avatar,
-        precisions=_precisions(precision or []),
+        precisions=_precisions(precision),
         driver=driver or demo_driver(),
         frames=frames,
         overwrite=overwrite,
@@ -149,9 +150,6 @@ def _show(report: ExportReport) -> None:
     console.print(f"{report.path}: the same as JSON", soft_wrap=True)
 
 
-def _precisions(chosen: list[str]) -> tuple[Precision, ...]:
-    known: dict[str, Precision] = {"float16": "float16", "int8": "int8"}
-    for name in chosen:
-        if name not in known:
-            raise ConfigError(f"precision: expected float16 or int8, got {name!r}", fix="For example --precision int8.")
-    return ("float32", *(known[name] for name in chosen))
+def _precisions(chosen: list[str] | None) -> tuple[GraphPrecision, ...]:
+    """float32 and the chosen ones."""
+    return tuple(name for name in get_args(GraphPrecision) if name == "float32" or name in (chosen or []))

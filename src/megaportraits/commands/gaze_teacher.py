@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from megaportraits.choices import EyeLabel
 
 
 def gaze_teacher(
@@ -19,7 +21,7 @@ def gaze_teacher(
         list[Path] | None,
         typer.Option(help="RT-BENE as ONNX; give several for an ensemble. Default: rt_bene of `weights list`."),
     ] = None,
-    only: Annotated[Literal["gaze", "blink"] | None, typer.Option(help="Label only one of the two.")] = None,
+    only: Annotated[EyeLabel | None, typer.Option(help="Label only one of the two.")] = None,
     frames: Annotated[int, typer.Option(min=1, help="Maximum number of random frames; the paper has 60,000.")] = 60_000,
     seed: Annotated[int, typer.Option(help="Random seed of the choice of frames.")] = 0,
     offset: Annotated[

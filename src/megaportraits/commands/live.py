@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from megaportraits.choices import LivePrecision, RuntimeChoice
 from megaportraits.errors import ConfigError
 from megaportraits.pipeline.options import KEY_GREEN, MotionMode, MotionOptions, ScaleFrom, parse_color
 
@@ -68,11 +69,9 @@ def live(
         float, typer.Option(min=1, max=240, help="Nominal frame rate of recordings and virtual cameras.")
     ] = 25,
     seconds: Annotated[float | None, typer.Option(help="Stop after this many seconds.")] = None,
-    runtime: Annotated[
-        Literal["auto", "torch", "onnxruntime", "openvino"], typer.Option(help="auto: the fastest on this machine.")
-    ] = "auto",
+    runtime: Annotated[RuntimeChoice, typer.Option(help="auto: the fastest on this machine.")] = "auto",
     precision: Annotated[
-        Literal["auto", "float32", "bfloat16", "int8"],
+        LivePrecision,
         typer.Option(help="auto: the fastest on this machine that gives the same image."),
     ] = "auto",
     device: Annotated[str, typer.Option(help="Device of torch: auto, cpu or cuda.")] = "auto",

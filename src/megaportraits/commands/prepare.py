@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from megaportraits.choices import ChildPolicy, Dataset, EngineName, ImageFormat, StillCrop
 from megaportraits.commands.progress import item_progress, shard_progress
 
 if TYPE_CHECKING:
@@ -25,9 +26,7 @@ def prepare(
             help="Folders, globs, files, manifests (.csv, .parquet) or fsspec addresses; without any: filter again."
         ),
     ] = None,
-    dataset: Annotated[
-        Literal["plain", "voxceleb2", "celebvhq", "ffhq", "grid"], typer.Option(help="Layout of the input.")
-    ] = "plain",
+    dataset: Annotated[Dataset, typer.Option(help="Layout of the input.")] = "plain",
     annotations: Annotated[
         str | None,
         typer.Option(
@@ -35,7 +34,7 @@ def prepare(
         ),
     ] = None,
     still_crop: Annotated[
-        Literal["head", "inside"] | None,
+        StillCrop | None,
         typer.Option(
             help="Crop of stills. head: repeat the border beyond the image. inside: keep the crop inside the image. "
             "Default: inside for FFHQ's aligned images, otherwise head."
@@ -47,7 +46,7 @@ def prepare(
     fps: Annotated[float | None, typer.Option(help="Frames stored per second of video, 0: all. Default: 5.")] = None,
     max_frames: Annotated[int | None, typer.Option(help="Maximum frames of a clip. Default: 48.")] = None,
     min_frames: Annotated[int | None, typer.Option(help="Minimum frames of a clip. Default: 4.")] = None,
-    image: Annotated[Literal["jpg", "webp"] | None, typer.Option(help="Format of the frames. Default: jpg.")] = None,
+    image: Annotated[ImageFormat | None, typer.Option(help="Format of the frames. Default: jpg.")] = None,
     min_crop: Annotated[
         int | None, typer.Option(help="Minimum pixels of the head crop in the original; default: --size.")
     ] = None,
@@ -56,7 +55,7 @@ def prepare(
     max_people: Annotated[int, typer.Option(help="Maximum number of faces in a frame.")] = 1,
     min_inside: Annotated[float, typer.Option(help="Minimum fraction of the head crop inside the image.")] = 0.6,
     children: Annotated[
-        Literal["face", "keep", "drop"] | None,
+        ChildPolicy | None,
         typer.Option(help="If no age is known: decide by face, keep, or drop. Default: face for FFHQ, otherwise keep."),
     ] = None,
     ages: Annotated[Path | None, typer.Option(help="CSV with name,age, or FFHQ-features' json folder.")] = None,
@@ -73,7 +72,7 @@ def prepare(
         bool, typer.Option("--dry-run", help="Apply the filters and print counts, but write no shards.")
     ] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Read failed inputs again.")] = False,
-    engine: Annotated[Literal["local", "ray"], typer.Option(help="ray: one or many machines.")] = "local",
+    engine: Annotated[EngineName, typer.Option(help="ray: one or many machines.")] = "local",
     address: Annotated[str | None, typer.Option(help="Address of a Ray cluster; default: Ray on this machine.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
     head: Annotated[Path | None, typer.Option(help="ICT-FaceKit head: also make clips from stills by `synth`.")] = None,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from megaportraits.choices import PrecisionChoice
 from megaportraits.commands.torchrun import rank
 
 student_app = typer.Typer(
@@ -41,7 +42,7 @@ TeachersOption = Annotated[
     int, typer.Option(min=1, help="Number of teacher processes; they are distributed over the GPUs in turn.")
 ]
 PrecisionOption = Annotated[
-    Literal["auto", "float32", "bfloat16"],
+    PrecisionChoice,
     typer.Option(help="The teacher's precision; auto: bfloat16 where the device has instructions for it."),
 ]
 TeacherBatchOption = Annotated[

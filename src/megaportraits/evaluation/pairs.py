@@ -19,14 +19,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
-from megaportraits.errors import ConfigError, DataError
+from megaportraits.choices import PROTOCOLS, ProtocolName
+from megaportraits.errors import DataError
 from megaportraits.media.files import check_input, staged_output
 from megaportraits.reading import is_file, parse_table, read_text, shown
 
-ProtocolName = Literal["self", "cross", "hr", "student"]
-PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
 DEFAULT_PROTOCOLS: tuple[ProtocolName, ...] = ("self", "cross")
 COLUMNS = ("pair", "protocol", "source", "source_frame", "driver", "first", "step", "frames")
 STEP = 2
@@ -63,18 +61,6 @@ class Pair:
     def name(self) -> str:
         """Protocol and key, unique in a manifest."""
         return f"{self.protocol}/{self.key}"
-
-
-def protocol_named(name: str) -> ProtocolName:
-    """The protocol of a name.
-
-    Raises:
-        ConfigError: there is no protocol of that name.
-    """
-    for protocol in PROTOCOLS:
-        if protocol == name:
-            return protocol
-    raise ConfigError(f"Unknown protocol {name!r}.", fix=f"Known: {', '.join(PROTOCOLS)}.")
 
 
 def write_manifest(path: Path, pairs: Sequence[Pair], *, overwrite: bool = False) -> None:

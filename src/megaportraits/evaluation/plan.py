@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
+from megaportraits.choices import ProtocolName
 from megaportraits.errors import DataError, FaceError, MediaError
-from megaportraits.evaluation.pairs import Pair, ProtocolName, crossed, key_of
+from megaportraits.evaluation.pairs import Pair, crossed, key_of
 from megaportraits.evaluation.samples import EvaluationSample, best_source_frame
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.media import PICTURE_SUFFIXES, VideoWriter, is_video, read_image, write_image

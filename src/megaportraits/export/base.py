@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from megaportraits import __version__
+from megaportraits.choices import GraphPrecision, Volumes
 from megaportraits.config.options import convert_options
 from megaportraits.errors import ExportError
 from megaportraits.export.calibration import HeadCrop, SourceCrop, driver_crops, source_crop
 from megaportraits.export.graphs import BLENDSHAPES_INPUT, POSE_INPUTS, DriveGraph, EncodeGraph, motion_inputs
-from megaportraits.export.report import Case, ExportReport, Precision, plan_files, write_precisions
+from megaportraits.export.report import Case, ExportReport, plan_files, write_precisions
 from megaportraits.export.tensors import flatten, rebuild
-from megaportraits.export.write import Volumes, drop_unused_inputs, trace, used_inputs
+from megaportraits.export.write import drop_unused_inputs, trace, used_inputs
 from megaportraits.faces.landmarks import scores_of
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import load_base
@@ -44,14 +45,14 @@ class BaseExport:
             blendshapes that the model's correction uses.
         size: side of the output image, pixels; may exceed the model's own size only for models with a source skip. 0:
             twice the model's size for those, the model's size otherwise.
-        volumes: see `write.Volumes`.
+        volumes: see `choices.Volumes`.
         source: image or video with a face, for calibration and measurement.
         driver: image or video with a face, for calibration and measurement.
         frames: number of driver frames to use.
         overwrite: whether existing files may be replaced.
     """
 
-    precisions: tuple[Precision, ...] = ("float32",)
+    precisions: tuple[GraphPrecision, ...] = ("float32",)
     pose: PoseFrom = PoseFrom.LANDMARKS
     size: int = 0
     volumes: Volumes = "gathers"
@@ -89,7 +90,7 @@ def export_base_model(
 ) -> ExportReport:
     """`export_base` for a model in memory and faces that are already cropped."""
     size = _picture_size(model, options.size)
-    with_weights: tuple[Precision, ...] = tuple(p for p in options.precisions if p != "int8")
+    with_weights: tuple[GraphPrecision, ...] = tuple(p for p in options.precisions if p != "int8")
     plan_files(out, "encode", with_weights, overwrite=options.overwrite)
     plan_files(out, "drive", options.precisions, overwrite=options.overwrite)
     model = deepcopy(model)

@@ -7,13 +7,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
+from megaportraits.choices import GraphPrecision
 from megaportraits.errors import ExportError, WeightsError
 from megaportraits.export.precision import to_float16, to_int8
 from megaportraits.export.write import write_graph
@@ -22,7 +23,6 @@ from megaportraits.media.files import staged_output
 from megaportraits.reading import FAULTS
 from megaportraits.runtimes import Graph, GraphInfo, available_runtimes, open_graph
 
-Precision = Literal["float32", "float16", "int8"]
 Case = Mapping[str, npt.NDArray[Any]]
 """A graph's inputs by name."""
 PARITY = 1e-3
@@ -36,7 +36,7 @@ class PrecisionRow:
 
     Attributes:
         file: its name.
-        precision: see `Precision`.
+        precision: see `GraphPrecision`.
         megabytes: its size.
         difference: largest difference from torch in float32, as a fraction of the output's range (1 for images).
         psnr: PSNR of the image against torch in float32, mean over the frames, dB; infinite if all are equal, None
@@ -90,7 +90,9 @@ def _rows_of(path: Path) -> list[dict[str, Any]] | None:
         return None
 
 
-def plan_files(folder: Path, stem: str, precisions: Sequence[Precision], *, overwrite: bool) -> dict[Precision, Path]:
+def plan_files(
+    folder: Path, stem: str, precisions: Sequence[GraphPrecision], *, overwrite: bool
+) -> dict[GraphPrecision, Path]:
     """The paths that `write_precisions` will write, float32 first; checked before the work begins.
 
     Raises:
@@ -98,7 +100,7 @@ def plan_files(folder: Path, stem: str, precisions: Sequence[Precision], *, over
     """
     report = folder / "report.json"
     check_output(report, overwrite=overwrite or _rows_of(report) is not None)
-    wanted: list[Precision] = ["float32", *(p for p in precisions if p != "float32")]
+    wanted: list[GraphPrecision] = ["float32", *(p for p in precisions if p != "float32")]
     names = {p: f"{stem}.onnx" if p == "float32" else f"{stem}-{p}.onnx" for p in wanted}
     return {p: check_output(folder / name, overwrite=overwrite) for p, name in names.items()}
 
@@ -110,7 +112,7 @@ def write_precisions(
     info: GraphInfo,
     module: nn.Module,
     cases: Sequence[Case],
-    precisions: Sequence[Precision],
+    precisions: Sequence[GraphPrecision],
     *,
     keep_in_int8: Sequence[str] = (),
     overwrite: bool = False,

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from megaportraits import __version__
+from megaportraits.choices import GraphPrecision
 from megaportraits.config.options import convert_options
 from megaportraits.export.calibration import HeadCrop, driver_crops
 from megaportraits.export.graphs import BakedStudentGraph, StudentGraph
-from megaportraits.export.report import Case, ExportReport, Precision, plan_files, write_precisions
+from megaportraits.export.report import Case, ExportReport, plan_files, write_precisions
 from megaportraits.export.write import trace
 from megaportraits.models.storage import load_student
 from megaportraits.models.student import Student
@@ -37,7 +38,7 @@ class StudentExport:
     """
 
     avatar: str | None = None
-    precisions: tuple[Precision, ...] = ("float32",)
+    precisions: tuple[GraphPrecision, ...] = ("float32",)
     driver: Driver = field(default_factory=demo_driver)
     frames: int = 24
     overwrite: bool = False

@@ -7,12 +7,13 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from megaportraits import __version__
+from megaportraits.choices import Volumes
 from megaportraits.errors import ExportError
 from megaportraits.extras import require
 from megaportraits.media import check_output
@@ -22,8 +23,6 @@ from megaportraits.runtimes import GraphInfo
 
 OPSET = 20
 """The first ONNX opset with a 5-D GridSample."""
-Volumes = Literal["gathers", "grid-sample"]
-"""How volumes are sampled: by Gather operators (every runtime), or by GridSample (opset 20; not OpenVINO)."""
 
 
 def trace(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], volumes: Volumes) -> Any:

@@ -9,13 +9,13 @@ structures inside it matter little.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from megaportraits import weights
+from megaportraits.choices import InpaintingName
 from megaportraits.errors import ShapeError
 from megaportraits.faces.networks import Image, check_image
 
@@ -27,7 +27,6 @@ _FLATTEST = 0.05
 """Share of the known background that counts as flat."""
 
 
-InpaintingName = Literal["smooth", "lama"]
 Fill = Callable[[Image, npt.NDArray[np.uint8]], Floats]
 """An inpainter: image (H, W, 3) uint8 and hole (H, W), 1 inside, to a filled image (H, W, 3) in [0, 255]."""
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from megaportraits import weights
+from megaportraits.choices import MattingName
 from megaportraits.faces.crop import extract
 from megaportraits.faces.detector import Face
 from megaportraits.faces.landmarks import MESH_COUNT
@@ -92,9 +92,6 @@ class Matting:
             total += weight * cv2.warpAffine(answer, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
         # Large regions of medium probability are not hair: threshold them, and refine fine edges with the picture.
         return np.clip((total - _DECIDE) * _STEEP + 0.5, 0, 1)
-
-
-MattingName = Literal["selfie", "modnet"]
 
 
 class PortraitMatting(Matting):

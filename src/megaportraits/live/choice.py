@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
+from megaportraits.choices import LivePrecision, RuntimeChoice
 from megaportraits.config.options import convert_options
 from megaportraits.errors import ConfigError, WeightsError
 from megaportraits.faces.detector import FaceAnalyzer
@@ -52,8 +52,8 @@ class EngineRequest:
         motion: motion options for the base model.
     """
 
-    runtime: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
-    precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
+    runtime: RuntimeChoice = "auto"
+    precision: LivePrecision = "auto"
     threads: int = 0
     retune: bool = False
     device: str = "auto"

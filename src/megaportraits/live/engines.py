@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from megaportraits.choices import Precision, RuntimeName
 from megaportraits.config import ModelConfig, parse_config
 from megaportraits.errors import ConfigError, WeightsError
 from megaportraits.export.graphs import BLENDSHAPES_INPUT, POSE_INPUTS
@@ -24,7 +25,6 @@ from megaportraits.models.motion import Motion
 from megaportraits.models.storage import load_student
 from megaportraits.nn.inference import prepare_for_inference, running
 from megaportraits.ops.geometry import HeadPose
-from megaportraits.ops.precision import Precision
 from megaportraits.pipeline import Avatar, Portrait, Rendering
 from megaportraits.pipeline.motion import edit_motion
 from megaportraits.pipeline.options import MotionOptions
@@ -34,7 +34,6 @@ from megaportraits.reading import parse_json
 from megaportraits.runtimes import Graph, open_graph
 from megaportraits.runtimes.arrays import image_array, pose_arrays
 from megaportraits.runtimes.graph import Arrays, GraphInfo
-from megaportraits.runtimes.opening import RuntimeName
 
 Sample = tuple[UInt8, HeadPose, Blendshapes]
 """The arguments of `Renderer.draw`."""

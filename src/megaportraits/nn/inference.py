@@ -9,8 +9,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from megaportraits.choices import Precision
 from megaportraits.nn.blocks import fold_weight_standardization
-from megaportraits.ops.precision import Precision
 
 _ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 

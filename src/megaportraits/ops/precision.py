@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 
-Precision = Literal["float32", "bfloat16"]
-"""The precision in which networks run."""
+from megaportraits.choices import Precision, PrecisionChoice
 
 _INSTRUCTIONS = ("amx_bf16", "avx512_bf16")
 """Torch's names for the instruction sets that compute in bfloat16."""
@@ -24,7 +21,7 @@ def fast_in_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 
-def find_precision(device: torch.device, wished: Precision | Literal["auto"] = "auto") -> Precision:
+def find_precision(device: torch.device, wished: PrecisionChoice = "auto") -> Precision:
     """The precision to run networks in. "auto" selects bfloat16 where the device has instructions for it.
 
     A processor with AVX-512 but without bfloat16 instructions computes bfloat16 in float32 and gains no speed.

@@ -8,19 +8,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from megaportraits.choices import InpaintingName, MattingName, Precision, PrecisionChoice
 from megaportraits.config.options import convert_option
 from megaportraits.errors import ConfigError
 from megaportraits.faces.detector import Blendshapes, FaceAnalyzer
-from megaportraits.faces.inpainting import Fill, InpaintingName, open_inpainting
+from megaportraits.faces.inpainting import Fill, open_inpainting
 from megaportraits.faces.landmarks import scores_of
-from megaportraits.faces.matting import Matting, MattingName, open_matting
+from megaportraits.faces.matting import Matting, open_matting
 from megaportraits.media import DEFAULT_LIMITS, Limits
 from megaportraits.media.images import UInt8
 from megaportraits.models.base import BaseModel
@@ -33,7 +34,7 @@ from megaportraits.models.source_skip import grow
 from megaportraits.models.storage import load_base, load_enhancer
 from megaportraits.nn.inference import prepare_for_inference, running
 from megaportraits.ops.geometry import Crop, HeadPose
-from megaportraits.ops.precision import Precision, find_precision
+from megaportraits.ops.precision import find_precision
 from megaportraits.pipeline.compose import Rendering
 from megaportraits.pipeline.compositor import Compositor
 from megaportraits.pipeline.cut_out import cut_out
@@ -118,7 +119,7 @@ class Avatar:
         pose_from: PoseFrom | str = PoseFrom.LANDMARKS,
         blendshapes: bool = True,
         enhancer: str | Path | None = None,
-        precision: Precision | Literal["auto"] = "auto",
+        precision: PrecisionChoice = "auto",
         matting: MattingName = "selfie",
         inpainting: InpaintingName = "smooth",
     ) -> Self:

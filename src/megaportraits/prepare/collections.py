@@ -7,14 +7,13 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
+from megaportraits.choices import Dataset
 from megaportraits.errors import DataError
 from megaportraits.prepare.items import SPLIT_NAMES, SourceItem
 from megaportraits.reading import FAULTS, MOST_BYTES, decode, parse_json
 
-Dataset = Literal["plain", "voxceleb2", "celebvhq", "ffhq", "grid"]
-StillCrop = Literal["head", "inside"]
 Tell = Callable[[str], None]
 """Called with messages for the user."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
+from megaportraits.choices import ChildPolicy, ImageFormat
 from megaportraits.config.options import convert_options
 from megaportraits.errors import ConfigError
 
@@ -32,7 +33,7 @@ class ExtractSettings:
     max_frames: int = 48
     min_frames: int = 4
     people: int = 3
-    image: Literal["jpg", "webp"] = "jpg"
+    image: ImageFormat = "jpg"
     quality: int = 95
     iqa: str = "detail-exposure-1"
 
@@ -82,7 +83,7 @@ class Thresholds:
     max_people: int = 1
     min_inside: float = 0.6
     min_age: float = 18.0
-    children: Literal["face", "keep", "drop"] = "keep"
+    children: ChildPolicy = "keep"
     min_iris_ratio: float = 10.0
     drop_iqa: float = 0.5
     max_duplicate: float = 0.98

@@ -18,9 +18,10 @@ from typing import Any
 import fsspec
 from fsspec.core import url_to_fs
 
+from megaportraits.choices import Dataset, StillCrop
 from megaportraits.errors import DataError, MediaError
 from megaportraits.media import FOOTAGE_SUFFIXES, PICTURE_SUFFIXES
-from megaportraits.prepare.collections import Dataset, LabelFiles, StillCrop, Tell, labelled
+from megaportraits.prepare.collections import LabelFiles, Tell, labelled
 from megaportraits.prepare.items import SPLIT_NAMES, SourceItem
 from megaportraits.reading import (
     FAULTS,

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Literal
 
+from megaportraits.choices import RUNTIMES, RuntimeName
 from megaportraits.errors import ConfigError
 from megaportraits.extras import require
 from megaportraits.runtimes.graph import Graph, read_info
-
-RuntimeName = Literal["onnxruntime", "openvino"]
-RUNTIMES: tuple[RuntimeName, ...] = ("onnxruntime", "openvino")
 
 
 def available_runtimes() -> tuple[RuntimeName, ...]:

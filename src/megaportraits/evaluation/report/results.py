@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from megaportraits.choices import PROTOCOLS
 from megaportraits.evaluation.methods.base import TRUE
 from megaportraits.evaluation.metrics.frechet import Moments, frechet_distance
 from megaportraits.evaluation.metrics.measure import PairResult
 from megaportraits.evaluation.metrics.reference import Reference
 from megaportraits.evaluation.metrics.statistics import LEVEL, Estimate, bootstrap_mean, jackknife
-from megaportraits.evaluation.pairs import PROTOCOLS, Pair
+from megaportraits.evaluation.pairs import Pair
 from megaportraits.evaluation.store import SampleNote
 
 FORMAT = 2
