@@ -79,7 +79,7 @@ def test_processes_make_what_a_list_says(folder: Path, tmp_path: Path) -> None:
         (("people", "driver.png", "--out", "o", "--address", "ray://a"), "--address: expected with --engine ray"),
         (("people", "--out", "o"), "Expected a source and a driver"),
         (("one.png",), "expected a driver, got none"),
-        (("one.png", "driver.png", "driver.png"), "--out DIR for a result of each"),
+        (("one.png", "driver.png", "driver.png"), "one driver for one face, got 2"),
         (("one.png", "driver.png", "--face", "both"), "face: .*'both'"),
         (("one.png", "driver.png", "--face", "all", "--crop"), "all faces go back"),
     ],

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 
 from megaportraits.errors import DataError, MediaError, OutputTakenError
 from megaportraits.media import VideoReader, VideoWriter, files, write_image
-from megaportraits.media.files import StagedFile, full_disk_errors, staged_output
+from megaportraits.media.files import StagedFile, full_disk_errors, plan_output, staged_output, write_all
 from megaportraits.media.folders import LOCK, folder_lock, write_json
 
 FRAME = np.full((64, 96, 3), 90, np.uint8)
@@ -219,3 +220,37 @@ def test_a_full_disk_under_a_folder_is_told(tmp_path: Path) -> None:
     ):
         write_json(tmp_path / "a.json", ["x" * 1000])
     assert names(tmp_path) == []
+
+
+def test_a_planned_output_has_a_fitting_ending_a_free_name_and_is_no_input(tmp_path: Path) -> None:
+    def plan(output: object, *, overwrite: bool = False) -> Path:
+        return plan_output(
+            str(output), "volume.mp4", overwrite=overwrite, inputs=[tmp_path / "in.mp4"], suffixes=(".mp4", ".mkv")
+        )
+
+    for name in ("in.mp4", "old.mp4"):
+        (tmp_path / name).touch()
+    assert plan(tmp_path) == plan(f"{tmp_path}/") == tmp_path / "volume.mp4"
+    assert plan(tmp_path / "my.MKV") == tmp_path / "my.MKV"
+    assert plan(tmp_path / "old.mp4", overwrite=True) == tmp_path / "old.mp4"
+    for output, overwrite, words in (
+        (tmp_path / "my.txt", False, "expected a .mp4 or .mkv file, got '.txt'"),
+        (tmp_path / "old.mp4", False, "exists already"),
+        (tmp_path / "in.mp4", True, "would replace its own input"),
+    ):
+        with pytest.raises(MediaError, match=words):
+            plan(output, overwrite=overwrite)
+
+
+def test_all_outputs_are_written_before_taken_names_are_reported(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("mine")
+    (tmp_path / "b.txt").write_text("mine")
+
+    def write(name: str) -> None:
+        with staged_output(tmp_path / name, overwrite=False, late=True) as part:
+            part.write_text("new")
+
+    with pytest.raises(OutputTakenError) as caught:
+        write_all(partial(write, name) for name in ("a.txt", "b.txt", "c.txt"))
+    assert caught.value.taken == tuple((tmp_path / f"{n}.txt", tmp_path / f"{n}-2.txt") for n in "ab")
+    assert [path.read_text() for path in sorted(tmp_path.iterdir())] == ["new", "mine", "new", "mine", "new"]

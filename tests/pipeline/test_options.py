@@ -104,3 +104,17 @@ def test_a_head_is_as_large_as_asked_for_or_as_it_is_made_but_not_tiny() -> None
 )
 def test_colours_are_read_as_pickers_write_them(text: str, color: tuple[int, int, int]) -> None:
     assert parse_color(text) == color
+
+
+def test_values_that_are_not_given_keep_the_base_and_unknown_names_are_refused() -> None:
+    base = AnimateOptions(motion=MotionMode.RELATIVE, yaw=10)
+    assert AnimateOptions.of({"yaw": "20", "size": None}, base) == replace(base, yaw=20)
+    assert AnimateOptions.of({}) == AnimateOptions()
+    with pytest.raises(ConfigError, match="Expected an option, got 'turn'"):
+        AnimateOptions.of({"turn": 3})
+
+
+def test_a_colour_that_no_background_shows_is_refused() -> None:
+    assert AnimateOptions.of({"color": "#0a0b0c"}, AnimateOptions(background=Background.COLOR)).color == (10, 11, 12)
+    with pytest.raises(ConfigError, match="color: expected with the background color, got the background source"):
+        AnimateOptions.of({"color": "#0a0b0c"})

@@ -10,7 +10,7 @@ import pytest
 from megaportraits.errors import MediaError
 from megaportraits.media import VideoWriter, write_image
 from megaportraits.pipeline.options import AnimateOptions, Background
-from megaportraits.pipeline.plan import plan_output, swap_question
+from megaportraits.pipeline.plan import joined_stems, plan_output, swap_question
 
 
 @pytest.fixture
@@ -55,3 +55,10 @@ def test_standard_output_and_addresses_are_refused_as_such_and_not_for_their_end
     for name, said in (("-", "nothing is written to standard output"), ("https://host/out", "written to addresses")):
         with pytest.raises(MediaError, match=said):
             plan_output(photo, clip, name, AnimateOptions())
+
+
+def test_names_of_several_drivers_are_joined_up_to_a_length() -> None:
+    short, long = Path("a/one.mp4"), Path("b") / f"{'x' * 100}.mp4"
+    assert joined_stems([short, short]) == "one+one"
+    assert joined_stems([long]) == "x" * 100
+    assert joined_stems([long, short, short]) == f"{'x' * 80}+2"

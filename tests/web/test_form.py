@@ -53,14 +53,15 @@ def test_what_controls_say_is_what_options_get() -> None:
         size=256,
         max_seconds=1.5,
     )
-    assert form.read_options({"color": "rgba(0.4, 176.8, 255, 1)"}).color == (0, 177, 255)
+    assert form.read_options({**said, "color": "rgba(0.4, 176.8, 255, 1)"}).color == (0, 177, 255)
+    assert form.read_options({"background": "source", "color": "#0a0b0c"}) == AnimateOptions()  # its control is hidden
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"color": "red"},
-        {"color": "rgba(1)"},
+        {"color": "red", "background": "color"},
+        {"color": "rgba(1)", "background": "color"},
         {"yaw": 91},
         {"motion": "sideways"},
         {"size": "wide"},

@@ -3,31 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from dataclasses import fields, replace
-from typing import Any
 
 from megaportraits.errors import ConfigError
-from megaportraits.pipeline.options import AnimateOptions
-
-NAMES = tuple(field.name for field in fields(AnimateOptions))
-
-
-def options_of(cells: Mapping[str, str], base: AnimateOptions) -> AnimateOptions:
-    """Options with the values of some cells.
-
-    Args:
-        cells: names of `AnimateOptions`' fields, and texts.
-        base: values of all other options.
-
-    Raises:
-        ConfigError: an unknown name, or a value that does not fit.
-    """
-    for name in cells:
-        if name not in NAMES:
-            raise ConfigError(f"Expected an option, got {name!r}.", fix=f"Options are {', '.join(sorted(NAMES))}.")
-    changes: dict[str, Any] = dict(cells)
-    return replace(base, **changes)
 
 
 def split_options(text: str) -> dict[str, str]:

@@ -11,16 +11,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePath
 
-from megaportraits.batch.cells import options_of, split_options
+from megaportraits.batch.cells import split_options
 from megaportraits.errors import ConfigError, DataError, MediaError, MegaPortraitsError
 from megaportraits.media import FOOTAGE_SUFFIXES, PICTURE_SUFFIXES, check_input, is_video
 from megaportraits.pipeline.options import ALL_FACES, AnimateOptions
+from megaportraits.pipeline.plan import check_distinct, check_driver_count, joined_stems, result_name
 from megaportraits.reading import read_text
 
 _COLUMNS = ("source", "driver", "output", "side_by_side", "options")
 _SAVE = "Save the table as CSV, UTF-8."
-_LONGEST_NAME = 80
-"""Maximum characters of a driver's part in a generated name."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,7 @@ class Job:
                     f"{path}: expected a file inside the output folder.",
                     fix="Name it like alice.mp4 or team/alice.mp4.",
                 )
-        if self.side_by_side == self.output:
-            raise ConfigError(f"{self.output}: output and side-by-side name the same file", fix="Give two names.")
+        check_distinct(self.output, self.side_by_side)
 
     @property
     def outputs(self) -> dict[str, PurePath]:
@@ -99,7 +97,7 @@ def find_jobs(
     for source, place in people:
         own = place.stem if stems[place.parent, place.stem] == 1 else place.name.replace(".", "-")
         for cast, name in casts:
-            output = place.parent / f"{own}_{name}{_suffix(cast, options)}"
+            output = place.parent / _result_name(own, name, cast, options)
             jobs.append(Job(source, cast, output, options))
     check_names(jobs)
     return jobs
@@ -197,7 +195,7 @@ def _casts(drivers: Sequence[str | Path], options: AnimateOptions, out: Path) ->
     """The drivers of one job each, and their part in its name."""
     if options.face == ALL_FACES and not any(is_many(driver) for driver in drivers):
         files = tuple(Path(driver) for driver in drivers)
-        return [(files, _name(files))]
+        return [(files, joined_stems(files))]
     found = [each for given in drivers for each in _expand(given, out)]
     stems = Counter(place.stem for _, place in found)
     named = [driver for driver in drivers if not is_many(driver)]
@@ -208,11 +206,6 @@ def _casts(drivers: Sequence[str | Path], options: AnimateOptions, out: Path) ->
             fix='The first name is the source, the others are drivers. Quote a glob of sources: "photos/*.jpg".',
         )
     return [((file,), place.stem if stems[place.stem] == 1 else place.name.replace(".", "-")) for file, place in found]
-
-
-def _name(files: Sequence[Path]) -> str:
-    whole = "+".join(file.stem for file in files)
-    return whole if len(whole) <= _LONGEST_NAME else f"{files[0].stem[:_LONGEST_NAME]}+{len(files) - 1}"
 
 
 def _moves(path: Path) -> bool:
@@ -230,10 +223,8 @@ def _is_video(path: Path, size: int, changed: int) -> bool:
     return is_video(path)
 
 
-def _suffix(drivers: Sequence[Path], options: AnimateOptions) -> str:
-    if not any(_moves(driver) for driver in drivers):
-        return ".png"
-    return ".webm" if options.transparent else ".mp4"
+def _result_name(source: str, driver: str, files: Sequence[Path], options: AnimateOptions) -> str:
+    return result_name(source, driver, options, moving=any(_moves(file) for file in files))
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -265,7 +256,7 @@ def _job(
 ) -> Job:
     cells = {name: text for name, text in row.items() if name not in _COLUMNS}
     cells |= split_options(row.get("options", ""))
-    chosen = options_of(cells, options)
+    chosen = AnimateOptions.of(cells, options)
     if "source" not in row:
         raise ConfigError("Expected a source, got an empty cell.", fix=_explained())
     source = base / row["source"]
@@ -273,9 +264,8 @@ def _job(
     cast = cast or tuple(Path(driver) for driver in drivers)
     if not cast:
         raise ConfigError("Expected a driver, got an empty cell.", fix="Name one there or on the command line.")
-    if len(cast) > 1 and chosen.face != ALL_FACES:
-        raise ConfigError(f"Expected one driver for one face, got {len(cast)}.", fix="Set face to all.")
-    output = row.get("output") or f"{source.stem}_{_name(cast)}{_suffix(cast, chosen)}"
+    check_driver_count(cast, chosen)
+    output = row.get("output") or _result_name(source.stem, joined_stems(cast), cast, chosen)
     beside = PurePath(row["side_by_side"]) if "side_by_side" in row else None
     return Job(source, cast, PurePath(output), chosen, beside)
 

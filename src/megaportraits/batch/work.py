@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,9 +14,9 @@ from megaportraits.batch.jobs import Job
 from megaportraits.batch.records import Records, key_of, settings_of, stamp
 from megaportraits.choices import InpaintingName, MattingName, PrecisionChoice
 from megaportraits.engines import MAX_ATTEMPTS
-from megaportraits.errors import MegaPortraitsError, OutputTakenError
+from megaportraits.errors import MegaPortraitsError
 from megaportraits.media import check_output
-from megaportraits.media.files import publish
+from megaportraits.media.files import publish, write_all
 from megaportraits.pipeline.options import PoseFrom
 
 if TYPE_CHECKING:
@@ -182,13 +182,7 @@ class Worker:
 
     def _publish(self, job: Job, parts: Mapping[str, Path], replaceable: Collection[str]) -> None:
         """Rename all finished results, even if one of the names has been taken in the meantime."""
-        taken: list[tuple[Path, Path]] = []
-        for role, part in parts.items():
-            path = self.out / job.outputs[role]
+        paths = {role: self.out / job.outputs[role] for role in parts}
+        for path in paths.values():
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                publish(part, path, overwrite=role in replaceable)
-            except OutputTakenError as error:
-                taken += error.taken
-        if taken:
-            raise OutputTakenError(*taken)
+        write_all(partial(publish, part, paths[role], overwrite=role in replaceable) for role, part in parts.items())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +13,6 @@ from megaportraits.choices import EngineName, InpaintingName, MattingName, Preci
 from megaportraits.commands.progress import frame_progress, job_progress
 from megaportraits.errors import ConfigError
 from megaportraits.pipeline.options import (
-    KEY_GREEN,
     AnimateOptions,
     Background,
     MotionMode,
@@ -20,7 +20,6 @@ from megaportraits.pipeline.options import (
     RestExpression,
     ScaleFrom,
     TranslationFrom,
-    parse_color,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ _MANY_PANEL = "Many at once"
 
 
 def animate(
+    context: typer.Context,
     source: Annotated[
         Path,
         typer.Argument(
@@ -172,29 +172,7 @@ def animate(
     """
     from megaportraits.batch import Model
 
-    if color is not None and background is not Background.COLOR:
-        raise ConfigError(
-            f"--color: expected with --background color, got --background {background}", fix="Add --background color."
-        )
-    options = AnimateOptions(
-        motion=motion,
-        scale_from=scale_from,
-        translation_from=translation_from,
-        frontal=frontal,
-        yaw=yaw,
-        pitch=pitch,
-        roll=roll,
-        expression_strength=expression_strength,
-        rest_expression=rest_expression,
-        background=background,
-        color=KEY_GREEN if color is None else parse_color(color),
-        crop=crop,
-        size=size,
-        max_side=max_side,
-        max_seconds=max_seconds,
-        face=cast(Any, face),  # `AnimateOptions` converts the string
-        driver_face=driver_face,
-    )
+    options = AnimateOptions.of({field.name: context.params[field.name] for field in fields(AnimateOptions)})
     model = Model(
         weights, enhancer or (weights if hr else None), pose, blendshapes, device, precision, matting, inpainting, mark
     )

@@ -25,7 +25,7 @@ def demo(
     plan_demo(out, overwrite=overwrite)
     avatar = Avatar.from_pretrained(weights, device=device)
     with frame_progress("Animating") as advance:
-        files = run_demo(avatar, out, AnimateOptions(motion=motion), overwrite=overwrite, progress=advance)
+        files = run_demo(avatar, out, AnimateOptions.of({"motion": motion}), overwrite=overwrite, progress=advance)
     typer.echo(f"{files.result}: the animated photograph")
     typer.echo(f"{files.side_by_side}: source, driver and result side by side")
     typer.echo(f"{files.contact}: a contact sheet")

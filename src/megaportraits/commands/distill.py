@@ -101,16 +101,12 @@ class Distillation:
         """Check outputs before any work.
 
         Raises:
-            MediaError: the student's file exists, and no resumed run wrote it.
+            MediaError: the student's file has another suffix, or exists, and no resumed run wrote it.
             TrainingError: the run folder holds a run, and `resume` is false.
             MissingPackageError: a package that training needs is not installed.
         """
         require("train", "Distillation", "lightning_fabric", "tensorboard")
-        if self.output.suffix != ".safetensors":
-            raise WeightsError(
-                f"{self.output}: expected a file *.safetensors", fix="For example -o student.safetensors."
-            )
-        check_output(self.output, overwrite=self.overwrites)
+        check_output(self.output, overwrite=self.overwrites, suffixes=(".safetensors",))
         if self.begun and not self.resume:
             raise TrainingError(
                 f"{self.run} already holds a run", fix="Add --resume to continue, or choose another --run folder."

@@ -87,10 +87,10 @@ def pairs(
     from megaportraits.evaluation.samples import read_sample
     from megaportraits.faces import FaceAnalyzer
     from megaportraits.faces.matting import Matting
-    from megaportraits.media import check_output, check_outputs
-    from megaportraits.media.files import output_file
+    from megaportraits.media import check_outputs
+    from megaportraits.media.files import plan_output
 
-    file = check_output(output_file(output, "pairs.csv"), overwrite=overwrite)
+    file = plan_output(output, "pairs.csv", overwrite=overwrite, suffixes=(".csv",))
     found = _make_pairs(None, clips, stills, protocol, frames, limit, file.with_suffix(".media"))
     if export is not None:
         check_outputs(export, (name for pair in found for name in exported_names(pair)), overwrite=overwrite)

@@ -37,12 +37,11 @@ def gaze_teacher(
     from megaportraits.commands.progress import frame_progress
     from megaportraits.commands.train import training_part
     from megaportraits.data.clips import ClipIndex
-    from megaportraits.errors import ConfigError
     from megaportraits.faces.rt_gene import BlinkTeacher, GazeTeacher
+    from megaportraits.media.files import plan_output
     from megaportraits.prepare.gaze_teacher import Teachers, sample_frames, write_labels
 
-    if output.suffix != ".jsonl":
-        raise ConfigError(f"--output: expected a name ending in .jsonl, got {output}", fix="For example -o eyes.jsonl.")
+    output = plan_output(output, "gaze.jsonl", overwrite=overwrite, suffixes=(".jsonl",))
     folder = training_part(data)
     index = ClipIndex(folder, skip_unreadable=True)
     gazes = [] if only == "blink" else gaze or [weights.fetch("rt_gene")]

@@ -89,8 +89,8 @@ def live(
     from megaportraits.live.cameras import open_camera
     from megaportraits.live.choice import EngineRequest, check_avatar, choose_engine
     from megaportraits.live.loop import LiveOptions, run_live
-    from megaportraits.media import check_input, check_output
-    from megaportraits.media.files import output_file
+    from megaportraits.media import VIDEO_SUFFIXES, check_input
+    from megaportraits.media.files import plan_output
     from megaportraits.media.provenance import synthetic_note
     from megaportraits.models.storage import find_student
     from megaportraits.pipeline.driver import HeadFollower
@@ -107,10 +107,10 @@ def live(
     file = None if student is None else find_student(student)
     background = KEY_GREEN if color is None else parse_color(color)
     video = None if camera.isdecimal() else Path(camera)
-    recording = None if output is None else output_file(output, "live.mp4")
-    if recording is not None:
-        inputs = tuple(path for path in (video, source, file, Path(weights)) if path is not None)
-        check_output(recording, overwrite=overwrite, inputs=inputs)
+    recording = None
+    if output is not None:
+        inputs = [path for path in (video, source, file, Path(weights)) if path is not None]
+        recording = plan_output(output, "live.mp4", overwrite=overwrite, inputs=inputs, suffixes=VIDEO_SUFFIXES)
     # Check this before the camera is opened.
     if source is not None:
         check_input(source)

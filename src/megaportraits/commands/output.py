@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from megaportraits.errors import ConfigError
-from megaportraits.media import check_output
-from megaportraits.media.files import output_file
+from megaportraits.media.files import plan_output
 from megaportraits.models.storage import find_base
 
 
@@ -18,11 +16,8 @@ def check_weights_output(output: str, *, overwrite: bool, weights: Sequence[str]
         The output file; if `output` is a folder, `base.safetensors` in it.
 
     Raises:
-        ConfigError: the file is not a .safetensors file.
         MediaError: see `check_output`.
         WeightsError: no weights exist under one of the names or paths in `weights`.
     """
-    file = output_file(output, "base.safetensors")
-    if file.suffix != ".safetensors":
-        raise ConfigError(f"--output: expected a .safetensors file, got {file}", fix="For example -o base.safetensors.")
-    return check_output(file, overwrite=overwrite, inputs=tuple(find_base(name) for name in weights))
+    inputs = [find_base(name) for name in weights]
+    return plan_output(output, "base.safetensors", overwrite=overwrite, inputs=inputs, suffixes=(".safetensors",))

@@ -9,7 +9,6 @@ import typer
 
 from megaportraits.commands.evaluation import DeviceOption, OverwriteOption
 from megaportraits.commands.progress import frame_progress
-from megaportraits.errors import ConfigError
 
 
 def reference(
@@ -27,13 +26,10 @@ def reference(
     from megaportraits.evaluation.metrics.metric_networks import FID, MetricNetworks
     from megaportraits.evaluation.metrics.reference import find_pictures, measure_reference, save_reference
     from megaportraits.faces import FaceAnalyzer
-    from megaportraits.media import check_output
-    from megaportraits.media.files import output_file
+    from megaportraits.media.files import plan_output
     from megaportraits.pipeline.devices import find_device
 
-    file = check_output(output_file(output, "reference.npz"), overwrite=overwrite)
-    if file.suffix != ".npz":
-        raise ConfigError(f"--output: expected a .npz file, got {file}", fix="For example -o reference.npz.")
+    file = plan_output(output, "reference.npz", overwrite=overwrite, suffixes=(".npz",))
     files, networks = find_pictures(images), MetricNetworks(find_device(device))
     if networks.frechet != FID:
         typer.secho(networks.absent()["FID"], err=True)

@@ -28,14 +28,14 @@ def volume(
     """Write a video of the feature volume. Without a driver, it shows the photograph, v_s and the canonical volume,
     turning. With a driver, it shows the driver, the result, and the driven volume from the front and from the side.
     """
-    from megaportraits.media import VideoWriter, check_output
-    from megaportraits.media.files import output_file
+    from megaportraits.media import VIDEO_SUFFIXES, VideoWriter
+    from megaportraits.media.files import plan_output
     from megaportraits.pipeline import Avatar
     from megaportraits.pipeline.driver import FrameSource
     from megaportraits.pipeline.volume_view import VolumeOptions, animated, turntable
 
     inputs = (source,) if driver is None else (source, driver)
-    file = check_output(output_file(output, "volume.mp4"), overwrite=overwrite, inputs=inputs)
+    file = plan_output(output, "volume.mp4", overwrite=overwrite, inputs=inputs, suffixes=VIDEO_SUFFIXES)
     options = VolumeOptions(size=size, turn=turn, seconds=seconds)
     frames = None if driver is None else FrameSource(driver)
     avatar = Avatar.from_pretrained(weights, device=device)

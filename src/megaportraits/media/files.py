@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -67,22 +67,30 @@ def check_input(path: str | Path) -> Path:
     return path
 
 
-def check_output(path: str | Path, *, overwrite: bool, inputs: tuple[str | Path, ...] = ()) -> Path:
+def check_output(
+    path: str | Path, *, overwrite: bool, inputs: Iterable[str | Path] = (), suffixes: Sequence[str] = ()
+) -> Path:
     """A path that may be written.
 
     Args:
         path: the file to be written.
         overwrite: whether an existing file may be replaced.
         inputs: files that are read in the same run; they are never replaced, whatever `overwrite` says.
+        suffixes: endings that the name may have, in lower case; none: any.
 
     Raises:
-        MediaError: the path is a folder, is one of the inputs, or exists and `overwrite` is false; the name is an
-            address or "-".
+        MediaError: the path is a folder, is one of the inputs, has another ending, or exists and `overwrite` is false;
+            the name is an address or "-".
     """
     path = Path(path)
     _refuse_streams(path, reading=False)
     if is_folder(path, MediaError):
         raise MediaError(f"{path}: expected a file name, got a folder", fix="Add a file name, as in out/result.mp4.")
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise MediaError(
+            f"{path}: expected a {' or '.join(suffixes)} file, got {path.suffix!r}",
+            fix=f"For example {path.with_suffix(suffixes[0]).name}.",
+        )
     with access(path, MediaError):
         there = path.exists()
         replaced = [source for source in map(Path, inputs) if there and source.exists() and path.samefile(source)]
@@ -110,6 +118,48 @@ def output_file(output: str | Path, name: str) -> Path:
     """`output`, or the file `name` inside it if it is an existing folder or ends with a slash."""
     separators = ("/", os.sep)
     return Path(output) / name if str(output).endswith(separators) or Path(output).is_dir() else Path(output)
+
+
+def plan_output(
+    output: str | Path,
+    name: str,
+    *,
+    overwrite: bool,
+    inputs: Iterable[str | Path] = (),
+    suffixes: Sequence[str] = (),
+) -> Path:
+    """The file that a command will write, checked before its work begins.
+
+    Args:
+        output: the file, or a folder for it; see `output_file`.
+        name: its name in a folder.
+        overwrite: see `check_output`.
+        inputs: see `check_output`.
+        suffixes: see `check_output`.
+
+    Raises:
+        MediaError: see `check_output`.
+    """
+    return check_output(output_file(output, name), overwrite=overwrite, inputs=inputs, suffixes=suffixes)
+
+
+def write_all(writes: Iterable[Callable[[], object]]) -> None:
+    """Write several outputs. Names that were taken during the run do not stop the others; they are reported together.
+
+    Args:
+        writes: one call for each output.
+
+    Raises:
+        OutputTakenError: after the last call; see `StagedFile.commit`.
+    """
+    taken: list[tuple[Path, Path]] = []
+    for write in writes:
+        try:
+            write()
+        except OutputTakenError as error:
+            taken += error.taken
+    if taken:
+        raise OutputTakenError(*taken)
 
 
 def _refuse_streams(path: Path, *, reading: bool) -> None:

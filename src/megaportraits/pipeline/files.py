@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from megaportraits.errors import OutputTakenError
 from megaportraits.media import DEFAULT_LIMITS, Limits, VideoReader, VideoWriter, is_video, write_image
+from megaportraits.media.files import write_all
 from megaportraits.media.images import UInt8
 from megaportraits.media.provenance import synthetic_note
 from megaportraits.pipeline.avatar import Avatar
@@ -128,7 +129,9 @@ def animate_file(
         pictures = [(output, frame.image)]
         if beside is not None:
             pictures.append((beside, job.row(frame)))
-        _write_images(pictures, note, overwrite=overwrite)
+        write_all(
+            partial(write_image, path, image, overwrite=overwrite, late=True, note=note) for path, image in pictures
+        )
     else:
         job.write_videos(animated, output, beside, overwrite=overwrite)
     damage = frames.reader.damage if frames.reader else None
@@ -150,18 +153,6 @@ def _tones(name: str, reader: VideoReader | None) -> list[str]:
     if reader is None or reader.info.hdr is None:
         return []
     return [f"The {name} is HDR video ({reader.info.hdr}): it was tone-mapped to BT.709."]
-
-
-def _write_images(pictures: list[tuple[Path, UInt8]], note: str | None, *, overwrite: bool) -> None:
-    """Write all images, even if some names were taken meanwhile; those are reported together."""
-    taken: list[tuple[Path, Path]] = []
-    for path, image in pictures:
-        try:
-            write_image(path, image, overwrite=overwrite, late=True, note=note)
-        except OutputTakenError as error:
-            taken += error.taken
-    if taken:
-        raise OutputTakenError(*taken)
 
 
 def _turns(name: str, turns: int) -> list[str]:

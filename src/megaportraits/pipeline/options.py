@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from megaportraits.errors import ConfigError
 
@@ -185,6 +186,30 @@ class AnimateOptions(MotionOptions):
                 "face: all faces go back into the whole picture, but the head crop or another background was asked for",
                 fix="Leave crop and background out, or choose one face.",
             )
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], base: AnimateOptions | None = None) -> AnimateOptions:
+        """Options from a form, a command line or a line of a job list.
+
+        Args:
+            values: by name of the attribute; text is converted, and None means that the option is not given.
+            base: the values of all other options; None: the defaults.
+
+        Raises:
+            ConfigError: an unknown name, a value that does not fit, or a colour that no flat background would show.
+        """
+        known = {field.name for field in fields(cls)}
+        for name in values:
+            if name not in known:
+                raise ConfigError(f"Expected an option, got {name!r}.", fix=f"Options are {', '.join(sorted(known))}.")
+        given = {name: value for name, value in values.items() if value is not None}
+        options = replace(base or cls(), **given)
+        if "color" in given and options.background is not Background.COLOR:
+            raise ConfigError(
+                f"color: expected with the background color, got the background {options.background}",
+                fix="Set the background to color, or leave the colour out.",
+            )
+        return options
 
     def head_size(self, made: int) -> int:
         """Side of the head crop in the result, pixels: `size`, or the networks' output size `made`, at least 256."""

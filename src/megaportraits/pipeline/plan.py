@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from megaportraits.errors import ConfigError, MediaError
 from megaportraits.media import (
@@ -20,6 +20,8 @@ from megaportraits.media.files import output_file
 from megaportraits.pipeline.options import ALL_FACES, AnimateOptions
 
 STILL_ALPHA_SUFFIXES = (".png", ".webp")
+_LONGEST_STEMS = 80
+"""Maximum characters of several drivers' part in a generated name."""
 
 
 def driver_files(driver: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -32,6 +34,50 @@ def driver_files(driver: str | Path | Sequence[str | Path]) -> list[Path]:
     if not files:
         raise MediaError("expected a driver, got none", fix="Name a video or an image that shows the motion.")
     return files
+
+
+def check_driver_count(drivers: Sequence[Path], options: AnimateOptions) -> None:
+    """Refuse several drivers for one face.
+
+    Raises:
+        ConfigError: several drivers, and `options.face` is not "all".
+    """
+    if len(drivers) > 1 and options.face != ALL_FACES:
+        raise ConfigError(
+            f"Expected one driver for one face, got {len(drivers)}.",
+            fix="Set face to all (--face all) to move every face by its own driver, or make a result of each driver"
+            " (--out DIR).",
+        )
+
+
+def check_distinct(output: PurePath, side_by_side: PurePath | None) -> None:
+    """Refuse one name for both results.
+
+    Raises:
+        ConfigError: they are the same.
+    """
+    if output == side_by_side:
+        raise ConfigError(f"{output}: output and side-by-side name the same file", fix="Give two names.")
+
+
+def joined_stems(drivers: Sequence[Path]) -> str:
+    """The drivers' part of a result's name: their stems, or the first and the number of the others if that is long."""
+    whole = "+".join(file.stem for file in drivers)
+    if len(whole) <= _LONGEST_STEMS or len(drivers) == 1:
+        return whole
+    return f"{drivers[0].stem[:_LONGEST_STEMS]}+{len(drivers) - 1}"
+
+
+def result_suffixes(options: AnimateOptions, *, moving: bool) -> tuple[str, ...]:
+    """Endings that a result may have, the default first; `moving`: whether a driver is a video."""
+    if moving:
+        return ALPHA_SUFFIXES if options.transparent else VIDEO_SUFFIXES
+    return STILL_ALPHA_SUFFIXES if options.transparent else STILL_SUFFIXES
+
+
+def result_name(source: str, driver: str, options: AnimateOptions, *, moving: bool) -> str:
+    """The name of a result in a folder: SOURCE_DRIVER and `result_suffixes`' first."""
+    return f"{source}_{driver}{result_suffixes(options, moving=moving)[0]}"
 
 
 def plan_output(
@@ -51,23 +97,16 @@ def plan_output(
         SOURCE_DRIVER.mp4 in it (.webm if transparent, .png for a still driver).
 
     Raises:
-        ConfigError: several drivers for one face.
+        ConfigError: several drivers for one face, or one name for both outputs.
         MediaError: an input cannot be read, an input exceeds a limit, an output may not be written or has a suffix
             that does not fit.
     """
     drivers = driver_files(driver)
-    if len(drivers) > 1 and options.face != ALL_FACES:
-        raise ConfigError(
-            f"Expected one driver for one face, got {len(drivers)}.",
-            fix="Add --face all to move every face, each by its own driver, or --out DIR for a result of each.",
-        )
+    check_driver_count(drivers, options)
     filmed, *kinds = [is_video(path, limits) for path in (source, *drivers)]  # checks every file
     moving = any(kinds)
-    if moving:
-        suffixes = ALPHA_SUFFIXES if options.transparent else VIDEO_SUFFIXES
-    else:
-        suffixes = STILL_ALPHA_SUFFIXES if options.transparent else STILL_SUFFIXES
-    output = output_file(output or Path(), f"{source.stem}_{drivers[0].stem}{suffixes[0]}")
+    suffixes = result_suffixes(options, moving=moving)
+    output = output_file(output or Path(), result_name(source.stem, joined_stems(drivers), options, moving=moving))
     beside = (VIDEO_SUFFIXES if moving else STILL_SUFFIXES) if side_by_side else ()
     for path, fitting in ((output, suffixes), (side_by_side, beside)):
         if path is None:
@@ -80,8 +119,7 @@ def plan_output(
                 f"{path}: the driver is {kind}, so the output must be {kind}{look}; got {path.suffix!r}",
                 fix=swap_question(source, drivers[0], filmed=filmed, moving=moving) or f"Name it {', '.join(fitting)}.",
             )
-    if side_by_side is not None and side_by_side.absolute() == output.absolute():
-        raise MediaError(f"{output}: output and side-by-side name the same file", fix="Give two names.")
+    check_distinct(output.absolute(), None if side_by_side is None else side_by_side.absolute())
     return output
 
 

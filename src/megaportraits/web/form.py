@@ -110,13 +110,16 @@ def advanced_controls() -> dict[str, gr.Component]:
 
 def read_options(values: Mapping[str, Any]) -> AnimateOptions:
     """Options from the controls' values, by field; a control without a value has the default. For fields that may be
-    None, 0 means no value.
+    None, 0 means no value. The colour is used only with the background for which its control is shown.
 
     Raises:
         ConfigError: a value is out of range or has a wrong type.
     """
     none = {name: (None, "", 0) if name in _MAY_BE_NONE else (None, "") for name in values}
-    return AnimateOptions(**{name: value for name, value in values.items() if value not in none[name]})
+    given = {name: value for name, value in values.items() if value not in none[name]}
+    if given.get("background") != Background.COLOR:
+        given.pop("color", None)
+    return AnimateOptions.of(given)
 
 
 def _radio(kind: type[StrEnum], value: StrEnum, label: str, info: str | None = None) -> gr.Radio:

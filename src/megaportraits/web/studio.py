@@ -114,7 +114,6 @@ class Studio:
             Stopped: stopped before the first frame.
             MegaPortraitsError: the queue is full.
         """
-        name = f"{photo.stem}_{driver.stem}{'.webm' if options.transparent else '.mp4'}"
         with self._turn(visitor, waiting, photo, driver) as ticket:
             # Only now: opening a visitor's file can take long, and must delay its own job only.
             if not is_video(driver, self._limits):
@@ -126,8 +125,8 @@ class Studio:
                     raise KeyboardInterrupt
 
             # A folder with a random name, without text from a visitor.
-            output = Path(tempfile.mkdtemp(dir=self._folder)) / name
-            return animate_file(self.avatar, photo, driver, output, options, progress=advance, limits=self._limits)
+            folder = tempfile.mkdtemp(dir=self._folder)
+            return animate_file(self.avatar, photo, driver, folder, options, progress=advance, limits=self._limits)
 
     def stop(self, visitor: str) -> None:
         """Stop the jobs of a visitor: a waiting one at once, a running animation with the frames made so far."""
