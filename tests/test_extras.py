@@ -21,7 +21,13 @@ EXTRAS = PROJECT["optional-dependencies"]
 TRAIN = [Requirement(line).name.replace("-", "_") for line in EXTRAS["train"]]
 BLOCKED = [name for name in TRAIN if name != "scipy"]  # scikit-image, which the demo needs, brings scipy
 BLOCK = f"import sys; sys.modules.update(dict.fromkeys({BLOCKED}))\n"
-IMPORT_NAMES = {"opencv_python_headless": "cv2", "pillow": "PIL", "pyyaml": "yaml", "scikit_image": "skimage"}
+IMPORT_NAMES = {
+    "c2pa_python": "c2pa",
+    "opencv_python_headless": "cv2",
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+    "scikit_image": "skimage",
+}
 BROUGHT_ALONG = {"fastapi", "google", "h11"}  # by gradio, onnx (protobuf) and uvicorn, which are built on them
 
 

@@ -72,7 +72,8 @@ def test_the_constraints_pin_every_dependency_within_its_range() -> None:
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
     extras = PROJECT["optional-dependencies"]
     needed = [
-        Requirement(line) for line in [*PROJECT["dependencies"], *extras["dev"], *extras["train"], *extras["web"]]
+        Requirement(line)
+        for line in [*PROJECT["dependencies"], *extras["dev"], *extras["train"], *extras["web"], *extras["credentials"]]
     ]
     for requirement in needed:
         name = requirement.name.lower()

@@ -13,6 +13,7 @@ from megaportraits import __version__
 from megaportraits.commands.animate import animate
 from megaportraits.commands.average import average
 from megaportraits.commands.calibrate import calibrate
+from megaportraits.commands.credentials import credentials_app
 from megaportraits.commands.demo import demo
 from megaportraits.commands.enhancement import evaluate_hr
 from megaportraits.commands.evaluation import ablate, evaluate, pairs
@@ -40,6 +41,7 @@ app.add_typer(export_app, name="export")
 app.add_typer(study_app, name="study")
 app.add_typer(student_app, name="student")
 app.add_typer(weights_app, name="weights")
+app.add_typer(credentials_app, name="credentials")
 student_app.command("reenact")(reenact)
 app.command()(animate)
 app.command()(demo)

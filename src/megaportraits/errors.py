@@ -68,6 +68,20 @@ class OutputTakenError(MediaError):
         super().__init__("\n".join(told), fix="Rename it, or pass --overwrite next time.")
 
 
+class SigningError(MediaError):
+    """A finished output could not be signed with content credentials.
+
+    Args:
+        reason: why.
+        kept: paths under which results were saved without signature.
+    """
+
+    def __init__(self, reason: str, *kept: Path) -> None:
+        self.reason, self.kept = reason, kept
+        told = "".join(f"\nThe result without signature is {path}." for path in kept)
+        super().__init__(f"Signing failed: {reason}{told}", fix="Repeat the command when the cause is removed.")
+
+
 class FaceError(MegaPortraitsError):
     """No usable human face was found where one is needed."""
 

@@ -88,6 +88,8 @@ def test_results_take_the_suffix_that_fits(media: Path) -> None:
     clear = AnimateOptions(background=Background.TRANSPARENT)
     assert outputs(find_jobs([media / "people/alice.jpg"], [still], out=media)) == ["alice_still.png"]
     assert outputs(find_jobs([media / "people/alice.jpg"], [media / "nod.mp4"], clear, out=media)) == ["alice_nod.webm"]
+    signed = find_jobs([media / "people/alice.jpg"], [media / "nod.mp4"], clear, out=media, signed=True)
+    assert outputs(signed) == ["alice_nod.mov"]
 
 
 def write_list(folder: Path, *lines: str) -> Path:

@@ -11,6 +11,9 @@ from megaportraits.live import screens
 from megaportraits.live.cameras import open_camera, paced
 from megaportraits.live.screens import Reply
 from megaportraits.media import VideoReader, VideoWriter
+from megaportraits.media.certificates import load_credentials, make_test_credentials
+from megaportraits.media.credentials import read_statement
+from megaportraits.media.provenance import Origin
 
 
 def write(path: Path, count: int) -> Path:
@@ -26,6 +29,15 @@ def test_recordings_keep_the_times_at_which_frames_were_caught(tmp_path: Path) -
             screen.show(np.zeros((32, 32, 3), np.uint8), moment, "")
     times = [frame.time for frame in VideoReader(tmp_path / "out.mp4")]
     assert np.allclose(times, [0, 0.04, 0.041, 0.24], atol=1e-6)
+
+
+def test_recordings_are_signed_when_they_end(tmp_path: Path) -> None:
+    credentials = load_credentials(*make_test_credentials(tmp_path / "pair"))
+    sign = credentials.signer(Origin("student", composite=False))
+    with screens.file(tmp_path / "out.mp4", fps=25, sign=sign) as screen:
+        screen.show(np.zeros((32, 32, 3), np.uint8), 0.0, "")
+    statement = read_statement(tmp_path / "out.mp4")
+    assert statement is not None and statement.intact and statement.generation["model"] == "student"
 
 
 def test_recordings_have_the_sound_of_the_video_that_plays_where_it_belongs(tmp_path: Path) -> None:

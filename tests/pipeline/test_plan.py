@@ -62,3 +62,11 @@ def test_names_of_several_drivers_are_joined_up_to_a_length() -> None:
     assert joined_stems([short, short]) == "one+one"
     assert joined_stems([long]) == "x" * 100
     assert joined_stems([long, short, short]) == f"{'x' * 80}+2"
+
+
+def test_signed_outputs_get_names_that_can_be_signed(photo: Path, clip: Path, tmp_path: Path) -> None:
+    clear = AnimateOptions(background=Background.TRANSPARENT)
+    assert plan_output(photo, clip, f"{tmp_path}/new/", clear, signed=True) == tmp_path / "new/me_my talk.mov"
+    for output, beside in (tmp_path / "a.webm", None), (tmp_path / "a.mp4", tmp_path / "b.mkv"):
+        with pytest.raises(MediaError, match="cannot carry content credentials"):
+            plan_output(photo, clip, output, AnimateOptions(), side_by_side=beside, signed=True)

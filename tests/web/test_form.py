@@ -26,6 +26,12 @@ def test_every_option_has_a_control_and_every_value_words(controls: dict[str, An
         assert set(words) == set(kind)
 
 
+def test_transparency_is_not_offered_where_results_are_signed() -> None:
+    with gr.Blocks(analytics_enabled=False):
+        offered = [form.main_controls(transparent=kept)["background"].choices for kept in (True, False)]
+    assert {value for _, value in offered[0]} - {value for _, value in offered[1]} == {"transparent"}
+
+
 def test_untouched_controls_are_the_options_own_defaults_but_for_the_heads_size(controls: dict[str, Any]) -> None:
     untouched = {name: control.value for name, control in controls.items()}
     assert form.read_options(untouched) == replace(AnimateOptions(), size=form.HEAD_SIZE)

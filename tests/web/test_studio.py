@@ -13,8 +13,10 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from megaportraits.errors import MediaError, MegaPortraitsError
+from megaportraits.errors import ConfigError, MediaError, MegaPortraitsError
 from megaportraits.media import Limits, VideoReader, write_image
+from megaportraits.media.certificates import load_credentials, make_test_credentials
+from megaportraits.media.credentials import read_statement
 from megaportraits.pipeline import AnimateOptions, Avatar
 from megaportraits.web import studio as module
 from megaportraits.web.studio import LONGEST_LINE, Stopped, Studio
@@ -210,3 +212,15 @@ def test_faces_are_numbered_as_the_options_count_them(avatar: Avatar, portrait: 
         center = avatar.encode(group, face=number).head.face.box.reshape(2, 2).mean(0) * 1024 / 2340
         assert found.at(*center) == number
     assert found.at(2, 2) is None
+
+
+def test_results_are_signed_and_transparent_ones_refused(avatar: Avatar, portrait: np.ndarray, tmp_path: Path) -> None:
+    credentials = load_credentials(*make_test_credentials(tmp_path / "pair"))
+    photo = write_image(tmp_path / "photo.png", portrait)
+    driver = write_video(tmp_path / "driver.mp4", [moved(portrait, 0.0)] * 2)
+    studio = Studio(avatar, tmp_path, credentials=credentials)
+    report = studio.animate("a", photo, driver, AnimateOptions(crop=True, size=64), NOT_TOLD, NOT_TOLD)
+    statement = read_statement(report.output)
+    assert statement is not None and statement.intact and statement.generation["model"] == "model"
+    with pytest.raises(ConfigError, match="transparent videos"):
+        studio.animate("a", photo, driver, AnimateOptions(background="transparent"), NOT_TOLD, NOT_TOLD)

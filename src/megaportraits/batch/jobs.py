@@ -70,6 +70,7 @@ def find_jobs(
     options: AnimateOptions | None = None,
     *,
     out: Path,
+    signed: bool = False,
 ) -> list[Job]:
     """Every source with every driver.
 
@@ -81,6 +82,7 @@ def find_jobs(
         drivers: the same.
         options: of all jobs.
         out: the output folder; no inputs are taken from it.
+        signed: whether results will carry content credentials.
 
     Raises:
         MediaError: a folder or glob holds no pictures and no videos.
@@ -97,7 +99,7 @@ def find_jobs(
     for source, place in people:
         own = place.stem if stems[place.parent, place.stem] == 1 else place.name.replace(".", "-")
         for cast, name in casts:
-            output = place.parent / _result_name(own, name, cast, options)
+            output = place.parent / _result_name(own, name, cast, options, signed=signed)
             jobs.append(Job(source, cast, output, options))
     check_names(jobs)
     return jobs
@@ -107,6 +109,8 @@ def read_list(
     path: Path,
     drivers: Sequence[str | Path] = (),
     options: AnimateOptions | None = None,
+    *,
+    signed: bool = False,
 ) -> list[Job]:
     """The jobs of a list, a CSV file in UTF-8 with a header.
 
@@ -118,6 +122,7 @@ def read_list(
         path: the list.
         drivers: for rows without a driver.
         options: for options that a row does not set.
+        signed: whether results will carry content credentials.
 
     Raises:
         DataError: the list cannot be read, names nothing, or a row is not valid.
@@ -126,7 +131,7 @@ def read_list(
     jobs = []
     for number, row in _rows(path):
         try:
-            jobs.append(_job(row, path.parent, drivers, options))
+            jobs.append(_job(row, path.parent, drivers, options, signed=signed))
         except MegaPortraitsError as error:
             raise DataError(f"{path}, line {number}: {error.message}", fix=error.fix) from error
     if not jobs:
@@ -223,8 +228,10 @@ def _is_video(path: Path, size: int, changed: int) -> bool:
     return is_video(path)
 
 
-def _result_name(source: str, driver: str, files: Sequence[Path], options: AnimateOptions) -> str:
-    return result_name(source, driver, options, moving=any(_moves(file) for file in files))
+def _result_name(
+    source: str, driver: str, files: Sequence[Path], options: AnimateOptions, *, signed: bool
+) -> str:
+    return result_name(source, driver, options, moving=any(_moves(file) for file in files), signed=signed)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -253,6 +260,8 @@ def _job(
     base: Path,
     drivers: Sequence[str | Path],
     options: AnimateOptions,
+    *,
+    signed: bool,
 ) -> Job:
     cells = {name: text for name, text in row.items() if name not in _COLUMNS}
     cells |= split_options(row.get("options", ""))
@@ -265,7 +274,7 @@ def _job(
     if not cast:
         raise ConfigError("Expected a driver, got an empty cell.", fix="Name one there or on the command line.")
     check_driver_count(cast, chosen)
-    output = row.get("output") or _result_name(source.stem, joined_stems(cast), cast, chosen)
+    output = row.get("output") or _result_name(source.stem, joined_stems(cast), cast, chosen, signed=signed)
     beside = PurePath(row["side_by_side"]) if "side_by_side" in row else None
     return Job(source, cast, PurePath(output), chosen, beside)
 

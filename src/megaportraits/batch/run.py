@@ -12,6 +12,7 @@ from megaportraits.batch.records import Records, claimed, settings_of
 from megaportraits.batch.work import Model, Outcome, Worker
 from megaportraits.engines import Engine
 from megaportraits.errors import DataError, MegaPortraitsError
+from megaportraits.media.credentials import check_signable
 
 OnOutcome = Callable[[int, int, Outcome], None]
 """Called after every job with the number of ended jobs, the number of all jobs, and the outcome."""
@@ -74,11 +75,16 @@ def run_jobs(
     Raises:
         WeightsError, ConfigError: the model or the engine cannot be started, or two jobs have one result.
         DataError: the folder cannot be written, or another run is writing to it.
+        MediaError: results are to be signed, and one is of a kind that cannot be.
     """
     model, engine = model or Model(), engine or Engine()
     if not jobs:
         raise DataError("Expected jobs, got none.", fix="Name a source and a driver, or a list.")
     check_names(jobs)
+    if model.credentials is not None:
+        for job in jobs:
+            for path in job.outputs.values():
+                check_signable(Path(path))
     out = out.absolute()
     weights = model.files()
     report = BatchReport(len(jobs))

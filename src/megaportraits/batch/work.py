@@ -14,8 +14,9 @@ from megaportraits.batch.jobs import Job
 from megaportraits.batch.records import Records, key_of, settings_of, stamp
 from megaportraits.choices import InpaintingName, MattingName, PrecisionChoice
 from megaportraits.engines import MAX_ATTEMPTS
-from megaportraits.errors import MegaPortraitsError
+from megaportraits.errors import MegaPortraitsError, SigningError
 from megaportraits.media import check_output
+from megaportraits.media.credentials import Credentials
 from megaportraits.media.files import publish, write_all
 from megaportraits.pipeline.options import PoseFrom
 
@@ -35,6 +36,7 @@ class Model:
         device: a torch device, or "auto".
         precision, matting, inpainting: see `Avatar.from_pretrained`.
         mark: whether the metadata of its outputs say that they are synthetic.
+        credentials: sign outputs with these; None: they are not signed.
     """
 
     weights: str = "nano"
@@ -46,6 +48,7 @@ class Model:
     matting: MattingName = "selfie"
     inpainting: InpaintingName = "smooth"
     mark: bool = True
+    credentials: Credentials | None = None
 
     def load(self) -> Avatar:
         """The avatar, in this process.
@@ -83,6 +86,7 @@ class Model:
         insisted |= {} if self.matting == "selfie" else {"matting": self.matting}
         insisted |= {} if self.inpainting == "smooth" else {"inpainting": self.inpainting}
         insisted |= {} if self.mark else {"mark": "no"}
+        insisted |= {} if self.credentials is None else {"credentials": self.credentials.fingerprint}
         return {"pose": str(self.pose_from), "blendshapes": self.blendshapes, **insisted}
 
 
@@ -145,6 +149,8 @@ class Worker:
             try:
                 report = self._make(avatar, records, job)
                 outcome = Outcome(job, "done", report.frames, time.monotonic() - begun, tuple(report.lines()[1:]))
+            except SigningError as error:  # what it kept without signature is removed below
+                outcome = Outcome(job, "failed", error=f"signing failed: {error.reason}")
             except MegaPortraitsError as error:
                 outcome = Outcome(job, "failed", error=str(error))
             except Exception as error:
@@ -173,6 +179,7 @@ class Worker:
             side_by_side=parts.get("side_by_side"),
             overwrite=True,
             mark=self.model.mark,
+            credentials=self.model.credentials,
         )
         if report.interrupted:
             raise KeyboardInterrupt

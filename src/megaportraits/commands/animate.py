@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from megaportraits.choices import EngineName, InpaintingName, MattingName, PrecisionChoice
+from megaportraits.commands.credentials import CertificateOption, KeyOption, TimestampsOption, open_credentials
 from megaportraits.commands.progress import frame_progress, job_progress
 from megaportraits.errors import ConfigError
 from megaportraits.pipeline.options import (
@@ -166,6 +167,9 @@ def animate(
     mark: Annotated[
         bool, typer.Option("--mark/--no-mark", help="State in the metadata of results that they are synthetic.")
     ] = True,
+    certificate: CertificateOption = None,
+    credentials_key: KeyOption = None,
+    timestamps: TimestampsOption = None,
 ) -> None:
     """Animate the person in SOURCE with the motion of the person in DRIVER. The driver's frame times and sound are
     kept.
@@ -174,7 +178,16 @@ def animate(
 
     options = AnimateOptions.of({field.name: context.params[field.name] for field in fields(AnimateOptions)})
     model = Model(
-        weights, enhancer or (weights if hr else None), pose, blendshapes, device, precision, matting, inpainting, mark
+        weights,
+        enhancer or (weights if hr else None),
+        pose,
+        blendshapes,
+        device,
+        precision,
+        matting,
+        inpainting,
+        mark,
+        open_credentials(certificate, credentials_key, timestamps),
     )
     sources, named = [source, *(more or [])], drivers or []
     if out is not None or _are_many([*sources, *named]):
@@ -185,7 +198,15 @@ def animate(
             "for one result, not with --out",
             "In a list (.csv) they are columns.",
         )
-        code = _animate_many(_jobs(sources, named, options, out), out, model, jobs, engine, address, overwrite)
+        code = _animate_many(
+            _jobs(sources, named, options, out, signed=model.credentials is not None),
+            out,
+            model,
+            jobs,
+            engine,
+            address,
+            overwrite,
+        )
     else:
         _refuse(
             {"--source": more, "--engine": engine == "ray", "--address": address, "--jobs": jobs > 1},
@@ -209,13 +230,15 @@ def _are_many(paths: Sequence[Path]) -> bool:
     return any(is_many(path) for path in paths)
 
 
-def _jobs(sources: Sequence[Path], drivers: Sequence[Path], options: AnimateOptions, out: Path) -> list[Job]:
+def _jobs(
+    sources: Sequence[Path], drivers: Sequence[Path], options: AnimateOptions, out: Path, *, signed: bool
+) -> list[Job]:
     from megaportraits.batch import find_jobs, read_list
     from megaportraits.batch.jobs import is_list
 
-    found = [job for path in sources if is_list(path) for job in read_list(path, drivers, options)]
+    found = [job for path in sources if is_list(path) for job in read_list(path, drivers, options, signed=signed)]
     files = [path for path in sources if not is_list(path)]
-    return found + (find_jobs(files, drivers, options, out=out) if files else [])
+    return found + (find_jobs(files, drivers, options, out=out, signed=signed) if files else [])
 
 
 def _animate_many(
@@ -251,7 +274,8 @@ def _animate_one(
     """Write one result. Returns the exit code: 0, or 130 after Ctrl-C."""
     from megaportraits.pipeline import plan_output
 
-    file = plan_output(source, drivers, output, options, side_by_side=side_by_side, overwrite=overwrite)
+    signed = model.credentials is not None
+    file = plan_output(source, drivers, output, options, side_by_side=side_by_side, overwrite=overwrite, signed=signed)
 
     from megaportraits.pipeline import animate_file  # imports torch, so only after the files are checked
 
@@ -267,6 +291,7 @@ def _animate_one(
             overwrite=overwrite,
             progress=advance,
             mark=model.mark,
+            credentials=model.credentials,
         )
     for line in report.lines():
         typer.echo(line)

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from megaportraits.choices import LivePrecision, RuntimeChoice
+from megaportraits.commands.credentials import CertificateOption, KeyOption, TimestampsOption, open_credentials
 from megaportraits.errors import ConfigError
 from megaportraits.pipeline.options import KEY_GREEN, MotionMode, MotionOptions, ScaleFrom, parse_color
 
 if TYPE_CHECKING:
     from megaportraits.live.choice import EngineChoice
     from megaportraits.live.screens import Screen
+    from megaportraits.media.files import Sign
     from megaportraits.pipeline.driver import HeadFollower, HeadView
 
 
@@ -83,15 +85,19 @@ def live(
     mark: Annotated[
         bool, typer.Option("--mark/--no-mark", help="State in the metadata of recordings that they are synthetic.")
     ] = True,
+    certificate: CertificateOption = None,
+    credentials_key: KeyOption = None,
+    timestamps: TimestampsOption = None,
 ) -> None:
     """Animate a student's avatar or a photograph live, with the motion of the person in front of the camera."""
     from megaportraits.live.backgrounds import flat, photo
     from megaportraits.live.cameras import open_camera
-    from megaportraits.live.choice import EngineRequest, check_avatar, choose_engine
+    from megaportraits.live.choice import EngineRequest, check_avatar, choose_engine, weights_files
     from megaportraits.live.loop import LiveOptions, run_live
     from megaportraits.media import VIDEO_SUFFIXES, check_input
+    from megaportraits.media.credentials import check_signable
     from megaportraits.media.files import plan_output
-    from megaportraits.media.provenance import synthetic_note
+    from megaportraits.media.provenance import Origin, synthetic_note
     from megaportraits.models.storage import find_student
     from megaportraits.pipeline.driver import HeadFollower
 
@@ -111,6 +117,11 @@ def live(
     if output is not None:
         inputs = [path for path in (video, source, file, Path(weights)) if path is not None]
         recording = plan_output(output, "live.mp4", overwrite=overwrite, inputs=inputs, suffixes=VIDEO_SUFFIXES)
+    if certificate is not None:
+        if recording is None:
+            raise ConfigError("--credentials: expected with a recording.", fix="Add -o FILE.")
+        check_signable(recording)
+    credentials = open_credentials(certificate, credentials_key, timestamps)
     # Check this before the camera is opened.
     if source is not None:
         check_input(source)
@@ -120,8 +131,13 @@ def live(
     request = EngineRequest(runtime, precision, threads, retune, device, options)
     with ExitStack() as stack:
         frames = open_camera(camera, loop=loop, mirror=mirror)
-        note = synthetic_note(Path(student or weights).stem) if mark else None
-        screens = _open_screens(stack, recording, virtual_camera, window, fps, video, overwrite, note)
+        name = Path(student or weights).stem
+        note = synthetic_note(name) if mark else None
+        sign = None
+        if credentials is not None:
+            made_with = {"student": file} if file is not None else weights_files(weights)
+            sign = credentials.signer(Origin(name, made_with, source, composite=source is not None))
+        screens = _open_screens(stack, recording, virtual_camera, window, fps, video, overwrite, note, sign)
         chosen = choose_engine(file, avatar, source, weights, request, face=face, say=typer.echo)
         if chosen.portrait is None:
             compose = flat(background, size)
@@ -172,13 +188,14 @@ def _open_screens(
     sound_of: Path | None,
     overwrite: bool,
     note: str | None,
+    sign: Sign | None,
 ) -> list[Screen]:
     """Open all requested screens; a window only if one can be opened."""
     from megaportraits.live import screens
 
     opened: list[Screen] = []
     if output is not None:
-        recorder = screens.file(output, fps=fps, sound_of=sound_of, overwrite=overwrite, note=note)
+        recorder = screens.file(output, fps=fps, sound_of=sound_of, overwrite=overwrite, note=note, sign=sign)
         opened.append(stack.enter_context(recorder))
     if virtual_camera:
         opened.append(stack.enter_context(screens.virtual_camera(fps)))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from megaportraits.commands.credentials import CertificateOption, KeyOption, TimestampsOption, open_credentials
 from megaportraits.extras import optional_dependency
 
 HOST_HELP = (
@@ -33,6 +34,9 @@ def web(
         int, typer.Option(min=1, help="Largest photograph, megapixels. Frames of videos: at most 36.")
     ] = 100,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
+    certificate: CertificateOption = None,
+    credentials_key: KeyOption = None,
+    timestamps: TimestampsOption = None,
 ) -> None:
     """Serve a web page that animates photographs; no data leaves this machine."""
     from megaportraits.media import Limits
@@ -54,7 +58,9 @@ def web(
     media = Limits(
         bytes=size, pixels=pixels, frame_pixels=min(pixels, _FRAME_PIXELS), seconds=max_seconds, frames=max_frames
     )
+    credentials = open_credentials(certificate, credentials_key, timestamps)
     with listen(hosts, port, needs="web") as listening:
         avatar = Avatar.from_pretrained(weights, device=device, enhancer=enhancer or (weights if hr else None))
-        with page_app(avatar, hosts=hosts, uploads=UploadLimits(bytes=size), media=media) as app:
+        limits = UploadLimits(bytes=size)
+        with page_app(avatar, hosts=hosts, uploads=limits, media=media, credentials=credentials) as app:
             serve(app, listening, hosts=hosts, ready=ready)

@@ -138,6 +138,17 @@ def choose_engine(
     return EngineChoice(best.build(), analyzer, portrait, Matting() if encoder is None else encoder.matting, trials)
 
 
+def weights_files(weights: str) -> dict[str, Path]:
+    """The files of a base model by their role, for content credentials.
+
+    Raises:
+        WeightsError: there are no such weights.
+    """
+    if _is_export(weights):
+        return {name: Path(weights) / f"{name}.onnx" for name in ("encode", "drive")}
+    return {"base": find_base(weights)}
+
+
 def check_avatar(student: Path, avatar: str) -> None:
     """Check an avatar's name before a camera is opened.
 

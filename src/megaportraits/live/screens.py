@@ -17,6 +17,7 @@ import numpy as np
 from megaportraits.errors import ConfigError
 from megaportraits.extras import require
 from megaportraits.media import VideoWriter
+from megaportraits.media.files import Sign
 from megaportraits.media.images import UInt8
 
 _TITLE = "megaportraits"
@@ -166,7 +167,13 @@ def window() -> Iterator[Screen]:
 
 @contextmanager
 def file(
-    path: Path, *, fps: float, sound_of: Path | None = None, overwrite: bool = False, note: str | None = None
+    path: Path,
+    *,
+    fps: float,
+    sound_of: Path | None = None,
+    overwrite: bool = False,
+    note: str | None = None,
+    sign: Sign | None = None,
 ) -> Iterator[Screen]:
     """A video file with capture times as frame times. It is playable whenever the session ends.
 
@@ -176,12 +183,16 @@ def file(
         sound_of: the video that replaces the camera; its sound is copied.
         overwrite: whether an existing file may be replaced.
         note: see `VideoWriter`.
+        sign: see `VideoWriter`.
 
     Raises:
         MediaError: the file exists, or cannot be written.
     """
     rate = Fraction(fps).limit_denominator(1000)
-    with VideoWriter(path, fps=rate, time_base=_CLOCK, audio_from=sound_of, overwrite=overwrite, note=note) as writer:
+    writer = VideoWriter(
+        path, fps=rate, time_base=_CLOCK, audio_from=sound_of, overwrite=overwrite, note=note, sign=sign
+    )
+    with writer:
         yield _FileScreen(writer, sound=sound_of is not None)
 
 

@@ -14,10 +14,10 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
-from megaportraits.errors import MediaError, MegaPortraitsError, OutputTakenError
+from megaportraits.errors import MediaError, MegaPortraitsError, OutputTakenError, SigningError
 from megaportraits.media.locks import RENAMES_OPEN_FILES, remove_unless_in_use, try_lock
 from megaportraits.reading import access, is_folder
 
@@ -28,6 +28,9 @@ _STEM, _LONG = 40, 245  # characters of a stem that fit into every name; bytes o
 _NO_LINKS = (errno.EINVAL, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _swept: set[Path] = set()
+
+Sign = Callable[[Path, Path], None]
+"""Writes a signed copy (the second path) of a finished file (the first). Raises SigningError; see `credentials`."""
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
 """A scheme of two letters or more, which excludes Windows drive letters. `Path` merges the two slashes into one."""
@@ -144,20 +147,26 @@ def plan_output(
 
 
 def write_all(writes: Iterable[Callable[[], object]]) -> None:
-    """Write several outputs. Names that were taken during the run do not stop the others; they are reported together.
+    """Write several outputs. One whose name was taken during the run, or that could not be signed, does not stop the
+    others; those are reported together.
 
     Args:
         writes: one call for each output.
 
     Raises:
-        OutputTakenError: after the last call; see `StagedFile.commit`.
+        OutputTakenError, SigningError: after the last call; see `StagedFile.commit`.
     """
     taken: list[tuple[Path, Path]] = []
+    unsigned: list[SigningError] = []
     for write in writes:
         try:
             write()
         except OutputTakenError as error:
             taken += error.taken
+        except SigningError as error:
+            unsigned.append(error)
+    if unsigned:
+        raise SigningError(unsigned[0].reason, *(path for error in unsigned for path in error.kept))
     if taken:
         raise OutputTakenError(*taken)
 
@@ -208,19 +217,44 @@ class StagedFile:
                 fix="Choose another folder.",
             ) from error
 
-    def commit(self) -> None:
+    def commit(self, *, private: bool = False, sign: Sign | None = None) -> None:
         """Give the finished file its final name, with the permissions of an ordinary new file.
+
+        Args:
+            private: only the user may read and write the file.
+            sign: signs the file before it gets its name; None: it is not signed.
 
         Raises:
             OutputTakenError: another file has appeared at the path and may not be replaced; the result is kept under
                 the first free name of path-2, path-3, and so on.
+            SigningError: signing failed; the result is kept without signature, under another name.
         """
-        mask = os.umask(0)
-        os.umask(mask)
-        self.part.chmod(0o666 & ~mask)
+        failure = None if sign is None else self._sign(sign)
+        if not private:  # temporary files are private
+            mask = os.umask(0)
+            os.umask(mask)
+            self.part.chmod(0o666 & ~mask)
         if not RENAMES_OPEN_FILES:
             self._release()
+        if failure is not None:
+            kept = _publish_near(self.part, self._path, chain(["-unsigned"], _numbers("-unsigned-")))
+            raise SigningError(failure.reason, kept) from failure
         publish(self.part, self._path, overwrite=self._overwrite)
+
+    def _sign(self, sign: Sign) -> SigningError | None:
+        """Replace the temporary file by its signed copy. Returns the error if signing failed; the file then stays."""
+        lock, part = _locked_part(self._path)
+        try:
+            sign(self.part, part)
+        except BaseException as error:
+            os.close(lock)
+            part.unlink(missing_ok=True)
+            if isinstance(error, SigningError):
+                return error
+            raise
+        self.close()
+        self._lock, self.part = lock, part
+        return None
 
     def close(self) -> None:
         """Release the lock and remove the temporary file unless it was committed. Can be called again."""
@@ -234,20 +268,34 @@ class StagedFile:
 
 
 @contextlib.contextmanager
-def staged_output(path: Path, *, overwrite: bool, late: bool = False) -> Iterator[Path]:
+def staged_output(
+    path: Path,
+    *,
+    overwrite: bool,
+    late: bool = False,
+    private: bool = False,
+    sign: Sign | None = None,
+) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; rename it to `path` when the block ends without an exception.
 
     If the block raises, the temporary file is removed and an existing file at `path` is unchanged.
 
+    Args:
+        path: the output.
+        overwrite: see `StagedFile`.
+        late: see `StagedFile`.
+        private: see `StagedFile.commit`.
+        sign: see `StagedFile.commit`.
+
     Raises:
         MediaError: see `StagedFile`; the disk is full.
-        OutputTakenError: see `StagedFile.commit`.
+        OutputTakenError, SigningError: see `StagedFile.commit`.
     """
     stage = StagedFile(path, overwrite=overwrite, late=late)
     try:
         with full_disk_errors(path):
             yield stage.part
-        stage.commit()
+            stage.commit(private=private, sign=sign)
     finally:
         stage.close()
 
@@ -300,10 +348,17 @@ def publish(part: Path, path: Path, *, overwrite: bool) -> None:
     if overwrite:
         part.replace(path)
     elif not _rename_to_free(part, path):
-        stem = path.stem if len(os.fsencode(path.name)) < _LONG else path.stem[:_STEM]
-        names = (path.with_stem(f"{stem}-{number}") for number in count(2))
-        kept = next(name for name in names if _rename_to_free(part, name))
-        raise OutputTakenError((path, kept))
+        raise OutputTakenError((path, _publish_near(part, path, _numbers("-"))))
+
+
+def _publish_near(part: Path, path: Path, endings: Iterable[str]) -> Path:
+    """Rename a finished file to the first free name of a path with one of the endings."""
+    stem = path.stem if len(os.fsencode(path.name)) < _LONG else path.stem[:_STEM]
+    return next(name for ending in endings if _rename_to_free(part, name := path.with_stem(stem + ending)))
+
+
+def _numbers(before: str) -> Iterator[str]:
+    return (f"{before}{number}" for number in count(2))
 
 
 def _rename_to_free(part: Path, path: Path) -> bool:

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from megaportraits.errors import MediaError, ShapeError
 from megaportraits.media import heif
-from megaportraits.media.files import check_input, staged_output
+from megaportraits.media.files import Sign, check_input, staged_output
 from megaportraits.media.hdr import UInt8
 from megaportraits.media.limits import DEFAULT_LIMITS, Limits
 from megaportraits.reading import FAULTS
@@ -159,7 +159,13 @@ def as_image(value: object, name: str = "a picture") -> UInt8:
 
 
 def write_image(
-    path: str | Path, image: UInt8, *, overwrite: bool = False, late: bool = False, note: str | None = None
+    path: str | Path,
+    image: UInt8,
+    *,
+    overwrite: bool = False,
+    late: bool = False,
+    note: str | None = None,
+    sign: Sign | None = None,
 ) -> Path:
     """Write (H, W, 3) RGB or (H, W, 4) straight RGBA uint8; the format follows the suffix.
 
@@ -171,10 +177,12 @@ def write_image(
         overwrite: whether an existing file may be replaced.
         late: see `files.StagedFile`.
         note: a description for the file's metadata (EXIF), or None; .bmp files hold none.
+        sign: signs the file (`credentials.Credentials.signer`), or None.
 
     Raises:
         MediaError: the suffix is unknown or cannot hold transparency, the file exists and `overwrite` is
             false, or the disk is full.
+        SigningError: see `files.StagedFile.commit`.
         OutputTakenError: with `late`, the file exists and `overwrite` is false; the picture is kept under another name.
     """
     path = Path(path)
@@ -188,7 +196,7 @@ def write_image(
         raise MediaError(f"expected uint8 (H, W, 3 or 4), got {image.dtype} {image.shape}")
     if image.shape[2] == 4 and suffix in _OPAQUE_FORMATS:
         raise MediaError(f"{path}: {suffix} files hold no transparency", fix="Write a .png or .webp file.")
-    with staged_output(path, overwrite=overwrite, late=late) as part:
+    with staged_output(path, overwrite=overwrite, late=late, sign=sign) as part:
         Image.fromarray(image).save(part, **_QUALITY[suffix], **_described(note, suffix))
     return path
 

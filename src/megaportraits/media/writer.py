@@ -12,9 +12,9 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
-from megaportraits.errors import MediaError, OutputTakenError
+from megaportraits.errors import MediaError, OutputTakenError, SigningError
 from megaportraits.media.audio import AudioTrack
-from megaportraits.media.files import StagedFile, full_disk_errors, uninterrupted
+from megaportraits.media.files import Sign, StagedFile, full_disk_errors, uninterrupted
 from megaportraits.media.images import UInt8
 
 _BT709 = 1
@@ -73,6 +73,8 @@ class VideoWriter:
         alpha: whether frames are (H, W, 4) with straight alpha.
         overwrite: whether an existing file may be replaced.
         note: a comment for the file's metadata, or None.
+        sign: signs the finished file (`credentials.Credentials.signer`), or None. If that fails, SigningError tells
+            where the video is kept without signature.
 
     Raises:
         MediaError: unknown suffix, transparency where the format has none, the file exists, the disk is full.
@@ -88,8 +90,9 @@ class VideoWriter:
         alpha: bool = False,
         overwrite: bool = False,
         note: str | None = None,
+        sign: Sign | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path, self._sign = Path(path), sign
         self._format = _choose_format(self.path, alpha)
         self._fps = Fraction(fps).limit_denominator(100_000)
         self.time_base = time_base or 1 / self._fps
@@ -115,8 +118,9 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Finish this video even if the name of a side-by-side video was taken.
-        keep = self.frames_written > 0 and (kind is None or issubclass(kind, KeyboardInterrupt | OutputTakenError))
+        # Finish this video even if the name of a side-by-side video was taken, or that video could not be signed.
+        kinds = KeyboardInterrupt | OutputTakenError | SigningError
+        keep = self.frames_written > 0 and (kind is None or issubclass(kind, kinds))
         try:
             if keep:
                 with uninterrupted():
@@ -126,6 +130,10 @@ class VideoWriter:
         except OutputTakenError as taken:
             if isinstance(error, OutputTakenError):
                 raise OutputTakenError(*error.taken, *taken.taken) from None
+            raise
+        except SigningError as failed:
+            if isinstance(error, SigningError):
+                raise SigningError(failed.reason, *error.kept, *failed.kept) from None
             raise
         finally:
             self._stage.close()
@@ -214,7 +222,7 @@ class VideoWriter:
                 self._audio.mux_until((self._last_pts + self._regular_step()) * self.time_base)
                 self._audio.close()
             self._container.close()
-        self._stage.commit()
+            self._stage.commit(sign=self._sign)
 
     def _abandon(self) -> None:
         if self._audio is not None:

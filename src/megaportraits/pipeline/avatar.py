@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from megaportraits.models.identity import Identity, Output
 from megaportraits.models.motion import Motion, infer_motion
 from megaportraits.models.picture import finish_picture
 from megaportraits.models.source_skip import grow
-from megaportraits.models.storage import load_base, load_enhancer
+from megaportraits.models.storage import find_base, find_enhancer, load_base, load_enhancer
 from megaportraits.nn.inference import prepare_for_inference, running
 from megaportraits.ops.geometry import Crop, HeadPose
 from megaportraits.ops.precision import find_precision
@@ -82,6 +82,7 @@ class Avatar:
         matting: name of the matting network (`faces.matting.open_matting`).
         inpainting: name of the method that fills the background behind people (`faces.inpainting.open_inpainting`).
         name: name of the weights, written into the metadata of outputs.
+        files: the files of weights by their role, for content credentials.
 
     Attributes:
         scores: ARKit names of the blendshapes that the correction of z uses; empty where there is none.
@@ -100,8 +101,10 @@ class Avatar:
         matting: MattingName = "selfie",
         inpainting: InpaintingName = "smooth",
         name: str = "model",
+        files: Mapping[str, Path] | None = None,
     ) -> None:
         self.device, self.precision, self.name = torch.device(device), precision, name
+        self.files = dict(files or {})
         self.model = model.to(self.device).eval()
         self.size = model.config.image_size
         self.pose_from = convert_option("pose_from", PoseFrom, pose_from)
@@ -156,6 +159,8 @@ class Avatar:
             matting=matting,
             inpainting=inpainting,
             name=Path(name_or_path).stem,
+            files={"base": find_base(name_or_path)}
+            | ({} if enhancer is None else {"enhancer": find_enhancer(enhancer)}),
         )
 
     def in_precision(self, precision: Precision) -> Self:

@@ -12,9 +12,10 @@ import numpy as np
 import skimage.data
 
 from megaportraits.media import VideoReader, check_outputs, write_image
+from megaportraits.media.credentials import Credentials
 from megaportraits.media.images import UInt8
 from megaportraits.pipeline.avatar import Avatar
-from megaportraits.pipeline.files import OnProgress, animate_file
+from megaportraits.pipeline.files import Marks, OnProgress, animate_file
 from megaportraits.pipeline.options import AnimateOptions
 
 _COLUMNS = 6
@@ -64,6 +65,7 @@ def run_demo(
     *,
     overwrite: bool = False,
     progress: OnProgress | None = None,
+    credentials: Credentials | None = None,
 ) -> DemoFiles:
     """Animate the demo's photograph with the demo's driver.
 
@@ -73,6 +75,7 @@ def run_demo(
         options: see `AnimateOptions`.
         overwrite: whether files of an earlier demo in `out` may be replaced.
         progress: called with the frames done and the frames expected.
+        credentials: sign the results and the contact sheet with these; None: they are not signed.
 
     Raises:
         MediaError: see `plan_demo`; the folder cannot be written.
@@ -89,11 +92,15 @@ def run_demo(
         side_by_side=files.side_by_side,
         overwrite=overwrite,
         progress=progress,
+        credentials=credentials,
     )
     if report.interrupted:
         raise KeyboardInterrupt
     rows = [frame.image for frame in VideoReader(files.side_by_side)]
-    write_image(files.contact, contact_sheet(portrait, rows), overwrite=overwrite)
+    marks = Marks.of(avatar, files.portrait, credentials)
+    write_image(
+        files.contact, contact_sheet(portrait, rows), overwrite=overwrite, note=marks.note, sign=marks.sign_beside
+    )
     return files
 
 

@@ -12,14 +12,15 @@ from typing import Literal
 import numpy as np
 
 from megaportraits.media import DEFAULT_LIMITS, Limits, VideoReader, VideoWriter, is_video, write_image
-from megaportraits.media.files import write_all
+from megaportraits.media.credentials import Credentials
+from megaportraits.media.files import Sign, write_all
 from megaportraits.media.images import UInt8
-from megaportraits.media.provenance import synthetic_note
 from megaportraits.pipeline.avatar import Avatar
 from megaportraits.pipeline.compose import side_by_side
 from megaportraits.pipeline.driver import FrameSource
 from megaportraits.pipeline.frames import AnimatedFrame
 from megaportraits.pipeline.group import animate_group, find_group
+from megaportraits.pipeline.marks import Marks
 from megaportraits.pipeline.options import ALL_FACES, AnimateOptions
 from megaportraits.pipeline.plan import driver_files, plan_output, swap_question
 from megaportraits.pipeline.portrait import Portrait, source_view
@@ -77,6 +78,7 @@ def animate_file(
     progress: OnProgress | None = None,
     limits: Limits = DEFAULT_LIMITS,
     mark: bool = True,
+    credentials: Credentials | None = None,
 ) -> AnimateReport:
     """Animate a source file with a driver file and write the result. Memory does not grow with the driver's length.
 
@@ -95,10 +97,12 @@ def animate_file(
         progress: see `OnProgress`.
         limits: limits on the size of the source and the driver.
         mark: whether the outputs' metadata state that they are synthetic and which model made them.
+        credentials: sign the outputs with these content credentials; None: they are not signed.
 
     Raises:
         MediaError: a file cannot be read or written, or exceeds a limit.
         FaceError: no usable face in the source, or none in the driver.
+        SigningError: a finished output could not be signed; it is kept without signature.
     """
     options = options or AnimateOptions()
     drivers = driver_files(driver)
@@ -111,7 +115,9 @@ def animate_file(
         side_by_side=beside,
         overwrite=overwrite,
         limits=limits,
+        signed=credentials is not None,
     )
+    marks = Marks.of(avatar, source, credentials, flat=options.flat, mark=mark)
     if options.face == ALL_FACES:
         group = find_group(avatar, source, drivers, limits)
         portraits, sources = group.portraits, group.drivers
@@ -120,17 +126,17 @@ def animate_file(
         portraits = (avatar.encode(source, face=options.face, limits=limits),)
         frames = FrameSource(drivers[0], limits=limits)
         sources, animated = (frames,), avatar.animate(portraits[0], frames, options)
-    note = synthetic_note(avatar.name) if mark else None
-    job = _Job(portraits, frames, options, options.head_size(avatar.output_size), progress, note)
+    job = _Job(portraits, frames, options, options.head_size(avatar.output_size), progress, marks)
     if frames.still:
         frame = next(animated)
         next(animated, None)  # exhausting the stream raises FaceError if there was no face
         job.count(frame)
-        pictures = [(output, frame.image)]
+        pictures = [(output, frame.image, marks.sign)]
         if beside is not None:
-            pictures.append((beside, job.row(frame)))
+            pictures.append((beside, job.row(frame), marks.sign_beside))
         write_all(
-            partial(write_image, path, image, overwrite=overwrite, late=True, note=note) for path, image in pictures
+            partial(write_image, path, image, overwrite=overwrite, late=True, note=marks.note, sign=sign)
+            for path, image, sign in pictures
         )
     else:
         job.write_videos(animated, output, beside, overwrite=overwrite)
@@ -174,7 +180,7 @@ class _Job:
         options: AnimateOptions,
         size: int,
         progress: OnProgress | None,
-        note: str | None,
+        marks: Marks,
     ) -> None:
         self.frames = 0
         self.held = 0
@@ -182,7 +188,7 @@ class _Job:
         self._source = source
         self._options = options
         self._progress = progress
-        self._note = note
+        self._marks = marks
         self._total = source.count(options.max_seconds)
         squares = [source_view(portrait.head, portrait.head.crop, size) for portrait in portraits]
         self._source_square = np.concatenate(squares)
@@ -203,8 +209,12 @@ class _Job:
     ) -> None:
         try:
             with ExitStack() as stack:
-                result = stack.enter_context(self._writer(output, overwrite, alpha=self._options.transparent))
-                row = stack.enter_context(self._writer(beside, overwrite)) if beside is not None else None
+                result = stack.enter_context(
+                    self._writer(output, overwrite, self._marks.sign, alpha=self._options.transparent)
+                )
+                row = None
+                if beside is not None:
+                    row = stack.enter_context(self._writer(beside, overwrite, self._marks.sign_beside))
                 for frame in animated:
                     result.write(frame.image, frame.frame.pts)
                     if row is not None:
@@ -215,7 +225,7 @@ class _Job:
                 raise
             self.interrupted = True
 
-    def _writer(self, path: Path, overwrite: bool, *, alpha: bool = False) -> VideoWriter:
+    def _writer(self, path: Path, overwrite: bool, sign: Sign | None, *, alpha: bool = False) -> VideoWriter:
         reader = self._source.reader
         return VideoWriter(
             path,
@@ -224,5 +234,6 @@ class _Job:
             audio_from=reader.path if reader is not None and reader.info.has_audio else None,
             alpha=alpha,
             overwrite=overwrite,
-            note=self._note,
+            note=self._marks.note,
+            sign=sign,
         )

@@ -223,7 +223,12 @@ class AnimateOptions(MotionOptions):
     @property
     def crop_only(self) -> bool:
         """Whether the result is the square head crop."""
-        return self.crop or self.background in (Background.COLOR, Background.TRANSPARENT)
+        return self.crop or self.flat
+
+    @property
+    def flat(self) -> bool:
+        """Whether the result shows the head alone, without a background from the source or the driver."""
+        return self.background in (Background.COLOR, Background.TRANSPARENT)
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:

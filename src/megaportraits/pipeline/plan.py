@@ -16,6 +16,7 @@ from megaportraits.media import (
     check_output,
     is_video,
 )
+from megaportraits.media.credentials import SIGNED_SUFFIXES, check_signable
 from megaportraits.media.files import output_file
 from megaportraits.pipeline.options import ALL_FACES, AnimateOptions
 
@@ -75,9 +76,10 @@ def result_suffixes(options: AnimateOptions, *, moving: bool) -> tuple[str, ...]
     return STILL_ALPHA_SUFFIXES if options.transparent else STILL_SUFFIXES
 
 
-def result_name(source: str, driver: str, options: AnimateOptions, *, moving: bool) -> str:
-    """The name of a result in a folder: SOURCE_DRIVER and `result_suffixes`' first."""
-    return f"{source}_{driver}{result_suffixes(options, moving=moving)[0]}"
+def result_name(source: str, driver: str, options: AnimateOptions, *, moving: bool, signed: bool = False) -> str:
+    """The name of a result in a folder: SOURCE_DRIVER and `result_suffixes`' first, of a kind that can be `signed`."""
+    fitting = result_suffixes(options, moving=moving)
+    return f"{source}_{driver}{next(suffix for suffix in fitting if not signed or suffix in SIGNED_SUFFIXES)}"
 
 
 def plan_output(
@@ -89,12 +91,17 @@ def plan_output(
     side_by_side: Path | None = None,
     overwrite: bool = False,
     limits: Limits = DEFAULT_LIMITS,
+    signed: bool = False,
 ) -> Path:
     """Check inputs and outputs before any network is loaded.
 
+    Args:
+        source, driver, output, options, side_by_side, overwrite, limits: see `animate_file`.
+        signed: whether the outputs will carry content credentials.
+
     Returns:
         The output file. If `output` is a folder (see `output_file`), or None for the current folder, the file is
-        SOURCE_DRIVER.mp4 in it (.webm if transparent, .png for a still driver).
+        SOURCE_DRIVER.mp4 in it (.webm if transparent, .mov if also signed, .png for a still driver).
 
     Raises:
         ConfigError: several drivers for one face, or one name for both outputs.
@@ -106,7 +113,8 @@ def plan_output(
     filmed, *kinds = [is_video(path, limits) for path in (source, *drivers)]  # checks every file
     moving = any(kinds)
     suffixes = result_suffixes(options, moving=moving)
-    output = output_file(output or Path(), result_name(source.stem, joined_stems(drivers), options, moving=moving))
+    name = result_name(source.stem, joined_stems(drivers), options, moving=moving, signed=signed)
+    output = output_file(output or Path(), name)
     beside = (VIDEO_SUFFIXES if moving else STILL_SUFFIXES) if side_by_side else ()
     for path, fitting in ((output, suffixes), (side_by_side, beside)):
         if path is None:
@@ -119,6 +127,8 @@ def plan_output(
                 f"{path}: the driver is {kind}, so the output must be {kind}{look}; got {path.suffix!r}",
                 fix=swap_question(source, drivers[0], filmed=filmed, moving=moving) or f"Name it {', '.join(fitting)}.",
             )
+        if signed:
+            check_signable(path)
     check_distinct(output.absolute(), None if side_by_side is None else side_by_side.absolute())
     return output
 

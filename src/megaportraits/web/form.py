@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -42,11 +42,15 @@ _AS_FITS = "as fits the motion"
 _MAY_BE_NONE = ("face", "driver_face", "max_seconds")
 
 
-def main_controls() -> dict[str, gr.Component]:
-    """The basic controls, by field of `AnimateOptions`."""
+def main_controls(*, transparent: bool = True) -> dict[str, gr.Component]:
+    """The basic controls, by field of `AnimateOptions`; `transparent`: whether that background is offered."""
     motion = _radio(MotionMode, _DEFAULTS.motion, "Motion")
     background = _radio(
-        Background, _DEFAULTS.background, "Background", "With a colour or transparency only the head is shown."
+        Background,
+        _DEFAULTS.background,
+        "Background",
+        f"With a colour{' or transparency' if transparent else ''} only the head is shown.",
+        without=() if transparent else (Background.TRANSPARENT,),
     )
     color = gr.ColorPicker(_hex(_DEFAULTS), label="Colour of the background", visible=False)
     crop = gr.Radio([("The whole photograph", False), ("The head alone", True)], value=_DEFAULTS.crop, label="Picture")
@@ -122,8 +126,10 @@ def read_options(values: Mapping[str, Any]) -> AnimateOptions:
     return AnimateOptions.of(given)
 
 
-def _radio(kind: type[StrEnum], value: StrEnum, label: str, info: str | None = None) -> gr.Radio:
-    choices = [(WORDS[kind][member], member.value) for member in kind]
+def _radio(
+    kind: type[StrEnum], value: StrEnum, label: str, info: str | None = None, *, without: Sequence[StrEnum] = ()
+) -> gr.Radio:
+    choices = [(WORDS[kind][member], member.value) for member in kind if member not in without]
     return gr.Radio(sorted(choices, key=lambda choice: choice[1] != value), value=value.value, label=label, info=info)
 
 

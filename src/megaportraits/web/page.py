@@ -16,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from megaportraits.errors import MediaError, MegaPortraitsError
 from megaportraits.media import DEFAULT_LIMITS, Limits
+from megaportraits.media.credentials import Credentials
 from megaportraits.pipeline import AnimateReport, Avatar
 from megaportraits.pipeline.demo import demo_driver
 from megaportraits.web.faces import NumberedFaces
@@ -62,6 +63,7 @@ def page_app(
     hosts: Hosts | None = None,
     uploads: UploadLimits = UploadLimits(),
     media: Limits = DEFAULT_LIMITS,
+    credentials: Credentials | None = None,
 ) -> Iterator[Guard]:
     """The page as an ASGI application for any server; its files are deleted when the block ends.
 
@@ -70,12 +72,13 @@ def page_app(
         hosts: accepted host names; None for this machine only.
         uploads: what visitors may upload.
         media: limits on one photograph or video, which its job checks.
+        credentials: sign results with these; the page then offers no transparent videos, which cannot be signed.
     """
     with tempfile.TemporaryDirectory(prefix="megaportraits-web-", ignore_cleanup_errors=True) as folder:
         # Gradio reads both from the environment only, the first while components are created.
         os.environ["GRADIO_TEMP_DIR"] = folder
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        studio = Studio(avatar, Path(folder), media)
+        studio = Studio(avatar, Path(folder), media, credentials)
         page = build_page(studio, _told_limits(uploads, media))
         # Without this, Gradio would accept any path of this machine as a visitor's upload: it checks paths only on
         # pages that it launches itself.
@@ -121,7 +124,7 @@ def build_page(studio: Studio, limits: str) -> gr.Blocks:
                         photo, face = _photo_part(studio)
                     with gr.Column(min_width=260):
                         driver = _driver_part()
-                controls = main_controls()
+                controls = main_controls(transparent=studio.credentials is None)
                 with gr.Accordion("Advanced: pose, expression, size", open=False):
                     controls |= advanced_controls()
             with gr.Column(scale=2, min_width=320):

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-from megaportraits.errors import MediaError, MegaPortraitsError
+from megaportraits.errors import ConfigError, MediaError, MegaPortraitsError
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.media import DEFAULT_LIMITS, Limits, is_video
+from megaportraits.media.credentials import Credentials
 from megaportraits.media.images import UInt8
 from megaportraits.pipeline import AnimateOptions, AnimateReport, Avatar, animate_file
 from megaportraits.pipeline.driver import FrameSource
@@ -49,10 +50,17 @@ class Studio:
         avatar: used by one job at a time.
         folder: folder of results, each in its own sub-folder; the caller deletes it.
         limits: on a visitor's file.
+        credentials: sign results with these; None: they are not signed.
     """
 
-    def __init__(self, avatar: Avatar, folder: Path, limits: Limits = DEFAULT_LIMITS) -> None:
-        self.avatar = avatar
+    def __init__(
+        self,
+        avatar: Avatar,
+        folder: Path,
+        limits: Limits = DEFAULT_LIMITS,
+        credentials: Credentials | None = None,
+    ) -> None:
+        self.avatar, self.credentials = avatar, credentials
         self._folder, self._limits = folder, limits
         self._line: list[_Ticket] = []
         self._changed = threading.Condition()
@@ -112,8 +120,14 @@ class Studio:
             MediaError: a file cannot be read or written, or the driver is a picture.
             FaceError: no usable face in the photograph, or none in the driver.
             Stopped: stopped before the first frame.
+            ConfigError: results are signed, and a transparent one was asked for.
             MegaPortraitsError: the queue is full.
         """
+        if self.credentials is not None and options.transparent:
+            raise ConfigError(
+                "Results of this page are signed, and transparent videos (.webm) cannot be signed.",
+                fix="Choose another background.",
+            )
         with self._turn(visitor, waiting, photo, driver) as ticket:
             # Only now: opening a visitor's file can take long, and must delay its own job only.
             if not is_video(driver, self._limits):
@@ -126,7 +140,16 @@ class Studio:
 
             # A folder with a random name, without text from a visitor.
             folder = tempfile.mkdtemp(dir=self._folder)
-            return animate_file(self.avatar, photo, driver, folder, options, progress=advance, limits=self._limits)
+            return animate_file(
+                self.avatar,
+                photo,
+                driver,
+                folder,
+                options,
+                progress=advance,
+                limits=self._limits,
+                credentials=self.credentials,
+            )
 
     def stop(self, visitor: str) -> None:
         """Stop the jobs of a visitor: a waiting one at once, a running animation with the frames made so far."""
