@@ -228,9 +228,7 @@ def _is_video(path: Path, size: int, changed: int) -> bool:
     return is_video(path)
 
 
-def _result_name(
-    source: str, driver: str, files: Sequence[Path], options: AnimateOptions, *, signed: bool
-) -> str:
+def _result_name(source: str, driver: str, files: Sequence[Path], options: AnimateOptions, *, signed: bool) -> str:
     return result_name(source, driver, options, moving=any(_moves(file) for file in files), signed=signed)
 
 
