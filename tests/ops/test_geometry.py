@@ -28,6 +28,12 @@ def test_euler_angles_survive_the_round_trip(angles: tuple[float, float, float])
     np.testing.assert_allclose(matrix_to_euler(euler_to_matrix(*angles)), angles, atol=1e-9)
 
 
+@pytest.mark.parametrize("yaw", [-90.0, 90.0])
+def test_a_sine_rounded_beyond_one_is_a_right_angle(yaw: float) -> None:
+    rotation = euler_to_matrix(yaw, 0, 0) * (1 + 1e-6)
+    assert matrix_to_euler(rotation)[0] == yaw
+
+
 def test_positive_angles_turn_right_look_down_and_lean_counter_clockwise() -> None:
     nose, crown = np.array([0, 0, 1.0]), np.array([0, 1.0, 0])
     assert (euler_to_matrix(10, 0, 0) @ nose)[0] > 0
