@@ -14,8 +14,9 @@ from megaportraits.losses.correspondence import (
     source_warp_error,
     warp_loss,
 )
-from megaportraits.losses.foreground import composite, feature_weight, masked_l1
+from megaportraits.losses.foreground import feature_weight, masked_l1
 from megaportraits.losses.perceptual import perceptual_loss
+from megaportraits.ops.compositing import composite
 from megaportraits.ops.geometry import HEAD_HALF_CM, euler_to_matrix
 from megaportraits.ops.warping import Pose, image_to_canonical, to_grid_units
 

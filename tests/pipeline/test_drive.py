@@ -13,8 +13,9 @@ from megaportraits.media import VideoFrame
 from megaportraits.models.base import BaseModel
 from megaportraits.models.motion import Motion
 from megaportraits.ops.geometry import geodesic_distance
+from megaportraits.ops.pictures import over
 from megaportraits.pipeline import AnimateOptions, Avatar, Background, MotionMode, PoseFrom
-from megaportraits.pipeline.compose import Rendering, over
+from megaportraits.pipeline.compose import Rendering
 from megaportraits.pipeline.driver import HeadFollower
 from megaportraits.pipeline.portrait import Portrait
 

@@ -21,12 +21,12 @@ from megaportraits.config import (
 from megaportraits.data.photos import PhotoDataset
 from megaportraits.errors import DataError, TrainingError
 from megaportraits.faces.landmarks import BLENDSHAPE_NAMES
-from megaportraits.losses.foreground import composite
 from megaportraits.models.base import BaseModel
 from megaportraits.models.enhancer import grow, move_source, over, picture_of
 from megaportraits.models.motion import infer_motion
 from megaportraits.models.source_skip import Flow
 from megaportraits.models.storage import load_enhancer, save_base
+from megaportraits.ops.compositing import composite
 from megaportraits.training import checkpoint
 from megaportraits.training.enhancer import EnhancerStage, train_enhancer
 from megaportraits.training.loop import phase_parameters

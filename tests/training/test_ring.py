@@ -12,8 +12,8 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 from megaportraits.config import TrainBaseConfig
-from megaportraits.losses.foreground import composite
 from megaportraits.models.motion import Expression, Motion
+from megaportraits.ops.compositing import composite
 from megaportraits.ops.warping import Pose
 from megaportraits.training import base
 from megaportraits.training.base import BaseStage

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -23,6 +22,7 @@ from megaportraits.faces import FaceAnalyzer
 from megaportraits.media import VideoReader, VideoWriter, read_image, write_image
 from megaportraits.models.storage import find_student, load_student
 from megaportraits.models.student import Student
+from megaportraits.ops.pictures import resize
 from megaportraits.pipeline.demo import demo_driver
 from megaportraits.pipeline.driver import HeadFollower
 from tools.reproduce.teachers import write_teachers
@@ -88,7 +88,7 @@ def make_corpora(folder: Path, *, tell: Callable[[str], None] = print) -> Corpor
     for number, photo in enumerate(photos.values()):
         category = "validation" if number >= len(photos) - TEST_PEOPLE else "training"
         labels[str(number)] = {"category": category}
-        picture = cv2.resize(_square(read_image(photo)), (1024, 1024), interpolation=cv2.INTER_CUBIC)
+        picture = resize(_square(read_image(photo)), 1024)
         _write(made.ffhq / "images1024x1024" / f"{number:05d}.png", picture)
     (made.ffhq / "ffhq-dataset-v2.json").write_text(json.dumps(labels), encoding="utf-8")
     tell(f"{made.ffhq}: {len(photos)} pictures")

@@ -17,10 +17,10 @@ from typing import Any
 from urllib.parse import urljoin
 from urllib.request import HTTPCookieProcessor, OpenerDirector, Request, build_opener
 
-import cv2
 import numpy as np
 
 from megaportraits.media import VideoReader, is_video, read_image
+from megaportraits.ops.pictures import resize
 
 VOTERS = 2
 _SECONDS = 600
@@ -95,4 +95,4 @@ def _look(voter: OpenerDirector, address: str) -> Any:
         file.flush()
         path = Path(file.name)
         picture = next(iter(VideoReader(path))).image if is_video(path) else read_image(path)
-    return cv2.resize(picture, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    return resize(picture, _SIDE).astype(np.float32)

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from megaportraits.data.distillation import DistillationIndex
-from megaportraits.data.pairs import read_or_redraw, resize
+from megaportraits.data.pairs import read_or_redraw
+from megaportraits.ops.pictures import resize
 
 Item = dict[str, Tensor]
 

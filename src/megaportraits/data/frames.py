@@ -16,8 +16,9 @@ from megaportraits.data.clip_schema import FrameLabels
 from megaportraits.data.clip_table import ClipSummary
 from megaportraits.data.clips import ClipIndex
 from megaportraits.data.gaze_labels import EyeLabel, read_gaze_labels
-from megaportraits.data.pairs import feature_landmarks, read_or_redraw, resize
+from megaportraits.data.pairs import feature_landmarks, read_or_redraw
 from megaportraits.errors import DataError
+from megaportraits.ops.pictures import resize
 
 
 class FrameDataset(Dataset[dict[str, Tensor]]):

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -21,6 +20,7 @@ from megaportraits.data.stream import Clips, Layout, StreamIndex, open_clips
 from megaportraits.errors import DataError
 from megaportraits.faces.landmarks import COEFFICIENT_NAMES
 from megaportraits.faces.outlines import FEATURES
+from megaportraits.ops.pictures import resize
 
 _DRAWS = 10
 ROLES = ("source", "target", "driver")
@@ -181,14 +181,6 @@ def read_or_redraw(
         except DataError as error:
             last = error
     raise last
-
-
-def resize(image: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
-    """Resize a square image (S, S) or (S, S, 3)."""
-    if image.shape[0] == size:
-        return image
-    how = cv2.INTER_AREA if image.shape[0] > size else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image, (size, size), interpolation=how))
 
 
 def other_expression(record: ClipRecord, first: int, second: int, rng: np.random.Generator) -> int:

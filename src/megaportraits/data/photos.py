@@ -21,6 +21,7 @@ from megaportraits.data.clips import ClipIndex
 from megaportraits.data.pairs import blendshape_labels, read_or_redraw
 from megaportraits.errors import DataError
 from megaportraits.ops.geometry import HeadPose, euler_to_matrix
+from megaportraits.ops.pictures import resize
 
 ROLES = ("source", "target", "driver")
 
@@ -55,7 +56,7 @@ class View:
         shrink = n * self.half_side / size
         if shrink > 1.5:  # average first: cubic sampling would skip pixels, which gives noise
             n = round(size * 1.2 / self.half_side)
-            image = np.asarray(cv2.resize(image, (n, n), interpolation=cv2.INTER_AREA), np.uint8)
+            image = resize(image, n)
         angle = np.radians(self.roll)
         # From view to image: first in crop units, then in OpenCV's coordinates, where pixel centres are integers.
         linear = self.half_side * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

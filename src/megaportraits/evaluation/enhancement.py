@@ -36,6 +36,7 @@ from megaportraits.faces.regions import face_regions
 from megaportraits.media import read_image
 from megaportraits.media.images import UInt8
 from megaportraits.ops.geometry import Crop, HeadPose
+from megaportraits.ops.pictures import resize
 
 GREY = 128
 """Grey level of the background behind every person."""
@@ -163,8 +164,7 @@ def bicubic_from(small: int) -> HrMethod:
     """The baseline: the image reduced to the base model's `small` pixels, then upsampled by bicubic interpolation."""
 
     def method(picture: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
-        reduced = cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA)
-        return _valid(cv2.resize(reduced, (size, size), interpolation=cv2.INTER_CUBIC))
+        return _valid(resize(resize(picture, small), size))
 
     return method
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from megaportraits.errors import DataError
-from megaportraits.evaluation.methods.base import TRUE, resized
+from megaportraits.evaluation.methods.base import TRUE
 from megaportraits.evaluation.pairs import Pair, key_of
 from megaportraits.evaluation.plan import usable_source_frame
 from megaportraits.evaluation.report.results import Report
@@ -18,6 +18,7 @@ from megaportraits.evaluation.samples import source_picture
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.media import write_image
 from megaportraits.media.images import UInt8
+from megaportraits.ops.pictures import resize
 
 PAPER = {"student": {"psnr": 19.25, "ssim": 0.682}, "teacher": {"psnr": 21.34, "ssim": 0.768}}
 """The paper's numbers (B.1), measured on its own, unpublished selection of videos."""
@@ -111,7 +112,7 @@ def figure(report: Report, teacher: str, student: str) -> UInt8:
         if row.note is not None and all(name in row.results for name in methods):
             shown = [row.results[name].thumbnails for name in methods]
             tiles = [row.note.source, *(pictures[len(pictures) // 2] for pictures in shown)]
-            rows.append(np.concatenate([title(_TILE, row.pair.key), *(resized(p, _TILE) for p in tiles)], axis=1))
+            rows.append(np.concatenate([title(_TILE, row.pair.key), *(resize(p, _TILE) for p in tiles)], axis=1))
     if not rows:
         raise DataError("No pair has results of teacher and student.", fix="See the report's reasons.")
     names = ("", "source", "driver", "teacher", "student")

@@ -11,7 +11,7 @@ import numpy as np
 
 from megaportraits import __version__
 from megaportraits.errors import DataError, FaceError, MediaError, WeightsError
-from megaportraits.evaluation.methods.base import TRUE, Method, TrueCrops, resized
+from megaportraits.evaluation.methods.base import TRUE, Method, TrueCrops
 from megaportraits.evaluation.metrics.face_signals import signals_of
 from megaportraits.evaluation.metrics.measure import THUMBNAIL, PairResult, measure
 from megaportraits.evaluation.metrics.metric_networks import MetricNetworks
@@ -24,6 +24,7 @@ from megaportraits.evaluation.store import ResultStore, SampleNote, write_row
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.faces.matting import Matting
 from megaportraits.media.images import UInt8
+from megaportraits.ops.pictures import resize
 
 HR_SIZE = 1024
 """Side of head crops in the protocol `hr`."""
@@ -137,13 +138,13 @@ class Evaluation:
             count.skip(pair.frames - (count.done - done))
         ordered = {method.name: method for method in [TrueCrops(), *self.methods]}
         made = [self._small(store, ordered[name], row, pair) for name in ordered if name in row.results]
-        source = [resized(sample.source, min(sample.size, THUMBNAIL))] * len(sample.frames)
+        source = [resize(sample.source, min(sample.size, THUMBNAIL))] * len(sample.frames)
         write_row(self.out / "videos" / pair.protocol / f"{pair.key}.mp4", [source, *made], sample.fps)
 
     def _small(self, store: ResultStore, method: Method, row: PairRow, pair: Pair) -> list[UInt8]:
         result: PairResult = row.results[method.name]
         pictures = result.pictures or store.pictures(method, pair)
-        small = [resized(picture, min(picture.shape[0], THUMBNAIL)) for picture in pictures]
+        small = [resize(picture, min(picture.shape[0], THUMBNAIL)) for picture in pictures]
         result.pictures.clear()  # limits the memory of a long evaluation
         return small
 
@@ -151,7 +152,7 @@ class Evaluation:
         if sample.pair.protocol == "self":
             return [true.square for true in sample.frames]
         if sample.pair.protocol == "student" and self.teacher is not None:
-            return [resized(picture, sample.size) for picture in self.teacher.perform(sample)]
+            return [resize(picture, sample.size) for picture in self.teacher.perform(sample)]
         return None
 
     def _references(self, networks: MetricNetworks) -> dict[str, Reference]:
@@ -213,7 +214,7 @@ def _note(sample: EvaluationSample, networks: MetricNetworks) -> SampleNote:
         lost=sample.lost,
         fps=sample.fps,
         curves=signals_of([true.face for true in sample.frames]),
-        source=resized(sample.source, min(sample.size, THUMBNAIL)),
+        source=resize(sample.source, min(sample.size, THUMBNAIL)),
         source_features=networks.features([sample.source]),
         boxes=np.stack([boxes_of(true.face_in_square.landmarks, sample.size) for true in sample.frames]),
         closeups=(closeup(sample.photo, around[0], "eyes"), closeup(sample.photo, around[1], "mouth")),

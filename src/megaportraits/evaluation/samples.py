@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -25,6 +24,7 @@ from megaportraits.faces.tracking import CropTracker
 from megaportraits.media import VideoReader, is_video, read_image
 from megaportraits.media.images import UInt8
 from megaportraits.ops.geometry import Crop, HeadPose, matrix_to_euler
+from megaportraits.ops.pictures import resize
 
 _SOURCE_SECONDS = 1.0
 _STILL_FPS = 25.0
@@ -113,9 +113,7 @@ class EvaluationSample:
         crop = head_crop(self.face)
         square = extract(self.photo, crop, work)
         plate = background_plate(square, matting.matte(self.photo, self.face, crop, work))
-        if work == self.size:
-            return plate
-        return np.asarray(cv2.resize(plate, (self.size, self.size), interpolation=cv2.INTER_CUBIC), np.uint8)
+        return resize(plate, self.size)
 
 
 def read_sample(pair: Pair, analyzer: FaceAnalyzer, matting: Matting, size: int) -> EvaluationSample:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -27,6 +26,7 @@ from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import load_student
 from megaportraits.models.student import Student
 from megaportraits.nn.blocks import fold_weight_standardization
+from megaportraits.ops.pictures import resize
 from megaportraits.reading import is_file, read_record, shown
 
 Distance = Callable[[UInt8, UInt8], float]
@@ -280,5 +280,4 @@ def _cells(row: tuple[UInt8, UInt8, UInt8]) -> tuple[UInt8, UInt8, UInt8]:
 
 
 def _cell(image: UInt8) -> UInt8:
-    how = cv2.INTER_AREA if image.shape[0] > _CELL else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image, (_CELL, _CELL), interpolation=how), np.uint8)
+    return resize(image, _CELL)

@@ -6,8 +6,6 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +22,7 @@ from megaportraits.faces.landmarks import scores_of
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import load_base
 from megaportraits.nn.blocks import fold_weight_standardization
+from megaportraits.ops.pictures import resize_planes
 from megaportraits.pipeline.demo import demo_driver, demo_portrait
 from megaportraits.pipeline.driver import Driver
 from megaportraits.pipeline.options import PoseFrom
@@ -102,7 +101,7 @@ def export_base_model(
     with torch.no_grad():
         identity = model.encode(seen["photo"])  # only its structure is used; the values come from the graph
         tensors = dict(zip(flatten(identity), everything(*seen.values()), strict=True))
-    fine = {"fine": _resized(source.fine, size)} if model.config.source_skip else {}
+    fine = {"fine": torch.from_numpy(resize_planes(source.fine, size))} if model.config.source_skip else {}
 
     drive = DriveGraph(model, rebuild(identity, tensors))
     driven = {"driver": torch.from_numpy(image_array(drivers[0].image)), **tensors, **fine, **measured}
@@ -153,13 +152,6 @@ def _picture_size(model: BaseModel, wanted: int) -> int:
         return wanted
     allowed = f"{own} to {4 * own}" if model.config.source_skip else f"{own}, the model's own"
     raise ExportError(f"size: expected {allowed}, got {wanted}", fix="Leave --size out.")
-
-
-def _resized(fine: np.ndarray, size: int) -> Tensor:
-    """Resize the person's straight colours and alpha (1, 4, n, n)."""
-    how = cv2.INTER_AREA if size < fine.shape[-1] else cv2.INTER_CUBIC
-    resized = cv2.resize(np.ascontiguousarray(fine[0].transpose(1, 2, 0)), (size, size), interpolation=how)
-    return torch.from_numpy(np.clip(resized, 0, 1).transpose(2, 0, 1)[None].astype(np.float32))
 
 
 def _measured(model: BaseModel, crop: HeadCrop, given: tuple[str, ...]) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-import cv2
 import numpy as np
 
 from megaportraits.errors import FaceError
@@ -15,6 +14,7 @@ from megaportraits.faces.pose import fit_pose
 from megaportraits.media.images import UInt8
 from megaportraits.models.base import BaseModel
 from megaportraits.ops.geometry import HeadPose
+from megaportraits.ops.pictures import resize
 from megaportraits.pipeline import Avatar
 from megaportraits.pipeline.driver import Driver, FrameSource, HeadFollower
 from megaportraits.pipeline.portrait import Source, as_trained
@@ -63,9 +63,9 @@ def source_crop(model: BaseModel, source: Source) -> SourceCrop:
     fine = portrait.fine.cpu().numpy()
     person = np.rint(fine[0, :3].transpose(1, 2, 0) * 255).astype(np.uint8)
     seen = as_trained(person, portrait.matte, model.config)
-    small = cv2.resize(seen, (avatar.size, avatar.size), interpolation=cv2.INTER_AREA)
+    small = resize(seen, avatar.size)
     pose = fit_pose(portrait.head.face.landmarks).to_crop_pose(portrait.head.crop)
-    return SourceCrop(np.asarray(small, np.uint8), pose, portrait.head.face.blendshapes, fine)
+    return SourceCrop(small, pose, portrait.head.face.blendshapes, fine)
 
 
 def _crops(source: FrameSource, size: int, step: int) -> Iterator[HeadCrop]:

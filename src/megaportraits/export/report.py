@@ -20,6 +20,7 @@ from megaportraits.export.precision import to_float16, to_int8
 from megaportraits.export.write import write_graph
 from megaportraits.media import check_output
 from megaportraits.media.files import staged_output
+from megaportraits.ops.pictures import psnr_of
 from megaportraits.reading import FAULTS
 from megaportraits.runtimes import Graph, GraphInfo, available_runtimes, open_graph
 
@@ -176,7 +177,7 @@ def measure(path: Path, precision: str, feeds: Sequence[Case], expected: Sequenc
             if name == "image":
                 errors.append(float(np.square(got[name] - wanted, dtype=np.float64).mean()))
     del graph
-    psnr = float(np.mean([np.inf if e == 0 else -10 * np.log10(e) for e in errors])) if errors else None
+    psnr = float(np.mean([psnr_of(error) for error in errors])) if errors else None
     times: dict[str, float | None] = {runtime: _time(path, runtime, feeds[0]) for runtime in available_runtimes()}
     return PrecisionRow(path.name, precision, path.stat().st_size / 1e6, max(differences), psnr, times)
 

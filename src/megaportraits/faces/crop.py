@@ -11,6 +11,7 @@ from megaportraits.faces.detector import Face
 from megaportraits.faces.networks import Image, check_image
 from megaportraits.faces.pose import FacePose, fit_pose
 from megaportraits.ops.geometry import HEAD_CENTER, HEAD_CROP_CM, Crop
+from megaportraits.ops.pictures import resize
 
 Array = npt.NDArray[np.float64]
 
@@ -85,7 +86,7 @@ def _resample(image: npt.NDArray, window: tuple[float, ...], size: tuple[int, in
     patch = image.take(rows, axis=0).take(columns, axis=1)
     if reduce_x > 1 or reduce_y > 1:
         cells = (len(columns) // reduce_x, len(rows) // reduce_y)
-        patch = cv2.resize(patch, cells, interpolation=cv2.INTER_AREA)
+        patch = resize(patch, cells)
     blur = [0.45 * np.sqrt(max(step * step - 1, 0)) for step in (step_x, step_y)]
     if max(blur) > 0.2:
         patch = cv2.GaussianBlur(patch, (0, 0), max(blur[0], 0.1), sigmaY=max(blur[1], 0.1))

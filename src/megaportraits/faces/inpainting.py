@@ -18,6 +18,7 @@ from megaportraits import weights
 from megaportraits.choices import InpaintingName
 from megaportraits.errors import ShapeError
 from megaportraits.faces.networks import Image, check_image
+from megaportraits.ops.pictures import resize
 
 Floats = npt.NDArray[np.float32]
 
@@ -102,12 +103,11 @@ def push_pull(values: Floats, known: Floats) -> Floats:
         return values * weight + mean * (1 - weight)
     # Push: averages of known pixels, at half the size.
     half = ((width + 1) // 2, (height + 1) // 2)
-    coarse_weight = cv2.resize(_soften(known), half, interpolation=cv2.INTER_AREA)
-    coarse = cv2.resize(_soften(values * weight), half, interpolation=cv2.INTER_AREA)
-    coarse = coarse / np.maximum(coarse_weight, 1e-6)[..., None]
+    coarse_weight = resize(_soften(known), half)
+    coarse = np.asarray(resize(_soften(values * weight), half) / np.maximum(coarse_weight, 1e-6)[..., None], np.float32)
     # Pull: unknown pixels come from the filled coarser level.
     filled = push_pull(coarse, np.minimum(coarse_weight * 4, 1))
-    fine = _soften(cv2.resize(filled, (width, height), interpolation=cv2.INTER_LINEAR))
+    fine = _soften(resize(filled, (width, height), enlarge=cv2.INTER_LINEAR))
     return values * weight + fine * (1 - weight)
 
 

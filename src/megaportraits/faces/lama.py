@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -13,6 +12,7 @@ from torch import nn
 
 from megaportraits.errors import WeightsError
 from megaportraits.faces.networks import Image
+from megaportraits.ops.pictures import resize
 
 _MULTIPLE = 8
 """The network halves its input three times."""
@@ -55,8 +55,8 @@ class Lama:
         scale = min(self._max_side / max(height, width), 1.0)
         if scale < 1:
             small = (max(round(width * scale), 1), max(round(height * scale), 1))
-            pixels = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
-            mask = (cv2.resize(hole.astype(np.float32), small, interpolation=cv2.INTER_AREA) > 0).astype(np.float32)
+            pixels = resize(image, small)
+            mask = (resize(hole.astype(np.float32), small) > 0).astype(np.float32)
         else:
             pixels, mask = image, hole.astype(np.float32)
         rows, columns = mask.shape
@@ -67,5 +67,5 @@ class Lama:
         painted = self._network(picture, where)[0, :, :rows, :columns].permute(1, 2, 0)
         result = painted.float().clamp(0, 1).mul(255).cpu().numpy()
         if scale < 1:
-            result = cv2.resize(result, (width, height), interpolation=cv2.INTER_CUBIC)
+            result = resize(result, (width, height))
         return np.ascontiguousarray(result, np.float32)

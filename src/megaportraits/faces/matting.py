@@ -21,6 +21,7 @@ from megaportraits.faces.landmarks import MESH_COUNT
 from megaportraits.faces.networks import Image, Network
 from megaportraits.faces.shares import share_of
 from megaportraits.ops.geometry import Crop
+from megaportraits.ops.pictures import resize
 from megaportraits.runtimes.model import OnnxModel
 
 Matte = npt.NDArray[np.float32]
@@ -74,7 +75,7 @@ class Matting:
         inside = crop.image_to_crop(face.landmarks[:MESH_COUNT, :2])
         cleaned = clean(likely, (inside + 1) * (work / 2))
         alpha = refine(guide, cleaned)
-        return cv2.resize(alpha, (size, size), interpolation=cv2.INTER_AREA) if work > size else alpha
+        return resize(alpha, size)
 
     def _segment(self, image: Image, crop: Crop, size: int) -> Matte:
         """The network's probability over several views, combined at the crop's resolution."""
@@ -120,8 +121,7 @@ class PortraitMatting(Matting):
         alpha = np.clip(self._alpha([picture.transpose(2, 0, 1)[None]])[0, 0], 0, 1)
         inside = crop.image_to_crop(face.landmarks[:MESH_COUNT, :2])
         cleaned = clean(alpha * share_of(face, others, crop, side), (inside + 1) * (side / 2))
-        how = cv2.INTER_AREA if size < side else cv2.INTER_LINEAR
-        return np.asarray(cv2.resize(cleaned, (size, size), interpolation=how), np.float32)
+        return resize(cleaned, size, enlarge=cv2.INTER_LINEAR)
 
 
 def open_matting(name: MattingName) -> Matting:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from megaportraits.errors import ShapeError, WeightsError
 from megaportraits.faces.quiet import without_native_info
+from megaportraits.ops.pictures import resize
 
 Image = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
@@ -113,7 +114,7 @@ class Region:
         if shrink > 1.2:
             small = (max(round(patch.shape[1] / shrink), 1), max(round(patch.shape[0] / shrink), 1))
             scale = np.array([small[0] / patch.shape[1], small[1] / patch.shape[0]])
-            patch = cv2.resize(patch, small, interpolation=cv2.INTER_AREA)
+            patch = resize(patch, small)
         else:
             scale = np.ones(2)
         corners = self.to_image(np.array([[0, 0], [1, 0], [0, 1]])) - (left, top)

@@ -18,6 +18,7 @@ from megaportraits.errors import ShapeError, WeightsError
 from megaportraits.faces.landmarks import COUNT, LEFT_IRIS, RIGHT_IRIS
 from megaportraits.faces.networks import Image, check_image
 from megaportraits.nn.iresnet import IResNet
+from megaportraits.ops.pictures import resize
 
 SIZE = 128
 """Length of an embedding."""
@@ -134,7 +135,7 @@ def _smaller(image: Image, points: npt.NDArray[np.float64], factor: float) -> tu
     height, width = image.shape[:2]
     size = max(round(width / factor), 1), max(round(height / factor), 1)
     scale = np.array([size[0] / width, size[1] / height])
-    reduced = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    reduced = resize(image, size)
     return reduced, _similarity(points * scale - 0.5, _TEMPLATE)
 
 

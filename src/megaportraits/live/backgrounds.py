@@ -8,8 +8,8 @@ from megaportraits.faces.matting import Matting
 from megaportraits.live.engines import GraphPortrait
 from megaportraits.live.loop import Compose
 from megaportraits.media.images import UInt8
+from megaportraits.ops.pictures import over
 from megaportraits.pipeline import AnimateOptions, Background, Portrait, Rendering
-from megaportraits.pipeline.compose import over
 from megaportraits.pipeline.compositor import Compositor
 from megaportraits.pipeline.driver import DriverFrame
 from megaportraits.pipeline.options import Color

@@ -7,9 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -25,6 +23,7 @@ from megaportraits.models.motion import Motion
 from megaportraits.models.storage import load_student
 from megaportraits.nn.inference import prepare_for_inference, running
 from megaportraits.ops.geometry import HeadPose
+from megaportraits.ops.pictures import resize_planes
 from megaportraits.pipeline import Avatar, Portrait, Rendering
 from megaportraits.pipeline.motion import edit_motion
 from megaportraits.pipeline.options import MotionOptions
@@ -184,7 +183,7 @@ class GraphBase:
         self._inputs = dict(tensors)
         self._scores = _config(self._graph.info, path).motion.blendshapes
         if "fine" in self._graph.inputs:
-            self._inputs["fine"] = _resized(fine, self._graph.inputs["fine"][-1])
+            self._inputs["fine"] = resize_planes(fine.numpy(), self._graph.inputs["fine"][-1])
 
     def draw(self, head: UInt8, pose: HeadPose, blendshapes: Blendshapes) -> Rendering:
         measured = pose_arrays(pose) | {BLENDSHAPES_INPUT: scores_of(blendshapes, self._scores)[None]}
@@ -277,14 +276,6 @@ def _pose_of(arrays: Arrays, prefix: str) -> HeadPose:
     """The pose in a graph's outputs, batch 1; `prefix` starts the outputs' names."""
     rotation, translation, scale = (arrays[prefix + name][0] for name in POSE_INPUTS)
     return HeadPose(rotation.astype(np.float64), translation.astype(np.float64), float(scale))
-
-
-def _resized(fine: Tensor, side: int) -> npt.NDArray[np.float32]:
-    """`PreparedSource.fine` as an array (1, 4, side, side)."""
-    picture = fine[0].permute(1, 2, 0).numpy()
-    how = cv2.INTER_AREA if side < picture.shape[0] else cv2.INTER_CUBIC
-    resized = np.clip(cv2.resize(picture, (side, side), interpolation=how), 0, 1)
-    return np.ascontiguousarray(resized.transpose(2, 0, 1)[None], np.float32)
 
 
 def _rendering(image: np.ndarray, alpha: np.ndarray | None, pose: HeadPose) -> Rendering:

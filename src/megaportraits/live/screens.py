@@ -19,6 +19,7 @@ from megaportraits.extras import require
 from megaportraits.media import VideoWriter
 from megaportraits.media.files import Sign
 from megaportraits.media.images import UInt8
+from megaportraits.ops.pictures import resize
 
 _TITLE = "megaportraits"
 _CLOCK = Fraction(1, 1000)
@@ -89,7 +90,7 @@ class _Window:
     def wait(self, image: UInt8, moment: float) -> Reply:
         factor = min(_WAITING_SIDE / max(image.shape), 1)
         size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
-        small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        small = resize(image, size)
         return self.show(small, moment, "no face yet: sit upright, in good light")
 
     def _closed(self) -> bool:

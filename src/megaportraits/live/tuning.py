@@ -22,6 +22,7 @@ import numpy as np
 from megaportraits.errors import ConfigError, DataError, MegaPortraitsError
 from megaportraits.live.engines import Renderer, Sample, Setting
 from megaportraits.media.files import staged_output
+from megaportraits.ops.pictures import psnr_of
 from megaportraits.pipeline import Rendering
 from megaportraits.reading import read_record
 
@@ -161,8 +162,7 @@ def _try(
 def _psnr(a: Rendering, b: Rendering) -> float:
     """PSNR between two renderings at the smaller one's size, dB."""
     size = min(a.size, b.size)
-    error = float(np.square(a.resized(size) - b.resized(size), dtype=np.float64).mean())
-    return float("inf") if error == 0 else -10 * float(np.log10(error))
+    return psnr_of(float(np.square(a.resized(size) - b.resized(size), dtype=np.float64).mean()))
 
 
 @contextmanager

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from megaportraits.ops.geometry import HEAD_HALF_CM
+from megaportraits.ops.resample import fit_input
 
 Box = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 MOUTH_CM: Box = ((-1.0, 3.6), (-6.2, -1.6), (4.0, 16.0))
@@ -15,11 +15,6 @@ EYES_CM: Box = ((1.2, 5.0), (2.2, 5.6), (5.0, 16.0))
 
 EYES_TO_MOUTH = 3.0
 """Weight of a pixel of the eyes relative to one of the mouth; lids have a fifth of an open mouth's area."""
-
-
-def composite(image: Tensor, matte: Tensor, background: Tensor) -> Tensor:
-    """Straight-alpha compositing: (B, 3, H, W), (B, 1, H, W), and a background that broadcasts."""
-    return image * matte + background * (1 - matte)
 
 
 def masked_l1(prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -55,4 +50,4 @@ def feature_weight(coords: Tensor, valid: Tensor, size: int, *, emphasis: float)
     """
     features = in_box(coords, MOUTH_CM) + EYES_TO_MOUTH * in_box(coords, EYES_CM)
     weight = 1 + emphasis * (features * valid)[:, None]
-    return F.interpolate(weight, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return fit_input(weight, size)

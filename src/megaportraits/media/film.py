@@ -20,6 +20,7 @@ from megaportraits.media.frames import VideoFrame, VideoInfo
 from megaportraits.media.hdr import ColorMap
 from megaportraits.media.images import UInt8
 from megaportraits.media.limits import Limits
+from megaportraits.ops.pictures import resize
 
 _UNSPECIFIED_COLORSPACE = 2
 _HD_HEIGHT = 720
@@ -110,7 +111,7 @@ class Film:
             image = frame.reformat(format="rgb24", src_colorspace=_matrix(frame), threads=1).to_ndarray()
         if aspect != 1:
             width = max(1, round(image.shape[1] * aspect))
-            image = cv2.resize(image, (width, image.shape[0]), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
+            image = resize(image, (width, image.shape[0]), enlarge=cv2.INTER_LINEAR)
         quarter_turns = round((frame.rotation or 0) / 90) % 4
         return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
 

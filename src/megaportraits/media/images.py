@@ -19,6 +19,7 @@ from megaportraits.media import heif
 from megaportraits.media.files import Sign, check_input, staged_output
 from megaportraits.media.hdr import UInt8
 from megaportraits.media.limits import DEFAULT_LIMITS, Limits
+from megaportraits.ops.pictures import composite
 from megaportraits.reading import FAULTS
 
 WHITE = (255, 255, 255)
@@ -118,8 +119,7 @@ def flattened(picture: Picture, background: tuple[int, int, int] = WHITE) -> UIn
         return picture.rgb
     mixed = np.empty_like(picture.rgb)
     for rows in _bands(picture.rgb.shape[:2]):
-        alpha = picture.alpha[rows, :, None].astype(np.float32) / 255
-        mixed[rows] = np.round(picture.rgb[rows] * alpha + np.asarray(background, np.float32) * (1 - alpha))
+        mixed[rows] = composite(picture.rgb[rows], picture.alpha[rows], background)
     return mixed
 
 

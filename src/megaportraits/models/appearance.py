@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from megaportraits.config import ModelConfig
 from megaportraits.nn.backbones import ResNet
 from megaportraits.nn.blocks import BlockStyle, ResBlock, make_conv
+from megaportraits.ops.resample import fit_input
 
 
 class VolumeEncoder(nn.Module):
@@ -50,9 +51,7 @@ class DescriptorEncoder(nn.Module):
         self.project = style.project(2, self.trunk.channels, config.descriptor)
 
     def forward(self, image: Tensor) -> Tensor:
-        if image.shape[-1] != self.size:
-            image = F.interpolate(image, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
-        return F.adaptive_avg_pool2d(self.project(self.trunk(image)), self.grid)
+        return F.adaptive_avg_pool2d(self.project(self.trunk(fit_input(image, self.size))), self.grid)
 
 
 class AppearanceEncoder(nn.Module):

@@ -18,6 +18,7 @@ from megaportraits.errors import ConfigError
 from megaportraits.models.identity import Output
 from megaportraits.models.source_skip import Flow, copy_large
 from megaportraits.nn.blocks import BlockStyle, OutputHead, ResBlock, make_conv
+from megaportraits.ops import compositing
 from megaportraits.ops.shapes import check_shape
 
 
@@ -150,7 +151,7 @@ def start_of(picture: Tensor, fine: Tensor | None) -> Tensor:
 
 def over(picture: Tensor, color: Tensor) -> Tensor:
     """Composite a picture over a flat colour (B, 3, 1, 1); unchanged without alpha."""
-    return picture[:, :3] + color * (1 - picture[:, 3:]) if picture.shape[1] == 4 else picture
+    return compositing.over(picture[:, :3], picture[:, 3:], color) if picture.shape[1] == 4 else picture
 
 
 def move_source(source: Tensor, flow: Flow) -> Tensor:

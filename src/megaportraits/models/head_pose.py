@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from megaportraits.nn.backbones import ResNet
 from megaportraits.nn.blocks import BlockStyle
 from megaportraits.ops.geometry import rotation_from_6d
+from megaportraits.ops.resample import fit_input
 from megaportraits.ops.warping import Pose
 
 
@@ -34,9 +34,7 @@ class HeadPoseNet(nn.Module):
 
     def forward(self, image: Tensor) -> Pose:
         """Image (B, 3, S, S) in [0, 1], a head crop, to its pose in crop units."""
-        if image.shape[-1] != self.size:
-            image = F.interpolate(image, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
-        features = self.trunk(image).mean((2, 3))
+        features = self.trunk(fit_input(image, self.size)).mean((2, 3))
         with torch.autocast(features.device.type, enabled=False):  # bfloat16 resolves angles to half a degree only
             out = self.head(features.float())
         return Pose(rotation_from_6d(out[:, :6]), out[:, 6:8], out[:, 8].clamp(-2, 2).exp())

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from megaportraits.models.motion import Motion
 from megaportraits.models.source_skip import SourceView
+from megaportraits.ops.compositing import composite
 
 
 @dataclass(frozen=True)
@@ -87,4 +88,4 @@ class Output:
         """Composite the image over a flat colour (B, 3, 1, 1); unchanged without alpha."""
         if self.alpha is None:
             return self.image
-        return self.image * self.alpha + color * (1 - self.alpha)
+        return composite(self.image, self.alpha, color)

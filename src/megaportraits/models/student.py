@@ -22,6 +22,8 @@ from megaportraits.errors import WeightsError
 from megaportraits.nn.adaptive import SpatiallyAdaptiveNorm
 from megaportraits.nn.backbones import ResNet
 from megaportraits.nn.blocks import BlockStyle, add_branch, make_conv
+from megaportraits.ops.compositing import composite
+from megaportraits.ops.resample import fit_input
 from megaportraits.ops.shapes import check_shape
 
 StudentIdentity = tuple[Tensor, ...]
@@ -44,7 +46,7 @@ class StudentOutput:
         """Composite the image over a flat colour (B, 3, 1, 1); unchanged without alpha."""
         if self.alpha is None:
             return self.image
-        return self.image * self.alpha + color * (1 - self.alpha)
+        return composite(self.image, self.alpha, color)
 
 
 class SpadeBlock(nn.Module):
@@ -141,9 +143,7 @@ class Student(nn.Module):
             identity: of B avatars, or of one for all drivers.
         """
         check_shape(driver, "driver", "B", 3, "S", "S")
-        size = self.config.input_size
-        if driver.shape[-1] != size:
-            driver = F.interpolate(driver, (size, size), mode="bilinear", antialias=True, align_corners=False)
+        driver = fit_input(driver, self.config.input_size)
         stages: list[Tensor] = []
         x = self.entry(self.encoder(driver, stages))
         for index, block in enumerate(self.blocks):

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from megaportraits.errors import ShapeError, WeightsError
+from megaportraits.ops.resample import fit_input
 
 SIDE = 224
 _JUDGED = (512, 384)
@@ -131,7 +132,7 @@ class HyperIQA(nn.Module):
         resized = (
             torch.from_numpy(np.ascontiguousarray(image)).to(self.mean.device).permute(2, 0, 1)[None].float() / 255
         )
-        resized = F.interpolate(resized, _JUDGED, mode="bilinear", antialias=True, align_corners=False)
+        resized = fit_input(resized, _JUDGED)
         corners = np.random.default_rng(0).integers(0, [n - SIDE + 1 for n in _JUDGED], (_CROPS, 2))
         views = torch.cat([resized[..., y : y + SIDE, x : x + SIDE] for y, x in corners.tolist()])
         return float(self(views).mean())

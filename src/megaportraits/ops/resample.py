@@ -1,4 +1,7 @@
-"""Separable resampling of volumes by integer factors: same result as torch's trilinear, twice as fast on a CPU."""
+"""Resizing of image tensors, and separable resampling of volumes by integer factors.
+
+Volumes get the same result as from torch's trilinear interpolation, twice as fast on a CPU.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,26 @@ def upsample_volume(x: Tensor, factors: Factors) -> Tensor:
 def shrink(images: Tensor, size: int) -> Tensor:
     """Downsample images (B, C, S, S) to `size` x `size` pixels by area averaging; `size` is at most S."""
     return images if images.shape[-1] == size else F.interpolate(images, (size, size), mode="area")
+
+
+def resize_images(images: Tensor, size: int) -> Tensor:
+    """Resize images (B, C, H, W) in [0, 1] to `size` x `size` pixels: bicubic, without aliasing, clamped to [0, 1]."""
+    if images.shape[-2:] == (size, size):
+        return images
+    return F.interpolate(images, (size, size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+
+
+def fit_input(images: Tensor, size: int | tuple[int, int]) -> Tensor:
+    """Resize images (B, C, H, W) for a network's input: bilinear, without aliasing, values within the original range.
+
+    Args:
+        images: images or masks.
+        size: (rows, columns), or the side of a square.
+    """
+    rows, columns = (size, size) if isinstance(size, int) else size
+    if images.shape[-2:] == (rows, columns):
+        return images
+    return F.interpolate(images, (rows, columns), mode="bilinear", antialias=True, align_corners=False)
 
 
 def downsample_volume(x: Tensor, factors: Factors) -> Tensor:

@@ -12,6 +12,7 @@ from megaportraits.errors import WeightsError
 from megaportraits.faces.inpainting import push_pull
 from megaportraits.media.images import UInt8
 from megaportraits.ops.geometry import Crop, HeadPose
+from megaportraits.ops.pictures import resize
 
 Float = npt.NDArray[np.float32]
 
@@ -74,14 +75,7 @@ class Rendering:
         """The premultiplied image at another size: Lanczos for enlarging, area averaging for shrinking."""
         if size == self.size:
             return self.premultiplied
-        how = cv2.INTER_LANCZOS4 if size > self.size else cv2.INTER_AREA
-        return _valid(cv2.resize(self.premultiplied, (size, size), interpolation=how))
-
-
-def over(premultiplied: Float, background: npt.NDArray[np.generic]) -> UInt8:
-    """Composite a premultiplied (H, W, 4) image over a uint8 background that is, or broadcasts to, (H, W, 3)."""
-    under = background.astype(np.float32) * (1 - premultiplied[..., 3:])
-    return np.rint(np.clip(premultiplied[..., :3] * 255 + under, 0, 255)).astype(np.uint8)
+        return _valid(resize(self.premultiplied, size, enlarge=cv2.INTER_LANCZOS4))
 
 
 def straight(premultiplied: Float) -> UInt8:

@@ -13,7 +13,8 @@ from megaportraits.faces.inpainting import Fill, background_plate, smooth_fill
 from megaportraits.faces.matting import Matting, foreground
 from megaportraits.media.images import UInt8
 from megaportraits.ops.geometry import Crop, HeadPose
-from megaportraits.pipeline.compose import ANCHOR_RIM, REACH, Placement, Rendering, Surroundings, over, straight
+from megaportraits.ops.pictures import over, resize
+from megaportraits.pipeline.compose import ANCHOR_RIM, REACH, Placement, Rendering, Surroundings, straight
 from megaportraits.pipeline.driver import DriverFrame, HeadView
 from megaportraits.pipeline.options import AnimateOptions, Background
 from megaportraits.pipeline.portrait import PreparedSource, SourceHead, person_matte, shrink, source_view
@@ -59,7 +60,7 @@ class Compositor:
         self._matting, self._fill = matting, fill
         self._last: HeadView | None = None
         self._size = size
-        self._plate = _resize(portrait.plate, size)
+        self._plate = resize(portrait.plate, size)
         if options.background is Background.SOURCE and not options.crop_only:
             self._prepare_photo(portrait.head, rest)
 
@@ -193,8 +194,3 @@ def grown(matte: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     wider = cv2.dilate(matte, kernel)
     return np.asarray(cv2.GaussianBlur(wider, (0, 0), reach / 2), np.float32)
-
-
-def _resize(image: UInt8, size: int) -> UInt8:
-    how = cv2.INTER_AREA if size < image.shape[0] else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image, (size, size), interpolation=how), np.uint8)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-import cv2
 import numpy as np
 import skimage.data
 
 from megaportraits.media import VideoReader, check_outputs, write_image
 from megaportraits.media.credentials import Credentials
 from megaportraits.media.images import UInt8
+from megaportraits.ops.pictures import resize
 from megaportraits.pipeline.avatar import Avatar
 from megaportraits.pipeline.files import Marks, OnProgress, animate_file
 from megaportraits.pipeline.options import AnimateOptions
@@ -120,5 +120,5 @@ def contact_sheet(portrait: UInt8, rows: Sequence[UInt8], columns: int = _COLUMN
     # The first and last frames are left out: the driver is near its neutral expression there.
     times = np.linspace(0, len(rows) - 1, columns + 2).round().astype(int)[1:-1]
     cells = [np.concatenate([rows[i][:, side : 2 * side], rows[i][:, 2 * side :]]) for i in times]
-    large = cv2.resize(portrait, (2 * side, 2 * side), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    large = resize(portrait, 2 * side)
     return np.concatenate([large, *cells], axis=1)

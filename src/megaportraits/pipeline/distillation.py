@@ -12,11 +12,11 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from megaportraits.data.distillation import SAMPLES_PER_SHARD, DistillationSample, shard_path, write_shard
-from megaportraits.data.pairs import resize
 from megaportraits.errors import DataError
 from megaportraits.media.folders import write_json
 from megaportraits.media.images import PICTURE_SUFFIXES, UInt8
 from megaportraits.models.motion import Motion
+from megaportraits.ops.pictures import resize
 from megaportraits.pipeline.driver_clips import Drivers
 from megaportraits.pipeline.teacher import P, Teacher
 from megaportraits.reading import is_file, is_folder, list_files, read_record

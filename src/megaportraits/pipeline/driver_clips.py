@@ -13,7 +13,6 @@ import numpy as np
 
 from megaportraits.data.clip_schema import ClipFrame, ClipRecord, FrameLabels
 from megaportraits.data.clips import ClipIndex, ShardWriter
-from megaportraits.data.pairs import resize
 from megaportraits.data.shard_index import CLIP_SHARDS
 from megaportraits.errors import DataError, MediaError
 from megaportraits.faces.detector import FaceAnalyzer
@@ -21,6 +20,7 @@ from megaportraits.faces.matting import Matting
 from megaportraits.media import is_video
 from megaportraits.media.images import UInt8
 from megaportraits.ops.geometry import HeadPose
+from megaportraits.ops.pictures import composite, resize
 from megaportraits.pipeline.driver import DriverFrame, FrameSource, HeadFollower
 from megaportraits.reading import is_folder, read_record
 
@@ -79,8 +79,7 @@ class Drivers:
         image = frame.image
         if record.kind != "real":
             color = np.random.default_rng((self.seed, number)).uniform(0, 255, 3)
-            alpha = frame.matte[..., None].astype(np.float64) / 255
-            image = np.rint(image * alpha + color * (1 - alpha)).astype(np.uint8)
+            image = composite(image, frame.matte, color)
         name = f"{Path(index.shares[0].folder).name}/{record.key} frame {position}"
         return DriverHead(resize(image, size), resize(frame.matte, size), frame.labels.pose, name)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from megaportraits.models.enhancer import Enhancer, fine_picture, picture_of, premultiplied
 from megaportraits.models.identity import Output
 from megaportraits.models.source_skip import grow, transfer_detail
+from megaportraits.ops.resample import resize_images
 
 _PIXELS = 4 * 256 * 256
 """Output pixels that the enhancer computes in one step on a CPU, so that memory does not grow with the batch."""
@@ -39,7 +39,7 @@ def enhance(enhancer: Enhancer, output: Output, source: Tensor) -> Tensor:
     picture = picture_of(output)
     size = 2 * picture.shape[-1]
     source = source[:, : picture.shape[1]]
-    fine = fine_picture(output, _resized(source, size)) if enhancer.config.source_skip else None
+    fine = fine_picture(output, resize_images(source, size)) if enhancer.config.source_skip else None
     step = max(1, (_PIXELS if picture.device.type == "cpu" else _GPU_PIXELS) // size**2)
     parts = [slice(start, start + step) for start in range(0, len(picture), step)]
     enhanced = torch.cat([enhancer(picture[part], None if fine is None else fine[part]) for part in parts])
@@ -64,9 +64,3 @@ def _valid(picture: Tensor) -> Tensor:
 def _straight(picture: Tensor) -> Tensor:
     alpha = picture[:, 3:]
     return torch.cat([(picture[:, :3] / alpha.clamp_min(1 / 512)).clamp(0, 1), alpha], 1)
-
-
-def _resized(source: Tensor, size: int) -> Tensor:
-    if source.shape[-1] == size:
-        return source
-    return F.interpolate(source, (size, size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)

@@ -6,7 +6,6 @@ import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -27,6 +26,7 @@ from megaportraits.models.identity import Identity
 from megaportraits.models.motion import Motion
 from megaportraits.ops.color import KEY_COLORS
 from megaportraits.ops.geometry import Crop, HeadPose
+from megaportraits.ops.pictures import composite, resize
 from megaportraits.pipeline.tensors import head_pose, pixels
 
 _LARGEST_PHOTO = 4096
@@ -220,7 +220,7 @@ def shrink(photo: UInt8, crop: Crop, max_side: int) -> tuple[UInt8, Crop]:
     if factor >= 1:
         return photo, crop
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    smaller = np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8)
+    smaller = resize(photo, size)
     across, down = size[0] / width, size[1] / height
     return smaller, Crop(crop.center_x * across, crop.center_y * down, crop.side * (across + down) / 2)
 
@@ -240,7 +240,7 @@ def as_trained(person: UInt8, matte: npt.NDArray[np.float32], config: ModelConfi
 
 def flatten(head: UInt8, matte: npt.NDArray[np.float32], color: npt.NDArray[np.floating]) -> UInt8:
     """Composite a head crop over a flat colour (3,), 0-255, as in training."""
-    return np.rint(head * matte[..., None] + color * (1 - matte[..., None])).astype(np.uint8)
+    return composite(head, matte, color)
 
 
 def key_color(head: UInt8, matte: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -288,7 +288,7 @@ def look(source: Source, analyzer: FaceAnalyzer, limits: Limits = DEFAULT_LIMITS
     if picture.alpha is None:
         return seen
     size = (photo.shape[1], photo.shape[0])
-    alpha = np.asarray(cv2.resize(picture.alpha, size, interpolation=cv2.INTER_AREA), np.uint8)
+    alpha = resize(picture.alpha, size)
     return replace(seen, alpha=turned(alpha, seen.turns))
 
 

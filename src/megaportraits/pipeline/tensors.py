@@ -15,6 +15,7 @@ from megaportraits.media.images import UInt8
 from megaportraits.models.identity import Output
 from megaportraits.models.source_skip import Flow
 from megaportraits.ops.geometry import HeadPose
+from megaportraits.ops.resample import fit_input, resize_images
 from megaportraits.ops.warping import Pose
 
 _FLOW_CELLS = 32
@@ -34,10 +35,7 @@ def head_crop_tensor(image: UInt8, size: int, device: torch.device) -> Tensor:
     """
     if image.ndim != 3 or image.shape[0] != image.shape[1] or image.shape[2] != 3:
         raise ShapeError(f"Expected a square head crop (N, N, 3), got {image.shape}.")
-    tensor = pixels(image).to(device)
-    if image.shape[0] == size:
-        return tensor
-    return F.interpolate(tensor, (size, size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    return resize_images(pixels(image).to(device), size)
 
 
 def head_pose(pose: Pose) -> HeadPose:
@@ -74,5 +72,5 @@ def flows(output: Output) -> list[npt.NDArray[np.float32] | None]:
 def moved_along(mask: Tensor, flow: Flow, size: int) -> Tensor:
     """Warp a mask of the source, (1, 1, n, n), along the flow into the outputs' views, (B, 1, size, size)."""
     fine = flow.grown(size)
-    source = F.interpolate(mask, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    source = fit_input(mask, size)
     return fine.move(source.expand(len(fine.direct), -1, -1, -1))

@@ -21,10 +21,10 @@ from megaportraits.media.images import UInt8
 from megaportraits.models.motion import Motion
 from megaportraits.nn.inference import running
 from megaportraits.ops.geometry import euler_to_matrix
+from megaportraits.ops.pictures import over
 from megaportraits.ops.resample import shrink
 from megaportraits.ops.warping import Pose, identity_grid, image_to_canonical, sample
 from megaportraits.pipeline.avatar import Avatar
-from megaportraits.pipeline.compose import over
 from megaportraits.pipeline.driver import FrameSource
 from megaportraits.pipeline.options import AnimateOptions
 from megaportraits.pipeline.portrait import Portrait, Source

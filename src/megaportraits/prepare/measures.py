@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from megaportraits.faces.networks import Image
 from megaportraits.ops.geometry import Crop
+from megaportraits.ops.pictures import resize
 
 THUMBNAIL = 16
 STAND_IN = "detail-exposure-1"
@@ -33,7 +34,7 @@ class SceneCuts:
 
     def is_cut(self, image: Image) -> bool:
         """Whether `image` (H, W, 3) starts a new shot; False for the first frame."""
-        small = cv2.resize(image, (64, 36), interpolation=cv2.INTER_AREA)
+        small = resize(image, (64, 36))
         bins = (small >> 5).astype(np.int32)
         codes = (bins[..., 0] * 8 + bins[..., 1]) * 8 + bins[..., 2]
         histogram = (np.bincount(codes.ravel(), minlength=512) / codes.size).astype(np.float32)
@@ -58,7 +59,7 @@ def unit(values: npt.NDArray) -> npt.NDArray[np.float32]:
 def thumbnail(image: Image) -> npt.NDArray[np.uint8]:
     """(16, 16) uint8 grey."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    return np.asarray(cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA))
+    return resize(np.asarray(grey, np.uint8), THUMBNAIL)
 
 
 def sharpness(image: Image, face: npt.NDArray[np.bool_]) -> float:

@@ -16,6 +16,7 @@ from megaportraits.data.codec import decode_image
 from megaportraits.data.shard_index import members, read_member
 from megaportraits.errors import DataError
 from megaportraits.media.folders import write_whole
+from megaportraits.ops.pictures import resize
 from megaportraits.prepare.filters import FILTERS, KEPT, LABELS, ClipRow, survivors
 from megaportraits.prepare.settings import ExtractSettings, Thresholds
 from megaportraits.prepare.store import Store
@@ -169,7 +170,7 @@ def _strip(row: ClipRow, store: Store) -> str:
         for name, offset, size in members(tar):
             if name in wanted:
                 picture = decode_image(read_member(tar, offset, size))
-                cells.append(cv2.resize(picture, (_CELL, _CELL), interpolation=cv2.INTER_AREA))
+                cells.append(resize(picture, _CELL))
         strip = np.hstack(cells)[..., ::-1]
     except (DataError, ValueError, cv2.error) as error:
         raise DataError(

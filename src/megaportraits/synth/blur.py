@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 
+from megaportraits.ops.pictures import resize
 from megaportraits.synth.raster import Floats
 
 _WIDE = 6.0  # sigma in pixels from which nothing is left that a quarter of the resolution could not hold
@@ -16,6 +17,6 @@ def soften(picture: Floats, sigma: float) -> Floats:
         return cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
     height, width = picture.shape[:2]
     size = (max(width // _SHRINK, 1), max(height // _SHRINK, 1))
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    small = resize(picture, size)
     small = cv2.GaussianBlur(small, (0, 0), sigma / _SHRINK, borderType=cv2.BORDER_REPLICATE)
-    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    return resize(small, (width, height), enlarge=cv2.INTER_LINEAR)

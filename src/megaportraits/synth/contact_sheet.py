@@ -10,6 +10,7 @@ import numpy as np
 from megaportraits.data.clip_schema import ClipFrame
 from megaportraits.data.clips import ClipIndex
 from megaportraits.media import write_image
+from megaportraits.ops.pictures import composite
 
 _COLOURS = ((70, 120, 160), (160, 90, 80), (90, 140, 90), (200, 200, 200), (40, 40, 45))
 
@@ -30,8 +31,7 @@ def write_contact_sheet(folder: Path, path: Path, *, rows: int = 16, columns: in
 
 
 def _over(frame: ClipFrame, colour: tuple[int, int, int]) -> np.ndarray:
-    alpha = frame.matte[..., None].astype(np.float32) / 255
-    return np.round(frame.image * alpha + np.array(colour, np.float32) * (1 - alpha)).astype(np.uint8)
+    return composite(frame.image, frame.matte, colour)
 
 
 def _surface(frame: ClipFrame, size: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 
 from megaportraits.media.files import check_output, staged_output
 from megaportraits.ops.geometry import euler_to_matrix
+from megaportraits.ops.pictures import composite
 from megaportraits.synth.cg import CgCast, CgHead
 from megaportraits.synth.head import REGIONS, MorphableHead
 from megaportraits.synth.raster import Floats
@@ -128,5 +129,4 @@ def _vote(votes: list[list[Floats]], head: MorphableHead, person: CgHead, frame:
 
 
 def _over_grey(frame: SynthFrame) -> npt.NDArray[np.uint8]:
-    alpha = frame.matte[..., None].astype(np.float32) / 255
-    return np.round(frame.image * alpha + 140 * (1 - alpha)).astype(np.uint8)
+    return composite(frame.image, frame.matte, 140)

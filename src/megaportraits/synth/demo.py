@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from megaportraits.media import VideoWriter, write_image
+from megaportraits.ops.pictures import composite
 from megaportraits.synth.acting import act
 from megaportraits.synth.cg import CgCast
 from megaportraits.synth.head import MorphableHead
@@ -51,8 +52,7 @@ def render_portrait(head: Path, out: Path, *, size: int = 448, person: int = 82,
 
 
 def _before_wall(frame: SynthFrame) -> npt.NDArray[np.uint8]:
-    alpha = frame.matte[..., None].astype(np.float32) / 255
-    return np.round(frame.image * alpha + _wall(frame.image.shape[0]) * (1 - alpha)).astype(np.uint8)
+    return composite(frame.image, frame.matte, _wall(frame.image.shape[0]))
 
 
 @cache

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from megaportraits.ops.geometry import HEAD_CENTER, HEAD_CROP_CM, HEAD_HALF_CM, HeadPose
+from megaportraits.ops.pictures import resize
 from megaportraits.synth import shade
 from megaportraits.synth.head import MorphableHead, optical_angle
 from megaportraits.synth.raster import Floats, Ints, rasterize, vertex_normals
@@ -92,8 +92,7 @@ class LiftedHead:
         half = self.texture.shape[0] * HEAD_CROP_CM / CROP_CM / 2
         first, last = (round(self.texture.shape[0] / 2 + end) for end in (-half, half))
         window = self.texture[first:last, first:last]
-        way = cv2.INTER_AREA if len(window) > size else cv2.INTER_CUBIC
-        image, matte = develop(np.asarray(cv2.resize(window, (size, size), interpolation=way)), size)
+        image, matte = develop(resize(window, size), size)
         return replace(frame, image=image, matte=matte)
 
     def place(self, motion: HeadMotion) -> tuple[Floats, Floats]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.faces.landmarks import MEASURED_SIZE
+from megaportraits.ops.pictures import composite, resize
 from megaportraits.synth.stage import SynthFrame
 
 _BEHIND = 128
@@ -37,12 +37,8 @@ class Scorer:
 
     def __call__(self, rendering: SynthFrame) -> Measurement | None:
         """The estimates for a frame; None if no face is detected."""
-        alpha = rendering.matte[..., None].astype(np.float32) / 255
-        picture = np.rint(rendering.image * alpha + _BEHIND * (1 - alpha)).astype(np.uint8)
-        if picture.shape[0] < MEASURED_SIZE:
-            picture = np.asarray(
-                cv2.resize(picture, (MEASURED_SIZE, MEASURED_SIZE), interpolation=cv2.INTER_CUBIC), np.uint8
-            )
+        picture = composite(rendering.image, rendering.matte, _BEHIND)
+        picture = resize(picture, max(picture.shape[0], MEASURED_SIZE))
         face = next(iter(self._analyzer.detect(picture, thorough=False)), None)
         if face is None:
             return None

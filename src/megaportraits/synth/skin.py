@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from scipy.special import expit
 
+from megaportraits.ops.pictures import resize
 from megaportraits.synth.head import REGIONS, MorphableHead
 from megaportraits.synth.raster import Floats
 
@@ -139,7 +140,7 @@ def _noise(rng: Rng, octaves: tuple[int, ...], persistence: float = 0.5) -> np.n
     total = np.zeros((UV_SIZE, UV_SIZE), np.float32)
     for i, cells in enumerate(octaves):
         values = rng.normal(size=(cells, cells)).astype(np.float32)
-        total += persistence**i * cv2.resize(values, (UV_SIZE, UV_SIZE), interpolation=cv2.INTER_CUBIC)
+        total += persistence**i * resize(values, UV_SIZE)
     return total / np.sqrt(sum(persistence ** (2 * i) for i in range(len(octaves))))
 
 

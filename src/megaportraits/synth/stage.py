@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from megaportraits.data.codec import COORDS_SIZE
 from megaportraits.ops.geometry import HEAD_CENTER, HEAD_HALF_CM, HeadPose
+from megaportraits.ops.pictures import resize
 from megaportraits.synth.blur import soften
 from megaportraits.synth.raster import Bools, Floats, Fragments, Ints, rasterize
 
@@ -131,7 +131,7 @@ def surface_map(
     """
     fragments = rasterize(to_pixels(placed, COORDS_SIZE, held_back), triangles, COORDS_SIZE, two_sided)
     values = np.concatenate([canonical * FLIP_Y / HEAD_HALF_CM, placed[:, 2:]], 1)
-    solid = cv2.resize(alpha, (COORDS_SIZE, COORDS_SIZE), interpolation=cv2.INTER_AREA) > 0.5
+    solid = resize(alpha, COORDS_SIZE) > 0.5
     return fragments.interpolate(triangles, values.astype(np.float32)), fragments.covered() & solid
 
 
@@ -158,8 +158,7 @@ class SynthFrame:
 
 def develop(premultiplied: Floats, size: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """A supersampled premultiplied picture (W, W, 4) to straight colours (S, S, 3) and matte (S, S), uint8."""
-    if premultiplied.shape[0] != size:
-        premultiplied = cv2.resize(premultiplied, (size, size), interpolation=cv2.INTER_AREA)
+    premultiplied = resize(premultiplied, size)
     alpha = np.clip(premultiplied[..., 3], 0, 1)
     colour = bleed(premultiplied[..., :3], premultiplied[..., 3])
     return np.round(colour.clip(0, 1) * 255).astype(np.uint8), np.round(alpha * 255).astype(np.uint8)

@@ -15,7 +15,7 @@ from megaportraits.errors import TrainingError
 from megaportraits.losses.adversarial import generator_terms, judge
 from megaportraits.losses.contrastive import contrastive_loss
 from megaportraits.losses.correspondence import flow_loss, landmark_loss, surface_loss, warp_loss
-from megaportraits.losses.foreground import EYES_TO_MOUTH, composite, feature_weight, masked_l1
+from megaportraits.losses.foreground import EYES_TO_MOUTH, feature_weight, masked_l1
 from megaportraits.models.base import BaseModel
 from megaportraits.models.discriminator import Discriminator
 from megaportraits.models.identity import Identity, Output
@@ -23,7 +23,9 @@ from megaportraits.models.motion import Expression, Motion, infer_motion
 from megaportraits.models.source_skip import SourceView
 from megaportraits.models.storage import load_base, load_head_pose, load_motion, save_base
 from megaportraits.nn.spectral import add_spectral_norm
+from megaportraits.ops.compositing import composite
 from megaportraits.ops.geometry import geodesic_distance
+from megaportraits.ops.pictures import psnr_of
 from megaportraits.ops.resample import shrink
 from megaportraits.ops.warping import Pose
 from megaportraits.training.component_landmarks import ComponentLandmarkLoss
@@ -163,7 +165,7 @@ class BaseStage(nn.Module):
         prediction = shown(output, views).float()
         angle = geodesic_distance(motion.pose.rotation[count:], batch["target_rotation"])
         numbers = {
-            "psnr": float(-10 * torch.log10(F.mse_loss(prediction, views.target))),
+            "psnr": psnr_of(float(F.mse_loss(prediction, views.target))),
             "pose_degrees": float(torch.rad2deg(angle).mean()),
         }
         pictures = (

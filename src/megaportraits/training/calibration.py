@@ -20,10 +20,11 @@ from megaportraits.data.frames import FrameDataset
 from megaportraits.errors import DataError, WeightsError
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.faces.landmarks import MEASURED_SIZE, scores_of
-from megaportraits.losses.foreground import composite
 from megaportraits.models.base import BaseModel
 from megaportraits.models.motion import BlendshapeCorrection, infer_motion
 from megaportraits.models.storage import find_base, load_base, read_notes, save_base
+from megaportraits.ops.compositing import composite
+from megaportraits.ops.resample import resize_images
 from megaportraits.ops.warping import Pose
 
 SCORES = (
@@ -168,9 +169,7 @@ def observe(
         if face is not None:
             pose = Pose(item["rotation"][None], item["translation"][None], item["scale"][None])
             side = model.config.image_size
-            small = torch.nn.functional.interpolate(
-                image[None], (side, side), mode="bicubic", antialias=True, align_corners=False
-            )
+            small = resize_images(image[None], side)
             with torch.inference_mode():
                 z = infer_motion(model, small.clamp(0, 1), pose).expression.z[0]
             found.append((z.clone(), torch.from_numpy(scores_of(face.blendshapes, names))))

@@ -21,6 +21,7 @@ from megaportraits.models.enhancer import Enhancer, grow, over
 from megaportraits.models.storage import enhancer_problem, load_base, save_enhancer
 from megaportraits.nn.blocks import fold_weight_standardization
 from megaportraits.nn.spectral import add_spectral_norm
+from megaportraits.ops.pictures import psnr_of
 from megaportraits.training.loop import fit
 from megaportraits.training.perceptual import PerceptualTerms
 from megaportraits.training.photos import (
@@ -146,8 +147,8 @@ class EnhancerStage(nn.Module):
         colors = views.color.repeat(2, 1, 1, 1)
         ours, bicubic = (over(picture, colors).clamp(0, 1).chunk(2) for picture in (enhanced, plain))
         numbers = {
-            "psnr": _psnr(ours[0], truth),
-            "psnr_bicubic": _psnr(bicubic[0], truth),
+            "psnr": psnr_of(float(F.mse_loss(ours[0], truth))),
+            "psnr_bicubic": psnr_of(float(F.mse_loss(bicubic[0], truth))),
             "sharpness": _detail(ours[0]) / _detail(truth),
             "sharpness_bicubic": _detail(bicubic[0]) / _detail(truth),
             "sharpness_cross": _detail(ours[1]) / _detail(truth),
@@ -200,10 +201,6 @@ def train_enhancer(config: TrainEnhancerConfig, out: Path, *, resume: bool = Fal
         validation = PhotoDataset(data.validation, length=count, size=size, min_size=smallest, seed=1, **views)
     torch.manual_seed(config.run.seed)
     return fit(EnhancerStage(config, base), training, validation, config, out, resume=resume)
-
-
-def _psnr(image: Tensor, truth: Tensor) -> float:
-    return float(-10 * torch.log10(F.mse_loss(image, truth)))
 
 
 def _detail(image: Tensor) -> float:

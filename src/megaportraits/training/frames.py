@@ -12,7 +12,7 @@ from megaportraits.config import TrainComponentLandmarksConfig, TrainGazeConfig,
 from megaportraits.data.augment import color_jitter, degrade
 from megaportraits.data.batches import FRAME_BATCH, crop, mirror
 from megaportraits.data.frames import FrameDataset
-from megaportraits.losses.foreground import composite
+from megaportraits.ops.compositing import composite
 from megaportraits.ops.geometry import HEAD_HALF_CM
 from megaportraits.ops.warping import Pose
 from megaportraits.training.views import random_background

@@ -19,9 +19,10 @@ from megaportraits.data.joint import JointDataset, split
 from megaportraits.data.photos import PhotoDataset
 from megaportraits.errors import TrainingError
 from megaportraits.losses.adversarial import generator_terms, judge
-from megaportraits.losses.foreground import composite, masked_l1
+from megaportraits.losses.foreground import masked_l1
 from megaportraits.models.base import BaseModel
 from megaportraits.models.discriminator import Discriminator
+from megaportraits.ops.compositing import composite
 from megaportraits.ops.resample import shrink
 from megaportraits.training.base import BaseStage, Batch, Losses, begin
 from megaportraits.training.loop import fit

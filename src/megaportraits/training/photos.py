@@ -11,12 +11,12 @@ from torch import Tensor
 from megaportraits.config import EnhancerDataConfig
 from megaportraits.data.augment import color_jitter
 from megaportraits.data.photos import ROLES
-from megaportraits.losses.foreground import composite
 from megaportraits.models.base import BaseModel
 from megaportraits.models.enhancer import fine_picture, move_source, over, picture_of, start_of
 from megaportraits.models.identity import Output
 from megaportraits.models.motion import infer_motion
 from megaportraits.ops.color import random_colors
+from megaportraits.ops.compositing import composite
 from megaportraits.ops.warping import Pose
 from megaportraits.training.readout import measured_scores
 from megaportraits.training.views import label_pose

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 
 import torch
@@ -13,11 +14,14 @@ from megaportraits.data.augment import color_jitter, degrade
 from megaportraits.data.distillation_dataset import DistillationDataset, DistillationPreview
 from megaportraits.errors import ConfigError
 from megaportraits.losses.adversarial import generator_terms, judge
-from megaportraits.losses.foreground import composite, masked_l1
+from megaportraits.losses.foreground import masked_l1
 from megaportraits.models.discriminator import Discriminator
 from megaportraits.models.storage import load_student, save_student
 from megaportraits.models.student import Student, resized
 from megaportraits.ops.color import random_colors
+from megaportraits.ops.compositing import composite, over
+from megaportraits.ops.pictures import psnr_of
+from megaportraits.ops.resample import fit_input
 from megaportraits.ops.warping import Pose
 from megaportraits.training.features import feature_map
 from megaportraits.training.loop import fit
@@ -91,10 +95,9 @@ class StudentStage(nn.Module):
         driver = see_driver(batch, None)
         prediction, target = model(driver, batch["avatar"]).over(color).float(), target_over(batch, color)
         error = (prediction - target).square().mean((1, 2, 3))
-        size = (self.config.model.image_size,) * 2
-        seen = F.interpolate(driver, size, mode="bilinear", antialias=True, align_corners=False)
+        seen = fit_input(driver, self.config.model.image_size)
         rows = [torch.cat(list(images), 2) for images in (seen, target, prediction)]
-        return torch.cat(rows, 1), {"psnr": float((-10 * error.log10()).mean())}
+        return torch.cat(rows, 1), {"psnr": statistics.fmean(map(psnr_of, error.tolist()))}
 
     def save(self, path: Path, model: Student, *, step: int) -> None:
         """Write the averaged student in float16."""
@@ -140,7 +143,7 @@ def see_driver(batch: Batch, generator: torch.Generator | None) -> Tensor:
 
 def target_over(batch: Batch, color: Tensor) -> Tensor:
     """The teacher's images over flat colours (B, 3, 1, 1); distillation samples hold them premultiplied by alpha."""
-    return batch["image"].float() / 255 + color * (1 - batch["matte"].float() / 255)
+    return over(batch["image"].float() / 255, batch["matte"].float() / 255, color)
 
 
 def train_student(

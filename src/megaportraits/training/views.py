@@ -11,8 +11,8 @@ from torch import Tensor
 from megaportraits.config import TrainBaseConfig
 from megaportraits.data.augment import color_jitter, degrade, random_warp
 from megaportraits.data.thin_plate import thin_plate_warp
-from megaportraits.losses.foreground import composite
 from megaportraits.ops.color import random_colors
+from megaportraits.ops.compositing import composite
 from megaportraits.ops.resample import shrink
 from megaportraits.ops.warping import Pose
 

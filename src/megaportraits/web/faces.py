@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
-import numpy as np
 
 from megaportraits.faces.detector import Face, from_left
 from megaportraits.media.images import UInt8
+from megaportraits.ops.pictures import resize
 
 _LONGEST_SIDE = 1024
 _WHITE, _BLUE = (255, 255, 255), (37, 99, 235)
@@ -48,7 +48,7 @@ def number_faces(photo: UInt8, faces: Sequence[Face]) -> NumberedFaces:
     ordered = from_left(faces)
     factor = min(1.0, _LONGEST_SIDE / max(photo.shape[:2]))
     size = (max(1, round(photo.shape[1] * factor)), max(1, round(photo.shape[0] * factor)))
-    picture = np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8)
+    picture = resize(photo, size).copy()
     boxes = [_box(face, factor) for face in ordered]
     for number, box in enumerate(boxes, 1):
         _draw(picture, box, str(number))

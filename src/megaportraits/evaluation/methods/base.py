@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -18,6 +17,7 @@ from megaportraits.faces.matting import Matting
 from megaportraits.media import VIDEO_SUFFIXES, VideoReader
 from megaportraits.media.images import UInt8
 from megaportraits.ops.geometry import HeadPose
+from megaportraits.ops.pictures import over, resize
 
 P = TypeVar("P")
 
@@ -168,14 +168,4 @@ class TrueCrops:
 
 def over_plate(picture: npt.NDArray[np.float32], plate: UInt8) -> UInt8:
     """Composite a premultiplied image (n, n, 4) in [0, 1] over a background of any size."""
-    under = resized(plate, picture.shape[0]).astype(np.float32)
-    mixed = picture[..., :3] * 255 + under * (1 - picture[..., 3:])
-    return np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
-
-
-def resized(picture: UInt8, size: int) -> UInt8:
-    """Resize a square image (n, n, 3): bicubic for enlargement (the paper's baseline), area averages for reduction."""
-    if picture.shape[0] == size:
-        return picture
-    how = cv2.INTER_CUBIC if size > picture.shape[0] else cv2.INTER_AREA
-    return np.asarray(cv2.resize(picture, (size, size), interpolation=how), np.uint8)
+    return over(picture, resize(plate, picture.shape[0]))

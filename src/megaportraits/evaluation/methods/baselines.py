@@ -10,6 +10,7 @@ from megaportraits.errors import ShapeError
 from megaportraits.faces.canonical import canonical_mesh
 from megaportraits.media.images import UInt8
 from megaportraits.ops.geometry import Crop
+from megaportraits.ops.pictures import resize
 
 Array = npt.NDArray[np.float64]
 
@@ -62,4 +63,4 @@ def aligned_copy(
     wanted = (crop.image_to_crop(target[mesh.rigid, :2]) + 1) * (fine / 2) - 0.5
     matrix = similarity_2d(landmarks[mesh.rigid, :2] - 0.5, wanted, mesh.rigid_weights)
     large = cv2.warpAffine(photo, matrix, (fine, fine), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(cv2.resize(large, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
+    return resize(np.asarray(large, np.uint8), size)

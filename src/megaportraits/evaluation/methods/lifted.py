@@ -14,6 +14,7 @@ from megaportraits.faces.landmarks import LEFT_IRIS, RIGHT_IRIS
 from megaportraits.faces.matting import Matting
 from megaportraits.media.images import UInt8
 from megaportraits.ops.geometry import HEAD_CROP_CM, Crop, HeadPose
+from megaportraits.ops.pictures import composite
 from megaportraits.synth.fit import HeadFit, LandmarkFitter
 from megaportraits.synth.head import REGIONS, MorphableHead, eyeball_center
 from megaportraits.synth.lift import Lifter
@@ -52,8 +53,7 @@ class LiftedBaseline:
         for true in sample.frames:
             motion = driver_motion(self._lifter.fitter, self._lifter.head, true)
             made = lifted.render(motion, sample.size, coords=False)
-            alpha = made.matte[..., None].astype(np.float32) / 255
-            yield np.rint(made.image * alpha + plate * (1 - alpha)).astype(np.uint8)
+            yield composite(made.image, made.matte, plate)
 
 
 def driver_motion(fitter: LandmarkFitter, head: MorphableHead, true: TrueFrame) -> HeadMotion:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from megaportraits.errors import ShapeError
+from megaportraits.ops.pictures import psnr_of
 
 MIN_PAIRS = 8
 """Smallest number of common frames for a correlation."""
@@ -41,8 +42,7 @@ def psnr(
         difference = difference[mask]
     if difference.size == 0:
         return math.nan
-    error = float(np.mean(np.square(difference)))
-    return math.inf if error == 0 else 10 * math.log10(peak * peak / error)
+    return psnr_of(float(np.mean(np.square(difference))), peak=peak)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from megaportraits.faces.detector import Face
 from megaportraits.faces.outlines import FACE_OVAL, INNER_LIPS, LEFT_EYE, LIPS, RIGHT_EYE
 from megaportraits.faces.pose import fit_pose
 from megaportraits.media.images import UInt8
+from megaportraits.ops.pictures import resize
 
 IRIS_DISTANCE_CM = 6.3
 DETAIL_PX_PER_CM = 64 / IRIS_DISTANCE_CM
@@ -159,9 +160,8 @@ def _at_scale(picture: UInt8, face: Face, scale: float) -> tuple[UInt8, npt.NDAr
     high = np.minimum(np.ceil(points.max(0) + margin).astype(int), (picture.shape[1], picture.shape[0]))
     high = np.maximum(high, low + 2)
     window = picture[low[1] : high[1], low[0] : high[0]]
-    size = tuple(max(2, round(float(side) * scale)) for side in (high - low))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    small = np.asarray(cv2.resize(window, size, interpolation=how), np.uint8)
+    size = (max(2, round(float(high[0] - low[0]) * scale)), max(2, round(float(high[1] - low[1]) * scale)))
+    small = resize(window, size)
     return small, ((points - low) * (np.array(size) / (high - low))).astype(np.float32)
 
 
@@ -173,4 +173,4 @@ def _mask(
     for outline in outlines:
         # In our coordinates pixel edges are integers; in fillPoly's, pixel centres. It also fills the outline.
         cv2.fillPoly(mask, [np.round(points[list(outline)] * _MASK_SCALE - 0.5).astype(np.int32)], 255)
-    return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA) > 127)
+    return resize(mask, (width, height)) > 127

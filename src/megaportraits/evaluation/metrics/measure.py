@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from megaportraits.evaluation.methods.base import TRUE, Method, resized
+from megaportraits.evaluation.methods.base import TRUE, Method
 from megaportraits.evaluation.metrics import metric_networks as names
 from megaportraits.evaluation.metrics.agreement import agreement, psnr
 from megaportraits.evaluation.metrics.detail import detail_metrics
@@ -29,6 +29,7 @@ from megaportraits.evaluation.metrics.metric_networks import MetricNetworks, sha
 from megaportraits.evaluation.samples import EvaluationSample
 from megaportraits.faces.detector import Face, FaceAnalyzer
 from megaportraits.media.images import UInt8
+from megaportraits.ops.pictures import resize
 
 Doubles = npt.NDArray[np.float64]
 SHOWN = 5
@@ -88,7 +89,7 @@ def measure(
     """
     pictures: list[UInt8] = []
     for picture in method.perform(sample):
-        pictures.append(resized(picture, sample.size))
+        pictures.append(resize(picture, sample.size))
         progress()
     metrics: dict[str, float] = {}
     if truth is not None and method.name != TRUE:
@@ -107,7 +108,7 @@ def measure(
     if networks.quality is not None:
         metrics[networks.quality] = float(np.mean([networks.score(picture) for picture in pictures]))
     shown = np.linspace(0, len(pictures) - 1, SHOWN).round().astype(int).tolist()
-    thumbnails = [resized(pictures[i], min(sample.size, THUMBNAIL)) for i in shown]
+    thumbnails = [resize(pictures[i], min(sample.size, THUMBNAIL)) for i in shown]
     features = networks.features(pictures)
     return PairResult(metrics, reasons, features, signals_of(faces), thumbnails, worst, pictures)
 
@@ -117,7 +118,7 @@ def redetect(pictures: Sequence[UInt8], analyzer: FaceAnalyzer) -> list[Face | N
     faces: list[Face | None] = []
     last: Face | None = None
     for picture in pictures:
-        large = resized(picture, max(picture.shape[0], _DETECTION_SIDE))
+        large = resize(picture, max(picture.shape[0], _DETECTION_SIDE))
         face = analyzer.track(large, last) if last else next(iter(analyzer.detect(large)), None)
         last = face or last
         faces.append(face)

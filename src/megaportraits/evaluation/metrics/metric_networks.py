@@ -16,7 +16,6 @@ from torch import Tensor
 
 from megaportraits import weights
 from megaportraits.errors import ShapeError
-from megaportraits.evaluation.methods.base import resized
 from megaportraits.evaluation.metrics.flicker import FlowError
 from megaportraits.extras import optional_dependency, require
 from megaportraits.faces.recognition import FaceEmbedder
@@ -24,6 +23,7 @@ from megaportraits.faces.regions import Mask
 from megaportraits.media.files import link_or_copy
 from megaportraits.media.images import UInt8
 from megaportraits.nn.efficientnet import EfficientNetLite0
+from megaportraits.ops.pictures import resize
 
 Distance = Callable[[UInt8, UInt8], float]
 
@@ -116,7 +116,7 @@ class MetricNetworks:
         rows = []
         with torch.inference_mode():
             for start in range(0, len(images), _BATCH):
-                batch = np.stack([resized(image, side) for image in images[start : start + _BATCH]])
+                batch = np.stack([resize(image, side) for image in images[start : start + _BATCH]])
                 pixels = torch.from_numpy(batch).permute(0, 3, 1, 2).to(self.device)
                 rows.append(extract(pixels).float().cpu().numpy())
         return np.concatenate(rows)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from megaportraits.evaluation.methods.base import TRUE, resized
+from megaportraits.evaluation.methods.base import TRUE
 from megaportraits.evaluation.report.results import PairRow
 from megaportraits.media.images import UInt8
+from megaportraits.ops.pictures import resize
 
 PAPER = 255
 """Grey level of the background of sheets."""
@@ -27,13 +28,13 @@ def pair_block(row: PairRow, methods: Sequence[str], tile: int) -> UInt8:
         tile: side of each image, pixels.
     """
     made = [name for name in methods if name in row.results]
-    source = resized(row.note.source, tile) if row.note is not None else _blank(tile)
+    source = resize(row.note.source, tile) if row.note is not None else _blank(tile)
     rows = []
     for index, name in enumerate(made):
         named = label(tile, "driver" if name == TRUE else name)
         left = title(tile, row.pair.key) if index == 0 else source if index == 1 else _blank(tile)
         cells = [left, named]
-        rows.append(np.concatenate([*cells, *(resized(p, tile) for p in row.results[name].thumbnails)], axis=1))
+        rows.append(np.concatenate([*cells, *(resize(p, tile) for p in row.results[name].thumbnails)], axis=1))
     block = np.concatenate(rows, axis=0)
     edge = ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0))
     return np.pad(block, edge, constant_values=PAPER)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from megaportraits.errors import DataError
@@ -39,6 +38,7 @@ from megaportraits.media import (
 )
 from megaportraits.media.files import check_input, staged_output
 from megaportraits.media.images import UInt8
+from megaportraits.ops.pictures import resize
 
 SUFFIXES = (*VIDEO_SUFFIXES, *STILL_SUFFIXES)
 _TICKS = Fraction(1, 90_000)
@@ -128,7 +128,7 @@ class MediaFolder:
         if scale == 1:
             return image
         height, width = (max(2, round(side * scale / 2) * 2) for side in image.shape[:2])
-        return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        return resize(image, (width, height))
 
 
 def make_study(
