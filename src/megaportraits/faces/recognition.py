@@ -22,8 +22,6 @@ from megaportraits.ops.pictures import resize
 
 SIZE = 128
 """Length of an embedding."""
-SAME_PERSON = 0.363
-"""Two pictures with at least this cosine show one person; OpenCV Zoo's threshold (its LFW protocol)."""
 _INPUT = 112
 _NOSE, _MOUTH_RIGHT, _MOUTH_LEFT = 1, 61, 291
 _TEMPLATE = np.array(

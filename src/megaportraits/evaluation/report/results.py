@@ -21,7 +21,8 @@ from megaportraits.evaluation.metrics.statistics import LEVEL, Estimate, bootstr
 from megaportraits.evaluation.pairs import Pair
 from megaportraits.evaluation.store import SampleNote
 
-FORMAT = 2
+FORMAT = 3
+"""Format of `report.json`: 3 has `methods` where 2 had `systems`, otherwise they are equal; see docs/evaluation.md."""
 _UNKNOWN = Estimate(math.nan)
 
 

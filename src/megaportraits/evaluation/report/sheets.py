@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 
-import cv2
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from megaportraits.evaluation.methods.base import TRUE
 from megaportraits.evaluation.report.results import PairRow
+from megaportraits.extras import optional_dependency
 from megaportraits.media.images import UInt8
 from megaportraits.ops.pictures import resize
 
@@ -17,6 +20,8 @@ PAPER = 255
 _INK = (40, 40, 40)
 _MARGIN = 4
 _SHEET_TILE = 128
+_TEXT_SIZE = 12
+"""Size of the font in pixels; a character is 7.2 pixels wide."""
 
 
 def pair_block(row: PairRow, methods: Sequence[str], tile: int) -> UInt8:
@@ -59,7 +64,7 @@ def _blank(tile: int) -> UInt8:
 
 def title(tile: int, text: str) -> UInt8:
     """An image of a pair's name, broken into lines."""
-    cell, per_line = _blank(tile), max(tile // 8, 4)
+    cell, per_line, text = _blank(tile), max(tile // 8, 4), printable(text)
     for line, start in enumerate(range(0, min(len(text), 6 * per_line), per_line)):
         put_text(cell, text[start : start + per_line], 4, 16 + 15 * line)
     return cell
@@ -74,5 +79,29 @@ def label(tile: int, text: str) -> UInt8:
 
 
 def put_text(picture: UInt8, text: str, x: int, y: int) -> None:
-    """Write a line into a sheet; (x, y) is the left end of its baseline, pixels."""
-    cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.42, _INK, 1, cv2.LINE_AA)
+    """Write a line into a sheet; (x, y) is the left end of its baseline, pixels. See `printable`."""
+    font, _ = _font()
+    image = Image.fromarray(picture)
+    ImageDraw.Draw(image).text((x, y), printable(text), fill=_INK, font=font, anchor="ls")
+    picture[:] = np.asarray(image)
+
+
+def printable(text: str) -> str:
+    r"""The text with every character that the sheets' font lacks as its code, for example `\u6f22`.
+
+    The font has Latin, Greek, Cyrillic, Arabic and Armenian letters, among others, but no Chinese or Japanese ones.
+    """
+    _, known = _font()
+    return "".join(
+        letter if ord(letter) in known else letter.encode("ascii", "backslashreplace").decode() for letter in text
+    )
+
+
+@cache
+def _font() -> tuple[ImageFont.FreeTypeFont, frozenset[int]]:
+    """The font of sheets, which matplotlib ships, and the code points of its letters."""
+    with optional_dependency("train", "An evaluation report"):
+        from matplotlib import get_data_path
+        from matplotlib.ft2font import FT2Font
+    path = Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSansMono.ttf"
+    return ImageFont.truetype(path, _TEXT_SIZE), frozenset(FT2Font(str(path)).get_charmap())

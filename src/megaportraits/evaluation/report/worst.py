@@ -14,7 +14,7 @@ from megaportraits.evaluation.methods.base import COPY, LIFTED, TRUE
 from megaportraits.evaluation.metrics.detail import REGION_OF
 from megaportraits.evaluation.report.closeups import CELLS, REGIONS, closeup
 from megaportraits.evaluation.report.results import PairRow, Report
-from megaportraits.evaluation.report.sheets import PAPER, put_text
+from megaportraits.evaluation.report.sheets import PAPER, printable, put_text
 from megaportraits.evaluation.store import result_video, slug
 from megaportraits.media import VideoReader
 from megaportraits.media.images import UInt8
@@ -102,7 +102,8 @@ def _line(example: Example, region: str, columns: Sequence[str], results: Path) 
     assert note is not None  # `worst_pairs` leaves such rows out
     index = REGIONS.index(region)
     box = note.boxes[example.frame, index]
-    cells = [_text([pair.key[i : i + 24] for i in range(0, len(pair.key), 24)][:4], example), note.closeups[index]]
+    key = printable(pair.key)
+    cells = [_text([key[i : i + 24] for i in range(0, len(key), 24)][:4], example), note.closeups[index]]
     for name in columns:
         picture = _frame(result_video(results, name, pair), example.frame) if name in example.row.results else None
         cells.append(_blank(region) if picture is None else closeup(picture, box, region))
