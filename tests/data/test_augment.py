@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from megaportraits.data.augment import FEATURES_CM, color_jitter, random_warp, warp_field
-from megaportraits.data.thin_plate import CELLS, _spline, thin_plate_field, thin_plate_warp
+from megaportraits.data.thin_plate import CELLS, thin_plate_field, thin_plate_warp
 from megaportraits.ops.geometry import euler_to_matrix
 from megaportraits.ops.warping import Pose, project
 
@@ -102,16 +102,6 @@ def test_thin_plate_splines_degrade_the_face_and_keep_lids_lips_and_gaze() -> No
     assert changed["shape"][0] > 0.04  # eye to eye, to mouth, to chin
     assert changed["gaps"][0] < 0.02 < 0.06 < changed["gaps"][1]
     assert changed["gaze"][0] < 0.015
-
-
-def test_a_spline_passes_through_its_control_points_and_reproduces_planes() -> None:
-    generator = torch.Generator().manual_seed(0)
-    points, values = torch.rand(2, 12, 2, generator=generator), torch.rand(2, 12, 3, generator=generator)
-    torch.testing.assert_close(_spline(points, values, points), values, atol=2e-4, rtol=0)
-    slope = torch.tensor([[1.0, -2.0], [0.5, 3.0]])
-    elsewhere = torch.rand(5, 2, generator=generator) * 4 - 2
-    got = _spline(points[:1], points[:1] @ slope + 0.3, elsewhere)
-    torch.testing.assert_close(got[0], elsewhere @ slope + 0.3, atol=2e-4, rtol=0)
 
 
 def test_the_features_held_are_the_eyes_and_the_mouth() -> None:

@@ -12,6 +12,7 @@ from megaportraits.ops.geometry import (
     geodesic_distance,
     matrix_to_euler,
     rotation_from_6d,
+    rotation_from_euler,
 )
 from megaportraits.ops.warping import Pose, canonical_to_image
 
@@ -70,3 +71,9 @@ def test_angles_are_exact_under_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         angle = torch.rad2deg(geodesic_distance(a, b))
     assert abs(float(angle) - 0.7) < 0.01
+
+
+def test_batches_of_euler_angles_give_the_rotations_of_single_ones() -> None:
+    angles = [(0.0, 0.0, 0.0), (30.0, -20.0, 10.0), (-80.0, 40.0, -170.0)]
+    got = rotation_from_euler(*torch.tensor(angles, dtype=torch.float64).unbind(1))
+    np.testing.assert_allclose(got.numpy(), np.stack([euler_to_matrix(*a) for a in angles]), atol=1e-12)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from megaportraits.data.augment import FEATURES_CM, pixel_centres
 from megaportraits.ops.geometry import HEAD_HALF_CM
+from megaportraits.ops.thin_plate import fit_thin_plate
 from megaportraits.ops.warping import Pose, project, warp_image
 
 CELLS = 4
@@ -23,8 +24,6 @@ _RING = 12
 """Number of control points on a circle with a feature's radius; half as many on half the radius, one at the centre."""
 _CLEAR = 1.3
 """Grid points within this many radii of a feature move with it."""
-_SMOOTHING = 1e-6
-"""Added to the kernel's diagonal, because control points may come close to each other."""
 
 
 def thin_plate_warp(
@@ -53,7 +52,7 @@ def thin_plate_field(
     points, moves = _controls(strength, generator, cells, pose, batch)
     height, width = (max(n // 4, 32) for n in size)  # a spline is smooth: a quarter of the resolution is enough
     y, x = torch.meshgrid(pixel_centres(height, points), pixel_centres(width, points), indexing="ij")
-    field = _spline(points, moves, torch.stack([x, y], -1).reshape(-1, 2))
+    field = fit_thin_plate(points, moves)(torch.stack([x, y], -1).reshape(-1, 2))
     field = field.transpose(1, 2).reshape(batch, 2, height, width)
     return F.interpolate(field, size, mode="bicubic", align_corners=False)
 
@@ -68,7 +67,9 @@ def _controls(
     if pose is None:
         return grid, moves
     centers = project(torch.tensor([center for center, _ in FEATURES_CM], device=pose.scale.device), pose).cpu()
-    shifts = _spline(grid, moves, centers)  # (B, 3, 2): nearby features move similarly, so that the warp does not fold
+    shifts = fit_thin_plate(grid, moves)(
+        centers
+    )  # (B, 3, 2): nearby features move similarly, so that the warp does not fold
     middles = centers - shifts  # a feature at c appears where p + d(p) = c
     radii = torch.tensor([radius / HEAD_HALF_CM for _, radius in FEATURES_CM])
     reach = pose.scale.float().cpu()[:, None] * radii  # (B, 3)
@@ -88,33 +89,3 @@ def _rings() -> Tensor:
         angle = torch.arange(count) * (2 * math.pi / count)
         rings.append(radius * torch.stack([angle.cos(), angle.sin()], -1))
     return torch.cat(rings)
-
-
-def _spline(points: Tensor, values: Tensor, queries: Tensor) -> Tensor:
-    """Evaluate a thin-plate spline.
-
-    Args:
-        points: (B, N, 2), control points.
-        values: (B, N, C), values at the control points.
-        queries: (Q, 2) or (B, Q, 2), where to evaluate.
-
-    Returns:
-        (B, Q, C).
-    """
-    batch, count, _ = points.shape
-    points = points.double()
-    kernel = _kernel(torch.cdist(points, points)) + _SMOOTHING * torch.eye(count, dtype=torch.float64)
-    affine = torch.cat([torch.ones(batch, count, 1, dtype=torch.float64), points], 2)  # (B, N, 3)
-    lower = torch.cat([affine.transpose(1, 2), torch.zeros(batch, 3, 3, dtype=torch.float64)], 2)
-    system = torch.cat([torch.cat([kernel, affine], 2), lower], 1)
-    wanted = torch.cat([values.double(), torch.zeros(batch, 3, values.shape[2], dtype=torch.float64)], 1)
-    weights = torch.linalg.solve(system, wanted).float()
-    queries = queries.float().expand(batch, -1, -1)
-    near = _kernel(torch.cdist(queries, points.float()))
-    plane = torch.cat([torch.ones_like(queries[..., :1]), queries], 2)
-    return near @ weights[:, :count] + plane @ weights[:, count:]
-
-
-def _kernel(distance: Tensor) -> Tensor:
-    """r^2 log r, 0 at 0."""
-    return torch.where(distance > 0, distance.square() * distance.clamp_min(1e-12).log(), 0.0)

@@ -15,6 +15,7 @@ from megaportraits.ops.geometry import HEAD_HALF_CM
 from megaportraits.ops.warping import (
     Pose,
     canonical_to_image,
+    cell_centres,
     image_to_canonical,
     sample_field,
     sample_points,
@@ -176,12 +177,7 @@ def landmark_loss(flow: Tensor, source: Tensor, target: Tensor) -> Tensor:
 def _cell_centres(coords: Tensor) -> Tensor:
     """Crop coordinates (B, h, w, 2) of the cell centres of a coordinate map."""
     batch, height, width, _ = coords.shape
-    y, x = torch.meshgrid(
-        (torch.arange(height, device=coords.device) + 0.5) * (2 / height) - 1,
-        (torch.arange(width, device=coords.device) + 0.5) * (2 / width) - 1,
-        indexing="ij",
-    )
-    return torch.stack([x, y], -1)[None].expand(batch, -1, -1, -1)
+    return cell_centres((height, width), coords).expand(batch, -1, -1, -1)
 
 
 def _feature_factor(points: Tensor) -> Tensor:

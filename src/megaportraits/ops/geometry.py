@@ -94,6 +94,17 @@ def matrix_to_euler(rotation: Array) -> tuple[float, float, float]:
     return float(yaw), float(pitch), float(roll)
 
 
+def rotation_from_euler(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
+    """`euler_to_matrix` for batches: degrees (B,) each to rotations (B, 3, 3)."""
+    (cy, sy), (cp, sp), (cr, sr) = ((a.deg2rad().cos(), a.deg2rad().sin()) for a in (yaw, pitch, roll))
+    rows = (
+        (cr * cy, cr * sy * sp - sr * cp, cr * sy * cp + sr * sp),
+        (sr * cy, sr * sy * sp + cr * cp, sr * sy * cp - cr * sp),
+        (-sy, cy * sp, cy * cp),
+    )
+    return torch.stack([torch.stack(row, -1) for row in rows], -2)
+
+
 def rotation_from_6d(vectors: Tensor) -> Tensor:
     """Continuous 6D rotation output (B, 6) to matrices (B, 3, 3) by Gram-Schmidt (Zhou et al., CVPR 2019).
 

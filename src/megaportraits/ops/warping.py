@@ -81,9 +81,8 @@ def to_grid_units(coordinates: Tensor, n: int) -> Tensor:
     return coordinates * (n / (n - 1))
 
 
-def _rotation_y_down(pose: Pose) -> Tensor:
-    # Head axes have y up, grids have y down: conjugate by diag(1, -1, 1).
-    rotation = pose.rotation.float()
+def rotation_y_down(rotation: Tensor) -> Tensor:
+    """Rotations (B, 3, 3) between head axes, which have y up, as rotations of grids and crop coordinates: y down."""
     flip = rotation.new_tensor([1.0, -1.0, 1.0])
     return rotation * flip[:, None] * flip[None, :]
 
@@ -104,7 +103,7 @@ def canonical_to_image(points: Tensor, pose: Pose, size: tuple[int, int, int]) -
     """theta: canonical grid points (B, ..., 3) to image grid points, `s R X + t`."""
     shape = points.shape
     flat = points.reshape(shape[0], -1, 3)
-    moved = _rotate(flat, _rotation_y_down(pose)) * pose.scale.float()[:, None, None]
+    moved = _rotate(flat, rotation_y_down(pose.rotation.float())) * pose.scale.float()[:, None, None]
     return (moved + _translation(pose, size)[:, None]).reshape(-1, *shape[1:])
 
 
@@ -114,7 +113,7 @@ def image_to_canonical(points: Tensor, pose: Pose, size: tuple[int, int, int]) -
     batch = len(pose.rotation)
     flat = points.reshape(shape[0], -1, 3).expand(batch, -1, -1)
     moved = (flat - _translation(pose, size)[:, None]) / pose.scale.float()[:, None, None]
-    return _rotate(moved, _rotation_y_down(pose).transpose(1, 2)).reshape(batch, *shape[1:])
+    return _rotate(moved, rotation_y_down(pose.rotation.float()).transpose(1, 2)).reshape(batch, *shape[1:])
 
 
 def project(points: Tensor, pose: Pose) -> Tensor:
@@ -211,6 +210,31 @@ def canonical_to_driver(displacement: Tensor, pose: Pose, size: tuple[int, int, 
     return canonical + sample_field(displacement, canonical)
 
 
+def cell_centres(size: tuple[int, ...], like: Tensor) -> Tensor:
+    """Crop coordinates (borders at +-1) of the pixel or voxel centres of a map of a size (H, W) or (D, H, W).
+
+    Returns:
+        (H, W, 2) or (D, H, W, 3), last axis (x, y) or (x, y, z).
+    """
+    axes = [(torch.arange(n, device=like.device, dtype=torch.float32) + 0.5) * (2 / n) - 1 for n in size]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], -1)
+
+
+def sample_at(values: Tensor, coordinates: Tensor) -> Tensor:
+    """Linear interpolation of a map at crop coordinates (borders at +-1), with border padding.
+
+    Args:
+        values: (B, C, H, W) or (B, C, D, H, W).
+        coordinates: (B, h, w, 2) or (B, d, h, w, 3), last axis (x, y) or (x, y, z); used in float32.
+
+    Returns:
+        (B, C, h, w) or (B, C, d, h, w) in the dtype of `values`.
+    """
+    factors = [n / max(n - 1, 1) for n in reversed(values.shape[2:])]
+    grid = coordinates.float() * coordinates.new_tensor(factors, dtype=torch.float32)
+    return _grid_sample(values.float(), grid).to(values.dtype)
+
+
 def crop_around(image: Tensor, center: Tensor, half_side: Tensor, size: int) -> Tensor:
     """Square crops of an image, resampled.
 
@@ -224,14 +248,8 @@ def crop_around(image: Tensor, center: Tensor, half_side: Tensor, size: int) -> 
         (B, C, size, size); border padding outside the image.
     """
     check_shape(image, "image", "B", "C", "H", "W")
-    # The pixel centres of the result, in units of its borders; they do not reach -1 and 1.
-    ticks = (torch.arange(size, device=image.device, dtype=torch.float32) + 0.5) * (2 / size) - 1
-    y, x = torch.meshgrid(ticks, ticks, indexing="ij")
-    points = torch.stack([x, y], -1)[None] * half_side.float()[:, None, None, None]
-    points = points + center.float()[:, None, None]
-    height, width = image.shape[2:]
-    factors = points.new_tensor([width / (width - 1), height / (height - 1)])
-    return _grid_sample(image.float(), points * factors)
+    points = cell_centres((size, size), image)[None] * half_side.float()[:, None, None, None]
+    return sample_at(image.float(), points + center.float()[:, None, None])
 
 
 def warp_image(image: Tensor, displacement: Tensor) -> Tensor:
