@@ -8,6 +8,7 @@ import pytest
 
 from megaportraits.config import (
     TrainBaseConfig,
+    TrainBaselineConfig,
     TrainComponentLandmarksConfig,
     TrainEnhancerConfig,
     TrainGazeConfig,
@@ -60,6 +61,8 @@ def test_every_shipped_config_is_valid_for_its_command(name: str) -> None:
         "head-pose": TrainHeadPoseConfig,
         "student": TrainStudentConfig,
         "one-stage": TrainOneStageConfig,
+        "fomm": TrainBaselineConfig,
+        "face-vid2vid": TrainBaselineConfig,
     }
     if "-hr" in name:
         load_config(TrainEnhancerConfig, name)
@@ -95,6 +98,20 @@ def test_one_stage_is_the_base_with_one_more_block_on_both_objectives() -> None:
         photos = config.photos
         weights = (photos.reconstruction, photos.adversarial, photos.feature_matching, photos.cross_adversarial)
         assert weights == (100, 1, 100, 1)
+
+
+def test_nano_paper_is_nano_without_our_additions() -> None:
+    before, other = (flat(load_config(TrainBaseConfig, n).model_dump()) for n in ("nano", "nano-paper"))
+    changed = {k: v for k, v in other.items() if v != before[k]}
+    assert changed.pop("model.name") == "nano-paper"
+    assert changed == dict.fromkeys(
+        [
+            *(f"model.{name}" for name in ("source_skip", "refine_flow", "mirror_hidden")),
+            *(f"model.{name}" for name in ("expression_in_generator", "expression_change")),
+            *(f"loss.{name}" for name in ("expression", "warp", "copied", "painted", "surface", "flow", "landmarks")),
+        ],
+        0,
+    )
 
 
 def test_no_ablation_is_forgotten() -> None:

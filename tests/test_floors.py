@@ -14,14 +14,14 @@ FLOORS = [
     {"training", "pipeline", "export", "live"},
     {"prepare"},
     {"evaluation"},
-    {"models", "losses", "faces", "synth", "data"},
+    {"models", "losses", "baselines", "faces", "synth", "data"},
     {"nn"},
     {"ops", "media", "runtimes", "weights", "weights_registry", "engines"},
     {"choices", "config", "errors", "extras", "reading"},
 ]
 LEVEL = {room: len(FLOORS) - i for i, rooms in enumerate(FLOORS) for room in rooms}
 SEPARATE = {"training": {"pipeline", "export"}, "pipeline": {"training"}, "export": {"training"}, "live": {"training"}}
-for learned in ("models", "losses"):
+for learned in ("models", "losses", "baselines"):
     SEPARATE[learned] = {"faces", "synth", "data"}
 
 

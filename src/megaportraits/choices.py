@@ -44,3 +44,6 @@ EyeLabel = Literal["gaze", "blink"]
 ProtocolName = Literal["self", "cross", "hr", "student"]
 """Evaluation protocols; see docs/evaluation.md."""
 PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
+TransferName = Literal["protocol", "absolute", "relative"]
+"""The motion that `evaluate` gives to trained baselines: the driver's ("absolute"); the source's, changed as the driver
+differs from its first frame ("relative"); or ("protocol") absolute for `self` and relative for the others."""

@@ -5,15 +5,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from megaportraits.baselines.storage import make_baseline, save_baseline
 from megaportraits.commands import evaluation
-from megaportraits.config import StudentConfig, parse_config
+from megaportraits.config import FommConfig, StudentConfig, parse_config
 from megaportraits.errors import ConfigError, DataError, WeightsError
 from megaportraits.evaluation.methods.students import StudentMethod
+from megaportraits.evaluation.methods.trained import BaselineMethod
 from megaportraits.evaluation.pairs import read_manifest
 from megaportraits.faces.matting import Matting
 from megaportraits.models.storage import save_student
 from megaportraits.models.student import Student
-from tests.conftest import TINY_STUDENT
+from tests.conftest import TINY_FOMM, TINY_STUDENT
 
 DRIVER = Path(__file__).parents[2] / "src/megaportraits/assets/demo/driver.mp4"
 
@@ -51,6 +53,16 @@ def test_weights_are_named_after_themselves_or_as_asked(student: Path, matting: 
     student.write_bytes(b"no weights")
     with pytest.raises(WeightsError, match="not a file of weights"):
         evaluation.model_method(str(student), "landmarks", "cpu", matting)
+
+
+def test_a_trained_baseline_is_recognised_by_its_file(tmp_path: Path, matting: Matting) -> None:
+    config = parse_config(FommConfig, TINY_FOMM, "tiny")
+    path = tmp_path / "run/baseline.safetensors"
+    path.parent.mkdir()
+    save_baseline(path, make_baseline(config), config, notes={})
+    method, size = evaluation.model_method(str(path), "landmarks", "cpu", matting, transfer="absolute")
+    assert isinstance(method, BaselineMethod) and (method.name, size) == ("run", 32)
+    assert method.settings["transfer"] == "absolute" and method.settings["weights"] == "baseline.safetensors"
 
 
 def test_a_student_is_measured_against_its_teacher(student: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from megaportraits.choices import PROTOCOLS, PrecisionChoice, ProtocolName
+from megaportraits.choices import PROTOCOLS, PrecisionChoice, ProtocolName, TransferName
 from megaportraits.commands.choice import repeatable_choice
 from megaportraits.commands.progress import frame_progress
 from megaportraits.commands.torchrun import rank
@@ -60,6 +60,13 @@ ReferencesOption = Annotated[
 PrecisionOption = Annotated[
     PrecisionChoice,
     typer.Option(help="auto: bfloat16 where the device has instructions for it."),
+]
+TransferOption = Annotated[
+    TransferName,
+    typer.Option(
+        help="Motion of trained baselines: absolute, relative to the driver's first frame, or (protocol) absolute for "
+        "self and relative for the others."
+    ),
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 ReplaceReportOption = Annotated[
@@ -113,7 +120,8 @@ def evaluate(
     weights: Annotated[
         list[str] | None,
         typer.Option(
-            help="[NAME=]BASE, BASE+ENHANCER or STUDENT, by name or file; may be given several times. Default: nano."
+            help="[NAME=]BASE, BASE+ENHANCER, STUDENT or a file of `train baseline`; may be given several times. "
+            "Default: nano."
         ),
     ] = None,
     videos: Annotated[
@@ -129,6 +137,7 @@ def evaluate(
     size: Annotated[int | None, typer.Option(min=32, help="Side of head crops; default: the first model's.")] = None,
     pose: PoseOption = PoseFrom.LANDMARKS,
     blendshapes: Annotated[bool, typer.Option(help="Correct jaw, lids and gaze by estimated blendshapes.")] = True,
+    transfer: TransferOption = "protocol",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     arcface: ArcFaceOption = None,
@@ -151,7 +160,10 @@ def evaluate(
     found = _make_pairs(manifest, clips, stills, protocol, frames, limit, out / "media")
     matting = Matting()
     named = (weights if weights or videos else ["nano"]) or []
-    models = [model_method(text, pose, device, matting, precision, blendshapes=blendshapes) for text in named]
+    models = [
+        model_method(text, pose, device, matting, precision, blendshapes=blendshapes, transfer=transfer)
+        for text in named
+    ]
     methods: list[Method] = [method for method, _ in models]
     methods += [_videos(text) for text in videos or []]
     job = Evaluation(
@@ -314,13 +326,16 @@ def model_method(
     precision: PrecisionChoice = "auto",
     *,
     blendshapes: bool = True,
+    transfer: TransferName = "protocol",
 ) -> tuple[Method, int]:
     """A method that runs these weights, and the side of its images.
 
-    `text` is [NAME=]BASE, [NAME=]BASE+ENHANCER or [NAME=]STUDENT: shipped names or .safetensors files.
+    `text` is [NAME=]BASE, [NAME=]BASE+ENHANCER, [NAME=]STUDENT or [NAME=]BASELINE: shipped names or .safetensors files.
     """
+    from megaportraits.baselines.storage import BASELINES, load_baseline
     from megaportraits.evaluation.methods.base import Animated
     from megaportraits.evaluation.methods.students import StudentMethod
+    from megaportraits.evaluation.methods.trained import BaselineMethod
     from megaportraits.models.storage import find_base, find_enhancer, load_student
     from megaportraits.pipeline import Avatar
     from megaportraits.pipeline.devices import find_device
@@ -331,7 +346,11 @@ def model_method(
     path = find_base(base)
     settings = {"weights": path.name, "sha256": sha256_of(path)}
     name = given if separator else _name(path) + ("+hr" if enhancer else "")
-    if _kind(path) == "student":
+    kind = _kind(path)
+    if kind in BASELINES:
+        model = load_baseline(path, kind, find_device(device))
+        return BaselineMethod(name, model, settings, matting, transfer), model.config.image_size
+    if kind == "student":
         student = load_student(path, find_device(device))
         return StudentMethod(name, student, settings, matting), student.config.image_size
     avatar = Avatar.from_pretrained(
@@ -359,8 +378,8 @@ def _kind(path: Path) -> str:
 
 
 def _name(path: Path) -> str:
-    """A method's name for a weights file. Files called `base` or `student` are named after their folders."""
-    return path.parent.name if path.stem in ("base", "student") else path.stem
+    """A method's name for a weights file. Names like `base.safetensors` are replaced by that of the folder."""
+    return path.parent.name if path.stem in ("base", "baseline", "student") else path.stem
 
 
 def _videos(text: str) -> Method:

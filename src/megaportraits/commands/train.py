@@ -40,7 +40,9 @@ def train_base(
     data: DataOption = None,
     config: Annotated[
         str | None,
-        typer.Option(help="A shipped config (nano, paper-256, paper-512) or a YAML file.", show_default="nano"),
+        typer.Option(
+            help="A shipped config (nano, nano-paper, paper-256, paper-512) or a YAML file.", show_default="nano"
+        ),
     ] = None,
     resume: ResumeOption = False,
     init: Annotated[Path | None, typer.Option(help="Start from these weights (.safetensors).")] = None,
@@ -101,6 +103,26 @@ def train_enhancer(
 
     chosen = [*data_paths(data, resume=resume), *([("base", base)] if base else []), *(overrides or [])]
     settled = settle(TrainEnhancerConfig, config, "nano-hr", chosen, out, resume=resume)
+    _leave(train(settled, out, resume=resume), settled.optim.steps)
+
+
+@train_app.command("baseline")
+def train_baseline(
+    out: OutOption,
+    data: DataOption = None,
+    config: Annotated[
+        str | None,
+        typer.Option(help="fomm, fomm-nano, face-vid2vid, face-vid2vid-nano or a YAML file.", show_default="fomm-nano"),
+    ] = None,
+    resume: ResumeOption = False,
+    overrides: OverridesOption = None,
+) -> None:
+    """Train a method that the paper compares with, on the same pairs as the base model."""
+    from megaportraits.config import TrainBaselineConfig
+    from megaportraits.training.baseline import train_baseline as train
+
+    chosen = [*data_paths(data, resume=resume), *(overrides or [])]
+    settled = settle(TrainBaselineConfig, config, "fomm-nano", chosen, out, resume=resume)
     _leave(train(settled, out, resume=resume), settled.optim.steps)
 
 

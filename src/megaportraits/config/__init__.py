@@ -6,6 +6,15 @@ Named configs ship in `megaportraits/configs`. No torch here.
 from __future__ import annotations
 
 from megaportraits.config.base import Config
+from megaportraits.config.baselines import (
+    BaselineLossConfig,
+    BaselineModelConfig,
+    BaselineOptimConfig,
+    FaceVid2VidConfig,
+    FommConfig,
+    HourglassConfig,
+    TrainBaselineConfig,
+)
 from megaportraits.config.enhancer import (
     EnhancerConfig,
     EnhancerDataConfig,
@@ -45,6 +54,9 @@ from megaportraits.errors import ConfigError
 
 __all__ = [
     "AppearanceConfig",
+    "BaselineLossConfig",
+    "BaselineModelConfig",
+    "BaselineOptimConfig",
     "ComponentLandmarkConfig",
     "Config",
     "ConfigError",
@@ -53,6 +65,8 @@ __all__ = [
     "EnhancerConfig",
     "EnhancerDataConfig",
     "EnhancerLossConfig",
+    "FaceVid2VidConfig",
+    "FommConfig",
     "FrameConfig",
     "GazeConfig",
     "GazeOptimConfig",
@@ -60,6 +74,7 @@ __all__ = [
     "Generator3DConfig",
     "HeadPoseConfig",
     "HeadPoseOptimConfig",
+    "HourglassConfig",
     "LossConfig",
     "ModelConfig",
     "MotionConfig",
@@ -72,6 +87,7 @@ __all__ = [
     "StudentDataConfig",
     "StudentLossConfig",
     "TrainBaseConfig",
+    "TrainBaselineConfig",
     "TrainComponentLandmarksConfig",
     "TrainEnhancerConfig",
     "TrainGazeConfig",

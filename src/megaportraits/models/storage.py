@@ -99,6 +99,11 @@ def save_student(path: Path, model: Student, *, notes: dict[str, str] | None = N
     _save(path, "student", model, model.config, {**names, **(notes or {})}, overwrite=overwrite)
 
 
+def save_network(path: Path, kind: str, model: nn.Module, config: Config, *, notes: dict[str, str]) -> None:
+    """Write a network of another room under a kind of its own, as `save_base` does."""
+    _save(path, kind, model, config, notes)
+
+
 def find_base(name_or_path: str | Path) -> Path:
     """The file of a shipped base model ("nano"), or the given .safetensors file.
 
@@ -208,6 +213,16 @@ def load_student(path: Path, device: torch.device | str = "cpu") -> Student:
         raise WeightsError(f"the student {path} does not exist", fix="Make one with `megaportraits distill`.")
     file = _open(path, "student", StudentConfig)
     return _inference(_built(file, lambda: Student(file.config, student_avatars(path))), device)
+
+
+def load_network(
+    path: Path, kind: str, schema: type[C], build: Callable[[C], M], device: torch.device | str = "cpu"
+) -> M:
+    """Load a network from a file of `save_network`, in float32 and evaluation mode; raises as `load_base`."""
+    if not is_file(path, WeightsError):
+        raise WeightsError(f"the weights file {path} does not exist", fix="Check the path.")
+    file = _open(path, kind, schema)
+    return _inference(_built(file, lambda: build(file.config)), device)
 
 
 def student_avatars(path: Path) -> list[str]:

@@ -1,16 +1,18 @@
-"""The training and validation pairs for a run of the base model or of its motion encoder."""
+"""The training and validation pairs for a run of the base model, of its motion encoder, or of a baseline."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from megaportraits.config import TrainBaseConfig
+from megaportraits.config import TrainBaseConfig, TrainBaselineConfig
 from megaportraits.data.pairs import PairDataset
 
 
 @contextmanager
-def run_pairs(config: TrainBaseConfig, validation_count: int) -> Iterator[tuple[PairDataset, PairDataset | None]]:
+def run_pairs(
+    config: TrainBaseConfig | TrainBaselineConfig, validation_count: int
+) -> Iterator[tuple[PairDataset, PairDataset | None]]:
     """Training pairs for all steps of a run, and `validation_count` validation pairs if the config names a folder.
 
     Shards that this process has downloaded for them are deleted at the end of the context.
@@ -26,7 +28,7 @@ def run_pairs(config: TrainBaseConfig, validation_count: int) -> Iterator[tuple[
             validation.close()
 
 
-def _pairs(config: TrainBaseConfig, path: str, length: int, seed: int) -> PairDataset:
+def _pairs(config: TrainBaseConfig | TrainBaselineConfig, path: str, length: int, seed: int) -> PairDataset:
     return PairDataset(
         path,
         length=length,

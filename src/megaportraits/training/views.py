@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from megaportraits.config import TrainBaseConfig
+from megaportraits.config import TrainBaseConfig, TrainBaselineConfig
 from megaportraits.data.augment import color_jitter, degrade, random_warp
 from megaportraits.data.thin_plate import thin_plate_warp
 from megaportraits.ops.color import random_colors
@@ -44,7 +44,7 @@ class Views:
     driver_augmented: Tensor
 
 
-def make_views(batch: Batch, config: TrainBaseConfig, generator: torch.Generator) -> Views:
+def make_views(batch: Batch, config: TrainBaseConfig | TrainBaselineConfig, generator: torch.Generator) -> Views:
     """Composite and augment a batch of `data.pairs`.
 
     Source and target share their colour jitter. There are two versions of the driver: a mildly augmented one for the
@@ -77,7 +77,9 @@ def make_views(batch: Batch, config: TrainBaseConfig, generator: torch.Generator
     )
 
 
-def _augment(driver: Tensor, batch: Batch, config: TrainBaseConfig, generator: torch.Generator) -> Tensor:
+def _augment(
+    driver: Tensor, batch: Batch, config: TrainBaseConfig | TrainBaselineConfig, generator: torch.Generator
+) -> Tensor:
     warp = thin_plate_warp if config.data.driver_warp == "thin-plate" else random_warp
     # The driver's head has the target's pose, also when it is another person (`data.pairs`).
     driver = warp(driver, strength=_WARP, generator=generator, pose=label_pose(batch, "target"))
