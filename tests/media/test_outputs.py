@@ -17,7 +17,7 @@ import pytest
 
 from megaportraits.errors import DataError, MediaError, OutputTakenError
 from megaportraits.media import VideoReader, VideoWriter, files, write_image
-from megaportraits.media.files import StagedFile, full_disk_errors, plan_output, staged_output, write_all
+from megaportraits.media.files import StagedFile, full_disk_errors, plan_file, staged_output, write_all
 from megaportraits.media.folders import LOCK, folder_lock, write_json
 
 FRAME = np.full((64, 96, 3), 90, np.uint8)
@@ -224,7 +224,7 @@ def test_a_full_disk_under_a_folder_is_told(tmp_path: Path) -> None:
 
 def test_a_planned_output_has_a_fitting_ending_a_free_name_and_is_no_input(tmp_path: Path) -> None:
     def plan(output: object, *, overwrite: bool = False) -> Path:
-        return plan_output(
+        return plan_file(
             str(output), "volume.mp4", overwrite=overwrite, inputs=[tmp_path / "in.mp4"], suffixes=(".mp4", ".mkv")
         )
 

@@ -95,9 +95,9 @@ def pairs(
     from megaportraits.faces import FaceAnalyzer
     from megaportraits.faces.matting import Matting
     from megaportraits.media import check_outputs
-    from megaportraits.media.files import plan_output
+    from megaportraits.media.files import plan_file
 
-    file = plan_output(output, "pairs.csv", overwrite=overwrite, suffixes=(".csv",))
+    file = plan_file(output, "pairs.csv", overwrite=overwrite, suffixes=(".csv",))
     found = _make_pairs(None, clips, stills, protocol, frames, limit, file.with_suffix(".media"))
     if export is not None:
         check_outputs(export, (name for pair in found for name in exported_names(pair)), overwrite=overwrite)

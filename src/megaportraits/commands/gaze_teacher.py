@@ -38,10 +38,10 @@ def gaze_teacher(
     from megaportraits.commands.train import training_part
     from megaportraits.data.clips import ClipIndex
     from megaportraits.faces.rt_gene import BlinkTeacher, GazeTeacher
-    from megaportraits.media.files import plan_output
+    from megaportraits.media.files import plan_file
     from megaportraits.prepare.gaze_teacher import Teachers, sample_frames, write_labels
 
-    output = plan_output(output, "gaze.jsonl", overwrite=overwrite, suffixes=(".jsonl",))
+    output = plan_file(output, "gaze.jsonl", overwrite=overwrite, suffixes=(".jsonl",))
     folder = training_part(data)
     index = ClipIndex(folder, skip_unreadable=True)
     gazes = [] if only == "blink" else gaze or [weights.fetch("rt_gene")]

@@ -96,7 +96,7 @@ def live(
     from megaportraits.live.loop import LiveOptions, run_live
     from megaportraits.media import VIDEO_SUFFIXES, check_input
     from megaportraits.media.credentials import check_signable
-    from megaportraits.media.files import plan_output
+    from megaportraits.media.files import plan_file
     from megaportraits.media.provenance import Origin, synthetic_note
     from megaportraits.models.storage import find_student
     from megaportraits.pipeline.driver import HeadFollower
@@ -116,7 +116,7 @@ def live(
     recording = None
     if output is not None:
         inputs = [path for path in (video, source, file, Path(weights)) if path is not None]
-        recording = plan_output(output, "live.mp4", overwrite=overwrite, inputs=inputs, suffixes=VIDEO_SUFFIXES)
+        recording = plan_file(output, "live.mp4", overwrite=overwrite, inputs=inputs, suffixes=VIDEO_SUFFIXES)
     if certificate is not None:
         if recording is None:
             raise ConfigError("--credentials: expected with a recording.", fix="Add -o FILE.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from megaportraits.media.files import plan_output
+from megaportraits.media.files import plan_file
 from megaportraits.models.storage import find_base
 
 
@@ -20,4 +20,4 @@ def check_weights_output(output: str, *, overwrite: bool, weights: Sequence[str]
         WeightsError: no weights exist under one of the names or paths in `weights`.
     """
     inputs = [find_base(name) for name in weights]
-    return plan_output(output, "base.safetensors", overwrite=overwrite, inputs=inputs, suffixes=(".safetensors",))
+    return plan_file(output, "base.safetensors", overwrite=overwrite, inputs=inputs, suffixes=(".safetensors",))

@@ -26,10 +26,10 @@ def reference(
     from megaportraits.evaluation.metrics.metric_networks import FID, MetricNetworks
     from megaportraits.evaluation.metrics.reference import find_pictures, measure_reference, save_reference
     from megaportraits.faces import FaceAnalyzer
-    from megaportraits.media.files import plan_output
+    from megaportraits.media.files import plan_file
     from megaportraits.pipeline.devices import find_device
 
-    file = plan_output(output, "reference.npz", overwrite=overwrite, suffixes=(".npz",))
+    file = plan_file(output, "reference.npz", overwrite=overwrite, suffixes=(".npz",))
     files, networks = find_pictures(images), MetricNetworks(find_device(device))
     if networks.frechet != FID:
         typer.secho(networks.absent()["FID"], err=True)

@@ -77,10 +77,10 @@ def synth_head(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Pack ICT-FaceKit's head and find the vertices that correspond to MediaPipe's landmarks; `synth` needs both."""
-    from megaportraits.media.files import plan_output
+    from megaportraits.media.files import plan_file
     from megaportraits.synth.correspondence import pack_head
 
-    file = plan_output(output, "head.npz", overwrite=overwrite, suffixes=(".npz",))
+    file = plan_file(output, "head.npz", overwrite=overwrite, suffixes=(".npz",))
     found = pack_head(source, file, overwrite=overwrite)
     typer.echo(f"{file}: {found} of 468 landmarks found")
 
@@ -95,10 +95,10 @@ def synth_driver(
 ) -> None:
     """Render a talking procedural head: a driver that shows no real person and is free of rights."""
     from megaportraits.media import VIDEO_SUFFIXES
-    from megaportraits.media.files import plan_output
+    from megaportraits.media.files import plan_file
     from megaportraits.synth.demo import render_driver
 
-    file = plan_output(output, "driver.mp4", overwrite=overwrite, suffixes=VIDEO_SUFFIXES)
+    file = plan_file(output, "driver.mp4", overwrite=overwrite, suffixes=VIDEO_SUFFIXES)
     render_driver(head, file, seconds=seconds, size=size, person=person, overwrite=overwrite)
     typer.echo(str(file))
 
@@ -112,9 +112,9 @@ def synth_portrait(
 ) -> None:
     """Render a neutral procedural person: a test photograph that shows no real person."""
     from megaportraits.media import STILL_SUFFIXES
-    from megaportraits.media.files import plan_output
+    from megaportraits.media.files import plan_file
     from megaportraits.synth.demo import render_portrait
 
-    file = plan_output(output, "portrait.png", overwrite=overwrite, suffixes=STILL_SUFFIXES)
+    file = plan_file(output, "portrait.png", overwrite=overwrite, suffixes=STILL_SUFFIXES)
     render_portrait(head, file, size=size, person=person, overwrite=overwrite)
     typer.echo(str(file))

@@ -29,13 +29,13 @@ def volume(
     turning. With a driver, it shows the driver, the result, and the driven volume from the front and from the side.
     """
     from megaportraits.media import VIDEO_SUFFIXES, VideoWriter
-    from megaportraits.media.files import plan_output
+    from megaportraits.media.files import plan_file
     from megaportraits.pipeline import Avatar
     from megaportraits.pipeline.driver import FrameSource
     from megaportraits.pipeline.volume_view import VolumeOptions, animated, turntable
 
     inputs = (source,) if driver is None else (source, driver)
-    file = plan_output(output, "volume.mp4", overwrite=overwrite, inputs=inputs, suffixes=VIDEO_SUFFIXES)
+    file = plan_file(output, "volume.mp4", overwrite=overwrite, inputs=inputs, suffixes=VIDEO_SUFFIXES)
     options = VolumeOptions(size=size, turn=turn, seconds=seconds)
     frames = None if driver is None else FrameSource(driver)
     avatar = Avatar.from_pretrained(weights, device=device)

@@ -123,7 +123,7 @@ def output_file(output: str | Path, name: str) -> Path:
     return Path(output) / name if str(output).endswith(separators) or Path(output).is_dir() else Path(output)
 
 
-def plan_output(
+def plan_file(
     output: str | Path,
     name: str,
     *,

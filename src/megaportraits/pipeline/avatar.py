@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -33,23 +32,20 @@ from megaportraits.models.picture import finish_picture
 from megaportraits.models.source_skip import grow
 from megaportraits.models.storage import find_base, find_enhancer, load_base, load_enhancer
 from megaportraits.nn.inference import prepare_for_inference, running
-from megaportraits.ops.geometry import Crop, HeadPose
+from megaportraits.ops.geometry import HeadPose
 from megaportraits.ops.precision import find_precision
 from megaportraits.pipeline.compose import Rendering
-from megaportraits.pipeline.compositor import Compositor
 from megaportraits.pipeline.cut_out import cut_out
 from megaportraits.pipeline.devices import find_device
-from megaportraits.pipeline.driver import Driver, DriverFrame, FrameSource, HeadFollower, HeadView, find_neutral
+from megaportraits.pipeline.driver import Driver, FrameSource, HeadView
 from megaportraits.pipeline.enhance import enhance
-from megaportraits.pipeline.frames import BATCH, AnimatedFrame
+from megaportraits.pipeline.frames import AnimatedFrame
 from megaportraits.pipeline.group import animate_group, find_group
 from megaportraits.pipeline.motion import edit_motion
 from megaportraits.pipeline.options import (
     ALL_FACES,
     AnimateOptions,
-    Background,
     Faces,
-    MotionMode,
     MotionOptions,
     PoseFrom,
 )
@@ -57,15 +53,11 @@ from megaportraits.pipeline.portrait import (
     Portrait,
     Source,
     SourceHead,
-    cut_at_border,
     find_source_head,
     prepare_source,
 )
-from megaportraits.pipeline.prefetch import prefetch
+from megaportraits.pipeline.sequence import animate_portrait, preview_portrait
 from megaportraits.pipeline.tensors import flows, head_crop_tensor, head_pose, moved_along, pose_batch
-
-_PREVIEWED = (0.5, 0.25, 0.75, 0.0)
-"""Positions in the driver, as fractions of its length, at which `Avatar.preview` looks for a face, in this order."""
 
 
 class Avatar:
@@ -370,15 +362,14 @@ class Avatar:
             return animate_group(self, find_group(self, source, [driver]), options)
         portrait = source if isinstance(source, Portrait) else self.encode(source, face=options.face)
         frames = driver if isinstance(driver, FrameSource) else FrameSource(driver)
-        follower, neutral = self.prepare(frames, options)
-        return self._animate(portrait, frames, options, follower, neutral)
+        return animate_portrait(self, portrait, frames, options)
 
     def preview(
         self, source: Source | Portrait, driver: Driver | FrameSource, options: AnimateOptions | None = None
     ) -> AnimatedFrame:
         """Render a single frame of `animate`, from the middle of the driver.
 
-        If no face is visible there, other positions are tried (`_PREVIEWED`). Nothing is smoothed over time.
+        If no face is visible there, other positions are tried. Nothing is smoothed over time.
 
         Raises:
             MediaError: a file cannot be read.
@@ -387,61 +378,7 @@ class Avatar:
         options = options or AnimateOptions()
         portrait = source if isinstance(source, Portrait) else self.encode(source, face=options.face)
         frames = driver if isinstance(driver, FrameSource) else FrameSource(driver)
-        follower, neutral = self.prepare(frames, options)
-        for share in _PREVIEWED:
-            picture = FrameSource(frames.picture(share, options.max_seconds))
-            frame = next(self._animate(portrait, picture, options, follower, neutral))
-            if not frame.held:
-                return frame
-        raise follower.missing(frames.name, f"at the {len(_PREVIEWED)} places that a preview looks at")
-
-    def prepare(self, frames: FrameSource, options: AnimateOptions) -> tuple[HeadFollower, Motion | None]:
-        """Turn the driver upright; return its head follower and, where needed, the motion of its neutral frame."""
-        frames.turn_upright(self.analyzer)
-        neutral: Motion | None = None
-        rest: Crop | None = None
-        if options.needs_neutral:
-            view = find_neutral(frames, self.analyzer, self.size, face=options.driver_face)
-            neutral = next(self.view_motions([view]))
-            rest = view.crop if options.motion is MotionMode.RELATIVE else None
-        return HeadFollower(self.analyzer, self.size, face=options.driver_face, rest=rest), neutral
-
-    def _animate(
-        self,
-        portrait: Portrait,
-        source: FrameSource,
-        options: AnimateOptions,
-        follower: HeadFollower,
-        neutral: Motion | None,
-    ) -> Iterator[AnimatedFrame]:
-        size = options.head_size(self.output_size)
-        if options.background in (Background.COLOR, Background.TRANSPARENT):
-            portrait = cut_at_border(portrait)
-        compositor = Compositor(portrait, options, self.matting, portrait.rest, size=size, fill=self.fill)
-        # Three threads: one tracks the driver, one runs the networks, and the caller's composites and writes.
-        views = prefetch(map(follower.look, source.frames(options.max_seconds)), depth=BATCH)
-        seen = False
-        for rendering, view in prefetch(self._drawn(portrait, views, options, neutral), depth=BATCH):
-            seen = seen or view.head is not None
-            composed = compositor.compose(rendering, view)
-            yield AnimatedFrame(*composed, frame=view.frame, held=view.head is None)
-        if not seen:
-            raise follower.missing(source.name)
-
-    def _drawn(
-        self, portrait: Portrait, views: Iterator[DriverFrame], options: AnimateOptions, neutral: Motion | None
-    ) -> Iterator[tuple[Rendering, DriverFrame]]:
-        """Render the person for every driver frame. Frames without a face repeat the last motion."""
-        # Before the driver's first face, render the source's own motion with the same edits.
-        motion = edit_motion(portrait.motion, portrait.motion, options, neutral=portrait.motion)
-        while batch := list(itertools.islice(views, BATCH)):
-            driven = self.view_motions([view.head for view in batch if view.head is not None])
-            motions: list[Motion] = []
-            for view in batch:
-                if view.head is not None:
-                    motion = edit_motion(portrait.motion, next(driven), options, neutral=neutral)
-                motions.append(motion)
-            yield from zip(self.renders(portrait, motions), batch, strict=True)
+        return preview_portrait(self, portrait, frames, options)
 
     def _tensor(self, image: UInt8) -> Tensor:
         """uint8 (N, N, 3) to (1, 3, S, S) in [0, 1]."""

@@ -6,52 +6,25 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from megaportraits.errors import FaceError, MediaError
-from megaportraits.faces.detector import FaceAnalyzer
-from megaportraits.faces.inpainting import Fill
-from megaportraits.faces.matting import Matting
 from megaportraits.media import DEFAULT_LIMITS, Limits, VideoFrame
 from megaportraits.media.images import UInt8
 from megaportraits.models.motion import Motion
 from megaportraits.pipeline.compose import Rendering
 from megaportraits.pipeline.compositor import Compositor
-from megaportraits.pipeline.driver import Driver, DriverFrame, FrameSource, HeadFollower, HeadView
+from megaportraits.pipeline.driver import Driver, DriverFrame, FrameSource, HeadFollower
 from megaportraits.pipeline.frames import BATCH, AnimatedFrame
 from megaportraits.pipeline.motion import edit_motion
 from megaportraits.pipeline.options import AnimateOptions
-from megaportraits.pipeline.portrait import Portrait, Source, SourceHead, find_source_heads
+from megaportraits.pipeline.portrait import Portrait, Source, find_source_heads
 from megaportraits.pipeline.prefetch import prefetch
+from megaportraits.pipeline.sequence import HeadAnimator, prepare_driver
 
 _SAME_TIME = 1e-4
 """Tolerance, seconds, when frame times of two drivers are compared: times are rounded to ticks."""
-
-
-class HeadAnimator(Protocol):
-    """The part of `Avatar` that this module uses."""
-
-    @property
-    def analyzer(self) -> FaceAnalyzer: ...
-
-    @property
-    def matting(self) -> Matting: ...
-
-    @property
-    def output_size(self) -> int: ...
-
-    @property
-    def fill(self) -> Fill: ...
-
-    def encode_head(self, head: SourceHead) -> Portrait: ...
-
-    def prepare(self, frames: FrameSource, options: AnimateOptions) -> tuple[HeadFollower, Motion | None]: ...
-
-    def view_motions(self, views: Sequence[HeadView]) -> Iterator[Motion]: ...
-
-    def renders(self, portrait: Portrait | Sequence[Portrait], motions: Sequence[Motion]) -> list[Rendering]: ...
 
 
 @dataclass(frozen=True)
@@ -183,7 +156,7 @@ class _DriverTrack:
     def __init__(self, avatar: HeadAnimator, source: FrameSource, options: AnimateOptions) -> None:
         self.source = source
         self.follower: HeadFollower
-        self.follower, self.neutral = avatar.prepare(source, options)
+        self.follower, self.neutral = prepare_driver(avatar, source, options)
         self.seen = False
         self.motions: list[Motion | None] = []
         self._view: DriverFrame | None = None

@@ -28,6 +28,7 @@ from megaportraits.pipeline.avatar import Avatar
 from megaportraits.pipeline.driver import FrameSource
 from megaportraits.pipeline.options import AnimateOptions
 from megaportraits.pipeline.portrait import Portrait, Source
+from megaportraits.pipeline.sequence import prepare_driver
 from megaportraits.pipeline.tensors import head_crop_tensor
 
 _STEPS = 48
@@ -189,7 +190,7 @@ def animated(avatar: Avatar, source: Source, driver: FrameSource, options: Volum
         MediaError, FaceError: as `Avatar.animate`.
     """
     portrait = avatar.encode(source)
-    follower, _ = avatar.prepare(driver, AnimateOptions())
+    follower, _ = prepare_driver(avatar, driver, AnimateOptions())
     colouring = Colouring.of(portrait.identity.volume)
     shown = False
     for view in map(follower.look, driver.frames(options.seconds)):
