@@ -25,7 +25,7 @@ from megaportraits.data.clip_table import join, scan
 from megaportraits.data.clips import CLIPS_PER_SHARD, ClipIndex, ShardWriter, shard_name
 from megaportraits.data.frames import FrameDataset
 from megaportraits.data.index import INDEX
-from megaportraits.faces.landmarks import COEFFICIENT_NAMES
+from megaportraits.faces.landmarks import EXPRESSION_NAMES
 
 
 def make(folder: Path, clips: int, frames: int) -> None:
@@ -36,7 +36,7 @@ def make(folder: Path, clips: int, frames: int) -> None:
         for number in range(CLIPS_PER_SHARD):
             labels = tuple(_labels(rng) for _ in range(frames))
             key = f"video{number // 4:04d}-{number % 4:03d}"
-            record = ClipRecord(key, "real", f"id{number // 8:05d}", None, 1, 5.0, COEFFICIENT_NAMES, labels)
+            record = ClipRecord(key, "real", f"id{number // 8:05d}", None, 1, 5.0, EXPRESSION_NAMES, labels)
             shard.write(record, [ClipFrame(pixel, pixel[..., 0], label) for label in labels])
     for number in range(1, -(-clips // CLIPS_PER_SHARD)):
         os.link(folder / shard_name(0), folder / shard_name(number))
@@ -47,7 +47,7 @@ def _labels(rng: np.random.Generator) -> FrameLabels:
         np.linalg.qr(rng.normal(size=(3, 3)))[0],
         rng.normal(size=2) * 0.05,
         1.0,
-        expression=rng.random(len(COEFFICIENT_NAMES)).astype(np.float32),
+        expression=rng.random(len(EXPRESSION_NAMES)).astype(np.float32),
         blink=rng.random(2).astype(np.float32),
         landmarks=rng.normal(size=(LANDMARKS, 2)).astype(np.float32),
     )

@@ -168,7 +168,7 @@ def test_an_option_has_the_same_default_in_all_commands(name: str) -> None:
         ("evaluate --clips no-such-folder", "report.json"),
         ("ablate --config nano --data no-such-folder --samples 1 --clips no-such-folder", "ablation.md"),
         ("evaluate-hr --photos no-such-folder --enhancer no-such.safetensors", "hr.md"),
-        ("student report nano --lessons no-such-folder", "pictures.png"),
+        ("student report nano --run no-such-folder", "pictures.png"),
         ("demo --weights no-such-weights", "result.mp4"),
     ],
 )

@@ -264,10 +264,10 @@ def originals() -> dict[str, bytes]:
         write_clips(folder)
         square, pose = np.zeros((16, 16, 3), np.uint8), HeadPose(np.eye(3), np.zeros(2), 1.0)
         four = np.zeros((16, 16, 4), np.uint8)
-        lessons = [
+        samples = [
             DistillationSample(f"{n:08d}", "x", square, square[..., 0], pose, {0: four, 1: four}) for n in range(3)
         ]
-        write_shard(shard_path(folder, 0), lessons)
+        write_shard(shard_path(folder, 0), samples)
         network = {"stage": {"w": torch.arange(300.0)}, "average": {"w": torch.arange(300.0)}, "optimizers": {"a": {}}}
         checkpoint.save(folder, {"step": 1, **network}, keep=1)
         clip = folder / "a.mp4"
@@ -332,7 +332,9 @@ KINDS: dict[str, Kind] = {
     "config": Kind("config.yaml", lambda p: load_config(TrainBaseConfig, p), count=60),
     "config values": Kind("config.yml", lambda p: load_config(TrainBaseConfig, p), (in_values,), 100),
     "shards": Kind(CLIPS, lambda p: read_shards(p.parent), (in_bytes, in_archive, in_archive), 33),
-    "lessons": Kind("lessons-000000.tar", lambda p: read_distillation_samples(p.parent), (in_bytes, in_archive), 60),
+    "distillation": Kind(
+        "distillation-000000.tar", lambda p: read_distillation_samples(p.parent), (in_bytes, in_archive), 60
+    ),
     "checkpoint": Kind("step-00000001.pt", checkpoint.read, count=60),
     "manifest of pairs": Kind("pairs.csv", read_manifest, (in_bytes, in_lines), 60),
     "labels csv": Kind("labels.csv", read_gaze_labels, (in_bytes, in_lines), 60),

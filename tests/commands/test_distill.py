@@ -113,7 +113,7 @@ def test_from_photographs_to_a_student_and_one_more(
 
     said = run("student", "info", grown)
     assert "64 px in, 64 px out" in said and "2  grey" in said
-    run("student", "report", made, "--lessons", tmp_path / "s-run", "--out", tmp_path / "report", *teacher[:2])
+    run("student", "report", made, "--run", tmp_path / "s-run", "--out", tmp_path / "report", *teacher[:2])
     assert "| eileen |" in (tmp_path / "report/report.md").read_text()
 
 
@@ -122,8 +122,16 @@ def test_resume_replaces_no_file_where_there_is_no_run_to_go_on_with(tmp_path: P
     job = Distillation([tmp_path], "nano", tmp_path / "mine.safetensors", tmp_path / "run", resume=True)
     with pytest.raises(MediaError, match="exists already"):
         job.check()
-    (tmp_path / "run/lessons").mkdir(parents=True)
+    (tmp_path / "run/distillation").mkdir(parents=True)
     job.check()  # the student of the run that goes on
+
+
+def test_samples_of_an_older_version_are_refused_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "run/lessons").mkdir(parents=True)
+    job = Distillation([tmp_path], "nano", tmp_path / "s.safetensors", tmp_path / "run", resume=True)
+    with pytest.raises(TrainingError, match=r"version 0\.9 or older"):
+        job.check()
+    assert (tmp_path / "run/lessons").is_dir()
 
 
 def test_other_processes_of_torchrun_wait_for_the_samples_of_the_first(
@@ -135,8 +143,8 @@ def test_other_processes_of_torchrun_wait_for_the_samples_of_the_first(
     def first_process_works(seconds: float) -> None:
         slept.append(seconds)
         if len(slept) == 2:
-            job.lessons.mkdir(parents=True)
-            mark_complete(job.lessons)
+            job.samples.mkdir(parents=True)
+            mark_complete(job.samples)
 
     monkeypatch.setattr("megaportraits.commands.torchrun.time.sleep", first_process_works)
     assert wait_for_samples(job) == {} and len(slept) == 2

@@ -125,8 +125,8 @@ def test_a_size_that_no_member_can_have_is_refused_at_once(size: bytes, tmp_path
     shard.write_bytes(header("a.json", b"0") + header("a.000.jpg", size) + bytes(1024))
     with pytest.raises(DataError, match="not a readable tar shard at byte 512"):
         scan_shard(shard)
-    lessons = tmp_path / "lessons-000000.tar"
-    shutil.copy(shard, lessons)
+    samples = tmp_path / "distillation-000000.tar"
+    shutil.copy(shard, samples)
     with pytest.raises(DataError, match="No readable shards"):
         DistillationIndex(tmp_path)
 
@@ -156,11 +156,11 @@ def test_a_picture_larger_than_any_frame_is_not_decoded() -> None:
 
 def test_a_broken_lesson_is_left_out_and_named(tmp_path: Path) -> None:
     pose, square = HeadPose(np.eye(3), np.zeros(2), 1.0), np.zeros((16, 16, 3), np.uint8)
-    lessons = [
+    samples = [
         DistillationSample(f"{n:08d}", "x", square, square[..., 0], pose, {0: np.zeros((16, 16, 4), np.uint8)})
         for n in range(6)
     ]
-    write_shard(shard_path(tmp_path, 0), lessons)
+    write_shard(shard_path(tmp_path, 0), samples)
     broken = {
         "00000000.json": b"{",
         "00000001.json": b"[]",

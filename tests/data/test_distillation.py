@@ -14,7 +14,7 @@ from megaportraits.errors import DataError
 from megaportraits.ops.geometry import HeadPose, euler_to_matrix
 
 
-def lesson(number: int, avatars: list[int], size: int = 32) -> DistillationSample:
+def sample(number: int, avatars: list[int], size: int = 32) -> DistillationSample:
     """Smooth pictures, which JPEG keeps; every avatar has a colour of its own."""
     ramp = np.linspace(40, 200, size)[None, :, None] + np.zeros((size, 1, 3))
     pictures = {
@@ -28,13 +28,13 @@ def lesson(number: int, avatars: list[int], size: int = 32) -> DistillationSampl
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_shard(shard_path(tmp_path, 0), [lesson(0, [0, 1]), lesson(1, [1, 2])])
-    write_shard(shard_path(tmp_path, 1), [lesson(2, [0, 2]), lesson(3, [0, 1, 2])])
+    write_shard(shard_path(tmp_path, 0), [sample(0, [0, 1]), sample(1, [1, 2])])
+    write_shard(shard_path(tmp_path, 1), [sample(2, [0, 2]), sample(3, [0, 1, 2])])
     return tmp_path
 
 
 def test_a_lesson_comes_back_from_its_shard(folder: Path) -> None:
-    index, original = DistillationIndex(folder), lesson(3, [0, 1, 2])
+    index, original = DistillationIndex(folder), sample(3, [0, 1, 2])
     assert len(index) == 4 and index.avatars(1) == [1, 2]
     read = index.read(3)
     np.testing.assert_array_equal(read.matte, original.matte)
@@ -53,13 +53,13 @@ def test_webdataset_reads_the_shards(folder: Path) -> None:
 
 def test_equal_lessons_give_equal_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        write_shard(tmp_path / name, [lesson(0, [0, 1])])
+        write_shard(tmp_path / name, [sample(0, [0, 1])])
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_a_shard_that_is_not_finished_leaves_nothing(tmp_path: Path) -> None:
     def broken():
-        yield lesson(0, [0])
+        yield sample(0, [0])
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -99,7 +99,7 @@ def test_a_sample_takes_avatars_in_turn_and_nothing_twice(folder: Path) -> None:
 def test_a_torn_shard_is_left_out_and_named(folder: Path) -> None:
     shard_path(folder, 0).write_bytes(shard_path(folder, 0).read_bytes()[:1000])
     index = DistillationIndex(folder)
-    assert len(index) == 2 and "lessons-000000.tar" in index.unreadable[0]
+    assert len(index) == 2 and "distillation-000000.tar" in index.unreadable[0]
     shard_path(folder, 1).unlink()
     with pytest.raises(DataError, match="No readable shards"):
         DistillationIndex(folder)

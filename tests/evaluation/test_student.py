@@ -29,17 +29,17 @@ def student(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def lessons(student: Path, tmp_path: Path) -> Path:
+def samples(student: Path, tmp_path: Path) -> Path:
     """Of ann it is exactly what the student draws, of bob it is 10 levels brighter."""
     model, rng = load_student(student), np.random.default_rng(0)
     pose, matte = HeadPose(np.eye(3), np.zeros(2), 1.0), np.full((64, 64), 255, np.uint8)
     drivers = [rng.integers(0, 255, (64, 64, 3), dtype=np.uint8) for _ in range(3)]
-    folder = tmp_path / "lessons"
+    folder = tmp_path / "distillation"
     blank = np.zeros((64, 64, 4), np.uint8)
     made = [DistillationSample(f"{i}", f"d{i}", d, matte, pose, {0: blank, 1: blank}) for i, d in enumerate(drivers)]
     write_shard(shard_path(folder / "val", 0), made)
     index, final = DistillationIndex(folder / "val"), []
-    for number, lesson in enumerate(made):
+    for number, sample in enumerate(made):
         pictures = {}
         for avatar in (0, 1):
             item = distillation_item(index, number, avatar, driver_size=64, size=64)  # the driver as JPEG keeps it
@@ -49,9 +49,9 @@ def lessons(student: Path, tmp_path: Path) -> Path:
                 )
             colours = (drawn[0].permute(1, 2, 0) * 255).round().numpy() + 10 * avatar
             pictures[avatar] = np.dstack([colours, np.full((64, 64), 255)]).clip(0, 255).astype(np.uint8)
-        final.append(DistillationSample(lesson.key, lesson.origin, lesson.driver, matte, pose, pictures))
+        final.append(DistillationSample(sample.key, sample.origin, sample.driver, matte, pose, pictures))
     write_shard(shard_path(folder / "val", 0), final)
-    (folder / "lessons.json").write_text(json.dumps({"avatars": {"ann": "0", "bob": "1"}}))
+    (folder / "distillation.json").write_text(json.dumps({"avatars": {"ann": "0", "bob": "1"}}))
     return folder
 
 
@@ -60,9 +60,9 @@ def difference(image: np.ndarray, truth: np.ndarray) -> float:
 
 
 def test_scores_say_how_far_a_student_is_from_its_teacher(
-    student: Path, lessons: Path, tiny_config: ModelConfig, tmp_path: Path
+    student: Path, samples: Path, tiny_config: ModelConfig, tmp_path: Path
 ) -> None:
-    report = measure_student(student, lessons, difference, "levels", BaseModel(tiny_config).eval())
+    report = measure_student(student, samples, difference, "levels", BaseModel(tiny_config).eval())
     ann, bob = report.scores["ann"], report.scores["bob"]
     assert (ann.pictures, bob.pictures) == (3, 3)
     assert ann.psnr > 38, "but for JPEG the same"
@@ -81,18 +81,18 @@ def test_scores_say_how_far_a_student_is_from_its_teacher(
     assert read_image(tmp_path / "out/pictures.png").shape == (2 * 3 * 128 + 4, 3 * 128, 3)
 
 
-def test_the_baseline_is_a_picture_that_does_not_move(student: Path, lessons: Path, tiny_config: ModelConfig) -> None:
-    index = DistillationIndex(lessons / "val")
+def test_the_baseline_is_a_picture_that_does_not_move(student: Path, samples: Path, tiny_config: ModelConfig) -> None:
+    index = DistillationIndex(samples / "val")
     over = [index.read(i, [1]).pictures[1][..., :3].astype(float) for i in range(3)]
     stills = [(over[1] + over[2]) / 2, (over[0] + over[2]) / 2, (over[0] + over[1]) / 2]
     expected = np.mean(
         [20 * np.log10(255 / np.sqrt(((still - x) ** 2).mean())) for still, x in zip(stills, over, strict=True)]
     )
-    report = measure_student(student, lessons, difference, "levels", BaseModel(tiny_config).eval())
+    report = measure_student(student, samples, difference, "levels", BaseModel(tiny_config).eval())
     assert report.scores["bob"].still == pytest.approx(expected, abs=0.1)
 
 
-def test_lessons_of_other_avatars_are_refused(student: Path, lessons: Path, tiny_config: ModelConfig) -> None:
-    (lessons / "lessons.json").write_text(json.dumps({"avatars": {"eve": "0"}}))
+def test_samples_of_other_avatars_are_refused(student: Path, samples: Path, tiny_config: ModelConfig) -> None:
+    (samples / "distillation.json").write_text(json.dumps({"avatars": {"eve": "0"}}))
     with pytest.raises(DataError, match="has none of them"):
-        measure_student(student, lessons, difference, "levels", BaseModel(tiny_config).eval())
+        measure_student(student, samples, difference, "levels", BaseModel(tiny_config).eval())

@@ -1,4 +1,4 @@
-"""A teacher whose answer is known draws lessons from clips and from a real video."""
+"""A teacher whose answer is known renders samples from clips and from a real video."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Painter:
         pose = Pose(torch.eye(3)[None], torch.zeros(1, 2), torch.ones(1))
         return [Motion(pose, Expression(torch.tensor([[float(d.mean())]]))) for d in drivers]
 
-    def draw(self, people: Sequence[float], motions: Sequence[Motion]) -> list[Rendering]:
+    def render(self, people: Sequence[float], motions: Sequence[Motion]) -> list[Rendering]:
         assert len(people) == len(motions)
         self.drawn += len(motions)
         self.batches.append(list(people))
@@ -74,8 +74,8 @@ def drivers_of(clips: Path, work: Path) -> dict[str, Drivers]:
 
 def test_every_driver_is_drawn_as_every_avatar(photos: dict[str, Path], clips: Path, tmp_path: Path) -> None:
     teacher, parts = Painter(), drivers_of(clips, tmp_path / "work")
-    maker(teacher, photos).make(parts, tmp_path / "lessons")
-    index = DistillationIndex(tmp_path / "lessons/train")
+    maker(teacher, photos).make(parts, tmp_path / "distillation")
+    index = DistillationIndex(tmp_path / "distillation/train")
     assert len(index) == len(parts["train"]) == 20
     assert teacher.encoded == 3 and teacher.looked == 24 and teacher.drawn == 72
     for picture, wanted in zip(index.read(7).pictures.values(), (0.1, 0.2, 0.3), strict=True):
@@ -83,8 +83,8 @@ def test_every_driver_is_drawn_as_every_avatar(photos: dict[str, Path], clips: P
 
 
 def test_fewer_avatars_a_driver_are_shared_out_evenly(photos: dict[str, Path], clips: Path, tmp_path: Path) -> None:
-    maker(Painter(), photos, per_driver=1).make(drivers_of(clips, tmp_path / "work"), tmp_path / "lessons")
-    index = DistillationIndex(tmp_path / "lessons/train")
+    maker(Painter(), photos, per_driver=1).make(drivers_of(clips, tmp_path / "work"), tmp_path / "distillation")
+    index = DistillationIndex(tmp_path / "distillation/train")
     shown = [index.avatars(i) for i in range(len(index))]
     assert all(len(avatars) == 1 for avatars in shown) and {a for (a,) in shown} == {0, 1, 2}
 
@@ -96,7 +96,7 @@ def test_an_interrupted_teacher_goes_on_where_it_stopped(
     parts = drivers_of(clips, tmp_path / "work")
     maker(Painter(), photos).make(parts, tmp_path / "whole")
     maker(Painter(), photos).make(parts, tmp_path / "broken")
-    (tmp_path / "broken/train/lessons-000001.tar").unlink()
+    (tmp_path / "broken/train/distillation-000001.tar").unlink()
     teacher = Painter()
     maker(teacher, photos).make(parts, tmp_path / "broken")
     assert teacher.looked == 8
@@ -135,29 +135,29 @@ def test_batches_are_full_where_the_teacher_mixes_people(photos: dict[str, Path]
         if sizes is not None:
             assert [len(batch) for batch in teacher.batches] == sizes
         assert any(len(set(batch)) > 1 for batch in teacher.batches) is mixes_people
-        written.append((tmp_path / name / "val/lessons-000000.tar").read_bytes())
+        written.append((tmp_path / name / "val/distillation-000000.tar").read_bytes())
     assert written[0] == written[1]
 
 
-def test_lessons_of_another_kind_are_not_mixed_in(photos: dict[str, Path], clips: Path, tmp_path: Path) -> None:
+def test_samples_of_another_kind_are_not_mixed_in(photos: dict[str, Path], clips: Path, tmp_path: Path) -> None:
     parts = drivers_of(clips, tmp_path / "work")
-    maker(Painter(), photos).make(parts, tmp_path / "lessons")
+    maker(Painter(), photos).make(parts, tmp_path / "distillation")
     with pytest.raises(DataError, match="made with other picture_size"):
-        maker(Painter(), photos, picture_size=64).make(parts, tmp_path / "lessons")
+        maker(Painter(), photos, picture_size=64).make(parts, tmp_path / "distillation")
     with pytest.raises(DataError, match="made with other avatars"):
-        maker(Painter(), dict(list(photos.items())[:2])).make(parts, tmp_path / "lessons")
+        maker(Painter(), dict(list(photos.items())[:2])).make(parts, tmp_path / "distillation")
 
 
 def test_a_teacher_is_its_weights_whatever_the_file_is_called(
     photos: dict[str, Path], clips: Path, tmp_path: Path
 ) -> None:
     parts, renamed, retrained = drivers_of(clips, tmp_path / "work"), Painter(), Painter()
-    maker(Painter(), photos).make(parts, tmp_path / "lessons")
+    maker(Painter(), photos).make(parts, tmp_path / "distillation")
     renamed.name, retrained.sha256 = "copy of painter", "1"
-    maker(renamed, photos).make(parts, tmp_path / "lessons")
+    maker(renamed, photos).make(parts, tmp_path / "distillation")
     assert renamed.encoded == 0
     with pytest.raises(DataError, match="made with other teacher"):
-        maker(retrained, photos).make(parts, tmp_path / "lessons")
+        maker(retrained, photos).make(parts, tmp_path / "distillation")
 
 
 def test_drivers_to_measure_with_are_others(clips: Path, tmp_path: Path) -> None:
@@ -219,12 +219,14 @@ def test_a_video_is_followed_and_drawn_by_a_real_avatar(
     write_image(tmp_path / "avatars/eileen.png", portrait)
     teacher = AvatarTeacher(echo_avatar(analyzer), "echo", [])
     sizes = {"size": SIZE, "driver_size": SIZE, "picture_size": SIZE}
-    DistillationWriter(teacher, find_avatars(tmp_path / "avatars"), **sizes).make({"val": val}, tmp_path / "lessons")
-    lesson = DistillationIndex(tmp_path / "lessons/val").read(0)
+    DistillationWriter(teacher, find_avatars(tmp_path / "avatars"), **sizes).make(
+        {"val": val}, tmp_path / "distillation"
+    )
+    sample = DistillationIndex(tmp_path / "distillation/val").read(0)
     # The echo draws the driver's own crop, so the picture is the driver, but for two rounds of JPEG.
-    assert np.abs(lesson.pictures[0][..., :3].astype(int) - lesson.driver).mean() < 3
-    center = lesson.matte[SIZE // 4 : -SIZE // 4, SIZE // 4 : -SIZE // 4]
-    assert center.mean() > 200 > lesson.matte[:8, :8].mean()
+    assert np.abs(sample.pictures[0][..., :3].astype(int) - sample.driver).mean() < 3
+    center = sample.matte[SIZE // 4 : -SIZE // 4, SIZE // 4 : -SIZE // 4]
+    assert center.mean() > 200 > sample.matte[:8, :8].mean()
     again, _ = find_drivers([folder], folder / "work", count=50, size=SIZE, every=2)
     assert again.named() == train.named()
 
@@ -236,5 +238,5 @@ def test_a_photograph_without_a_face_is_named(analyzer: FaceAnalyzer, clips: Pat
     sizes = {"size": SIZE, "driver_size": SIZE, "picture_size": SIZE}
     with pytest.raises(FaceError, match=r"wall\.png"):
         DistillationWriter(teacher, find_avatars(tmp_path / "avatars"), **sizes).make(
-            drivers_of(clips, tmp_path / "work"), tmp_path / "lessons"
+            drivers_of(clips, tmp_path / "work"), tmp_path / "distillation"
         )

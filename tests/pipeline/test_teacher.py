@@ -42,8 +42,8 @@ def test_a_base_that_copies_no_pixels_draws_different_people_together(tiny_confi
     photo = np.ascontiguousarray(skimage.data.astronaut()[:300, 80:380])
     people = [teacher.avatar.encode(image) for image in (photo, np.ascontiguousarray(photo[:, ::-1]))]
     motions = [person.motion for person in people[::-1]]
-    together = teacher.draw(people, motions)
-    alone = [teacher.draw([person], [motion])[0] for person, motion in zip(people, motions, strict=True)]
+    together = teacher.render(people, motions)
+    alone = [teacher.render([person], [motion])[0] for person, motion in zip(people, motions, strict=True)]
     for one, other in zip(together, alone, strict=True):
         np.testing.assert_allclose(one.premultiplied, other.premultiplied, atol=1e-4)
     assert np.abs(together[0].premultiplied - together[1].premultiplied).max() > 0.01

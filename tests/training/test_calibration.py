@@ -23,8 +23,8 @@ from megaportraits.models.base import BaseModel
 from megaportraits.models.motion import infer_motion
 from megaportraits.models.storage import load_base, save_base
 from megaportraits.ops.geometry import Crop
-from megaportraits.training.calibration import APPENDED_SCORES, READERS, SCORES, calibrate, fit_correction
-from megaportraits.training.readout import measured_scores
+from megaportraits.training.calibration import APPENDED_BLENDSHAPES, READERS, SCORES, calibrate, fit_correction
+from megaportraits.training.readout import measured_blendshapes
 
 
 def scene(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -77,7 +77,7 @@ def test_scores_that_do_not_correct_are_expected_all_the_same() -> None:
     torch.testing.assert_close(some.residual(z, scores), every.residual(z, scores))
 
 
-def test_told_surprises_have_the_deviation_one_and_say_nothing_that_z_does() -> None:
+def test_residuals_have_deviation_one_and_are_uncorrelated_with_z() -> None:
     _, z, scores = scene(500)
     correction, _ = fit_correction(z, scores, z_error_ratio=0, correcting=1, appends=True)
     told = correction(z.float(), scores.float()).residual
@@ -90,11 +90,11 @@ def test_told_surprises_have_the_deviation_one_and_say_nothing_that_z_does() -> 
 def test_training_takes_the_named_scores_of_sources_and_then_of_targets() -> None:
     source, target = torch.rand(2, 2, len(BLENDSHAPE_NAMES))
     names = ("eyeBlinkLeft", "jawOpen")
-    scores = measured_scores({"source_scores": source, "target_scores": target}, names)
+    scores = measured_blendshapes({"source_scores": source, "target_scores": target}, names)
     assert scores is not None
     columns = [BLENDSHAPE_NAMES.index(name) for name in names]
     assert torch.equal(scores, torch.cat([source, target])[:, columns])
-    assert measured_scores({}, ()) is None
+    assert measured_blendshapes({}, ()) is None
 
 
 @pytest.fixture
@@ -153,13 +153,13 @@ def test_a_model_that_sees_scores_is_calibrated_with_the_same_ones(
     faces: Path, tmp_path: Path, tiny_config: ModelConfig
 ) -> None:
     motion = tiny_config.motion.model_copy(
-        update={"blendshapes": (*SCORES, *APPENDED_SCORES), "append_blendshapes": True}
+        update={"blendshapes": (*SCORES, *APPENDED_BLENDSHAPES), "append_blendshapes": True}
     )
     seeing = tiny_config.model_copy(update={"motion": motion})
     base, out = tmp_path / "base.safetensors", tmp_path / "out.safetensors"
     save_base(base, BaseModel(seeing))
     with pytest.raises(WeightsError, match="expected the blendshapes that it was trained with"):
-        calibrate(base, str(faces), out, frames=60, z_error_ratio=0.2, more=APPENDED_SCORES[:-1])
+        calibrate(base, str(faces), out, frames=60, z_error_ratio=0.2, more=APPENDED_BLENDSHAPES[:-1])
     calibrate(base, str(faces), out, frames=60, z_error_ratio=0.2)
     assert load_base(out).config == seeing
     correction = load_base(out).motion.correction
@@ -182,11 +182,11 @@ def test_a_generator_that_begins_to_see_scores_draws_the_same_pictures(
         tmp_path / "out.safetensors",
         frames=60,
         z_error_ratio=0,
-        more=APPENDED_SCORES,
+        more=APPENDED_BLENDSHAPES,
     )
     old, new = (load_base(tmp_path / f"{name}.safetensors").requires_grad_(True) for name in ("base", "out"))
     source, driver = torch.rand(2, 1, 3, 32, 32)
-    scores = torch.rand(1, len(SCORES) + len(APPENDED_SCORES))
+    scores = torch.rand(1, len(SCORES) + len(APPENDED_BLENDSHAPES))
     got = new.render(new.encode(source), infer_motion(new, driver, None, scores))
     torch.testing.assert_close(got.image, old.render(old.encode(source), old.motion(driver)).image)
     got.image.sum().backward()

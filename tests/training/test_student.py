@@ -33,9 +33,9 @@ ADVERSARIAL = {"adversarial": 1.0, "feature_matching": 10.0}
 
 
 @pytest.fixture(scope="module")
-def lessons(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A teacher that paints each avatar's colour on the side that the driver's bright half is on."""
-    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("lessons")
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("distillation")
     for part, count in (("train", 24), ("val", 6)):
         made = []
         for number in range(count):
@@ -71,11 +71,11 @@ def settings(steps: int = 3, *, optim: dict[str, Any] | None = None, **loss: flo
     )
 
 
-def stage_and_batch(lessons: Path, **loss: float) -> tuple[StudentStage, dict[str, torch.Tensor]]:
+def stage_and_batch(samples: Path, **loss: float) -> tuple[StudentStage, dict[str, torch.Tensor]]:
     torch.manual_seed(0)
     config = settings(**loss)
     stage = StudentStage(config, Student(config.model, ["a", "b", "c"]))
-    sample = DistillationPreview(lessons / "train", length=4, driver_size=64, size=64)
+    sample = DistillationPreview(samples / "train", length=4, driver_size=64, size=64)
     items = [sample[k] for k in range(4)]
     return stage, {key: torch.stack([item[key] for item in items]) for key in items[0]}
 
@@ -85,15 +85,15 @@ def seeded() -> torch.Generator:
 
 
 @pytest.fixture(scope="module")
-def student(lessons: Path, tmp_path_factory: pytest.TempPathFactory) -> Student:
+def student(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Student:
     """One that has learned."""
     run = tmp_path_factory.mktemp("run")
-    train_student(settings(steps=150, optim={"learning_rate": 1e-2}), ["red", "green", "blue"], lessons, run)
+    train_student(settings(steps=150, optim={"learning_rate": 1e-2}), ["red", "green", "blue"], samples, run)
     return load_student(run / "student.safetensors")
 
 
-def test_a_student_learns_who_and_what(lessons: Path, student: Student) -> None:
-    sample = DistillationPreview(lessons / "val", length=18, driver_size=64, size=64)
+def test_a_student_learns_who_and_what(samples: Path, student: Student) -> None:
+    sample = DistillationPreview(samples / "val", length=18, driver_size=64, size=64)
     for k in range(18):
         item = {key: value[None] for key, value in sample[k].items()}
         out = student(see_driver(item, None), item["avatar"])
@@ -106,12 +106,12 @@ def test_a_student_learns_who_and_what(lessons: Path, student: Student) -> None:
         assert int(inside.mean((0, 2, 3)).argmax()) == int(item["avatar"])
 
 
-def test_a_run_resumes_exactly_with_both_networks(lessons: Path, tmp_path: Path) -> None:
+def test_a_run_resumes_exactly_with_both_networks(samples: Path, tmp_path: Path) -> None:
     config = settings(steps=4, **ADVERSARIAL)
     for run in ("straight", "broken"):
-        train_student(config, ["a", "b", "c"], lessons, tmp_path / run)
+        train_student(config, ["a", "b", "c"], samples, tmp_path / run)
     (tmp_path / "broken/checkpoints/step-00000004.pt").unlink()
-    assert train_student(config, ["a", "b", "c"], lessons, tmp_path / "broken", resume=True) == 4
+    assert train_student(config, ["a", "b", "c"], samples, tmp_path / "broken", resume=True) == 4
     straight, broken = (checkpoint.latest(tmp_path / run / "checkpoints") for run in ("straight", "broken"))
     assert straight is not None and broken is not None
     for part in ("stage", "average"):
@@ -119,8 +119,8 @@ def test_a_run_resumes_exactly_with_both_networks(lessons: Path, tmp_path: Path)
             assert torch.equal(value, broken[part][key]), key
 
 
-def test_the_discriminator_sees_detached_pictures_and_belongs_to_its_phase(lessons: Path) -> None:
-    stage, batch = stage_and_batch(lessons, **ADVERSARIAL)
+def test_the_discriminator_sees_detached_pictures_and_belongs_to_its_phase(samples: Path) -> None:
+    stage, batch = stage_and_batch(samples, **ADVERSARIAL)
     own = phase_parameters(stage)
     assert stage.discriminator is not None
     assert {id(p) for p in own["discriminator"]} == {id(p) for p in stage.discriminator.parameters()}
@@ -132,21 +132,21 @@ def test_the_discriminator_sees_detached_pictures_and_belongs_to_its_phase(lesso
 
 
 @pytest.mark.parametrize("name", list(ADVERSARIAL))
-def test_the_student_learns_through_the_discriminator(lessons: Path, name: str) -> None:
-    stage, batch = stage_and_batch(lessons, **ADVERSARIAL)
+def test_the_student_learns_through_the_discriminator(samples: Path, name: str) -> None:
+    stage, batch = stage_and_batch(samples, **ADVERSARIAL)
     stage("student", batch, 1, seeded())[name].backward()
     assert stage.model.exit.weight.grad.any() and stage.model.encoder.stem.weight.grad.any()
 
 
-def test_the_discriminator_keeps_silent_until_its_step(lessons: Path) -> None:
-    stage, batch = stage_and_batch(lessons, adversarial_from=5, **ADVERSARIAL)
+def test_the_discriminator_keeps_silent_until_its_step(samples: Path) -> None:
+    stage, batch = stage_and_batch(samples, adversarial_from=5, **ADVERSARIAL)
     assert "adversarial" not in stage("student", batch, 5, seeded())
     assert "discriminator" in stage("discriminator", batch, 5, seeded())
     assert "adversarial" in stage("student", batch, 6, seeded())
 
 
-def test_targets_stand_before_the_colour_that_the_student_is_given(lessons: Path) -> None:
-    _, batch = stage_and_batch(lessons)
+def test_targets_stand_before_the_colour_that_the_student_is_given(samples: Path) -> None:
+    _, batch = stage_and_batch(samples)
     over = target_over(batch, torch.full((4, 3, 1, 1), 0.25))
     solid, open_ = (batch["matte"] == value for value in (255, 0))
     torch.testing.assert_close(over[open_.expand_as(over)], torch.tensor(0.25).expand(int(open_.sum()) * 3))
@@ -168,15 +168,15 @@ def test_eyes_and_mouth_count_more_wherever_the_head_is() -> None:
     assert eyes.max() == 7 and (eyes > 4).any((1, 2, 3)).all() and (eyes[weight == 1] == 1).all()
 
 
-def test_drivers_change_their_looks_by_the_generator_alone(lessons: Path) -> None:
-    _, batch = stage_and_batch(lessons)
+def test_drivers_change_their_looks_by_the_generator_alone(samples: Path) -> None:
+    _, batch = stage_and_batch(samples)
     assert torch.equal(see_driver(batch, seeded()), see_driver(batch, seeded()))
     assert not torch.equal(see_driver(batch, seeded()), see_driver(batch, None))
     torch.testing.assert_close(see_driver(batch, None), batch["driver"].float() / 255)
 
 
-def test_an_added_avatar_leaves_all_others_bit_identical(lessons: Path, student: Student, tmp_path: Path) -> None:
-    fourth = only(lessons, (2,), tmp_path / "fourth")
+def test_an_added_avatar_leaves_all_others_bit_identical(samples: Path, student: Student, tmp_path: Path) -> None:
+    fourth = only(samples, (2,), tmp_path / "fourth")
     config = settings(steps=40, optim={"learning_rate": 5e-2})
     _, grown = add_avatar(config, student, "sky", fourth, tmp_path / "add")
     save_student(tmp_path / "grown.safetensors", grown)
@@ -201,9 +201,9 @@ def test_an_added_avatar_leaves_all_others_bit_identical(lessons: Path, student:
     assert error[3] < 0.5 * min(error[0], error[1])
 
 
-def test_an_added_avatar_resumes_exactly(lessons: Path, student: Student, tmp_path: Path) -> None:
+def test_an_added_avatar_resumes_exactly(samples: Path, student: Student, tmp_path: Path) -> None:
     config = settings(steps=4)
-    third = only(lessons, (2,), tmp_path / "third")
+    third = only(samples, (2,), tmp_path / "third")
     _, straight = add_avatar(config, student, "z", third, tmp_path / "straight")
     add_avatar(config, student, "z", third, tmp_path / "broken")
     (tmp_path / "broken/checkpoints/step-00000004.pt").unlink()
@@ -211,7 +211,7 @@ def test_an_added_avatar_resumes_exactly(lessons: Path, student: Student, tmp_pa
     assert all(torch.equal(a, b) for a, b in zip(straight.tensors, broken.tensors, strict=True))
 
 
-def test_joined_students_keep_each_avatar(lessons: Path) -> None:
+def test_joined_students_keep_each_avatar(samples: Path) -> None:
     config = settings().model
     a, b = Student(config, ["a"]), Student(config, ["b"])
     for tensor in [*a.tensors, *b.tensors]:
@@ -223,12 +223,12 @@ def test_joined_students_keep_each_avatar(lessons: Path) -> None:
         torch.testing.assert_close(both(driver, torch.tensor([index])).image, expected)
 
 
-def only(lessons: Path, avatars: tuple[int, ...], folder: Path) -> Path:
-    """The lessons with pictures of these avatars alone, counted from 0."""
+def only(samples: Path, avatars: tuple[int, ...], folder: Path) -> Path:
+    """The samples with pictures of these avatars alone, counted from 0."""
     from megaportraits.data.distillation import DistillationIndex
 
     for part in ("train", "val"):
-        index = DistillationIndex(lessons / part)
+        index = DistillationIndex(samples / part)
         made = [index.read(i, avatars) for i in range(len(index))]
         write_shard(
             shard_path(folder / part, 0),

@@ -512,7 +512,7 @@ def test_without_image_losses_the_same_warps_learn_and_no_image_is_made(
     no_image = {"reconstruction": 0, "matte": 0, "contrastive": 0}
     (drawing, batch), (warping, _) = stage_and_batch(clips), stage_and_batch(clips, **no_image)
     warping.load_state_dict(drawing.state_dict())
-    assert drawing.draws and not warping.draws
+    assert drawing.renders_images and not warping.renders_images
     drawn = drawing("generator", batch, 1, torch.Generator().manual_seed(0))
     monkeypatch.setattr(BaseModel, "render", None)
     monkeypatch.setattr(BaseModel, "encode", None)

@@ -35,11 +35,11 @@ def calibrate(
     """Fit the correction of z by blendshapes (jaw, brows, lids, gaze) for a trained base model."""
     from megaportraits.commands.output import check_weights_output
     from megaportraits.commands.train import training_part
-    from megaportraits.training.calibration import APPENDED_SCORES
+    from megaportraits.training.calibration import APPENDED_BLENDSHAPES
     from megaportraits.training.calibration import calibrate as work
 
     file = check_weights_output(output, overwrite=overwrite, weights=[weights])
-    more = APPENDED_SCORES if append else ()
+    more = APPENDED_BLENDSHAPES if append else ()
     with frame_progress("Calibrating") as advance:
         explained = work(
             weights,

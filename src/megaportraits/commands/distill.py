@@ -78,9 +78,9 @@ class Distillation:
         convert_options(self)
 
     @property
-    def lessons(self) -> Path:
+    def samples(self) -> Path:
         """The folder of the distillation samples."""
-        return self.run / "lessons"
+        return self.run / "distillation"
 
     @property
     def trains(self) -> bool:
@@ -90,7 +90,7 @@ class Distillation:
     @property
     def begun(self) -> bool:
         """Whether the run folder holds anything that can be resumed."""
-        return any((self.run / name).exists() for name in ("lessons", "config.yaml"))
+        return any((self.run / name).exists() for name in ("distillation", "config.yaml"))
 
     @property
     def overwrites(self) -> bool:
@@ -107,6 +107,11 @@ class Distillation:
         """
         require("train", "Distillation", "lightning_fabric", "tensorboard")
         check_output(self.output, overwrite=self.overwrites, suffixes=(".safetensors",))
+        if (self.run / "lessons").is_dir():
+            raise TrainingError(
+                f"{self.run} holds distillation samples of version 0.9 or older, which are not read",
+                fix="Choose another --run folder, or render them again after removing its folder lessons.",
+            )
         if self.begun and not self.resume:
             raise TrainingError(
                 f"{self.run} already holds a run", fix="Add --resume to continue, or choose another --run folder."
@@ -136,7 +141,7 @@ def _distill(job: Distillation, avatars: Path, config: TrainStudentConfig) -> St
     start = None if job.init is None or job.trains else start_from(job.init, config.model, names)
     trains = job.trains  # read before process 0 can begin the run
     notes = wait_for_samples(job) if rank() else teach(job, photos, config)
-    steps = train_student(config, names, job.lessons, job.run, start=start, resume=trains)
+    steps = train_student(config, names, job.samples, job.run, start=start, resume=trains)
     if steps < config.optim.steps:
         return None
     student = load_student(job.run / FILE_NAME)
@@ -166,7 +171,7 @@ def _add(job: Distillation, path: Path, photo: Path, name: str, config: TrainStu
         raise WeightsError(f"the student has an avatar {name!r} already", fix="Give another --name.")
     config = config.model_copy(update={"model": before.config})
     notes = teach(job, {name: photo}, config)
-    steps, student = add_avatar(config, before, name, job.lessons, job.run, resume=job.trains)
+    steps, student = add_avatar(config, before, name, job.samples, job.run, resume=job.trains)
     if steps < config.optim.steps:
         return None
     kept = {key: value for key, value in read_notes(path).items() if key not in ("kind", "config", "avatars")}
@@ -197,13 +202,13 @@ def teach(job: Distillation, photos: dict[str, Path], config: TrainStudentConfig
         notes, *_ = list(run_local(work, range(job.teachers), job.teachers, again=False))
     else:
         notes = run_apart(_teach, job, photos, config, 0) if config.data.workers else _teach(job, photos, config, 0)
-    mark_complete(job.lessons)
+    mark_complete(job.samples)
     return notes
 
 
 def wait_for_samples(job: Distillation) -> dict[str, str]:
     """Wait until process 0 has all samples. Returns no notes."""
-    wait_until(lambda: samples_complete(job.lessons))
+    wait_until(lambda: samples_complete(job.samples))
     return {}
 
 
@@ -251,5 +256,5 @@ def _teach(job: Distillation, photos: dict[str, Path], config: TrainStudentConfi
             part=(number, job.teachers),
         )
         parts: dict[str, Drivers] = {"train": train, "val": held_out}
-        maker.make(parts, job.lessons, lambda done, total: tell("teacher's pictures", done, total))
+        maker.make(parts, job.samples, lambda done, total: tell("teacher's pictures", done, total))
     return {"teacher": Path(job.teacher).name, "teacher_sha256": teacher.sha256}

@@ -159,7 +159,7 @@ def student_add(
 @student_app.command("report")
 def student_report(
     student: Annotated[str, typer.Argument(help="A student: nano, or a file.")],
-    lessons: Annotated[Path, typer.Option(help="The student's run folder, for its validation samples.")],
+    run: Annotated[Path, typer.Option(help="The student's run folder, for its validation samples.")],
     out: Annotated[Path, typer.Option(help="Folder for report.json, report.md and pictures.png.")],
     teacher: TeacherOption = "nano",
     pictures: Annotated[int, typer.Option(min=1, help="Maximum number of images to compare for each avatar.")] = 50,
@@ -178,7 +178,7 @@ def student_report(
     networks = MetricNetworks(where)
     report = measure_student(
         find_student(student),
-        lessons / "lessons",
+        run / "distillation",
         networks.distance,
         networks.perceptual,
         load_base(teacher),

@@ -1,6 +1,6 @@
 """Distillation samples (3.3): driver frames and the teacher's images of them, in WebDataset shards.
 
-A folder contains `lessons-000000.tar`, ... All members of a sample share the key before the dot.
+A folder contains `distillation-000000.tar`, ... All members of a sample share the key before the dot.
 
 | member | content |
 |---|---|
@@ -61,7 +61,7 @@ class DistillationSample:
 
 def shard_path(folder: Path, index: int) -> Path:
     """The path of shard `index`."""
-    return folder / f"lessons-{index:06d}.tar"
+    return folder / f"distillation-{index:06d}.tar"
 
 
 def write_shard(path: Path, samples: Iterable[DistillationSample]) -> None:
@@ -113,14 +113,14 @@ class DistillationIndex:
     def __init__(self, folder: Path | str) -> None:
         self.unreadable: list[str] = []
         self._entries: list[_Entry] = []
-        for shard in list_files(Path(folder), "lessons-*.tar", DataError):
+        for shard in list_files(Path(folder), "distillation-*.tar", DataError):
             try:
                 self._entries += _scan(shard, self.unreadable)
             except DataError as error:
                 self.unreadable.append(error.message)
         if not self._entries:
             raise DataError(
-                f"No readable shards lessons-*.tar in {folder}.", fix="Make them with `megaportraits distill`."
+                f"No readable shards distillation-*.tar in {folder}.", fix="Make them with `megaportraits distill`."
             )
 
     def __len__(self) -> int:

@@ -18,7 +18,7 @@ from megaportraits.data.clip_schema import ClipFrame, ClipRecord, FrameLabels
 from megaportraits.data.clips import ClipIndex
 from megaportraits.data.stream import Clips, Layout, StreamIndex, open_clips
 from megaportraits.errors import DataError
-from megaportraits.faces.landmarks import COEFFICIENT_NAMES
+from megaportraits.faces.landmarks import EXPRESSION_NAMES
 from megaportraits.faces.outlines import FEATURES
 from megaportraits.ops.pictures import resize
 
@@ -212,9 +212,9 @@ def blendshape_labels(labels: FrameLabels, record: ClipRecord) -> npt.NDArray[np
     if labels.scores is not None:
         return labels.scores.astype(np.float32)
     if record.kind != "real" or labels.expression is None:
-        return np.full(len(COEFFICIENT_NAMES), np.nan, np.float32)
+        return np.full(len(EXPRESSION_NAMES), np.nan, np.float32)
     known = dict(zip(record.expression_names, labels.expression, strict=True))
-    return np.array([known.get(name, np.nan) for name in COEFFICIENT_NAMES], np.float32)
+    return np.array([known.get(name, np.nan) for name in EXPRESSION_NAMES], np.float32)
 
 
 def expression_labels(labels: Any, record: ClipRecord, names: tuple[str, ...]) -> npt.NDArray[np.float32]:

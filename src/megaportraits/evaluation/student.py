@@ -157,7 +157,7 @@ def measure_student(
 
     Args:
         path: the student's file.
-        samples: folder with the samples in `val`, and with `lessons.json`, which names the avatars.
+        samples: folder with the samples in `val`, and with `distillation.json`, which names the avatars.
         distance: perceptual distance of two images.
         perceptual: name of `distance`.
         teacher: the base model whose speed is compared.
@@ -199,7 +199,7 @@ def measure_student(
 
 
 def _names(samples: Path) -> list[str]:
-    path = samples / "lessons.json"
+    path = samples / "distillation.json"
     fix = "Give the run folder that `megaportraits distill` filled."
     if not is_file(path, DataError):
         raise DataError(f"no distillation samples in {samples}", fix=fix)

@@ -18,7 +18,7 @@ from megaportraits.export.graphs import BLENDSHAPES_INPUT, POSE_INPUTS, DriveGra
 from megaportraits.export.report import Case, ExportReport, plan_files, write_precisions
 from megaportraits.export.tensors import flatten, rebuild
 from megaportraits.export.write import drop_unused_inputs, trace, used_inputs
-from megaportraits.faces.landmarks import scores_of
+from megaportraits.faces.landmarks import select_blendshapes
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import load_base
 from megaportraits.nn.blocks import fold_weight_standardization
@@ -156,8 +156,8 @@ def _picture_size(model: BaseModel, wanted: int) -> int:
 
 def _measured(model: BaseModel, crop: HeadCrop, given: tuple[str, ...]) -> dict[str, Tensor]:
     """The pose and blendshapes of a head crop that are among the graphs' inputs."""
-    scores = scores_of(crop.blendshapes, model.config.motion.blendshapes)
-    arrays = pose_arrays(crop.pose) | {BLENDSHAPES_INPUT: scores[None]}
+    blendshapes = select_blendshapes(crop.blendshapes, model.config.motion.blendshapes)
+    arrays = pose_arrays(crop.pose) | {BLENDSHAPES_INPUT: blendshapes[None]}
     return {name: torch.from_numpy(arrays[name]) for name in given}
 
 

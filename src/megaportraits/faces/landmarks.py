@@ -35,7 +35,7 @@ BLENDSHAPE_NAMES: tuple[str, ...] = (
 )
 # fmt: on
 """ARKit's names in the order of `Face.blendshapes`; left and right are the subject's."""
-COEFFICIENT_NAMES = tuple(
+EXPRESSION_NAMES = tuple(
     re.sub(r"(?<!jaw)(?<!mouth)(Left|Right)$", lambda m: f"_{m[0][0]}", name) for name in BLENDSHAPE_NAMES
 )
 """The same names in the spelling of ICT-FaceKit and of clip labels (`eyeBlink_L`), so that real and synthetic clips
@@ -49,7 +49,7 @@ smaller ones are less accurate.
 """
 
 
-def scores_of(blendshapes: npt.NDArray[np.float32], names: Sequence[str]) -> npt.NDArray[np.float32]:
+def select_blendshapes(blendshapes: npt.NDArray[np.float32], names: Sequence[str]) -> npt.NDArray[np.float32]:
     """Select blendshapes by name: (..., 52) to (..., n)."""
     return blendshapes[..., [BLENDSHAPE_NAMES.index(name) for name in names]]
 

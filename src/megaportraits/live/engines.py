@@ -16,7 +16,7 @@ from megaportraits.config import ModelConfig, parse_config
 from megaportraits.errors import ConfigError, WeightsError
 from megaportraits.export.graphs import BLENDSHAPES_INPUT, POSE_INPUTS
 from megaportraits.faces.detector import Blendshapes, FaceAnalyzer
-from megaportraits.faces.landmarks import scores_of
+from megaportraits.faces.landmarks import select_blendshapes
 from megaportraits.faces.matting import Matting
 from megaportraits.media.images import UInt8
 from megaportraits.models.motion import Motion
@@ -181,12 +181,14 @@ class GraphBase:
         self._graph = open_as(path, setting)
         self.size = self._graph.inputs["driver"][-1]
         self._inputs = dict(tensors)
-        self._scores = _config(self._graph.info, path).motion.blendshapes
+        self._blendshape_names = _config(self._graph.info, path).motion.blendshapes
         if "fine" in self._graph.inputs:
             self._inputs["fine"] = resize_planes(fine.numpy(), self._graph.inputs["fine"][-1])
 
     def draw(self, head: UInt8, pose: HeadPose, blendshapes: Blendshapes) -> Rendering:
-        measured = pose_arrays(pose) | {BLENDSHAPES_INPUT: scores_of(blendshapes, self._scores)[None]}
+        measured = pose_arrays(pose) | {
+            BLENDSHAPES_INPUT: select_blendshapes(blendshapes, self._blendshape_names)[None]
+        }
         got = self._graph({"driver": image_array(head), **self._inputs, **measured})
         return _rendering(got["image"], got.get("alpha"), _pose_of(got, "rendered_"))
 
@@ -255,8 +257,8 @@ class GraphEncoder:
         head = find_source_head(source, self.analyzer, face)
         prepared = prepare_source(head, self.config, self.matting, torch.device("cpu"))
         photo = head_crop_tensor(prepared.seen, self.config.image_size, torch.device("cpu")).numpy()
-        scores = scores_of(head.face.blendshapes, self.config.motion.blendshapes)[None]
-        tensors = self._graph({"photo": photo, **pose_arrays(prepared.pose), BLENDSHAPES_INPUT: scores})
+        blendshapes = select_blendshapes(head.face.blendshapes, self.config.motion.blendshapes)[None]
+        tensors = self._graph({"photo": photo, **pose_arrays(prepared.pose), BLENDSHAPES_INPUT: blendshapes})
         return GraphPortrait(**vars(prepared), tensors=tensors)
 
 

@@ -19,7 +19,7 @@ from megaportraits.config.options import convert_option
 from megaportraits.errors import ConfigError
 from megaportraits.faces.detector import Blendshapes, FaceAnalyzer
 from megaportraits.faces.inpainting import Fill, open_inpainting
-from megaportraits.faces.landmarks import scores_of
+from megaportraits.faces.landmarks import select_blendshapes
 from megaportraits.faces.matting import Matting, open_matting
 from megaportraits.media import DEFAULT_LIMITS, Limits
 from megaportraits.media.images import UInt8
@@ -77,7 +77,7 @@ class Avatar:
         files: the files of weights by their role, for content credentials.
 
     Attributes:
-        scores: ARKit names of the blendshapes that the correction of z uses; empty where there is none.
+        blendshape_names: ARKit names of the blendshapes that the correction of z uses; empty where there is none.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Avatar:
         self.model = model.to(self.device).eval()
         self.size = model.config.image_size
         self.pose_from = convert_option("pose_from", PoseFrom, pose_from)
-        self.scores = model.config.motion.blendshapes if blendshapes else ()
+        self.blendshape_names = model.config.motion.blendshapes if blendshapes else ()
         self.enhancer = None if enhancer is None else enhancer.to(self.device).eval()
         self._analyzer = analyzer
         self._matting_name, self._inpainting = matting, inpainting
@@ -254,12 +254,14 @@ class Avatar:
     ) -> Motion:
         """The motions of head crops as one batch; `poses` were fitted to landmarks."""
         images = torch.cat([self._tensor(head) for head in heads])
-        scores: Tensor | None = None
-        if blendshapes is not None and self.scores:
-            scores = torch.from_numpy(scores_of(np.stack(blendshapes), self.scores)).to(self.device)
+        measured: Tensor | None = None
+        if blendshapes is not None and self.blendshape_names:
+            measured = torch.from_numpy(select_blendshapes(np.stack(blendshapes), self.blendshape_names)).to(
+                self.device
+            )
         with running(self.device, self.precision):
             pose = None if poses is None or self.pose_from is PoseFrom.NETWORK else pose_batch(poses, self.device)
-            return infer_motion(self.model, images, pose, scores)
+            return infer_motion(self.model, images, pose, measured)
 
     def view_motions(self, views: Sequence[HeadView]) -> Iterator[Motion]:
         """The motions of a driver's tracked heads, batch 1 each; computed as one batch."""

@@ -108,9 +108,9 @@ class DistillationWriter(Generic[P]):
             "drivers": drivers,
             **{name: getattr(self, name) for name in ("size", "driver_size", "picture_size", "per_driver", "seed")},
         }
-        path = folder / "lessons.json"
+        path = folder / "distillation.json"
         if is_file(path, DataError):
-            before = read_record(path, DataError, fix="Choose another --run folder, or remove its lessons folder.")
+            before = read_record(path, DataError, fix="Choose another --run folder, or remove its folder distillation.")
             wrong = [name for name, value in facts.items() if name != "teacher" and before.get(name) != value]
             if wrong:  # the hash of the weights identifies a teacher; its name may differ
                 wrong = ["teacher" if name == "sha256" else name for name in wrong]
@@ -131,10 +131,10 @@ class DistillationWriter(Generic[P]):
         pictures: list[dict[int, UInt8]] = [{} for _ in heads]
         poses = [head.pose for head in heads]
         for jobs in self._jobs(len(people), chosen):
-            renderings = self.teacher.draw([people[avatar] for avatar, _ in jobs], [motions[i] for _, i in jobs])
-            for (avatar, i), drawn in zip(jobs, renderings, strict=True):
-                pictures[i][avatar] = np.rint(drawn.resized(self.picture_size).clip(0, 1) * 255).astype(np.uint8)
-                poses[i] = drawn.pose
+            renderings = self.teacher.render([people[avatar] for avatar, _ in jobs], [motions[i] for _, i in jobs])
+            for (avatar, i), rendering in zip(jobs, renderings, strict=True):
+                pictures[i][avatar] = np.rint(rendering.resized(self.picture_size).clip(0, 1) * 255).astype(np.uint8)
+                poses[i] = rendering.pose
         for number, head, pose, drawn_by in zip(numbers, heads, poses, pictures, strict=True):
             small = resize(head.image, self.driver_size), resize(head.matte, self.driver_size)
             yield DistillationSample(f"{number:08d}", head.origin, *small, pose, drawn_by)

@@ -51,7 +51,7 @@ def edit_motion(
         if neutral is None:
             raise ConfigError(
                 "neutral: expected the motion of the driver's neutral frame, got None",
-                fix="Give one to relative motion and to the source's expression at rest; Avatar.animate finds it.",
+                fix="Give one for relative motion and for the source's rest expression; Avatar.animate finds it.",
             )
         change = relative_motion(source, driver, neutral)
     pose = change.pose if options.motion is MotionMode.RELATIVE else driver.pose

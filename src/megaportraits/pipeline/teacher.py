@@ -27,7 +27,7 @@ class Teacher(Protocol[P]):
     Attributes:
         name: name of the weights.
         sha256: hash of the weights, which identifies the teacher of a distillation sample.
-        mixes_people: whether one call of `draw` accepts several people; otherwise all must be the same person.
+        mixes_people: whether one call of `render` accepts several people; otherwise all must be the same person.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Teacher(Protocol[P]):
     def look(self, drivers: Sequence[UInt8], poses: Sequence[HeadPose], /) -> list[Motion]:
         """The motions of head crops, uint8 (N, N, 3), with known poses; called once per driver."""
 
-    def draw(self, people: Sequence[P], motions: Sequence[Motion], /) -> list[Rendering]:
+    def render(self, people: Sequence[P], motions: Sequence[Motion], /) -> list[Rendering]:
         """Render each person with the motion of the same index, all at one size; called once per driver and avatar."""
 
 
@@ -65,7 +65,7 @@ class AvatarTeacher:
 
     def look(self, drivers: Sequence[UInt8], poses: Sequence[HeadPose]) -> list[Motion]:
         """As `Teacher`; blendshapes are estimated from the crops if the avatar uses them."""
-        if not self.avatar.scores:
+        if not self.avatar.blendshape_names:
             return self.avatar.motions(drivers, poses)
         unknown = np.full(len(BLENDSHAPE_NAMES), np.nan, np.float32)
         faces = [next(iter(self.avatar.analyzer.detect(driver, thorough=False)), None) for driver in drivers]
@@ -77,7 +77,7 @@ class AvatarTeacher:
         """As `Teacher`."""
         return self.avatar.mixes_people
 
-    def draw(self, people: Sequence[Portrait], motions: Sequence[Motion]) -> list[Rendering]:
+    def render(self, people: Sequence[Portrait], motions: Sequence[Motion]) -> list[Rendering]:
         """As `Teacher`."""
         edited = [edit_motion(person.motion, motion) for person, motion in zip(people, motions, strict=True)]
         return self.avatar.renders(people if self.mixes_people else people[0], edited)

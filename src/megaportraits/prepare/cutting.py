@@ -13,7 +13,7 @@ from megaportraits.data.clip_schema import ClipRecord, FrameLabels
 from megaportraits.data.codec import encode_image, encode_matte, encode_webp
 from megaportraits.faces.crop import extract
 from megaportraits.faces.detector import Face
-from megaportraits.faces.landmarks import BLENDSHAPE_NAMES, COEFFICIENT_NAMES
+from megaportraits.faces.landmarks import BLENDSHAPE_NAMES, EXPRESSION_NAMES
 from megaportraits.faces.matting import foreground
 from megaportraits.faces.networks import Image
 from megaportraits.faces.parsing import region_mask
@@ -202,7 +202,7 @@ class Cutter:
             motion_group=None,
             size=self.size,
             fps=round((len(times) - 1) / spread, 3) if spread > 0 else 0.0,
-            expression_names=COEFFICIENT_NAMES,
+            expression_names=EXPRESSION_NAMES,
             frames=tuple(replace(frame.labels) for frame in self._frames),
         )
 

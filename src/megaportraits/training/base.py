@@ -34,7 +34,7 @@ from megaportraits.training.features import feature_map, visible_irises
 from megaportraits.training.loop import fit
 from megaportraits.training.pairs import run_pairs
 from megaportraits.training.perceptual import PerceptualTerms
-from megaportraits.training.readout import measured_scores, pose_loss, readout_loss, readout_weights
+from megaportraits.training.readout import measured_blendshapes, pose_loss, readout_loss, readout_weights
 from megaportraits.training.ring import previous_sample, ranks, share_of, with_previous
 from megaportraits.training.start import require_head_pose, start_from
 from megaportraits.training.views import Views, label_pose, make_views
@@ -96,7 +96,7 @@ class BaseStage(nn.Module):
         self.phases = ("generator", *(name for name in later if getattr(self, name) is not None))
         self._shown: tuple[Tensor, Tensor] | None = None
         self._shown_components: ComponentCrops | None = None
-        self.draws = any(name not in LABEL_LOSSES for name in self.weights())
+        self.renders_images = any(name not in LABEL_LOSSES for name in self.weights())
 
     def weights(self) -> dict[str, float]:
         """The weights of all losses that are on."""
@@ -136,7 +136,7 @@ class BaseStage(nn.Module):
         motion, pose_error = self.motions(batch, views)
         count = len(views.source)
         source, driver = motion[slice(0, count)], motion[slice(count, None)]
-        if not self.draws:
+        if not self.renders_images:
             fields = self.model.displacements(views.source, source.expression, driver.expression)
             return self._label_losses(batch, fields, motion.expression, pose_error)
         identity = self.model.encode(views.source, source)
@@ -157,8 +157,8 @@ class BaseStage(nn.Module):
     def sample(self, model: BaseModel, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Rows of source, driver, prediction as at inference, and target; PSNR (dB) and head-pose error (degrees)."""
         views = self._views(batch, torch.Generator().manual_seed(0))
-        scores = measured_scores(batch, model.config.motion.blendshapes)
-        motion = infer_motion(model, torch.cat([views.source_full, views.driver]), None, scores)
+        blendshapes = measured_blendshapes(batch, model.config.motion.blendshapes)
+        motion = infer_motion(model, torch.cat([views.source_full, views.driver]), None, blendshapes)
         count = len(views.source)
         identity = model.encode(views.source, motion[slice(0, count)])
         output = model.render(identity, motion[slice(count, None)])
@@ -188,7 +188,7 @@ class BaseStage(nn.Module):
         """The motions of all sources, then of all drivers (2 B), and the head-pose network's loss (see `_poses`)."""
         pose, error = self._poses(batch, views)
         images = torch.cat([views.source_full, views.driver_augmented])
-        blendshapes = measured_scores(batch, self.config.model.motion.blendshapes)
+        blendshapes = measured_blendshapes(batch, self.config.model.motion.blendshapes)
         return infer_motion(self.model, images, pose, blendshapes), error
 
     def _poses(self, batch: Batch, views: Views) -> tuple[Pose, Tensor]:

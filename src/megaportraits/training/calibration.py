@@ -19,7 +19,7 @@ from torch import Tensor
 from megaportraits.data.frames import FrameDataset
 from megaportraits.errors import DataError, WeightsError
 from megaportraits.faces.detector import FaceAnalyzer
-from megaportraits.faces.landmarks import MEASURED_SIZE, scores_of
+from megaportraits.faces.landmarks import MEASURED_SIZE, select_blendshapes
 from megaportraits.models.base import BaseModel
 from megaportraits.models.motion import BlendshapeCorrection, infer_motion
 from megaportraits.models.storage import find_base, load_base, read_notes, save_base
@@ -43,7 +43,7 @@ SCORES = (
 
 Using all 25 blendshapes that z explains partly made mouths worse.
 """
-APPENDED_SCORES = (
+APPENDED_BLENDSHAPES = (
     "mouthClose",
     "mouthFunnel",
     "mouthPucker",
@@ -127,10 +127,10 @@ def calibrate(
             f"got {', '.join(every)}",
             fix="Calibrate the weights that its training started from, and train them anew.",
         )
-    z, scores = observe(before, data, every, frames, progress)
+    z, blendshapes = observe(before, data, every, frames, progress)
     appends = bool(more)
     correction, explained = fit_correction(
-        z, scores, z_error_ratio=z_error_ratio, correcting=len(names), appends=appends
+        z, blendshapes, z_error_ratio=z_error_ratio, correcting=len(names), appends=appends
     )
     motion = config.motion.model_copy(update={"blendshapes": every, "append_blendshapes": appends})
     model = BaseModel(config.model_copy(update={"motion": motion}))
@@ -172,7 +172,7 @@ def observe(
             small = resize_images(image[None], side)
             with torch.inference_mode():
                 z = infer_motion(model, small.clamp(0, 1), pose).expression.z[0]
-            found.append((z.clone(), torch.from_numpy(scores_of(face.blendshapes, names))))
+            found.append((z.clone(), torch.from_numpy(select_blendshapes(face.blendshapes, names))))
         progress(done + 1, count)
     needed = FEWEST * model.config.motion.z
     if len(found) < needed:
@@ -184,13 +184,13 @@ def observe(
 
 
 def fit_correction(
-    z: Tensor, scores: Tensor, *, z_error_ratio: float, correcting: int | None = None, appends: bool = False
+    z: Tensor, blendshapes: Tensor, *, z_error_ratio: float, correcting: int | None = None, appends: bool = False
 ) -> tuple[BlendshapeCorrection, Tensor]:
     """Fit a correction to z and blendshapes.
 
     Args:
         z: (N, n).
-        scores: (N, m), blendshapes.
+        blendshapes: (N, m), of the same frames.
         z_error_ratio: see the module.
         correcting: only the first `correcting` blendshapes correct z; None: all.
         appends: see `BlendshapeCorrection`.
@@ -198,21 +198,21 @@ def fit_correction(
     Returns:
         The correction, and for each blendshape the fraction of its variance that z explains, (m,).
     """
-    z, scores = z.double(), scores.double()
-    z_mean, score_mean = z.mean(0), scores.mean(0)
-    z_off, score_off = z - z_mean, scores - score_mean
+    z, blendshapes = z.double(), blendshapes.double()
+    z_mean, blendshape_mean = z.mean(0), blendshapes.mean(0)
+    z_off, blendshape_off = z - z_mean, blendshapes - blendshape_mean
     covariance = z_off.T @ z_off / len(z)
     covariance = covariance + RIDGE * covariance.diagonal().mean() * torch.eye(z.shape[1], dtype=z.dtype)
-    readout = torch.linalg.solve(covariance, z_off.T @ score_off / len(z)).T  # A
-    noise = (score_off - z_off @ readout.T).square().mean(0)  # R
+    readout = torch.linalg.solve(covariance, z_off.T @ blendshape_off / len(z)).T  # A
+    noise = (blendshape_off - z_off @ readout.T).square().mean(0)  # R
     error, gain = z_error_ratio * covariance, torch.zeros_like(readout).T  # P
     used, by = readout[:correcting], noise[:correcting].diag()
     gain[:, :correcting] = torch.linalg.solve(used @ error @ used.T + by, used @ error).T  # P A^T (A P A^T + R)^-1
-    correction = BlendshapeCorrection(z.shape[1], scores.shape[1], appends=appends)
+    correction = BlendshapeCorrection(z.shape[1], blendshapes.shape[1], appends=appends)
     correction.readout.copy_(readout)
-    correction.offset.copy_(score_mean - readout @ z_mean)  # b
+    correction.offset.copy_(blendshape_mean - readout @ z_mean)  # b
     correction.gain.copy_(gain)
     if appends:
-        corrected = correction(z.float(), scores.float()).z
-        correction.deviation.copy_(correction.residual(corrected, scores.float()).std(0))
-    return correction, 1 - noise / score_off.square().mean(0)
+        corrected = correction(z.float(), blendshapes.float()).z
+        correction.deviation.copy_(correction.residual(corrected, blendshapes.float()).std(0))
+    return correction, 1 - noise / blendshape_off.square().mean(0)

@@ -18,7 +18,7 @@ from megaportraits.models.motion import infer_motion
 from megaportraits.ops.color import random_colors
 from megaportraits.ops.compositing import composite
 from megaportraits.ops.warping import Pose
-from megaportraits.training.readout import measured_scores
+from megaportraits.training.readout import measured_blendshapes
 from megaportraits.training.views import label_pose
 
 Batch = dict[str, Tensor]
@@ -119,7 +119,7 @@ def drive_views(model: BaseModel, batch: Batch, seen: Tensor, images: dict[str, 
     pose = Pose.cat([label_pose(batch, role) for role in ("source", *drivers)])
     views = torch.cat([seen, *(images[role] for role in drivers)])
     count = len(seen)
-    blendshapes = measured_scores(batch, model.config.motion.blendshapes, ("source", *drivers))
+    blendshapes = measured_blendshapes(batch, model.config.motion.blendshapes, ("source", *drivers))
     motion = infer_motion(model, views, pose, blendshapes)
     identity = model.encode(seen, motion[slice(0, count)])
     repeated = identity[torch.arange(len(views) - count) % count]

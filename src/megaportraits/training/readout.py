@@ -35,7 +35,7 @@ def readout_loss(predicted: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     return error.sum(1).mean()
 
 
-def measured_scores(
+def measured_blendshapes(
     batch: dict[str, Tensor], names: tuple[str, ...], roles: Sequence[str] = ("source", "target")
 ) -> Tensor | None:
     """The blendshapes for `infer_motion`, (R B, n): all samples of the first role, then of the next.

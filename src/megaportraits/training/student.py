@@ -149,7 +149,7 @@ def target_over(batch: Batch, color: Tensor) -> Tensor:
 def train_student(
     config: TrainStudentConfig,
     avatars: list[str],
-    lessons: Path,
+    samples: Path,
     out: Path,
     *,
     start: Student | None = None,
@@ -158,16 +158,16 @@ def train_student(
     """Train a student on distillation samples; returns the step reached.
 
     Args:
-        config: config of the run; its data paths are replaced by those in `lessons`.
+        config: config of the run; its data paths are replaced by those in `samples`.
         avatars: names of the avatars, in the order of their numbers in the samples.
-        lessons: folder with the sub-folders `train` and `val` of distillation samples.
+        samples: folder with the sub-folders `train` and `val` of distillation samples.
         out: the run folder; the weights are `out/student.safetensors`.
         start: the student from `start_from`; None: random weights.
         resume: continue the run in `out`.
     """
     torch.manual_seed(config.run.seed)  # the initial weights are part of the recipe
     model = Student(config.model, avatars) if start is None else start
-    return _train(config, model, lessons, out, resume=resume)
+    return _train(config, model, samples, out, resume=resume)
 
 
 def start_from(path: Path, config: StudentConfig, avatars: list[str]) -> Student:
@@ -192,7 +192,7 @@ def start_from(path: Path, config: StudentConfig, avatars: list[str]) -> Student
 
 
 def add_avatar(
-    config: TrainStudentConfig, student: Student, name: str, lessons: Path, out: Path, *, resume: bool = False
+    config: TrainStudentConfig, student: Student, name: str, samples: Path, out: Path, *, resume: bool = False
 ) -> tuple[int, Student]:
     """Add an avatar to a trained student.
 
@@ -202,7 +202,7 @@ def add_avatar(
         config: config of the run; its model section is replaced by the student's.
         student: the trained student; it is not changed.
         name: name of the new avatar, which is avatar 0 in the distillation samples.
-        lessons: as for `train_student`.
+        samples: as for `train_student`.
         out: as for `train_student`.
         resume: as for `train_student`.
 
@@ -216,7 +216,7 @@ def add_avatar(
     alone.requires_grad_(False)
     alone.tensors.requires_grad_(True)
     config = config.model_copy(update={"model": student.config})
-    step = _train(config, alone, lessons, out, resume=resume)
+    step = _train(config, alone, samples, out, resume=resume)
     return step, join(student, load_student(out / FILE_NAME))
 
 
@@ -231,8 +231,8 @@ def join(student: Student, other: Student) -> Student:
     return both.eval().requires_grad_(False)
 
 
-def _train(config: TrainStudentConfig, model: Student, lessons: Path, out: Path, *, resume: bool) -> int:
-    data = config.data.model_copy(update={"path": str(lessons / "train"), "validation": str(lessons / "val")})
+def _train(config: TrainStudentConfig, model: Student, samples: Path, out: Path, *, resume: bool) -> int:
+    data = config.data.model_copy(update={"path": str(samples / "train"), "validation": str(samples / "val")})
     config = config.model_copy(update={"data": data})
     sizes = {"driver_size": config.model.input_size, "size": config.model.image_size}
     length = config.optim.steps * config.optim.batch_size
