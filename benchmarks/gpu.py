@@ -40,6 +40,9 @@ from rich.console import Console
 from rich.markdown import Markdown
 from torch import Tensor, nn
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks.tiny import TINY_BASE, TINY_ENHANCER, TINY_STUDENT
+
 LIMIT_S = 480.0
 PAPER_FPS = 130
 """The paper's student on an RTX 3090 in float16 (4.5)."""
@@ -318,14 +321,14 @@ def _peak_gigabytes(device: torch.device) -> float:
 def _base_config(tiny: bool) -> Any:
     from megaportraits.config import ModelConfig, TrainBaseConfig, load_config, parse_config
 
-    return parse_config(ModelConfig, _TINY_BASE, "tiny") if tiny else load_config(TrainBaseConfig, "paper-512").model
+    return parse_config(ModelConfig, TINY_BASE, "tiny") if tiny else load_config(TrainBaseConfig, "paper-512").model
 
 
 def _enhancer_config(tiny: bool) -> Any:
     from megaportraits.config import EnhancerConfig, TrainEnhancerConfig, load_config, parse_config
 
     if tiny:
-        return parse_config(EnhancerConfig, _TINY_ENHANCER, "tiny")
+        return parse_config(EnhancerConfig, TINY_ENHANCER, "tiny")
     return load_config(TrainEnhancerConfig, "paper-hr").model
 
 
@@ -333,58 +336,13 @@ def _student_config(tiny: bool) -> Any:
     from megaportraits.config import StudentConfig, TrainStudentConfig, load_config, parse_config
 
     if tiny:
-        return parse_config(StudentConfig, _TINY_STUDENT, "tiny")
+        return parse_config(StudentConfig, TINY_STUDENT, "tiny")
     return load_config(TrainStudentConfig, "student").model
 
 
-_TINY_BASE = {
-    "name": "tiny",
-    "image_size": 32,
-    "volume_channels": 4,
-    "volume_depth": 4,
-    "descriptor": 8,
-    "groups": 2,
-    "appearance": {
-        "stem": 4,
-        "widths": [6, 8],
-        "pool": [True, True],
-        "blocks_3d": 1,
-        "descriptor_depth": 18,
-        "descriptor_width": 4,
-        "descriptor_size": 32,
-    },
-    "motion": {"z": 8, "width": 4, "face_size": 32, "pose_width": 4, "pose_size": 32},
-    "warp": {"inputs": 8, "input_depth": 2, "widths": [8, 4], "upsample": [[2, 2, 2], [1, 1, 1]]},
-    "generator_3d": {"widths": [6, 8], "strides": [[1, 2, 2], [2, 2, 2]]},
-    "generator_2d": {"channels": 8, "blocks": 1, "widths": [6, 4]},
-}
-_TINY_ENHANCER = {
-    "name": "tiny",
-    "image_size": 32,
-    "groups": 2,
-    "upsample_input": True,
-    "stem": 6,
-    "kernel": 3,
-    "widths": [6, 8],
-    "pool": [True, True],
-    "channels": 8,
-    "blocks": 1,
-    "up": [6, 6],
-    "high": [6],
-}
-_TINY_STUDENT = {
-    "name": "tiny",
-    "image_size": 64,
-    "input_size": 64,
-    "encoder_width": 4,
-    "groups": 2,
-    "widths": [8, 8, 8, 6, 6],
-    "doublings": 5,
-    "identity_size": 16,
-}
 _TINY_TRAINING = {
     "extends": "paper-256",
-    "model": _TINY_BASE,
+    "model": TINY_BASE,
     "discriminator": {"widths": [4, 6], "strides": [2, 2], "scales": 2},
     "loss": {"perceptual_scales": 2},
     "run": {"precision": "32-true"},

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from benchmarks import tiny
 
 from megaportraits.config import ModelConfig, parse_config
 from megaportraits.data.clip_schema import ClipFrame, ClipRecord, FrameLabels
@@ -32,80 +33,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs a POSIX system"))
 
 
-TINY = {
-    "name": "tiny",
-    "image_size": 32,
-    "volume_channels": 4,
-    "volume_depth": 6,
-    "descriptor": 8,
-    "groups": 2,
+TINY = tiny.TINY_BASE | {
     "predict_matte": True,
     "source_skip": True,
     "refine_flow": True,
     "expression_in_generator": True,
     "expression_change": True,
     "mirror_hidden": True,
-    "appearance": {
-        "stem": 4,
-        "widths": [6, 8],
-        "pool": [True, True],
-        "blocks_3d": 1,
-        "descriptor_depth": 18,
-        "descriptor_width": 4,
-        "descriptor_size": 32,
-    },
-    "motion": {"z": 12, "width": 4, "face_size": 32, "pose_width": 4, "pose_size": 32},
-    "warp": {"inputs": 8, "input_depth": 3, "widths": [8, 4], "upsample": [[2, 2, 2], [1, 1, 1]]},
-    "generator_3d": {"widths": [6, 8], "strides": [[1, 2, 2], [2, 2, 2]]},
-    "generator_2d": {"channels": 8, "blocks": 1, "widths": [6, 4]},
 }
-
-TINY_STUDENT = {
-    "name": "tiny-student",
-    "image_size": 64,
-    "input_size": 64,
-    "encoder_width": 4,
-    "groups": 2,
-    "widths": [8, 8, 8, 6, 6],
-    "doublings": 5,
-    "identity_size": 16,
-    "encoder_skips": True,
-    "predict_matte": True,
-}
-
-_TINY_BASELINE = {
-    "image_size": 32,
-    "predict_matte": True,
-    "groups": 2,
-    "detector_shrink": 2,
-    "detector": {"width": 4, "most": 8, "levels": 2},
-    "kernel": 3,
-    "width": 4,
-    "most": 8,
-    "halvings": 2,
-    "blocks": 1,
-}
-TINY_FOMM = {
-    "kind": "fomm",
-    "name": "tiny-fomm",
-    "keypoints": 4,
-    "motion_shrink": 4,
-    "motion": {"width": 4, "most": 8, "levels": 2},
-    **_TINY_BASELINE,
-}
-TINY_FACE_VID2VID = {
-    "kind": "face-vid2vid",
-    "name": "tiny-face-vid2vid",
-    "keypoints": 4,
-    "volume_channels": 4,
-    "volume_depth": 3,
-    "blocks_3d": 1,
-    "detector_depth": 3,
-    "pose_width": 4,
-    "compressed": 2,
-    "motion": {"width": 4, "most": 8, "levels": 2},
-    **_TINY_BASELINE,
-}
+TINY_STUDENT = tiny.TINY_STUDENT | {"encoder_skips": True, "predict_matte": True}
 
 
 @pytest.fixture

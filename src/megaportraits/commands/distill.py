@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -76,6 +77,12 @@ class Distillation:
 
     def __post_init__(self) -> None:
         convert_options(self)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], **changes: Any) -> Distillation:
+        """From the parameters of a command; those that are no attributes are left out, `changes` replace others."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known} | changes)
 
     @property
     def samples(self) -> Path:

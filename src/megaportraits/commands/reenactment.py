@@ -29,6 +29,7 @@ _LOOKS = 10
 
 
 def reenact(
+    context: typer.Context,
     clips: Annotated[
         list[Path],
         typer.Option(
@@ -89,21 +90,7 @@ def reenact(
             write_avatars(out / "avatars", chosen)
             write_manifest(manifest, chosen, overwrite=resume)
     pairs = read_manifest(manifest)
-    job = work.Distillation(
-        drivers,
-        teacher,
-        student,
-        out / "run",
-        frames,
-        per_driver,
-        every,
-        resume,
-        enhancer,
-        device,
-        overwrite=resume,
-        teachers=teachers,
-        teacher_batch=teacher_batch,
-    )
+    job = work.Distillation.of(context.params, output=student, run=out / "run", overwrite=resume)
     settings = settle(TrainStudentConfig, None, config, overrides or [], job.run, resume=job.trains)
     if not (resume and student.is_file()) and work.distill(job, out / "avatars", settings) is None:
         typer.echo(f"Stopped; repeat the command with --resume to continue. The run so far: {job.run}")

@@ -51,6 +51,7 @@ TeacherBatchOption = Annotated[
 
 
 def distill(
+    context: typer.Context,
     avatars: Annotated[
         Path, typer.Option(help="Folder of photographs, one person each; file names become the avatars' names.")
     ],
@@ -87,23 +88,7 @@ def distill(
 
     file = output_file(output, "student.safetensors")
     start, run = None if init is None else find_student(init), run or _beside(file)
-    job = work.Distillation(
-        drivers,
-        teacher,
-        file,
-        run,
-        frames,
-        per_driver,
-        every,
-        resume,
-        enhancer,
-        device,
-        start,
-        overwrite,
-        teachers,
-        teacher_batch,
-        precision,
-    )
+    job = work.Distillation.of(context.params, output=file, run=run, init=start)
     settings = settle(TrainStudentConfig, None, config, overrides or [], job.run, resume=job.trains)
     student = work.distill(job, avatars, settings)
     if rank() == 0 or student is None:
@@ -112,6 +97,7 @@ def distill(
 
 @student_app.command("add")
 def student_add(
+    context: typer.Context,
     student: Annotated[str, typer.Argument(help="A finished student: nano, or a file.")],
     photo: Annotated[Path, typer.Argument(help="Photograph of one more person.")],
     drivers: DriversOption,
@@ -138,20 +124,7 @@ def student_add(
 
     file = output_file(output, "student.safetensors")
     run = run or _beside(file)
-    job = work.Distillation(
-        drivers,
-        teacher,
-        file,
-        run,
-        frames,
-        0,
-        every,
-        resume,
-        enhancer,
-        device,
-        overwrite=overwrite,
-        precision=precision,
-    )
+    job = work.Distillation.of(context.params, output=file, run=run, per_driver=0)
     settings = settle(TrainStudentConfig, None, config, overrides or [], job.run, resume=job.trains)
     _tell(work.add(job, find_student(student), photo, name or photo.stem, settings), job.run, file)
 
