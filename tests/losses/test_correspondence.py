@@ -123,3 +123,18 @@ def test_the_surface_loss_is_the_mean_error_of_known_depths() -> None:
     nothing = surface_loss(depth, coords, valid & False)
     nothing.backward()
     assert nothing.item() == 0 and depth.grad is not None and not depth.grad.any()
+
+
+def test_places_are_those_of_a_sum_over_all_cells_for_each_sample_of_a_batch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    coords, valid = torch.rand(3, 8, 8, 4, generator=generator) - 0.5, torch.rand(3, 8, 8, generator=generator) < 0.5
+    valid[1] = False
+    points = torch.rand(3, 20, 3, generator=generator) - 0.5
+    at, seen = origins((coords, valid), points, sigma_cm=2.0, farthest_cm=2.0)
+    distance = (points[:, :, None] - coords[..., :3].flatten(1, 2)[:, None]).norm(dim=-1) * HEAD_HALF_CM
+    density = torch.exp(-(distance**2) / 8) * valid.flatten(1)[:, None]
+    here = (torch.arange(8) + 0.5) / 4 - 1
+    centres = torch.stack([here.repeat(8), here.repeat_interleave(8)], -1)
+    expected = (density / density.sum(-1, keepdim=True)).nan_to_num() @ centres
+    torch.testing.assert_close(at, expected, atol=1e-5, rtol=1e-4)
+    assert (seen == ((distance < 2) & valid.flatten(1)[:, None]).any(-1)).all() and not seen[1].any()

@@ -11,7 +11,15 @@ from megaportraits.config import ModelConfig
 from megaportraits.losses.correspondence import surface_loss
 from megaportraits.models.base import BaseModel
 from megaportraits.models.motion import Expression, Motion
-from megaportraits.models.source_skip import Flow, FlowRefinement, Origins, SourceSkip, SourceView, copy_large
+from megaportraits.models.source_skip import (
+    Flow,
+    FlowRefinement,
+    Origins,
+    SourceCopy,
+    SourceSkip,
+    SourceView,
+    copy_large,
+)
 from megaportraits.ops.geometry import euler_to_matrix
 from megaportraits.ops.warping import Pose, identity_grid, warp_image
 
@@ -204,3 +212,13 @@ def test_the_flat_background_of_the_source_does_not_show_in_the_large_copy() -> 
     result = copy_large(output, straight, view)
     assert torch.allclose(result[:, :3], red.expand_as(seen), atol=1e-6)
     assert torch.allclose(result[:, 3:], 0.9 * matte + 0.1, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [8, 16])
+def test_features_keep_their_memory_layout_beside_the_moved_source(size: int) -> None:
+    source, x = torch.rand(2, 3, 16, 16), torch.rand(2, 5, size, size)
+    copy = SourceCopy(source, Flow(torch.zeros(2, 2, 16, 16)), torch.zeros(2, 4, 4), source)
+    laid = copy.beside(x.contiguous(memory_format=torch.channels_last))
+    assert laid.is_contiguous(memory_format=torch.channels_last)
+    assert copy.beside(x).is_contiguous()
+    assert torch.equal(laid, copy.beside(x))

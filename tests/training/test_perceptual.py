@@ -61,3 +61,12 @@ def test_the_gaze_loss_looks_at_the_eyes_only(every_term: PerceptualTerms) -> No
 def test_a_missing_gaze_network_says_how_to_get_one() -> None:
     with pytest.raises(WeightsError, match="train gaze"):
         PerceptualTerms(LossConfig(perceptual=0, face=0))
+
+
+def test_the_memory_layout_changes_no_loss(every_term: PerceptualTerms) -> None:
+    laid = PerceptualTerms(every_term.config, channels_last=True)
+    prediction, target = torch.rand(2, 1, 3, 64, 64)
+    (feature, *_) = laid._features(target)
+    assert feature.is_contiguous(memory_format=torch.channels_last) and not feature.is_contiguous()
+    expected, found = (terms(prediction, target, FRONTAL) for terms in (every_term, laid))
+    torch.testing.assert_close(found, expected)

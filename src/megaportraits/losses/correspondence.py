@@ -113,13 +113,18 @@ def origins(
         (B, N, 2), crop units, and (B, N) bool, whether the point is visible.
     """
     coords, valid = source
-    distance = torch.cdist(points, coords[..., :3].flatten(1, 2)) * HEAD_HALF_CM  # (B, N, h w)
-    distance = distance.masked_fill(~valid.flatten(1)[:, None], torch.inf)
-    nearest = distance.amin(-1)
-    seen = nearest < farthest_cm
-    weight = torch.softmax(-(distance.square() / (2 * sigma_cm**2)), -1).nan_to_num(0.0)
-    with torch.autocast(points.device.type, enabled=False):  # bfloat16 resolves positions to a fifth of a pixel only
-        return weight @ _cell_centres(coords).flatten(1, 2), seen
+    centres = _cell_centres(coords)
+    found = points.new_zeros(*points.shape[:2], 2)
+    seen = torch.zeros(points.shape[:2], dtype=torch.bool, device=points.device)
+    for item, (cells, shown) in enumerate(zip(coords, valid, strict=True)):  # distances of one item fit into the cache
+        if not shown.any():
+            continue
+        distance = torch.cdist(points[item], cells[shown][:, :3]).mul_(HEAD_HALF_CM)  # (N, visible cells)
+        seen[item] = distance.amin(-1) < farthest_cm
+        weight = torch.softmax(distance.square_().div_(-2 * sigma_cm**2), -1)
+        with torch.autocast(points.device.type, enabled=False):  # bfloat16 resolves positions to a fifth of a pixel
+            found[item] = weight @ centres[item][shown]
+    return found, seen
 
 
 def flow_loss(

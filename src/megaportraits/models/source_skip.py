@@ -162,7 +162,11 @@ class SourceCopy:
         """Features (B, C, n, n) concatenated with the moved source at their resolution, (B, C + 3, n, n)."""
         same = x.shape[-1] == self.moved.shape[-1]
         moved = self.moved if same else F.interpolate(self.moved, x.shape[-2:], mode="area")
-        return torch.cat([x, moved.to(x.dtype)], 1)
+        moved = moved.to(x.dtype)
+        if x.is_contiguous(memory_format=torch.channels_last):
+            # Concatenation of two layouts gives the default one, and every layer after it would convert its input.
+            moved = moved.contiguous(memory_format=torch.channels_last)
+        return torch.cat([x, moved], 1)
 
     def compose(self, logits: Tensor, outputs: int) -> tuple[Tensor, SourceView]:
         """Logits (B, outputs + 1, S, S), the last for the weight of the copy, to the image (B, outputs, S, S)."""

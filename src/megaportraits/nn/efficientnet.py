@@ -34,6 +34,8 @@ class _SameConv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         (kernel, _), (stride, _) = self.kernel_size, self.stride
         vertical, horizontal = (max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[-2:])
+        if stride == 1:  # the same number on both sides, which the convolution adds without a copy
+            return F.conv2d(x, self.weight, None, 1, (vertical // 2, horizontal // 2), 1, self.groups)
         pad = (horizontal // 2, horizontal - horizontal // 2, vertical // 2, vertical - vertical // 2)
         return super().forward(F.pad(x, pad))
 

@@ -86,7 +86,9 @@ class BaseStage(nn.Module):
                 if (module := getattr(self.model, part)) is not None:
                     add_spectral_norm(module, standardized=config.optim.spectral_norm_standardized)
         self.readout = nn.Linear(config.model.motion.z, len(expression_names) + 2) if config.loss.expression else None
-        self.perceptual = PerceptualTerms(config.loss, components=bool(config.loss.component_perceptual))
+        self.perceptual = PerceptualTerms(
+            config.loss, components=bool(config.loss.component_perceptual), channels_last=config.run.channels_last
+        )
         self.component_landmarks = ComponentLandmarkLoss(config.loss) if config.loss.component_landmarks else None
         adversarial = bool(config.loss.adversarial or config.loss.feature_matching)
         self.discriminator = Discriminator(config.discriminator) if adversarial else None

@@ -79,7 +79,8 @@ class EnhancerStage(nn.Module):
                 perceptual_scales=w.perceptual_scales,
                 face=0,
                 gaze=0,
-            )
+            ),
+            channels_last=config.run.channels_last,
         )
         self.discriminator = Discriminator(config.discriminator) if w.adversarials else None
         self.phases = ("generator", "discriminator") if w.adversarials else ("generator",)

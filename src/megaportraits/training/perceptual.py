@@ -33,12 +33,13 @@ class PerceptualTerms:
     Args:
         config: the weights of the losses.
         components: whether `components` will be called, which needs the general network.
+        channels_last: store the general network's weights in this memory format (`run.channels_last`).
 
     Raises:
         WeightsError: the weights of a required network cannot be loaded.
     """
 
-    def __init__(self, config: PictureLossConfig, *, components: bool = False) -> None:
+    def __init__(self, config: PictureLossConfig, *, components: bool = False, channels_last: bool = False) -> None:
         self.config = config
         self.general = f"perceptual_{config.perceptual_network.replace('-', '_')}"
         every = {self.general: config.perceptual, "face": config.face, "gaze": config.gaze}
@@ -50,6 +51,8 @@ class PerceptualTerms:
                 if lite
                 else VGG19Features.from_file(weights.fetch("vgg19"))
             )
+            if channels_last:  # feature maps then have it too
+                self._features.to(memory_format=torch.channels_last)
         if config.face:
             self._face = VGGFaceFeatures.from_file(weights.fetch("vggface"))
         if config.gaze:

@@ -51,7 +51,7 @@ class StudentStage(nn.Module):
         super().__init__()
         self.config, self.model = config, model
         w = config.loss
-        self.perceptual = PerceptualTerms(w)
+        self.perceptual = PerceptualTerms(w, channels_last=config.run.channels_last)
         adversarial = bool(w.adversarial or w.feature_matching)
         self.discriminator = Discriminator(config.discriminator) if adversarial else None
         self.phases = ("student", "discriminator") if adversarial else ("student",)
