@@ -13,6 +13,7 @@ from megaportraits.config import (
     TrainEnhancerConfig,
     TrainGazeConfig,
     TrainHeadPoseConfig,
+    TrainHiFaceGanConfig,
     TrainOneStageConfig,
     TrainStudentConfig,
     config_names,
@@ -62,6 +63,7 @@ def test_every_shipped_config_is_valid_for_its_command(name: str) -> None:
         "student": TrainStudentConfig,
         "one-stage": TrainOneStageConfig,
         "fomm": TrainBaselineConfig,
+        "hifacegan": TrainHiFaceGanConfig,
         "face-vid2vid": TrainBaselineConfig,
     }
     if "-hr" in name:

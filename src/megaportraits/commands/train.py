@@ -126,6 +126,28 @@ def train_baseline(
     _leave(train(settled, out, resume=resume), settled.optim.steps)
 
 
+@train_app.command("hifacegan")
+def train_hifacegan(
+    out: OutOption,
+    data: DataOption = None,
+    config: Annotated[
+        str | None, typer.Option(help="hifacegan, hifacegan-nano or a YAML file.", show_default="hifacegan-nano")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The frozen base model: a shipped name or a .safetensors file.")
+    ] = None,
+    resume: ResumeOption = False,
+    overrides: OverridesOption = None,
+) -> None:
+    """Train HiFaceGAN in place of the enhancer, on the same photographs (Table 2)."""
+    from megaportraits.config import TrainHiFaceGanConfig
+    from megaportraits.training.enhancer import train_enhancer as train
+
+    chosen = [*data_paths(data, resume=resume), *([("base", base)] if base else []), *(overrides or [])]
+    settled = settle(TrainHiFaceGanConfig, config, "hifacegan-nano", chosen, out, resume=resume)
+    _leave(train(settled, out, resume=resume), settled.optim.steps)
+
+
 @train_app.command("one-stage")
 def train_one_stage(
     out: OutOption,

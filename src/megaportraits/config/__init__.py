@@ -12,8 +12,10 @@ from megaportraits.config.baselines import (
     BaselineOptimConfig,
     FaceVid2VidConfig,
     FommConfig,
+    HiFaceGanConfig,
     HourglassConfig,
     TrainBaselineConfig,
+    TrainHiFaceGanConfig,
 )
 from megaportraits.config.enhancer import (
     EnhancerConfig,
@@ -74,6 +76,7 @@ __all__ = [
     "Generator3DConfig",
     "HeadPoseConfig",
     "HeadPoseOptimConfig",
+    "HiFaceGanConfig",
     "HourglassConfig",
     "LossConfig",
     "ModelConfig",
@@ -92,6 +95,7 @@ __all__ = [
     "TrainEnhancerConfig",
     "TrainGazeConfig",
     "TrainHeadPoseConfig",
+    "TrainHiFaceGanConfig",
     "TrainOneStageConfig",
     "TrainStudentConfig",
     "WarpConfig",

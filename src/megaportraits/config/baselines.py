@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from megaportraits.config.base import Blocks, Channels, Config, Factor, LossWeight, Name, Pixels
+from megaportraits.config.enhancer import EnhancerDataConfig, EnhancerLossConfig
 from megaportraits.config.model import Depth, DiscriminatorConfig
 from megaportraits.config.training import DataConfig, OptimConfig, PictureLossConfig, RunConfig
 
@@ -164,3 +165,49 @@ class TrainBaselineConfig(Config):
                     f"loss.{wrong[0]} is a loss of {kind}, and model.kind is {self.model.kind}: set it to 0"
                 )
         return self
+
+
+class HiFaceGanConfig(Config):
+    """HiFaceGAN (Yang et al., 2020) in place of the enhancer. The defaults are its published sizes."""
+
+    name: Name = "hifacegan"
+    image_size: Pixels = 512
+    """Side of the base model's image, pixels; the output is twice as large."""
+    matte: bool = False
+    """Ours: input and output have an alpha channel, for base models that predict alpha."""
+    groups: Channels = 32
+    """Number of groups of the norms that the guidance modulates."""
+    width: Channels = 48
+    """Width at the output's resolution; each halving doubles it, to at most 16 times."""
+    halvings: int = Field(default=5, ge=2, le=8)
+    hidden: Channels = 128
+    """Width of the layer that the guidance's two convolutions share."""
+
+    @property
+    def source_skip(self) -> bool:
+        """Whether the source's moved detail is an input: never."""
+        return False
+
+    @property
+    def alpha_stays(self) -> bool:
+        """Whether alpha is only upsampled: never."""
+        return False
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if 2 * self.image_size % 2**self.halvings:
+            raise ValueError(f"{2 * self.image_size} px cannot be halved {self.halvings} times: change halvings")
+        return self
+
+
+class TrainHiFaceGanConfig(Config):
+    """`megaportraits train hifacegan`: as `TrainEnhancerConfig`."""
+
+    base: str = "nano"
+    """The frozen base model: a shipped name or a .safetensors file."""
+    model: HiFaceGanConfig = HiFaceGanConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    data: EnhancerDataConfig = EnhancerDataConfig()
+    loss: EnhancerLossConfig = EnhancerLossConfig()
+    optim: OptimConfig = OptimConfig()
+    run: RunConfig = RunConfig()

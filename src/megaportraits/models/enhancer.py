@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from megaportraits.config import EnhancerConfig
+from megaportraits.config import EnhancerConfig, HiFaceGanConfig
 from megaportraits.errors import ConfigError
 from megaportraits.models.identity import Output
 from megaportraits.models.source_skip import Flow, copy_large
@@ -22,7 +22,17 @@ from megaportraits.ops import compositing
 from megaportraits.ops.shapes import check_shape
 
 
-class Enhancer(nn.Module):
+class PictureEnhancer(nn.Module):
+    """A network that doubles a base model's image: G_enh, or a method to compare with."""
+
+    config: EnhancerConfig | HiFaceGanConfig
+
+    def forward(self, picture: Tensor, fine: Tensor | None = None) -> Tensor:
+        """See `Enhancer.forward`."""
+        raise NotImplementedError
+
+
+class Enhancer(PictureEnhancer):
     """Encoder, residual blocks at its lowest resolution, and decoder to twice the image size; see `EnhancerConfig`.
 
     With `residual` the last layer is initialised to zero, so that training starts from bicubic upsampling, or with
@@ -31,7 +41,7 @@ class Enhancer(nn.Module):
 
     def __init__(self, config: EnhancerConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config: EnhancerConfig = config
         style = BlockStyle(config.groups, config.weight_standardization)
         self.channels = 4 if config.matte else 3
         # `fine` has the output's resolution. Without `upsample_input` it is unshuffled: four of its pixels per pixel.

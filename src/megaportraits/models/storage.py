@@ -13,12 +13,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from megaportraits.baselines.hifacegan import HiFaceGan
 from megaportraits.config import (
     ComponentLandmarkConfig,
     Config,
     EnhancerConfig,
     GazeConfig,
     HeadPoseConfig,
+    HiFaceGanConfig,
     ModelConfig,
     StudentConfig,
     parse_config,
@@ -27,7 +29,7 @@ from megaportraits.errors import ConfigError, WeightsError
 from megaportraits.media.files import as_address, staged_output
 from megaportraits.models.base import BaseModel
 from megaportraits.models.component_landmarks import ComponentLandmarkNet
-from megaportraits.models.enhancer import Enhancer
+from megaportraits.models.enhancer import Enhancer, PictureEnhancer
 from megaportraits.models.gaze import GazeNet
 from megaportraits.models.head_pose import HeadPoseNet
 from megaportraits.models.motion import MotionEncoder
@@ -66,9 +68,9 @@ def save_base(path: Path, model: BaseModel, *, notes: dict[str, str] | None = No
     _save(path, "base", model, model.config, notes, overwrite=overwrite)
 
 
-def save_enhancer(path: Path, model: Enhancer, *, notes: dict[str, str] | None = None) -> None:
+def save_enhancer(path: Path, model: PictureEnhancer, *, notes: dict[str, str] | None = None) -> None:
     """Write an enhancer, as `save_base` does."""
-    _save(path, "enhancer", model, model.config, notes)
+    _save(path, "hifacegan" if isinstance(model, HiFaceGan) else "enhancer", model, model.config, notes)
 
 
 def save_gaze(path: Path, model: GazeNet, *, notes: dict[str, str] | None = None) -> None:
@@ -138,20 +140,29 @@ def read_base_config(name_or_path: str | Path) -> ModelConfig:
     return _open(find_base(name_or_path), "base", ModelConfig).config
 
 
-def load_enhancer(name_or_path: str | Path, base: ModelConfig, device: torch.device | str = "cpu") -> Enhancer:
-    """Load an enhancer for a base model with this config, in float32 and evaluation mode.
+def load_enhancer(name_or_path: str | Path, base: ModelConfig, device: torch.device | str = "cpu") -> PictureEnhancer:
+    """Load an enhancer or a HiFaceGAN for a base model with this config, in float32 and evaluation mode.
 
     Raises:
         WeightsError: as `load_base`, or the enhancer does not fit the base model.
     """
-    file = _open(find_enhancer(name_or_path), "enhancer", EnhancerConfig)
-    problem = enhancer_problem(file.config, base)
-    if problem:
-        raise WeightsError(f"{file.path} does not fit the base model {base.name!r}: {problem}", fix="Train one for it.")
+    path = find_enhancer(name_or_path)
+    if read_notes(path).get("kind") == "hifacegan":
+        other = _open(path, "hifacegan", HiFaceGanConfig)
+        _check_enhancer(path, other.config, base)
+        return _inference(_built(other, lambda: HiFaceGan(other.config)), device)
+    file = _open(path, "enhancer", EnhancerConfig)
+    _check_enhancer(path, file.config, base)
     return _inference(_built(file, lambda: Enhancer(file.config)), device)
 
 
-def enhancer_problem(config: EnhancerConfig, base: ModelConfig) -> str:
+def _check_enhancer(path: Path, config: EnhancerConfig | HiFaceGanConfig, base: ModelConfig) -> None:
+    problem = enhancer_problem(config, base)
+    if problem:
+        raise WeightsError(f"{path} does not fit the base model {base.name!r}: {problem}", fix="Train one for it.")
+
+
+def enhancer_problem(config: EnhancerConfig | HiFaceGanConfig, base: ModelConfig) -> str:
     """Why an enhancer cannot take this base model's images; "" if it can."""
     if config.image_size != base.image_size:
         return f"it takes images of {config.image_size} px, the base makes {base.image_size} px"

@@ -25,7 +25,7 @@ from megaportraits.media import DEFAULT_LIMITS, Limits
 from megaportraits.media.images import UInt8
 from megaportraits.models.base import BaseModel
 from megaportraits.models.disocclusion import fill_disocclusions
-from megaportraits.models.enhancer import Enhancer, premultiplied
+from megaportraits.models.enhancer import PictureEnhancer, premultiplied
 from megaportraits.models.identity import Identity, Output
 from megaportraits.models.motion import Motion, infer_motion
 from megaportraits.models.picture import finish_picture
@@ -88,7 +88,7 @@ class Avatar:
         analyzer: FaceAnalyzer | None = None,
         pose_from: PoseFrom | str = PoseFrom.LANDMARKS,
         blendshapes: bool = True,
-        enhancer: Enhancer | None = None,
+        enhancer: PictureEnhancer | None = None,
         precision: Precision = "float32",
         matting: MattingName = "selfie",
         inpainting: InpaintingName = "smooth",

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from megaportraits.models.enhancer import Enhancer, fine_picture, picture_of, premultiplied
+from megaportraits.models.enhancer import PictureEnhancer, fine_picture, picture_of, premultiplied
 from megaportraits.models.identity import Output
 from megaportraits.models.source_skip import grow, transfer_detail
 from megaportraits.ops.resample import resize_images
@@ -22,7 +22,7 @@ _WORTH = 1.5
 factor the enhancer has already restored the detail, and adding it again would sharpen twice."""
 
 
-def enhance(enhancer: Enhancer, output: Output, source: Tensor) -> Tensor:
+def enhance(enhancer: PictureEnhancer, output: Output, source: Tensor) -> Tensor:
     """Enhance a base model's output.
 
     Source detail finer than the enhancer's resolution is copied along the flow, as without an enhancer.

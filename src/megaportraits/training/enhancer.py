@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from megaportraits.config import PictureLossConfig, TrainEnhancerConfig
+from megaportraits.baselines.hifacegan import HiFaceGan
+from megaportraits.config import HiFaceGanConfig, PictureLossConfig, TrainEnhancerConfig, TrainHiFaceGanConfig
 from megaportraits.data.batches import PHOTO_BATCH, mirror
 from megaportraits.data.photos import PhotoDataset
 from megaportraits.errors import ConfigError
@@ -17,7 +18,7 @@ from megaportraits.losses.cycle import low_resolution_cycle
 from megaportraits.losses.foreground import masked_l1
 from megaportraits.models.base import BaseModel
 from megaportraits.models.discriminator import Discriminator
-from megaportraits.models.enhancer import Enhancer, grow, over
+from megaportraits.models.enhancer import Enhancer, PictureEnhancer, grow, over
 from megaportraits.models.storage import enhancer_problem, load_base, save_enhancer
 from megaportraits.nn.blocks import fold_weight_standardization
 from megaportraits.nn.spectral import add_spectral_norm
@@ -55,7 +56,7 @@ class EnhancerStage(nn.Module):
 
     file_name, validation_count = "enhancer.safetensors", 6
 
-    def __init__(self, config: TrainEnhancerConfig, base: BaseModel) -> None:
+    def __init__(self, config: TrainEnhancerConfig | TrainHiFaceGanConfig, base: BaseModel) -> None:
         super().__init__()
         problem = enhancer_problem(config.model, base.config)
         if config.data.aligned_truth and not base.config.source_skip:
@@ -66,7 +67,9 @@ class EnhancerStage(nn.Module):
                 fix="Take another --base, or --set what is named here.",
             )
         self.config = config
-        self.model = Enhancer(config.model)
+        self.model: PictureEnhancer = (
+            HiFaceGan(config.model) if isinstance(config.model, HiFaceGanConfig) else Enhancer(config.model)
+        )
         if config.optim.spectral_norm:
             add_spectral_norm(self.model, standardized=config.optim.spectral_norm_standardized)
         fold_weight_standardization(base.eval().requires_grad_(False))
@@ -132,7 +135,7 @@ class EnhancerStage(nn.Module):
             losses |= self._adversarial(prediction, crossed, truth, photograph)
         return {name: loss for name, loss in losses.items() if name in self.weights()}
 
-    def sample(self, model: Enhancer, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def sample(self, model: PictureEnhancer, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Rows of images, and numbers about them.
 
         A row shows source, base model upsampled by bicubic interpolation, enhanced, target; then another person as
@@ -158,7 +161,7 @@ class EnhancerStage(nn.Module):
         pictures = (views.image["source"], bicubic[0], ours[0], truth, views.image["driver"], bicubic[1], ours[1])
         return torch.cat([torch.cat(list(x), 2) for x in pictures], 1), numbers
 
-    def save(self, path: Path, model: Enhancer, *, step: int) -> None:
+    def save(self, path: Path, model: PictureEnhancer, *, step: int) -> None:
         """Write the averaged model in float16."""
         save_enhancer(path, model, notes={"steps": str(step), "base": Path(self.config.base).name})
 
@@ -185,8 +188,8 @@ class EnhancerStage(nn.Module):
         return judge(self.discriminator, real, fake)
 
 
-def train_enhancer(config: TrainEnhancerConfig, out: Path, *, resume: bool = False) -> int:
-    """Train the enhancer of `config.base` on photographs; returns the step reached.
+def train_enhancer(config: TrainEnhancerConfig | TrainHiFaceGanConfig, out: Path, *, resume: bool = False) -> int:
+    """Train the enhancer of `config.base`, or a HiFaceGAN in its place, on photographs; returns the step reached.
 
     The weights `out/enhancer.safetensors` are for `animate --hr --enhancer`.
     """
