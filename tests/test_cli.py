@@ -110,6 +110,7 @@ COMMANDS = commands()
 ONE_OR_MANY = {"animate"}
 """Commands that write one file to --output, or many into --out."""
 WRITE_NOTHING = {
+    "credentials show",
     "index",
     "version",
     "web",
