@@ -1,4 +1,4 @@
-"""Small ONNX files with the interfaces of networks that users bring."""
+"""Small ONNX files with the inputs and outputs of networks that users provide."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark still fits the program it measures."""
+"""`benchmarks/animate.py` works with the current program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`benchmarks/gpu.py` still fits the program it measures; a part that fails, hangs or has no time is only reported."""
+"""`benchmarks/gpu.py` works with the current program; a part that fails, hangs or has no time left is reported."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_the_table_says_how_much_of_the_peak_is_used(benchmark: ModuleType, tmp_
     assert "| base | timeout | | | did not end within 9 s |".replace("| | |", "|  |  |") in text
 
 
-def test_a_machine_without_cuda_is_told_so(benchmark: ModuleType, tmp_path: Path, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_missing_cuda_is_reported(benchmark: ModuleType, tmp_path: Path, monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit):
         benchmark.main(["--out", str(tmp_path / "gpu")])

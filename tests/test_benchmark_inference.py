@@ -1,4 +1,4 @@
-"""The benchmark of layout and precision still fits the program it measures."""
+"""`benchmarks/inference.py` works with the current program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`benchmarks/train_step.py` still fits the program it measures."""
+"""`benchmarks/train_step.py` works with the current program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line as a whole: what every command shares."""
+"""Rules that all commands share."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_version_help_and_typos_load_no_heavy_package() -> None:
 
 
 @pytest.mark.parametrize("command", [["animate", "missing.jpg", "missing.mp4"]])
-def test_a_file_that_is_missing_is_told_before_torch_is_loaded(command: list[str]) -> None:
+def test_a_file_that_is_missing_is_reported_before_torch_is_loaded(command: list[str]) -> None:
     printed, loaded = run(command)
     assert "missing.jpg: no such file" in printed and "exit 1" in printed
     assert "torch" not in loaded

@@ -203,7 +203,7 @@ def test_a_chain_of_files_that_comes_back_by_another_path_ends(tmp_path: Path) -
         load_config(TrainBaseConfig, tmp_path / "a.yaml")
 
 
-def test_a_config_that_is_not_text_is_told(tmp_path: Path) -> None:
+def test_a_config_that_is_not_text_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_bytes("extends: nano".encode("utf-16"))
     with pytest.raises(ConfigError, match="UTF-16"):
         load_config(TrainBaseConfig, tmp_path / "a.yaml")

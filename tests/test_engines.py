@@ -1,4 +1,4 @@
-"""The same function over many items: what comes back, what ends a run, and that no worker outlives its parent."""
+"""Engines: results, errors that end a run, and no worker that outlives its parent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The house's floors (`docs/architecture.md`): a room imports from its own floor's room or from lower floors only."""
+"""The floors of docs/architecture.md: a room imports from its own floor or from lower floors only."""
 
 from __future__ import annotations
 

@@ -411,7 +411,7 @@ def read(kind: Kind, folder: Path, content: bytes) -> bool:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_damage_is_survived_or_told(name: str, tmp_path: Path) -> None:
+def test_damage_is_survived_or_reported(name: str, tmp_path: Path) -> None:
     kind = KINDS[name]
     assert read(kind, tmp_path, originals()[kind.file]) == kind.sound
     refused = 0

@@ -1,4 +1,4 @@
-"""The notebook runs from top to bottom and shows what it says."""
+"""The notebook runs from top to bottom and shows its pictures, and no output is stored in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every dataclass of options converts what it is given, and refuses what it does not know, when it is made."""
+"""Dataclasses of options convert their values, and refuse invalid ones, when they are constructed."""
 
 from __future__ import annotations
 

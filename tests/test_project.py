@@ -1,4 +1,4 @@
-"""What the project says of itself agrees: versions, metadata, the files beside the code."""
+"""Versions and metadata of the project agree in all files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small files from outside: what is damaged, huge, nested, in another encoding or out of reach is one error of ours."""
+"""Small files from users: damaged, huge, nested, in another encoding or unreadable ones give one of our errors."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def test_json_that_nests_or_is_none_is_an_error_of_ours(text: str) -> None:
         (b"x" * 2000, "at most 1,000 bytes, got 2,000"),
     ],
 )
-def test_what_is_no_text_is_told_with_its_encoding_or_size(content: bytes, message: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_text_is_reported_with_its_encoding_or_size(
+    content: bytes, message: str, tmp_path: Path
+) -> None:
     path = tmp_path / "file"
     path.write_bytes(content)
     with pytest.raises(DataError, match=message):
@@ -145,7 +147,7 @@ def test_a_name_of_more_than_255_bytes_is_an_error_of_ours(name: str, tmp_path: 
         read(tmp_path / ("x" * 300 + file))
 
 
-def test_the_reason_is_told(tmp_path: Path) -> None:
+def test_the_reason_is_reported(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="cannot be accessed: File name too long"):
         load_base(tmp_path / f"{'x' * 300}.safetensors")
     with pytest.raises(MediaError, match="cannot be accessed: File name too long"):

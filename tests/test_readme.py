@@ -1,4 +1,4 @@
-"""What the documents tell people to type exists: commands with their options, make targets, files, links, imports."""
+"""Commands, options, make targets, files, links and imports in the documents exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every number of a recipe that is called the paper's, with its place in the paper (Drobyshev et al., 2022)."""
+"""Every number of a config that is called the paper's, with its place in the paper (Drobyshev et al., 2022)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`docs/reproduce.md` and its miniature: the same commands, and nothing of the page is left out."""
+"""`docs/reproduce.md` and its miniature have the same commands."""
 
 from __future__ import annotations
 

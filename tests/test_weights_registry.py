@@ -1,4 +1,4 @@
-"""Every registered file is read by something, and nothing is fetched that is not registered."""
+"""Every registered file is used, and only registered files are downloaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders, globs and lists become jobs; what cannot be one is refused with its line."""
+"""Finding jobs in folders, globs and lists; invalid lines are refused with their number."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_an_unquoted_glob_of_sources_is_noticed(media: Path) -> None:
     assert "Quote" in caught.value.fix
 
 
-def test_equal_names_are_told_apart_or_refused(media: Path) -> None:
+def test_files_of_one_name_get_different_results_or_are_refused(media: Path) -> None:
     (media / "people" / "alice.png").write_bytes(b"x")
     jobs = find_jobs([media / "people"], [media / "smile.mp4"], out=media / "out")
     assert outputs(jobs) == ["alice-jpg_smile.mp4", "alice-png_smile.mp4", "team/bob_smile.mp4"]
@@ -173,7 +173,7 @@ def test_a_list_that_is_missing_or_a_folder_is_said_as_such(tmp_path: Path) -> N
         read_list(tmp_path)
 
 
-def test_a_list_with_semicolons_is_told_to_use_commas(tmp_path: Path) -> None:
+def test_a_list_with_semicolons_is_refused_with_the_advice_to_use_commas(tmp_path: Path) -> None:
     path = tmp_path / "jobs.csv"
     path.write_text("source;driver\na.jpg;b.mp4\n")
     with pytest.raises(DataError, match="source;driver") as caught:

@@ -1,4 +1,4 @@
-"""Runs go on where they ended: finished jobs are kept, changes are noticed, nothing is replaced unasked."""
+"""Resuming batch runs: finished jobs are kept, changed inputs are noticed, no file is replaced without `overwrite`."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_a_result_that_was_changed_or_removed_is_noticed(
     assert (out / "b.mp4").read_text() == "cut by hand"
 
 
-def test_one_failure_leaves_the_others_and_is_told_at_the_end(
+def test_one_failure_leaves_the_others_and_is_reported_at_the_end(
     studio: Studio, jobs: list[Job], model: FakeModel, tmp_path: Path
 ) -> None:
     studio.wrong = {"a.jpg": FaceError("no face", fix="Take another."), "b.jpg": RuntimeError("out of memory")}

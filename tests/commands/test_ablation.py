@@ -84,7 +84,7 @@ def test_enhancers_of_one_base_are_ablated_too(
         assert message in error.value.fix
 
 
-def test_mistakes_are_told_before_anything_is_trained(configs: list[str], clips: Path, tmp_path: Path) -> None:
+def test_mistakes_are_reported_before_anything_is_trained(configs: list[str], clips: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="different configs"):
         train_trials([configs[0], configs[0]], clips, tmp_path / "out", samples=4, overrides=[])
     with pytest.raises(ConfigError, match="no config named 'nothing'"):

@@ -97,7 +97,7 @@ def test_show_tells_files_without_credentials_and_changed_ones_apart(here: Path,
         (("live", "--source", "a", "-o", "a.mkv", "--credentials", "c.pem"), "cannot carry content credentials"),
     ],
 )
-def test_what_cannot_be_signed_is_told_before_any_work(
+def test_what_cannot_be_signed_is_reported_before_any_work(
     words: tuple[str, ...], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -81,7 +81,7 @@ def test_a_student_is_measured_against_its_teacher(student: Path, tmp_path: Path
         )
 
 
-def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
+def test_invalid_options_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="got none"):
         evaluation.evaluate(out=tmp_path / "out")
     with pytest.raises(ConfigError, match="NAME=FOLDER"):

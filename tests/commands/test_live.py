@@ -1,4 +1,4 @@
-"""`megaportraits live` refuses what it cannot do before it opens anything."""
+"""`megaportraits live` refuses invalid options before it opens a camera or a file."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def test_options_that_would_do_nothing_are_refused(words: tuple[str, ...], refus
         live(*words)
 
 
-def test_a_missing_photograph_is_told_before_a_missing_camera() -> None:
+def test_a_missing_photograph_is_reported_before_a_missing_camera() -> None:
     with pytest.raises(MediaError, match=r"nobody\.jpg: no such file"):
         live("--source", "nobody.jpg", "--input", "97")
 
 
-def test_an_unknown_avatar_is_told_before_a_missing_camera() -> None:
+def test_an_unknown_avatar_is_reported_before_a_missing_camera() -> None:
     with pytest.raises(WeightsError, match="has no avatar 'nobody'") as caught:
         live("--student", "nano", "--avatar", "nobody", "--input", "97")
     assert "ada" in caught.value.fix

@@ -47,7 +47,7 @@ def test_a_study_is_made_voted_on_and_reported(tmp_path: Path) -> None:
     assert found["percent_of_votes"]["UAPP"]["good"]["votes"] == 12
 
 
-def test_a_pair_that_a_method_lacks_is_told(tmp_path: Path) -> None:
+def test_a_pair_that_a_method_lacks_is_reported(tmp_path: Path) -> None:
     arguments = given(tmp_path)
     (tmp_path / "poor/red-left.mp4").unlink()
     made = RUN.invoke(study_app, [*arguments, "--gold", "0"], catch_exceptions=False)
@@ -88,7 +88,7 @@ def test_links_have_one_slash_behind_their_address(tmp_path: Path, monkeypatch: 
     assert told.count("https://study.example.org/?invite=") == invitations(study) == 2
 
 
-def test_a_folder_without_a_study_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_a_study_is_reported(tmp_path: Path) -> None:
     for command in ("report", "serve"):
         with pytest.raises(DataError, match="holds no study"):
             RUN.invoke(study_app, [command, str(tmp_path)], catch_exceptions=False)

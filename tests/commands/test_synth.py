@@ -1,4 +1,4 @@
-"""What a line of `megaportraits synth` settles on."""
+"""The settings that the options of `megaportraits synth` give."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a line of `megaportraits train ...` settles on: a recipe, or the record of the run that it goes on with."""
+"""The config that `megaportraits train ...` uses: the named config, or that of the run which is resumed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_resumed_run_keeps_its_own_config_but_for_what_is_set(clips: Path, tmp
     assert "Changed on resuming: optim.steps: 1 -> 2" in again.stderr
 
 
-def test_a_recipe_that_is_named_again_is_told_to_stand_back(
+def test_a_config_that_is_named_for_a_resumed_run_is_reported_as_not_used(
     clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written(tiny_run(clips, steps=7), tmp_path / "config.yaml")

@@ -1,4 +1,4 @@
-"""What a batch declares: mirrored and cropped labels still describe their picture."""
+"""How the fields of a batch are mirrored and cropped: labels still describe the image afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shards with broken records, and archives made to harm: a bad record is replaced and counted, a bad shard is told."""
+"""Shards with damaged records and malicious archives: a bad record is replaced and counted, a bad shard is reported."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_every_data_set_starts_with_a_broken_record(clips: Path) -> None:
     assert 0 not in photos.clips and int(photos[0]["unreadable"]) == 0
 
 
-def test_no_readable_record_at_all_is_told(clips: Path) -> None:
+def test_no_readable_record_at_all_is_reported(clips: Path) -> None:
     rewrite(clips / "clips-000000.tar", lambda name, content: b"{" if name.endswith(".json") else content)
     with pytest.raises(DataError, match="No record of the clips in"):
         FrameDataset(clips, length=1, size=32)

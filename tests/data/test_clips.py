@@ -1,4 +1,4 @@
-"""The clip format: what is written is what is read, and damage is named."""
+"""The clip format: reading returns what was written, and damage is reported."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_an_existing_shard_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "clips-000000.tar").read_bytes() == before
 
 
-def test_an_empty_folder_is_told_with_the_fix(tmp_path: Path) -> None:
+def test_an_empty_folder_is_reported_with_the_fix(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="megaportraits synth"):
         ClipIndex(tmp_path)
 

@@ -1,4 +1,4 @@
-"""The index of a folder of shards: it changes nothing but what opening costs, and never tells of what is not there."""
+"""The index of a folder of shards: it only makes opening faster, and never lists clips that do not exist."""
 
 from __future__ import annotations
 

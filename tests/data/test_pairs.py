@@ -1,4 +1,4 @@
-"""Pairs that prefer another expression."""
+"""Sampling pairs with different expressions."""
 
 from __future__ import annotations
 

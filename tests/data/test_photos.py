@@ -1,4 +1,4 @@
-"""Views of photographs: what the labels say is where the pixels are."""
+"""Views of photographs: labels and pixels agree."""
 
 from __future__ import annotations
 

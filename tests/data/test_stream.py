@@ -1,4 +1,4 @@
-"""Shards over HTTP: what is fetched, by whom, and that every item can be made again."""
+"""Shards over HTTP: which files are downloaded by which process, and that every item can be reproduced."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_torn_and_missing_shards_are_passed_over_and_counted(
     assert lost + dataset.index.lost() <= 2 and "clips-000003.tar" in told and "clips-000006.tar" in told
 
 
-def test_nothing_at_an_address_is_told(server: Server) -> None:
+def test_nothing_at_an_address_is_reported(server: Server) -> None:
     with pytest.raises(DataError, match=r"(nothing is found at|cannot be read|No shards)"):
         PairDataset(server.address + "elsewhere/", length=1, size=16)
     with pytest.raises(DataError, match="cannot be read"):

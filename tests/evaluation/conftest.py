@@ -1,4 +1,4 @@
-"""Animators whose marks are known: one that copies its driver, one that never moves."""
+"""Animators with known results: one copies its driver, one never moves."""
 
 from __future__ import annotations
 

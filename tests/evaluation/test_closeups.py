@@ -1,4 +1,4 @@
-"""Closeups show the region that they say, at its place, whatever the size of the picture."""
+"""Closeups show the named region at the right place, for images of any size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Detail and teeth: the numbers fall with blur, not with size, and a known area is measured."""
+"""Measures of detail and teeth: they fall with blur, do not depend on image size, and match known areas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The comparison of an enhancer with bicubic enlargement, on methods whose answer is known."""
+"""The comparison of an enhancer with bicubic enlargement, for methods with known results."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def test_a_manifest_comes_back_as_it_was_wherever_its_folder_lies(files: list[Pa
     moved.rename(tmp_path)
 
 
-def test_all_problems_of_a_manifest_are_told_with_their_lines(tmp_path: Path) -> None:
+def test_all_problems_of_a_manifest_are_reported_with_their_lines(tmp_path: Path) -> None:
     path = tmp_path / "pairs.csv"
     (tmp_path / "a.mp4").write_bytes(b"x")
     head = "pair,protocol,source,source_frame,driver,first,step,frames\n"

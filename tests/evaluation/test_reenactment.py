@@ -1,4 +1,4 @@
-"""The clips of the student's self-reenactment: drawn at random, one photograph each, none learned from."""
+"""The clips of the student's self-reenactment: chosen at random, one photograph each, none used in training."""
 
 from __future__ import annotations
 

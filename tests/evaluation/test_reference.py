@@ -1,4 +1,4 @@
-"""Reference statistics are those of the head crops, survive a file, and are only taken where they fit."""
+"""Reference statistics: computed from head crops, restored from a file, and refused where they do not fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Studies: what is asked, what voters may do, what is counted."""
+"""User studies: the choice of questions, what voters may do, and how votes are counted."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def test_a_ballot_that_breaks_while_it_is_used_says_so(ballot: Ballot) -> None:
             use()
 
 
-def test_a_broken_study_file_is_told_with_its_place(tmp_path: Path) -> None:
+def test_a_broken_study_file_is_reported_with_its_place(tmp_path: Path) -> None:
     written = study_of(drawn(pairs=2, questions=2))
     renamed = [replace(q, reference="r.jpg", left="a.mp4", right="b.mp4") for q in written.questions]
     replace(written, questions=tuple(renamed)).write(tmp_path)

@@ -1,4 +1,4 @@
-"""What the tables of a report show."""
+"""Tables of a report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worst pairs are those with the worst values, and the frame that is shown is the one that made them so."""
+"""The worst pairs have the worst values, and the shown frame is the one that lowered the value most."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base model outside torch gives what it gives inside, for people and drivers it was not traced with."""
+"""Exported graphs of the base model give torch's output, also for people and drivers that they were not traced with."""
 
 from __future__ import annotations
 

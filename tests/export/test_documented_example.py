@@ -1,4 +1,4 @@
-"""The lines of docs/export.md for applications run as they stand, on exported files."""
+"""The code in docs/export.md runs as printed, on exported files."""
 
 from __future__ import annotations
 

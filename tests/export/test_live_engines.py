@@ -1,4 +1,4 @@
-"""What `live` draws with: exported graphs show what torch shows, from a photograph to the last pixel."""
+"""Engines of `live` on exported graphs give torch's output, from the photograph to the final image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page's JavaScript against the Python functions it mirrors, run by node."""
+"""The page's JavaScript gives the results of the Python functions that it repeats; run by node."""
 
 from __future__ import annotations
 

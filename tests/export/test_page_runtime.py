@@ -1,4 +1,4 @@
-"""The page's loading of onnxruntime-web, run by node: bytes with another hash than the page knows do not run."""
+"""The page loads onnxruntime-web only if the file has the expected hash; run by node."""
 
 from __future__ import annotations
 

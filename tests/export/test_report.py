@@ -1,4 +1,4 @@
-"""What is measured of an exported graph."""
+"""Measurements of exported graphs."""
 
 from __future__ import annotations
 

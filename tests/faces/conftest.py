@@ -1,4 +1,4 @@
-"""The real portrait and the networks, shared by the tests of this room."""
+"""A real portrait and the face networks, shared by the tests in this folder."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def test_the_region_of_turned_landmarks_turns_with_them() -> None:
     assert (turned.x, turned.y, turned.side) == pytest.approx((-upright.y, upright.x, upright.side))
 
 
-def test_a_bundle_that_is_no_zip_is_told(tmp_path) -> None:
+def test_a_bundle_that_is_no_zip_is_reported(tmp_path) -> None:
     (tmp_path / "x.task").write_bytes(b"not a zip")
     with pytest.raises(WeightsError, match="bundle"):
         task_member(tmp_path / "x.task", "net.tflite")

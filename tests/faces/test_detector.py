@@ -1,4 +1,4 @@
-"""Detection and following on a real photograph: turned, small, moved, doubled, absent; animals refused."""
+"""Detection and tracking on a real photograph: rotated, small, shifted, several or no faces; animals are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which way up pictures lie, on a real photograph."""
+"""Upright orientation of a real photograph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Native libraries' remarks on standard error: INFO is dropped, everything else arrives."""
+"""Log lines of native libraries on standard error: INFO is dropped, everything else is kept."""
 
 from __future__ import annotations
 

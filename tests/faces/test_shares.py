@@ -1,4 +1,4 @@
-"""Whose pixels are whose in a group photograph."""
+"""The division of a group photograph's pixels among its people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calm crops and poses: a still head stays still, and what the filters do is known in numbers."""
+"""Smoothing of crops and poses: a still head stays still, and the filters' effect has known numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damage to files: of their bytes, and of the values that they hold, so that it gets past the first check."""
+"""Damage to files: to their bytes, or to values inside them, so that the damage passes the first check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A camera, a tracker, an engine and a screen whose every step a test decides."""
+"""A camera, a tracker, an engine and a screen that tests control step by step."""
 
 from __future__ import annotations
 

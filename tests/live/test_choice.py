@@ -1,4 +1,4 @@
-"""What can be chosen from: folders that are no exports, devices, what exported graphs cannot do."""
+"""The choice of an engine: invalid folders, devices, and options that exported graphs do not support."""
 
 from __future__ import annotations
 

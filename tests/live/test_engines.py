@@ -1,4 +1,4 @@
-"""Engines in torch: whose motion they draw."""
+"""Engines in torch: absolute and relative motion."""
 
 from __future__ import annotations
 

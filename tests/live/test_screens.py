@@ -134,7 +134,7 @@ def test_cameras_that_are_not_there_are_named(tmp_path: Path) -> None:
         open_camera(str(tmp_path / "none.mp4"))
 
 
-def test_a_machine_without_windows_is_told_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reason_why_no_window_opens_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cv2.getBuildInformation", lambda: "  GUI:                           NONE\n")
     assert "opencv-python" in str(screens.window_problem())
     with pytest.raises(ConfigError, match="built without windows"), screens.window():

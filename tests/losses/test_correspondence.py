@@ -1,4 +1,4 @@
-"""The flow that the surface maps of two frames imply."""
+"""The flow between two frames, computed from their surface maps."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_every_format_states_signed_what_made_it(suffix: str, credentials: Crede
     assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
 
 
-def test_the_source_is_an_ingredient_whose_name_is_not_told(credentials: Credentials, tmp_path: Path) -> None:
+def test_the_source_is_an_ingredient_without_its_file_name(credentials: Credentials, tmp_path: Path) -> None:
     import json
 
     import c2pa
@@ -215,14 +215,14 @@ def test_certificates_that_c2pa_does_not_accept_are_refused_before_any_work(tmp_
 @pytest.mark.parametrize(
     ("address", "told"), [("ftp://a", "expected an address"), ("http://127.0.0.1:9/", "trial signature failed")]
 )
-def test_timestamp_authorities_that_do_not_answer_are_told_before_any_work(
+def test_timestamp_authorities_that_do_not_answer_are_reported_before_any_work(
     address: str, told: str, pair: tuple[Path, Path]
 ) -> None:
     with pytest.raises(ConfigError, match=told):
         load_credentials(*pair, address)
 
 
-def test_a_missing_package_is_told_with_its_extra(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported_with_its_extra(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("megaportraits.extras.find_spec", lambda name: None)
     with pytest.raises(MissingPackageError, match=r"megaportraits\[credentials\]"):
         load_credentials(*pair)

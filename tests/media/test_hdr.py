@@ -1,4 +1,4 @@
-"""HDR and wide-gamut media look like their SDR twins."""
+"""HDR and wide-gamut media look like their SDR versions."""
 
 from __future__ import annotations
 

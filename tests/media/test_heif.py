@@ -1,4 +1,4 @@
-"""Pictures of telephones: HEIC in tiles, with a rotation, and AVIF."""
+"""Photographs from telephones: HEIC in tiles, HEIC with a rotation, and AVIF."""
 
 from __future__ import annotations
 

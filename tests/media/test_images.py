@@ -167,7 +167,7 @@ def test_pil_images_are_turned_upright_and_set_over_white(colours: np.ndarray) -
         (np.zeros((0, 4, 3), np.uint8), r"\(0, 4, 3\)"),
     ],
 )
-def test_what_is_no_picture_in_memory_is_told_what_is_accepted(value: object, got: str) -> None:
+def test_an_object_that_is_no_picture_is_refused_with_the_accepted_types(value: object, got: str) -> None:
     with pytest.raises(ShapeError, match=rf"the source: expected a file's path, a PIL image or .*, got .*{got}"):
         as_image(value, "the source")
 
@@ -197,7 +197,7 @@ def test_truncated_jpeg_is_refused(tmp_path: Path, colours: np.ndarray) -> None:
         read_image(tmp_path / "a.jpg")
 
 
-def test_missing_file_and_folder_are_told_apart(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_give_different_messages(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="no such file"):
         read_image(tmp_path / "none.png")
     with pytest.raises(MediaError, match="folder"):
@@ -222,7 +222,7 @@ def test_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_kind_is_told_by_content_not_by_name(tmp_path: Path, colours: np.ndarray) -> None:
+def test_the_kind_of_a_file_is_found_by_content_not_by_name(tmp_path: Path, colours: np.ndarray) -> None:
     path = write_image(tmp_path / "a.png", colours)
     renamed = path.rename(tmp_path / "a.mp4")
     assert not is_video(renamed)

@@ -1,4 +1,4 @@
-"""Outputs and folder locks on a system that renames and removes no open file, as Windows."""
+"""Outputs and folder locks on a system that cannot rename or remove open files, such as Windows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What names of inputs and outputs mean: files, and nothing else."""
+"""Names of inputs and outputs are file names: URLs and `-` are refused."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_an_output_that_is_a_folder_gets_a_name_inside(tmp_path: Path) -> None:
     assert output_file(f"{tmp_path}/new", "a.mp4") == tmp_path / "new"
 
 
-def test_a_file_where_a_folder_is_to_be_filled_is_told(tmp_path: Path) -> None:
+def test_a_file_where_a_folder_is_to_be_filled_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(MediaError, match="file: expected a folder, got a file"):
         check_outputs(tmp_path / "file", ["report.json"], overwrite=True)

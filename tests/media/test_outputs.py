@@ -1,4 +1,4 @@
-"""Outputs: nothing of anybody's is replaced unasked, nothing stays behind, a lock is one process's."""
+"""Outputs: no file is replaced without `overwrite`, no temporary file is left, and one process holds a lock."""
 
 from __future__ import annotations
 
@@ -151,7 +151,9 @@ def test_temporary_files_of_dead_runs_are_swept_and_those_of_living_ones_stay(
 
 
 @pytest.mark.parametrize(("suffix", "alpha"), [(".webm", False), (".webm", True), (".mkv", False), (".mov", True)])
-def test_a_disk_that_fills_at_any_moment_is_told_and_leaves_nothing(tmp_path: Path, suffix: str, alpha: bool) -> None:
+def test_a_disk_that_fills_at_any_moment_is_reported_and_leaves_nothing(
+    tmp_path: Path, suffix: str, alpha: bool
+) -> None:
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 255, (8, 64, 64, 4 if alpha else 3), dtype=np.uint8)
     with VideoWriter(tmp_path / f"whole{suffix}", alpha=alpha) as writer:
@@ -212,7 +214,7 @@ def test_a_folder_made_for_nothing_goes_and_one_that_was_there_stays(tmp_path: P
         pass
 
 
-def test_a_full_disk_under_a_folder_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_under_a_folder_is_reported(tmp_path: Path) -> None:
     with (
         pytest.raises(DataError, match="cannot be written"),
         full_disk_errors(tmp_path, DataError),

@@ -1,4 +1,4 @@
-"""Files of strangers: none opens another file, none costs more than the limits say."""
+"""Malicious media files: none makes the program open another file or use more than the limits allow."""
 
 from __future__ import annotations
 

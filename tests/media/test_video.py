@@ -1,4 +1,4 @@
-"""Video: times, sound, rotation and damage come through a read and a write as they should."""
+"""Video: times, sound, rotation and damage are handled correctly in reading and writing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The author's checkpoint, as a file of the same keys and shapes: what is taken computes what theirs computes."""
+"""Importing the author's checkpoint, on a file with the same keys and shapes: imported parts compute the same."""
 
 from __future__ import annotations
 

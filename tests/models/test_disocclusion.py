@@ -1,4 +1,4 @@
-"""Parts that a turned head had hidden: filled where they are wide, and nothing else is touched."""
+"""Disocclusions: wide ones are filled, and all other pixels are unchanged."""
 
 from __future__ import annotations
 

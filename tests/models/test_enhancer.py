@@ -1,4 +1,4 @@
-"""G_enh against the parts of the base model that it recalls (A.2), and what its own options promise."""
+"""G_enh: its structure (A.2), and the effect of our options."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def test_a_file_brings_the_network_back(tmp_path: Path, tiny_config: ModelConfig
         ({"source_skip": False}, {"source_skip": True}, "moves none"),
     ],
 )
-def test_an_enhancer_of_another_kind_of_base_is_told(
+def test_an_enhancer_of_another_kind_of_base_is_reported(
     tiny_config: ModelConfig, base: dict[str, Any], ours: dict[str, Any], message: str
 ) -> None:
     assert enhancer_problem(tiny(), tiny_config) == ""

@@ -1,4 +1,4 @@
-"""Blocks that double G_2D's image: at first they change no picture, and all of them learn."""
+"""Blocks that double the size of G_2D's image: without effect at initialisation, and all parameters are trained."""
 
 from __future__ import annotations
 

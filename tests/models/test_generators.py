@@ -1,4 +1,4 @@
-"""z in G_2D: nothing at first, something once learned, nothing where it is switched off."""
+"""z in G_2D: no effect at initialisation, an effect after training, none where it is switched off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measured scores: what their correction of z leaves alone, which way it moves, and how they follow z."""
+"""The blendshape correction: what it changes in z, in which direction, and the residuals that follow z."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def some_correction() -> BlendshapeCorrection:
     return correction
 
 
-def test_z_that_says_what_was_measured_stays() -> None:
+def test_z_that_agrees_with_the_blendshapes_is_unchanged() -> None:
     correction, z = some_correction(), torch.randn(4, 6)
     torch.testing.assert_close(correction(z, z @ correction.readout.T + correction.offset).z, z)
 
 
-def test_unknown_scores_change_nothing_and_each_known_one_moves_z_along_its_own_column() -> None:
+def test_unknown_blendshapes_change_nothing_and_each_known_one_moves_z_along_its_own_column() -> None:
     correction, z, unknown = some_correction(), torch.randn(2, 6), torch.full((2, 3), torch.nan)
     torch.testing.assert_close(correction(z, unknown).z, z, atol=0, rtol=0)
     for score in range(3):
@@ -92,7 +92,7 @@ def test_expressions_of_different_models_are_not_mixed() -> None:
         seeing.lerp(plain, 0.5)
 
 
-def test_scores_reach_the_pictures_and_the_warps(tiny_config: ModelConfig) -> None:
+def test_blendshapes_reach_the_pictures_and_the_warps(tiny_config: ModelConfig) -> None:
     model, (source, driver) = seeing_model(tiny_config), torch.rand(2, 1, 3, 32, 32)
     for parameter in model.parameters():
         if not parameter.any():  # what changes nothing at the start

@@ -1,4 +1,4 @@
-"""The source skip moves pixels as both warps say, exactly."""
+"""The source skip moves pixels exactly as both warps define."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models as files."""
+"""Saving and loading models."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_weights_are_as_readable_as_any_new_file(tiny_config: ModelConfig, tmp_p
         ("nan", "no weights named 'nan' come with this package"),
     ],
 )
-def test_what_weights_cannot_be_is_told_by_what_it_is(
+def test_a_file_that_is_no_weights_file_is_refused_with_what_it_is(
     name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Files of weights that are damaged, or made to harm: each is refused by its name, before memory or time is spent."""
+"""Damaged and malicious files of weights are refused by name, before they cost memory or time."""
 
 from __future__ import annotations
 

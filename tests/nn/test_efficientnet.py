@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: the published weights load strictly and classify; the taps are what they say."""
+"""EfficientNet-Lite0: the published weights load strictly and classify; feature maps have the documented sizes."""
 
 from __future__ import annotations
 

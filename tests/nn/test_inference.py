@@ -1,4 +1,4 @@
-"""Networks made ready to run give the same outputs in a faster layout."""
+"""Networks prepared for inference give the same outputs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def frames(model: BaseModel, count: int, precision: str = "float32") -> torch.Te
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_prepared_model_draws_the_same_picture(count: int) -> None:
+def test_a_prepared_model_gives_the_same_image(count: int) -> None:
     model = tiny()
     before = frames(model, count)
     prepared = copy.deepcopy(model)

@@ -1,4 +1,4 @@
-"""The published files cannot be had here: stand-ins with the same keys and shapes."""
+"""VGG networks, on generated files with the keys and shapes of the published ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sampling by gathers is `grid_sample`, tap for tap."""
+"""Sampling by gathers equals `grid_sample`."""
 
 from __future__ import annotations
 

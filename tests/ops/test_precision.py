@@ -1,4 +1,4 @@
-"""Which numbers networks run in, chosen by what a device can do."""
+"""The choice of numeric precision for a device."""
 
 from __future__ import annotations
 

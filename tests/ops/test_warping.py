@@ -1,4 +1,4 @@
-"""The one geometric convention, pinned on asymmetric sizes."""
+"""The geometric convention, tested on asymmetric sizes."""
 
 from __future__ import annotations
 

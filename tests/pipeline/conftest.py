@@ -1,4 +1,4 @@
-"""A real photograph, drivers made of it, and a network whose right answer is known."""
+"""A real photograph, drivers made from it, and a network with known output."""
 
 from __future__ import annotations
 

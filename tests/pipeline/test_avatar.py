@@ -1,4 +1,4 @@
-"""`Avatar` around a network whose answers are known, on a real photograph."""
+"""`Avatar` with a network of known output, on a real photograph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compositing: exact where nothing may change, without a cut where something does."""
+"""Compositing: unchanged pixels are exact, and changed regions have no visible seam."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far around a head a picture's person is looked after."""
+"""The size of the region around a head that is matted."""
 
 from __future__ import annotations
 

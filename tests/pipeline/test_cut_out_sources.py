@@ -1,4 +1,4 @@
-"""Sources with transparency: people whose outline the file states, and who end where it says so."""
+"""Sources with transparency: the file's own alpha is used as the matte."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_the_lower_edge_goes_on_beside_the_person() -> None:
     assert below_edge(np.zeros((4, 4), np.float32)).max() == 0
 
 
-def test_a_flow_of_some_pixels_is_told_in_crop_units() -> None:
+def test_flow_is_in_crop_units() -> None:
     image, alpha = torch.zeros(1, 3, 64, 64), torch.zeros(1, 1, 64, 64)
     alpha[..., :32] = 1
     pixels = torch.zeros(1, 2, 64, 64)

@@ -14,7 +14,7 @@ def test_the_processor_is_always_there() -> None:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", ["mps", "mps:0", "cuda:99", "xpu", "meta", "hpu", "vulkan", "mkldnn", "abacus", ""])
-def test_a_device_that_is_not_here_is_told_in_one_line_with_those_that_are(name: str) -> None:
+def test_a_device_that_is_not_here_is_reported_in_one_line_with_those_that_are(name: str) -> None:
     if name.startswith("mps") and torch.backends.mps.is_available():
         pytest.skip("this machine has one")
     with pytest.raises(ConfigError) as caught:

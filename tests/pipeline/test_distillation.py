@@ -1,4 +1,4 @@
-"""A teacher whose answer is known renders samples from clips and from a real video."""
+"""A teacher with known output renders samples from clips and from a real video."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drivers: reading them again, following one head, finding the neutral frame."""
+"""Drivers: reading them twice, following one head, finding the neutral frame."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_pil_images_and_stacks_of_frames_are_drivers() -> None:
 
 
 @pytest.mark.parametrize("driver", [None, 3, [], [None], np.zeros((8, 8), np.uint8), np.zeros((2, 8, 8, 4), np.uint8)])
-def test_what_is_no_driver_is_told_what_is_accepted(driver: object) -> None:
+def test_an_object_that_is_no_driver_is_refused_with_the_accepted_types(driver: object) -> None:
     with pytest.raises(ShapeError, match="driver: expected a file"):
         FrameSource(driver)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""From files to a file: times, sound, refusals, Ctrl-C, memory; and the command line over it."""
+"""`animate_file`: times, sound, refused inputs, Ctrl-C, memory; and the command line."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_a_still_driver_gives_a_still(avatar: Avatar, photo: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("mark", [True, False])
-def test_outputs_are_marked_as_synthetic_unless_told_otherwise(
+def test_outputs_are_marked_as_synthetic_unless_switched_off(
     avatar: Avatar, photo: Path, clip: Path, tmp_path: Path, mark: bool
 ) -> None:
     options = AnimateOptions(crop=True, size=SIZE, max_seconds=0.1)

@@ -1,4 +1,4 @@
-"""Every face of a group photograph: each by its driver, in one picture, in step."""
+"""Group photographs: each face follows its own driver, in one image, synchronously."""
 
 from __future__ import annotations
 

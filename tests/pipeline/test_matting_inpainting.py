@@ -1,4 +1,4 @@
-"""`--matting modnet` and `--inpainting lama`: networks that users bring decide what is cut out and painted."""
+"""`--matting modnet` and `--inpainting lama`, with networks in files that users provide."""
 
 from __future__ import annotations
 

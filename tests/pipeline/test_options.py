@@ -1,4 +1,4 @@
-"""What options are made of: enumerations, numbers and colours, however they are said."""
+"""Options of an animation: conversion of enumerations, numbers and colours from any input."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_numpy_numbers_and_arrays_are_numbers_and_colours() -> None:
         ({"motion": "x", "yaw": "y"}, "motion: expected 'absolute' or 'relative', got 'x'; yaw: expected"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_by_name(wrong: dict[str, Any], said: str) -> None:
+def test_invalid_options_are_refused_by_name(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         AnimateOptions(**wrong)
     assert caught.value.message.startswith(said)

@@ -1,4 +1,4 @@
-"""What is asked and refused before any network is loaded."""
+"""Checks of inputs and outputs before any network is loaded."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def test_a_pil_image_is_a_source(analyzer: FaceAnalyzer, portrait: np.ndarray) -
     assert of_image.crop == of_array.crop
 
 
-def test_what_is_no_source_is_told_what_is_accepted(analyzer: FaceAnalyzer) -> None:
+def test_an_object_that_is_no_source_is_refused_with_the_accepted_types(analyzer: FaceAnalyzer) -> None:
     for source in (None, [1], np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3))):
         with pytest.raises(ShapeError, match="the source: expected a file's path, a PIL image or"):
             find_source_head(source, analyzer)  # type: ignore[arg-type]

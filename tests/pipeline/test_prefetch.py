@@ -1,4 +1,4 @@
-"""The background thread: order, errors, bounded look-ahead, no thread left behind."""
+"""The prefetching thread: order, errors, limited look-ahead, and no thread left running."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A teacher sees all of a driver that `animate` sees."""
+"""A teacher uses the same inputs of a driver as `animate`."""
 
 from __future__ import annotations
 

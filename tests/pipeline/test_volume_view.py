@@ -1,4 +1,4 @@
-"""Volumes are seen where they are, turn as heads turn, and are those that the model uses."""
+"""Rendering of volumes: position and rotation are right, and the volumes are the model's own."""
 
 from __future__ import annotations
 

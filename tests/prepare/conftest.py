@@ -1,4 +1,4 @@
-"""Videos and expensive networks shared by the tests of this room."""
+"""Videos and slow networks, shared by the tests in this folder."""
 
 from __future__ import annotations
 

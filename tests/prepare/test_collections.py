@@ -1,4 +1,4 @@
-"""Label files of VoxCeleb2 and FFHQ, and what they make of videos and pictures."""
+"""Label files of VoxCeleb2 and FFHQ, and the items made from them."""
 
 from __future__ import annotations
 

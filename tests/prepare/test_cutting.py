@@ -1,4 +1,4 @@
-"""Clips as they grow, with stand-ins for the networks and a true face."""
+"""Cutting videos into clips, with substitutes for the networks and one real face."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers die, results stay: the same function under both engines."""
+"""Engines: results are kept when workers die, and both engines give the same results."""
 
 from __future__ import annotations
 

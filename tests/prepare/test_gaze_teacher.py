@@ -1,4 +1,4 @@
-"""`gaze-teacher`: random frames, their labels, and a run that goes on."""
+"""`gaze-teacher`: random frames, their labels, and resumed runs."""
 
 from __future__ import annotations
 

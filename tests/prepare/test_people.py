@@ -1,4 +1,4 @@
-"""Following heads, with an analyzer that sees what a script says."""
+"""Tracking heads, with an analyzer that returns scripted faces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole job: damage, kills, second thoughts."""
+"""Runs of `prepare`: damaged inputs, killed processes, changed settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The landmark fit recovers heads it is shown."""
+"""The landmark fit recovers known heads."""
 
 from __future__ import annotations
 

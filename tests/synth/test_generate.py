@@ -1,4 +1,4 @@
-"""The job: the same bytes however it was run, nothing lost by a kill, nothing of others touched."""
+"""Runs of `synth`: the bytes do not depend on how the run was divided, and killed runs lose no finished shard."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_a_missing_head_leaves_nothing_behind(settings: SynthSettings, tmp_path:
     assert not (tmp_path / "set").exists()
 
 
-def test_a_full_disk_is_told_before_the_work(
+def test_a_full_disk_is_reported_before_the_work(
     settings: SynthSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = type("Usage", (), {"free": 1000})
@@ -238,7 +238,7 @@ def test_without_photographs_all_heads_are_procedural(toy_path: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_disk_that_fills_is_told_and_the_same_line_goes_on(
+def test_a_disk_that_fills_is_reported_and_the_same_line_goes_on(
     toy_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))  # workers find this module's reader
@@ -273,7 +273,7 @@ def test_leaving_ends_the_workers_at_once_and_leaves_nothing_unfinished(
     assert not list(out.rglob("*.partial")) and len(list(out.rglob("*.tar"))) < 5
 
 
-def test_a_worker_that_dies_is_told(toy_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_dies_is_reported(toy_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
     settings = SynthSettings(None, toy_path, clips=72, size=16, frames=1, lifted_share=0)
     with pytest.raises(MegaPortraitsError, match="worker process died"):

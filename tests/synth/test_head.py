@@ -1,4 +1,4 @@
-"""The morphable head: shapes add up, eyeballs turn, damaged inputs are refused."""
+"""The morphable head: blendshapes add up, eyeballs rotate, damaged inputs are refused."""
 
 from __future__ import annotations
 

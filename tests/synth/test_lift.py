@@ -1,4 +1,4 @@
-"""A lifted photograph: at rest it is the photograph, its labels are exact, bad photographs are refused."""
+"""Lifted photographs: the rest pose shows the photograph, labels are exact, unusable photographs are refused."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_grey_photograph_stays_grey(head: MorphableHead, lifter: Lifter) -> No
     assert chroma.max() <= 6
 
 
-def test_colour_and_grey_are_told_apart(head: MorphableHead) -> None:
+def test_colour_and_grey_photographs_are_distinguished(head: MorphableHead) -> None:
     assert not is_grey(toy_portrait(head).image)
     assert is_grey(toy_portrait(head, grey=True).image)
 

@@ -1,4 +1,4 @@
-"""What a landmark network sees in a rendered frame."""
+"""Landmarks and blendshapes that are estimated from a rendered frame."""
 
 from __future__ import annotations
 

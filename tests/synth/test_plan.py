@@ -1,4 +1,4 @@
-"""Who does what: fixed by the settings alone."""
+"""Which people appear in which clip: determined by the settings alone."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_shards_hold_whole_groups_and_all_of_them() -> None:
     assert settings.clip_count("val") == 8
 
 
-def test_all_wrong_settings_are_told_at_once() -> None:
+def test_all_wrong_settings_are_reported_at_once() -> None:
     with pytest.raises(ConfigError, match=r"group.*lifted_share"):
         SynthSettings(Path("p"), Path("h"), group=5, lifted_share=1.2)
     with pytest.raises(ConfigError, match="portraits are needed"):

@@ -1,4 +1,4 @@
-"""What heads do: within limits, with everything a face can do among it."""
+"""Random head motion: within limits, with every movement of the face included."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where vertices go: the label's projection, the fading neck, surface maps, and edges without fringes."""
+"""Rendering: projection as the labels define it, the fading neck, surface maps, and edges without fringes."""
 
 from __future__ import annotations
 

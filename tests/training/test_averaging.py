@@ -37,7 +37,7 @@ def test_every_weight_is_the_mean_with_the_shares_of_the_whole(two: list[str], t
     assert notes["steps"] == "a" and notes["average"] == "0.75 a, 0.25 b"
 
 
-def test_what_cannot_be_averaged_is_told(two: list[str], tmp_path: Path, tiny_config: ModelConfig) -> None:
+def test_what_cannot_be_averaged_is_reported(two: list[str], tmp_path: Path, tiny_config: ModelConfig) -> None:
     other, out = tmp_path / "other.safetensors", tmp_path / "out.safetensors"
     save_base(other, BaseModel(tiny_config.model_copy(update={"refine_flow": False})))
     with pytest.raises(WeightsError, match="refine_flow: True -> False"):

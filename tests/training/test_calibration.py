@@ -1,4 +1,4 @@
-"""`calibrate`: the gain is Bayes' rule, and a calibrated model is a file like any other."""
+"""`calibrate`: the gain is the Kalman gain, and a calibrated model is saved like any other."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_without_trust_z_stays() -> None:
     assert not fit_correction(z, scores, z_error_ratio=0)[0].gain.any()
 
 
-def test_scores_that_do_not_correct_are_expected_all_the_same() -> None:
+def test_blendshapes_that_do_not_correct_z_have_a_prediction_too() -> None:
     _, z, scores = scene(500)
     some, _ = fit_correction(z, scores, z_error_ratio=0.5, correcting=1)
     alone, _ = fit_correction(z, scores[:, :1], z_error_ratio=0.5)
@@ -87,7 +87,7 @@ def test_residuals_have_deviation_one_and_are_uncorrelated_with_z() -> None:
     assert together.abs().max() < 0.02
 
 
-def test_training_takes_the_named_scores_of_sources_and_then_of_targets() -> None:
+def test_training_takes_the_named_blendshapes_of_sources_and_then_of_targets() -> None:
     source, target = torch.rand(2, 2, len(BLENDSHAPE_NAMES))
     names = ("eyeBlinkLeft", "jawOpen")
     scores = measured_blendshapes({"source_scores": source, "target_scores": target}, names)
@@ -120,7 +120,7 @@ def faces(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_calibrated_model_corrects_by_scores_and_is_the_same_without_them(
+def test_a_calibrated_model_corrects_by_blendshapes_and_is_unchanged_without_them(
     faces: Path, tmp_path: Path, tiny_config: ModelConfig
 ) -> None:
     torch.manual_seed(0)
@@ -149,7 +149,7 @@ def test_a_calibrated_model_corrects_by_scores_and_is_the_same_without_them(
     torch.testing.assert_close(kept.gain, first.gain)
 
 
-def test_a_model_that_sees_scores_is_calibrated_with_the_same_ones(
+def test_a_model_with_appended_blendshapes_is_calibrated_with_the_same_ones(
     faces: Path, tmp_path: Path, tiny_config: ModelConfig
 ) -> None:
     motion = tiny_config.motion.model_copy(
@@ -167,7 +167,7 @@ def test_a_model_that_sees_scores_is_calibrated_with_the_same_ones(
     assert not correction.gain[:, len(SCORES) :].any()
 
 
-def test_a_generator_that_begins_to_see_scores_draws_the_same_pictures(
+def test_appending_blendshapes_changes_no_image_before_training(
     faces: Path, tmp_path: Path, tiny_config: ModelConfig
 ) -> None:
     torch.manual_seed(0)
@@ -195,7 +195,7 @@ def test_a_generator_that_begins_to_see_scores_draws_the_same_pictures(
         assert gradient is not None and gradient[:, -scores.shape[1] :].abs().max(0).values.min() > 0  # and can learn
 
 
-def test_clips_without_faces_and_files_that_exist_are_told(
+def test_clips_without_faces_and_files_that_exist_are_reported(
     clips: Path, tmp_path: Path, tiny_config: ModelConfig
 ) -> None:
     base = tmp_path / "base.safetensors"

@@ -1,4 +1,4 @@
-"""Checkpoints that are damaged or hold something else, and machines that a run asks for and that are not there."""
+"""Damaged and foreign checkpoints, and runs that ask for unavailable devices."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.training.test_training import tiny_run
 
 
 @pytest.mark.parametrize("place", [0.2, 0.5, 0.9])
-def test_a_flipped_bit_in_a_checkpoint_is_found_told_and_passed_over(
+def test_a_flipped_bit_in_a_checkpoint_is_found_reported_and_passed_over(
     place: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for step in (1, 2):
@@ -42,7 +42,7 @@ def test_a_checkpoint_that_holds_something_else_is_an_error_of_ours(value: Any, 
     assert checkpoint.latest(tmp_path) is None
 
 
-def test_a_checkpoint_with_other_parts_is_told_not_to_fit(clips: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_with_other_parts_is_refused(clips: Path, tmp_path: Path) -> None:
     config = tiny_run(clips, steps=1)
     train_base(config, tmp_path)
     state = checkpoint.latest(tmp_path / "checkpoints")

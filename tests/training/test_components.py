@@ -1,4 +1,4 @@
-"""Discriminators of eyes and mouth: crops lie where they should, and each network learns from its own phase."""
+"""Discriminators of eyes and mouth: positions of the crops, and training in their own phase."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What real clips know of eyes and mouths."""
+"""Labels of eyes and mouths in real clips."""
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ def test_angles_between_gazes_are_exact() -> None:
     torch.testing.assert_close(torch.rad2deg(angle_between(a, b)), torch.tensor([30.0, 20.0, 0.0]), atol=0.03, rtol=0)
 
 
-def test_errors_on_real_clips_are_told_apart(tmp_path: Path) -> None:
+def test_errors_on_real_and_rendered_clips_are_reported_separately(tmp_path: Path) -> None:
     from megaportraits.training.head_pose import HeadPoseStage
 
     labels = FrameLabels(euler_to_matrix(30, 0, 0), np.zeros(2), 1.0)

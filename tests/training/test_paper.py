@@ -1,4 +1,4 @@
-"""What the paper's recipes need and the laptop's do not: a trained head-pose network, a foreground without an alpha."""
+"""Parts of the paper's configs that nano's lack: a trained head-pose network, and a foreground without alpha."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes, accumulation, recomputation, signals and kill -9: real processes where the claim is about them."""
+"""Several processes, accumulation, recomputation, signals and kill -9, with real processes where needed."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def test_a_run_that_another_process_trains_is_refused(clips: Path, tmp_path: Pat
     assert train_base(tiny_run(clips, steps=2), tmp_path / "run", resume=True) == 2
 
 
-def test_a_disk_that_fills_under_the_statistics_is_told(
+def test_a_disk_that_fills_under_the_statistics_is_reported(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:

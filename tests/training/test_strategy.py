@@ -1,4 +1,4 @@
-"""Fully sharded runs with real processes, and compiled parts."""
+"""Fully sharded runs with real processes, and compiled networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs on streamed shards."""
+"""Training on streamed shards."""
 
 from __future__ import annotations
 

@@ -277,7 +277,7 @@ def test_weights_without_the_options_that_start_at_zero_are_a_start_with_the_sam
     torch.testing.assert_close(new(source, driver).image, old(source, driver).image)
 
 
-def test_a_correction_of_z_goes_on_only_where_the_config_names_its_scores(tiny_config: ModelConfig) -> None:
+def test_a_correction_of_z_is_kept_only_if_the_config_names_its_blendshapes(tiny_config: ModelConfig) -> None:
     torch.manual_seed(0)
     motion = tiny_config.motion.model_copy(update={"blendshapes": ("jawOpen", "eyeBlinkLeft")})
     corrected, plain = tiny_config.model_copy(update={"motion": motion}), tiny_config
@@ -291,7 +291,7 @@ def test_a_correction_of_z_goes_on_only_where_the_config_names_its_scores(tiny_c
     assert again.motion.correction.gain.all()
 
 
-def test_validation_pictures_are_driven_by_measured_scores_as_at_inference(clips: Path) -> None:
+def test_validation_images_use_estimated_blendshapes_as_at_inference(clips: Path) -> None:
     stage, batch = stage_and_batch(clips)
     motion = stage.config.model.motion.model_copy(update={"blendshapes": ("jawOpen",)})
     model = BaseModel(stage.config.model.model_copy(update={"motion": motion})).eval()
@@ -343,7 +343,7 @@ def test_motion_in_training_is_motion_at_inference(clips: Path, monkeypatch: pyt
     assert all(torch.equal(getattr(trained.pose, name), getattr(inferred.pose, name)) for name in POSE)
 
 
-def test_a_generator_cannot_see_scores_that_its_start_was_not_calibrated_with(tiny_config: ModelConfig) -> None:
+def test_appended_blendshapes_must_be_those_of_the_calibration(tiny_config: ModelConfig) -> None:
     def model(*names: str, seeing: bool) -> BaseModel:
         motion = tiny_config.motion.model_copy(update={"blendshapes": names, "append_blendshapes": seeing})
         return BaseModel(tiny_config.model_copy(update={"motion": motion}))
@@ -480,7 +480,7 @@ def test_unknown_labels_do_not_teach() -> None:
     assert predicted.grad is not None and torch.equal(predicted.grad != 0, ~labels.isnan())
 
 
-def test_config_problems_are_told_all_at_once() -> None:
+def test_config_problems_are_reported_all_at_once() -> None:
     with pytest.raises(ConfigError) as error:
         parse_config(TrainBaseConfig, {"optim": {"steps": "many"}, "lose": {}}, "x.yaml")
     assert "optim.steps" in str(error.value) and "lose" in str(error.value)

@@ -1,4 +1,4 @@
-"""An application behind a real server, for tests that ask it over HTTP."""
+"""An application behind a real server, for tests over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attacks on a real server on this machine: connections that ask for nothing, or take nothing."""
+"""Attacks on a local server: connections that send no request or read no answer."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_after_an_answer_the_next_request_has_a_deadline_too() -> None:
         assert answer.count(b"HTTP/1.1 200") == 1
 
 
-def test_where_every_connection_is_at_work_a_new_one_is_told_and_the_others_go_on() -> None:
+def test_where_every_connection_is_at_work_a_new_one_is_reported_and_the_others_go_on() -> None:
     ask = b"GET /hold HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with served(app, limits(most=3)) as address, opened(address, 3, ask) as held:
         for one in held:

@@ -1,4 +1,4 @@
-"""The lines of docs/web.md for programs run as they stand, against a served page."""
+"""The code in docs/web.md runs as printed, against a real server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page's controls and the options they stand for do not diverge."""
+"""The page's controls and `AnimateOptions` have the same fields, ranges and defaults."""
 
 from __future__ import annotations
 
@@ -75,6 +75,6 @@ def test_what_controls_say_is_what_options_get() -> None:
         {"max_seconds": -1},
     ],
 )
-def test_what_no_control_can_say_is_told(wrong: dict[str, Any]) -> None:
+def test_what_no_control_can_say_is_reported(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         form.read_options(wrong)

@@ -1,4 +1,4 @@
-"""What gets past the guard of both web applications, and what it says to the rest."""
+"""Requests that the guard of both web applications lets through, and its answers to all others."""
 
 from __future__ import annotations
 

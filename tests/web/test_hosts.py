@@ -1,4 +1,4 @@
-"""Which requests a server on somebody's machine answers."""
+"""Host names whose requests a server answers."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_where_names_are_given_first_the_address_is_still_listened_on() -> None:
 
 
 @pytest.mark.parametrize("host", ["http://demo.example.org", "demo.example.org:443", "", "a b", "*", "a..b"])
-def test_what_is_no_host_is_told(host: str) -> None:
+def test_what_is_no_host_is_reported(host: str) -> None:
     with pytest.raises(ConfigError, match="expected a host name or an IP address"):
         Hosts.of([host])
 

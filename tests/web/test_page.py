@@ -1,4 +1,4 @@
-"""The page behind a real server, asked by a real client, with what ships in the package."""
+"""The page behind a real server, used by a real client, with the files of the package."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_paths_lead_nowhere_else(address: str, tmp_path: Path) -> None:
     assert secret.read_text() == "hidden words"
 
 
-def test_calls_that_make_no_sense_are_told_and_leave_no_traceback(address: str, capfd: Any) -> None:
+def test_calls_that_make_no_sense_are_reported_and_leave_no_traceback(address: str, capfd: Any) -> None:
     two, rest = [None, None], [None] * 17
     joined = {"session_hash": "a", "fn_index": 0}
     bodies: dict[str, list[Any]] = {
@@ -254,7 +254,7 @@ def test_every_function_of_the_page_withstands_values_that_no_control_has(addres
     assert "Traceback" not in err + out
 
 
-def test_uploads_that_are_none_are_told_and_leave_nothing_behind(address: str, capfd: Any) -> None:
+def test_uploads_that_are_none_are_reported_and_leave_nothing_behind(address: str, capfd: Any) -> None:
     folder = Path(os.environ["GRADIO_TEMP_DIR"])
     before = sorted(folder.iterdir())
     form = "multipart/form-data; boundary=x"

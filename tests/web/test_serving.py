@@ -1,4 +1,4 @@
-"""A port that cannot be opened is told with its reason, before a model is loaded."""
+"""A port that cannot be opened is reported with the reason, before a model is loaded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def taken() -> Iterator[int]:
         yield other.getsockname()[1]
 
 
-def test_a_port_in_use_is_told_before_the_model_is_loaded(taken: int) -> None:
+def test_a_port_in_use_is_reported_before_the_model_is_loaded(taken: int) -> None:
     pytest.importorskip("gradio", reason="the web extra is not installed")
     with pytest.raises(DataError, match=rf"port {taken} of 127\.0\.0\.1 is in use") as caught:
         CliRunner().invoke(
@@ -32,7 +32,7 @@ def test_a_port_in_use_is_told_before_the_model_is_loaded(taken: int) -> None:
     assert "--port" in caught.value.fix
 
 
-def test_an_address_of_another_machine_is_told_with_the_way_to_add_a_name() -> None:
+def test_an_address_of_another_machine_is_reported_with_the_way_to_add_a_name() -> None:
     with pytest.raises(DataError, match=r"192\.0\.2\.1 is not an address of this machine") as caught:
         listen(Hosts.of(["192.0.2.1"]), 0, needs="web")
     assert "--host 127.0.0.1 --host 192.0.2.1" in caught.value.fix
@@ -46,7 +46,9 @@ def test_an_address_of_another_machine_is_told_with_the_way_to_add_a_name() -> N
         (OSError(errno.ENOBUFS, "No buffer space available"), "cannot listen on demo.example.org, port 80: No buffer"),
     ],
 )
-def test_every_other_reason_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch, error: OSError, told: str) -> None:
+def test_every_other_reason_is_reported_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, error: OSError, told: str
+) -> None:
     def fail(*_: object, **__: object) -> None:
         raise error
 

@@ -1,4 +1,4 @@
-"""Jobs one after another, files apart, and stopping; the pipeline itself is tested elsewhere."""
+"""The queue of jobs: one at a time, separate files for each visitor, and stopping."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_jobs_run_one_at_a_time_and_results_lie_apart(studio: Studio, slow: Slow
     assert {folder.parent for folder in folders} == {results}  # whatever visitors call themselves
 
 
-def test_who_waits_is_told_how_many_come_before_and_can_stop_at_once(
+def test_a_waiting_visitor_sees_the_number_of_earlier_jobs_and_can_stop_at_once(
     studio: Studio, slow: Slow, files: tuple[Path, Path]
 ) -> None:
     told: list[int] = []
@@ -108,7 +108,7 @@ def test_who_waits_is_told_how_many_come_before_and_can_stop_at_once(
         assert not first.result(600).interrupted
 
 
-def test_a_line_that_is_too_long_is_told(studio: Studio, slow: Slow, files: tuple[Path, Path]) -> None:
+def test_a_line_that_is_too_long_is_reported(studio: Studio, slow: Slow, files: tuple[Path, Path]) -> None:
     with ThreadPoolExecutor(LONGEST_LINE) as pool:
         jobs = [ask(studio, pool, "somebody", files) for _ in range(LONGEST_LINE)]
         while len(studio._line) < LONGEST_LINE:

@@ -1,4 +1,4 @@
-"""The user study in a real browser, at the size of a phone; and what its server refuses."""
+"""The user study in a real browser, at the size of a phone; and requests that its server refuses."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_reloading_and_second_tabs_stay_at_the_same_question_and_count_once(
     assert len(votes) == 2 and [v.choice for v in votes if v.question == second.id] == ["left"]
 
 
-def test_a_lost_connection_is_told_and_the_answer_sent_again(browser: Any, address: str, study: Path) -> None:
+def test_a_lost_connection_is_reported_and_the_answer_sent_again(browser: Any, address: str, study: Path) -> None:
     page = phone(browser, address)
     page.tap("#start")
     open_question(page, study)
@@ -314,7 +314,7 @@ def test_a_ballot_that_breaks_while_it_is_served_is_one_line_in_the_log(study: P
     assert "votes.sqlite holds no votes" in record.getMessage() and record.exc_info is None
 
 
-def test_a_study_that_lacks_files_is_told_before_it_is_served(study: Path) -> None:
+def test_a_study_that_lacks_files_is_reported_before_it_is_served(study: Path) -> None:
     next((study / "media").iterdir()).unlink()
     with pytest.raises(DataError, match="lacks 1 files of its questions"):
         study_app(study)
@@ -330,6 +330,6 @@ def test_with_invitations_only_the_invited_get_in(study: Path) -> None:
     assert elsewhere.json()["question"] == client.get("/api/state").json()["question"]
 
 
-def test_a_port_that_is_taken_is_told(study: Path, address: str) -> None:
+def test_a_port_that_is_taken_is_reported(study: Path, address: str) -> None:
     with pytest.raises(DataError, match=r"of 127\.0\.0\.1 is in use"):
         serve_study(study, hosts=Hosts.of(), port=int(address.rpartition(":")[2]), ready=print)

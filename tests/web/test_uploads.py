@@ -1,4 +1,4 @@
-"""What is kept of visitors' files."""
+"""Limits on the uploads of visitors, and which files are deleted."""
 
 from __future__ import annotations
 
