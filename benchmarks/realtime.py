@@ -34,7 +34,7 @@ from megaportraits.export.student import StudentExport, export_student
 from megaportraits.export.tensors import flatten
 from megaportraits.faces import FaceAnalyzer
 from megaportraits.live.backgrounds import flat, photo
-from megaportraits.live.engines import GraphBase, GraphStudent, Renderer, Setting, TorchBase, TorchStudent
+from megaportraits.live.engines import GraphBase, GraphStudent, Setting, TorchBase, TorchStudent
 from megaportraits.media import VideoReader
 from megaportraits.models.storage import find_student
 from megaportraits.ops.geometry import HeadPose
@@ -42,6 +42,7 @@ from megaportraits.ops.precision import fast_in_bfloat16
 from megaportraits.pipeline import Avatar, Portrait, Rendering
 from megaportraits.pipeline.demo import demo_driver, demo_portrait
 from megaportraits.pipeline.driver import DriverFrame, HeadFollower
+from megaportraits.pipeline.protocols import Renderer
 from megaportraits.runtimes import available_runtimes
 
 SIZE = 256

@@ -31,6 +31,9 @@ from torch import Tensor
 from torchvision.models import vgg19
 
 from megaportraits.config import GazeConfig, TrainBaseConfig, load_config
+from megaportraits.data.batches import LabelledFrame, MattedImage, PairBatch
+from megaportraits.faces.landmarks import BLENDSHAPE_NAMES
+from megaportraits.faces.outlines import FEATURES
 from megaportraits.models.gaze import GazeNet
 from megaportraits.models.storage import save_gaze
 from megaportraits.nn.efficientnet import EfficientNetLite0
@@ -56,23 +59,31 @@ def stand_ins(folder: Path) -> dict[str, Path]:
     return files
 
 
-def random_batch(size: int, count: int) -> dict[str, Tensor]:
+def random_batch(size: int, count: int) -> PairBatch:
     """A batch as `data.pairs` gives it, filled with noise."""
-    batch: dict[str, Tensor] = {"identity": torch.arange(count), "person": torch.arange(count)}
-    for role in ("source", "target", "driver"):
-        batch[f"{role}_image"] = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8)
-        batch[f"{role}_matte"] = torch.full((count, 1, size, size), 255, dtype=torch.uint8)
-        if role != "driver":
-            near_frontal = torch.tensor([1.0, 0, 0, 0, 1, 0]) + 0.1 * torch.randn(count, 6)
-            batch |= {
-                f"{role}_rotation": rotation_from_6d(near_frontal),
-                f"{role}_translation": torch.zeros(count, 2),
-                f"{role}_scale": torch.ones(count),
-                f"{role}_readout": torch.rand(count, len(NAMES) + 2),
-                f"{role}_coords": torch.rand(count, 64, 64, 4) - 0.5,
-                f"{role}_valid": torch.ones(count, 64, 64, dtype=torch.bool),
-            }
-    return batch
+
+    def image() -> dict[str, Tensor]:
+        return {
+            "image": torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8),
+            "matte": torch.full((count, 1, size, size), 255, dtype=torch.uint8),
+        }
+
+    def frame() -> LabelledFrame:
+        near_frontal = torch.tensor([1.0, 0, 0, 0, 1, 0]) + 0.1 * torch.randn(count, 6)
+        return LabelledFrame(
+            **image(),
+            rotation=rotation_from_6d(near_frontal),
+            translation=torch.zeros(count, 2),
+            scale=torch.ones(count),
+            readout=torch.rand(count, len(NAMES) + 2),
+            blendshapes=torch.rand(count, len(BLENDSHAPE_NAMES)),
+            landmarks=torch.full((count, len(FEATURES), 2), torch.nan),
+            coords=torch.rand(count, 64, 64, 4) - 0.5,
+            valid=torch.ones(count, 64, 64, dtype=torch.bool),
+        )
+
+    numbers = torch.arange(count)
+    return PairBatch(frame(), frame(), MattedImage(**image()), numbers, numbers, torch.zeros(count, dtype=torch.bool))
 
 
 def measure(config: str, batch: int, repeat: int, name: str) -> dict[str, Any]:
@@ -94,11 +105,11 @@ def measure(config: str, batch: int, repeat: int, name: str) -> dict[str, Any]:
         stage = BaseStage(resolved, NAMES)
     fabric = Fabric(accelerator="auto", devices=1, precision=precision)  # type: ignore[arg-type]
     job = TrainingJob.prepare(fabric, stage, resolved, None)
-    data = fabric.to_device(random_batch(resolved.model.image_size, batch))
+    data = random_batch(resolved.model.image_size, batch).to(fabric.device)
     seconds, losses = [], {}
     for _ in range(repeat):
         start = time.perf_counter()
-        losses = job.advance(iter([data]), None)
+        losses = job.advance(iter([data]), lambda _: [])
         seconds.append(time.perf_counter() - start)
     import resource  # POSIX only
 

@@ -86,16 +86,16 @@ def test_a_broken_record_is_replaced_and_counted(name: str, clips: Path) -> None
     assert index.record(1).key == "c1" and index.expression_names() == ("jawOpen", "eyeBlink_L", "eyeBlink_R")
     data = PairDataset(clips, length=40, size=32, cross_identity=0.5, expression_names=None)
     items = [data[k] for k in range(40)]
-    assert 2 not in {int(item["identity"]) for item in items}
-    assert sum(int(item["unreadable"]) for item in items) > 0
+    assert 2 not in {int(item.identity) for item in items}
+    assert sum(int(item.unreadable) for item in items) > 0
 
 
 def test_every_data_set_starts_with_a_broken_record(clips: Path) -> None:
     with_record(clips, "c0", b"{")
     frames = FrameDataset(clips, length=30, size=32)
-    assert sum(int(frames[k]["unreadable"]) for k in range(30)) > 0
+    assert sum(int(frames[k].unreadable) for k in range(30)) > 0
     photos = PhotoDataset(clips, length=3, size=32)
-    assert 0 not in photos.clips and int(photos[0]["unreadable"]) == 0
+    assert 0 not in photos.clips and int(photos[0].unreadable) == 0
 
 
 def test_no_readable_record_at_all_is_reported(clips: Path) -> None:

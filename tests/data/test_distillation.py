@@ -12,6 +12,7 @@ from megaportraits.data.distillation import DistillationIndex, DistillationSampl
 from megaportraits.data.distillation_dataset import DistillationDataset, DistillationPreview, spread
 from megaportraits.errors import DataError
 from megaportraits.ops.geometry import HeadPose, euler_to_matrix
+from tests.data.test_batches import same
 
 
 def sample(number: int, avatars: list[int], size: int = 32) -> DistillationSample:
@@ -71,20 +72,19 @@ def test_items_depend_on_seed_and_number_alone(folder: Path) -> None:
     a, b = (DistillationDataset(folder, length=50, driver_size=16, size=32, seed=3) for _ in range(2))
     forward = [a[k] for k in range(50)]
     for k in (49, 0, 17):
-        again = b[k]
-        assert all(torch.equal(again[name], forward[k][name]) for name in again)
-    assert {(int(i["sample"]), int(i["avatar"])) for i in forward} == {
+        assert same(b[k], forward[k])
+    assert {(int(i.sample), int(i.avatar)) for i in forward} == {
         (0, 0), (0, 1), (1, 1), (1, 2), (2, 0), (2, 2), (3, 0), (3, 1), (3, 2),
     }  # fmt: skip
     other = DistillationDataset(folder, length=50, driver_size=16, size=32, seed=4)
-    assert any(int(other[k]["sample"]) != int(forward[k]["sample"]) for k in range(50))
+    assert any(int(other[k].sample) != int(forward[k].sample) for k in range(50))
 
 
 def test_items_have_the_sizes_that_were_asked_for(folder: Path) -> None:
     item = DistillationDataset(folder, length=1, driver_size=16, size=64, seed=0)[0]
-    assert item["driver"].shape == (3, 16, 16) and item["driver_matte"].shape == (1, 16, 16)
-    assert item["image"].shape == (3, 64, 64) and item["matte"].shape == (1, 64, 64)
-    assert item["image"].dtype == torch.uint8
+    assert item.driver.image.shape == (3, 16, 16) and item.driver.matte.shape == (1, 16, 16)
+    assert item.image.shape == (3, 64, 64) and item.matte.shape == (1, 64, 64)
+    assert item.image.dtype == torch.uint8
 
 
 def test_a_sample_takes_avatars_in_turn_and_nothing_twice(folder: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_sample_takes_avatars_in_turn_and_nothing_twice(folder: Path) -> None:
     everything = spread(index, 1000)
     assert len(set(everything)) == len(everything) == 9
     sample = DistillationPreview(folder, length=3, driver_size=16, size=32)
-    assert [int(sample[k]["avatar"]) for k in range(3)] == [0, 1, 2]
+    assert [int(sample[k].avatar) for k in range(3)] == [0, 1, 2]
 
 
 def test_a_torn_shard_is_left_out_and_named(folder: Path) -> None:
@@ -114,6 +114,6 @@ def test_a_damaged_member_is_drawn_again(folder: Path) -> None:
     shard_path(folder, 0).write_bytes(bytes(content))
     data = DistillationDataset(folder, length=30, driver_size=16, size=32)
     items = [data[k] for k in range(30)]
-    assert all(int(i["sample"]) != 0 for i in items) and sum(int(i["unreadable"]) for i in items) > 0
+    assert all(int(i.sample) != 0 for i in items) and sum(int(i.unreadable) for i in items) > 0
     with pytest.raises(DataError, match="Corrupt sample 00000000"):
         data.index.read(0)

@@ -3,22 +3,23 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
+from megaportraits.data.batches import collate
 from megaportraits.data.frames import FrameDataset
 from megaportraits.data.gaze_labels import read_gaze_labels
 from megaportraits.errors import DataError
+from tests.data.test_batches import same
 
 
 def test_frames_depend_on_seed_and_index_alone(clips: Path) -> None:
     a, b = (FrameDataset(clips, length=9, size=16, seed=3) for _ in range(2))
-    assert all(torch.equal(a[5][k].nan_to_num(), b[5][k].nan_to_num()) for k in a[5])
+    assert same(a[5], b[5])
     assert len(FrameDataset(clips, length=0, size=16)) == 6 * 4
 
 
 def test_unknown_labels_are_nan(clips: Path) -> None:
     item = FrameDataset(clips, length=1, size=16)[0]
-    assert item["gaze"].isfinite().all() and item["blink"].isnan()
+    assert item.gaze.isfinite().all() and item.blink.isnan()
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
@@ -30,10 +31,10 @@ def test_a_teachers_labels_replace_the_clips_own(clips: Path, tmp_path: Path, ki
     }
     path.write_text(lines[kind])
     dataset = FrameDataset(clips, length=20, size=16, labels=path)
-    seen = {tuple(dataset.describe({k: v[None] for k, v in dataset[i].items()})): dataset[i] for i in range(20)}
+    seen = {tuple(dataset.describe(collate([dataset[i]]))): dataset[i] for i in range(20)}
     assert set(seen) == {("c2[1]",), ("c3[0]",)}
-    assert seen["c2[1]",]["gaze"].tolist() == [10, -5] and seen["c2[1]",]["blink"] == 0.25
-    assert seen["c3[0]",]["gaze"].isnan().all() and seen["c3[0]",]["blink"] == 1
+    assert seen["c2[1]",].gaze.tolist() == [10, -5] and seen["c2[1]",].blink == 0.25
+    assert seen["c3[0]",].gaze.isnan().all() and seen["c3[0]",].blink == 1
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,17 @@ import pickle
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import load, save
-from torch import Tensor
 
 from megaportraits import weights
 from megaportraits.data import clip_table, index
 from megaportraits.data.clip_table import ClipTable, join, scan
 from megaportraits.data.clips import ClipIndex, ShardWriter
+from megaportraits.data.dataset import SampleDataset
 from megaportraits.data.frames import FrameDataset
 from megaportraits.data.index import INDEX, open_table, refresh
 from megaportraits.data.pairs import PairDataset
@@ -54,8 +54,8 @@ def identities(table: ClipTable) -> list[str]:
     return [summary.identity for summary in table.summaries() if summary is not None]
 
 
-def items(dataset: torch.utils.data.Dataset[dict[str, Tensor]], count: int = 12) -> list[dict[str, bytes]]:
-    return [{name: value.numpy().tobytes() for name, value in dataset[k].items()} for k in range(count)]
+def items(dataset: SampleDataset[Any], count: int = 12) -> list[dict[str, bytes]]:
+    return [{name: value.numpy().tobytes() for name, value in dataset[k].tensors().items()} for k in range(count)]
 
 
 def everything(folder: Path | str, labels: Path) -> list[list[dict[str, bytes]]]:

@@ -56,7 +56,7 @@ def test_equal_names_of_motions_in_two_folders_are_two_motions(clips: Path, tmp_
     groups = {index.record(i).motion_group for i in range(len(index))}
     assert len(index) == 12 and len(groups) == 6
     pair = PairDataset(f"{clips} * 2 + {tmp_path / 'copy'}", length=3, size=32, cross_identity=1.0)[0]
-    assert bool(pair["cross"])
+    assert bool(pair.cross)
 
 
 def test_a_missing_folder_is_named(clips: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
+from megaportraits.data.batches import PairBatch
 from megaportraits.data.clip_schema import ClipFrame, ClipRecord, FrameLabels
 from megaportraits.data.clips import ShardWriter
 from megaportraits.data.pairs import PairDataset, blendshape_labels, feature_landmarks, other_expression
@@ -84,11 +84,10 @@ def write_videos(folder: Path) -> None:
                     writer.write(record, [ClipFrame(image, matte, label) for label in labels])
 
 
-def clips_of(item: dict[str, torch.Tensor]) -> tuple[int, int, int]:
+def clips_of(item: PairBatch) -> tuple[int, int, int]:
     """Which clips source, target and driver come from, by their greys."""
-    source, target, driver = (
-        round(float(item[f"{r}_image"].float().mean()) / 20) for r in ("source", "target", "driver")
-    )
+    views = item.source, item.target, item.driver
+    source, target, driver = (round(float(view.image.float().mean()) / 20) for view in views)
     return source, target, driver
 
 
@@ -106,6 +105,6 @@ def test_source_and_target_come_from_all_clips_of_one_video_and_person(tmp_path:
 def test_an_item_knows_its_person_and_strangers_are_those_with_another(tmp_path: Path) -> None:
     write_videos(tmp_path)
     dataset = PairDataset(tmp_path, length=100, size=16)
-    persons = {clips_of(item)[0]: int(item["person"]) for item in (dataset[k] for k in range(100))}
+    persons = {clips_of(item)[0]: int(item.person) for item in (dataset[k] for k in range(100))}
     assert persons[0] == persons[1] == persons[3] and persons[6] == persons[7]  # Ann's two videos; Dora
     assert len({persons[n] for n in (0, 2, 4, 5, 6)}) == 5  # who is unknown is a stranger to all

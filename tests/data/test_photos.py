@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from megaportraits.data.batches import collate
 from megaportraits.data.clip_schema import FrameLabels
-from megaportraits.data.photos import ROLES, PhotoDataset, View
+from megaportraits.data.photos import PhotoDataset, View
 from megaportraits.errors import DataError
 from megaportraits.ops.geometry import euler_to_matrix
+from tests.data.test_batches import same
 
 POINT = np.array([[3.1, 3.6, 8.0]])
 
@@ -68,26 +70,24 @@ def test_large_pictures_are_averaged_not_sampled() -> None:
 
 def test_an_item_depends_on_its_number_alone(clips: Path) -> None:
     one, two = (PhotoDataset(clips, length=8, size=32, seed=3) for _ in range(2))
-    for key, value in one[5].items():
-        assert torch.allclose(value, two[5][key], rtol=0, atol=0, equal_nan=True), key
-    assert any(not torch.equal(one[4][f"{role}_image"], one[5][f"{role}_image"]) for role in ROLES)
+    assert same(one[5], two[5]) and not torch.equal(one[4].source.image, one[5].source.image)
 
 
 def test_source_and_target_are_one_person_and_the_driver_another(clips: Path) -> None:
     dataset = PhotoDataset(clips, length=20, size=32)
     for k in range(20):
         item = dataset[k]
-        assert item["identity"] != item["stranger"]
-        assert not torch.equal(item["source_rotation"], item["target_rotation"])
-    assert dataset[0]["source_image"].shape == (3, 32, 32) and dataset[0]["driver_matte"].shape == (1, 32, 32)
-    batch = {key: value[None] for key, value in dataset[0].items()}
+        assert item.identity != item.stranger
+        assert not torch.equal(item.source.rotation, item.target.rotation)
+    assert dataset[0].source.image.shape == (3, 32, 32) and dataset[0].driver.matte.shape == (1, 32, 32)
+    batch = collate([dataset[0]])
     assert dataset.describe(batch)[0].startswith("c")
 
 
 def test_views_of_one_photograph_differ_by_a_roll_only(clips: Path) -> None:
     """Depth rotation cannot be made from a still: R_target R_source^T turns in the picture's plane."""
     item = PhotoDataset(clips, length=4, size=32)[2]
-    turn = item["target_rotation"] @ item["source_rotation"].T
+    turn = item.target.rotation @ item.source.rotation.T
     assert torch.allclose(turn[2], torch.tensor([0.0, 0.0, 1.0]), atol=1e-5)
 
 

@@ -13,16 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from torch.utils.data import DataLoader
 
 from megaportraits.data import remote
+from megaportraits.data.batches import PairBatch, collate
 from megaportraits.data.clip_schema import ClipFrame, ClipRecord, FrameLabels
 from megaportraits.data.clips import ClipIndex, ShardWriter
 from megaportraits.data.frames import FrameDataset
 from megaportraits.data.pairs import PairDataset
 from megaportraits.data.stream import Layout, StreamIndex
 from megaportraits.errors import DataError
+from tests.data.test_batches import same
 
 SHARDS = 6
 
@@ -99,14 +100,8 @@ def pairs(server: Server, **more: Any) -> PairDataset:
     return PairDataset(server.address, length=10_000, size=16, seed=1, **more)
 
 
-def shard_of(item: dict[str, torch.Tensor]) -> int:
-    return round(int(item["source_image"].float().mean()) / 30)
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(
-        torch.equal(a[k].nan_to_num(-9), b[k].nan_to_num(-9)) for k in a
-    )  # NaN: unknown
+def shard_of(item: PairBatch) -> int:
+    return round(int(item.source.image.float().mean()) / 30)
 
 
 def fetched(server: Server) -> Counter[str]:
@@ -154,10 +149,8 @@ def test_an_item_is_the_same_after_any_others_and_in_another_process(server: Ser
     items = {k: one[k] for k in index}
     for k in sorted(items):
         assert same(other[k], items[k])
-    loaded = list(DataLoader(one, batch_size=1, sampler=[300, 301, 900], num_workers=1))
-    assert all(
-        same({k: v[0] for k, v in batch.items()}, items[i]) for batch, i in zip(loaded, (300, 301, 900), strict=True)
-    )
+    loaded = DataLoader(one, batch_size=1, sampler=[300, 301, 900], num_workers=1, collate_fn=collate)
+    assert all(same(batch, collate([items[i]])) for batch, i in zip(loaded, (300, 301, 900), strict=True))
     assert len({shard_of(items[k]) for k in items}) > 1
 
 
@@ -197,7 +190,7 @@ def test_torn_and_missing_shards_are_passed_over_and_counted(
     (tmp_path / "served/index.txt").write_text("\n".join(names))
     dataset = PairDataset(server.address, length=9, size=16, expression_names=None)
     assert isinstance(dataset.index, StreamIndex) and dataset.expression_names == ("jawOpen",)
-    lost = sum(int(dataset[k]["unreadable"]) for k in range(0, 256 * 14, 128))
+    lost = sum(int(dataset[k].unreadable) for k in range(0, 256 * 14, 128))
     told = capsys.readouterr().err
     assert lost + dataset.index.lost() <= 2 and "clips-000003.tar" in told and "clips-000006.tar" in told
 
@@ -219,12 +212,12 @@ def test_addresses_and_folders_mix_by_weight(server: Server, tmp_path: Path) -> 
     items = [dataset[k] for k in range(200)]
     near = sum(shard_of(item) == 8 for item in items)
     assert 30 < near < 75
-    assert {bool(item["cross"]) for item in items} == {True, False}  # the third clip of a shard is alone in its group
+    assert {bool(item.cross) for item in items} == {True, False}  # the third clip of a shard is alone in its group
     # A partner is of the same share and does the same motion.
     for item in items:
-        one, other = int(item["source_image"].float().mean()), int(item["driver_image"].float().mean())
+        one, other = int(item.source.image.float().mean()), int(item.driver.image.float().mean())
         assert (one >= 240) == (other >= 240)
-    assert dataset.describe({"identity": torch.stack([i["identity"] for i in items[:50]])})
+    assert dataset.describe(collate(items[:50]))
 
 
 def test_only_pairs_are_streamed(server: Server) -> None:

@@ -44,7 +44,7 @@ def samples(student: Path, tmp_path: Path) -> Path:
         for avatar in (0, 1):
             item = distillation_item(index, number, avatar, driver_size=64, size=64)  # the driver as JPEG keeps it
             with torch.inference_mode():
-                drawn = model(item["driver"][None] / 255, torch.tensor([avatar])).over(
+                drawn = model(item.driver.image[None] / 255, torch.tensor([avatar])).over(
                     torch.full((1, 3, 1, 1), 128 / 255)
                 )
             colours = (drawn[0].permute(1, 2, 0) * 255).round().numpy() + 10 * avatar

@@ -69,7 +69,7 @@ def test_the_shards_are_clips_that_training_reads(finished: tuple[Path, Summary]
     assert len(index) == summary.folders["train"] == 6
     assert {index.record(i).identity for i in range(6)} == {row["person"] for row in summary.rows}
     pair = PairDataset(out / "train", length=2, size=32, expression_names=index.record(0).expression_names)[0]
-    assert pair["source_image"].shape == (3, 32, 32) and not pair["source_readout"][:52].isnan().any()
+    assert pair.source.image.shape == (3, 32, 32) and not pair.source.readout[:52].isnan().any()
 
 
 def test_a_second_run_changes_nothing(finished: tuple[Path, Summary]) -> None:

@@ -124,9 +124,9 @@ def test_photographs_become_the_first_frame_of_their_clips(settings: SynthSettin
     pairs = PairDataset(tmp_path / "train", length=12, size=32, cross_identity=1.0, expressive=0.5)
     for k in range(len(pairs)):
         pair = pairs[k]
-        photograph = index.read_frame(int(pair["identity"]), 0).image
-        assert np.array_equal(pair["target_image"].numpy().transpose(1, 2, 0), photograph) and not pair["cross"]
-        assert not np.array_equal(pair["source_image"].numpy().transpose(1, 2, 0), photograph)
+        photograph = index.read_frame(int(pair.identity), 0).image
+        assert np.array_equal(pair.target.image.numpy().transpose(1, 2, 0), photograph) and not pair.cross
+        assert not np.array_equal(pair.source.image.numpy().transpose(1, 2, 0), photograph)
 
 
 def test_photographs_need_lifted_clips(settings: SynthSettings) -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from megaportraits.training import checkpoint
 from megaportraits.training.base import train_base
-from megaportraits.training.loop import phase_parameters
+from megaportraits.training.stage import phase_parameters
 from tests.training.test_training import stage_and_batch, tiny_run
 
 ON = {"adversarial": 1.0, "feature_matching": 40.0}

@@ -11,10 +11,12 @@ from safetensors.torch import load_file
 
 from megaportraits.baselines.storage import load_baseline
 from megaportraits.config import ConfigError, TrainBaseConfig, TrainBaselineConfig, load_config, parse_config
+from megaportraits.data.batches import PairBatch, collate
 from megaportraits.models.storage import read_notes
 from megaportraits.training.baseline import BaselineStage, train_baseline
 from megaportraits.training.pairs import run_pairs
 from tests.conftest import TINY_FACE_VID2VID, TINY_FOMM
+from tests.data.test_batches import same
 
 KINDS = {"fomm": TINY_FOMM, "face-vid2vid": TINY_FACE_VID2VID}
 OWN = {"fomm": ("equivariance_jacobian",), "face-vid2vid": ("keypoint_prior", "head_pose", "deformation")}
@@ -50,13 +52,13 @@ def tiny_run(clips: Path, kind: str, steps: int = 4, **loss: float) -> TrainBase
     )
 
 
-def stage_and_batch(clips: Path, kind: str, **loss: float) -> tuple[BaselineStage, Any]:
+def stage_and_batch(clips: Path, kind: str, **loss: float) -> tuple[BaselineStage, PairBatch]:
     config = tiny_run(clips, kind, **loss)
     torch.manual_seed(0)
     stage = BaselineStage(config, ("jawOpen", "eyeBlink_L", "eyeBlink_R"))
     with run_pairs(config, 4) as (pairs, _):
         items = [pairs[i] for i in range(4)]
-    return stage, {k: torch.stack([i[k] for i in items]) for k in items[0]}
+    return stage, collate(items)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -106,14 +108,14 @@ def test_all_methods_see_the_pairs_of_the_base_model_in_the_same_order(clips: Pa
     assert len(ours) == 20
     for pairs in others:
         for mine, theirs in zip(ours, pairs, strict=True):
-            assert all(torch.equal(mine[key].nan_to_num(), theirs[key].nan_to_num()) for key in mine)
+            assert same(mine, theirs)
 
 
 def test_the_driver_is_the_targets_own_frame_also_across_people(clips: Path) -> None:
     stage, batch = stage_and_batch(clips, "fomm")
-    batch["driver_image"] = 255 - batch["driver_image"]
+    batch.driver.image.copy_(255 - batch.driver.image)
     before = stage("generator", batch, 1, torch.Generator().manual_seed(0))
-    batch["driver_image"] = batch["driver_image"] // 2
+    batch.driver.image.copy_(batch.driver.image // 2)
     after = stage("generator", batch, 1, torch.Generator().manual_seed(0))
     assert all(torch.equal(before[name], after[name]) for name in before)
 

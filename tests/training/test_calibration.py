@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from megaportraits.cli import app
 from megaportraits.config import ModelConfig
+from megaportraits.data.batches import MeasuredImage
 from megaportraits.data.clip_schema import ClipFrame, ClipRecord, FrameLabels
 from megaportraits.data.clips import ShardWriter
 from megaportraits.errors import DataError, WeightsError
@@ -87,14 +88,19 @@ def test_residuals_have_deviation_one_and_are_uncorrelated_with_z() -> None:
     assert together.abs().max() < 0.02
 
 
+def measured_image(blendshapes: torch.Tensor) -> MeasuredImage:
+    zero = torch.zeros(len(blendshapes))
+    return MeasuredImage(zero, zero, zero, zero, zero, blendshapes)
+
+
 def test_training_takes_the_named_blendshapes_of_sources_and_then_of_targets() -> None:
     source, target = torch.rand(2, 2, len(BLENDSHAPE_NAMES))
     names = ("eyeBlinkLeft", "jawOpen")
-    scores = measured_blendshapes({"source_scores": source, "target_scores": target}, names)
+    scores = measured_blendshapes([measured_image(source), measured_image(target)], names)
     assert scores is not None
     columns = [BLENDSHAPE_NAMES.index(name) for name in names]
     assert torch.equal(scores, torch.cat([source, target])[:, columns])
-    assert measured_blendshapes({}, ()) is None
+    assert measured_blendshapes([], ()) is None
 
 
 @pytest.fixture

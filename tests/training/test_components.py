@@ -11,7 +11,7 @@ from megaportraits.data.augment import FEATURES_CM
 from megaportraits.ops.geometry import euler_to_matrix
 from megaportraits.ops.warping import Pose, project
 from megaportraits.training.components import component_crops
-from megaportraits.training.loop import phase_parameters
+from megaportraits.training.stage import phase_parameters
 from tests.training.test_adversarial import gradients
 from tests.training.test_training import stage_and_batch
 

@@ -18,6 +18,7 @@ from megaportraits.config import (
     load_config,
     parse_config,
 )
+from megaportraits.data.batches import PhotoBatch, collate
 from megaportraits.data.photos import PhotoDataset
 from megaportraits.errors import DataError, TrainingError
 from megaportraits.faces.landmarks import BLENDSHAPE_NAMES
@@ -29,9 +30,8 @@ from megaportraits.models.storage import load_enhancer, save_base
 from megaportraits.ops.compositing import composite
 from megaportraits.training import checkpoint
 from megaportraits.training.enhancer import EnhancerStage, train_enhancer
-from megaportraits.training.loop import phase_parameters
 from megaportraits.training.photos import aligned_views, drive_base, driven_pictures, photo_views, truth_of
-from megaportraits.training.views import label_pose
+from megaportraits.training.stage import phase_parameters
 from tests.models.test_enhancer import TINY_HR
 
 FULL = {
@@ -81,16 +81,16 @@ def base(tiny_config: ModelConfig, tmp_path: Path) -> Path:
     return path
 
 
-def stage_and_batch(clips: Path, tiny_config: ModelConfig, **changes: Any) -> tuple[EnhancerStage, dict[str, Any]]:
+def stage_and_batch(clips: Path, tiny_config: ModelConfig, **changes: Any) -> tuple[EnhancerStage, PhotoBatch]:
     torch.manual_seed(0)
     stage = EnhancerStage(tiny_run(clips, Path("unused"), **changes), BaseModel(tiny_config))
     torch.nn.init.normal_(stage.model.output.conv.weight, std=0.1)  # as after some training
     dataset = PhotoDataset(clips, length=3, size=64)
     items = [dataset[k] for k in range(3)]
-    return stage, {key: torch.stack([item[key] for item in items]) for key in items[0]}
+    return stage, collate(items)
 
 
-def run(stage: EnhancerStage, batch: dict[str, Any], phase: str = "generator", step: int = 1) -> dict[str, Any]:
+def run(stage: EnhancerStage, batch: PhotoBatch, phase: str = "generator", step: int = 1) -> dict[str, Any]:
     losses: dict[str, Any] = stage(phase, batch, step, torch.Generator().manual_seed(0))
     return losses
 
@@ -125,19 +125,19 @@ def test_photographs_drive_the_base_with_their_blendshapes_as_at_inference(
             torch.nn.init.normal_(parameter, std=0.1)
     stage, batch = stage_and_batch(clips, tiny_config)
     for role in ("source", "target", "driver"):
-        batch[f"{role}_scores"] = torch.rand_like(batch[f"{role}_scores"])
+        getattr(batch, role).blendshapes.uniform_()
     views = photo_views(batch, stage.config.data, True, torch.Generator().manual_seed(0))
     driven = drive_base(base, batch, views, cross=True)
 
     small = {role: F.avg_pool2d(image, 2) for role, image in views.image.items()}
     seen = composite(small["source"], F.avg_pool2d(views.matte["source"], 2), views.source_color)
     columns = [BLENDSHAPE_NAMES.index(name) for name in names]
-    measured = {role: batch[f"{role}_scores"][:, columns] for role in small}
-    identity = base.encode(seen, infer_motion(base, seen, label_pose(batch, "source"), measured["source"]))
+    measured = {role: getattr(batch, role).blendshapes[:, columns] for role in small}
+    identity = base.encode(seen, infer_motion(base, seen, batch.source.pose, measured["source"]))
     for part, role in ((slice(0, 3), "target"), (slice(3, 6), "driver")):
-        own = infer_motion(base, small[role], label_pose(batch, role), measured[role])
+        own = infer_motion(base, small[role], getattr(batch, role).pose, measured[role])
         torch.testing.assert_close(driven.image[part], base.render(identity, own).image, atol=1e-5, rtol=0)
-        blind = infer_motion(base, small[role], label_pose(batch, role))
+        blind = infer_motion(base, small[role], getattr(batch, role).pose)
         assert (driven.image[part] - base.render(identity, blind).image).abs().max() > 1e-3
 
 

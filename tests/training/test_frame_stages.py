@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from megaportraits.config import (
     TrainHeadPoseConfig,
     load_config,
 )
+from megaportraits.data.batches import FrameBatch, collate
 from megaportraits.data.clip_schema import ClipFrame, ClipRecord, FrameLabels
 from megaportraits.data.clips import ShardWriter
 from megaportraits.data.frames import FrameDataset
@@ -120,13 +122,14 @@ def test_the_papers_gaze_network_sees_the_stored_landmarks(tmp_path: Path) -> No
     dataset = FrameDataset(data, length=0, size=32, landmarks=True)
     assert len(dataset) == 2
     items = [dataset[k] for k in range(4)]
-    batch = {key: torch.stack([item[key] for item in items]) for key in items[0]}
+    batch = collate(items)
     torch.manual_seed(0)
     config = load_config(TrainGazeConfig, "gaze-nano", [*SMALL_GAZE, "model.keypoint_input=landmarks"])
     stage = GazeStage(config)
     assert stage.model.keypoints[0].in_features == 2 * 143
     losses = stage("network", batch, 1, torch.Generator().manual_seed(0))
-    moved = {**batch, "landmarks": batch["landmarks"] * torch.tensor([1.0, 1.4])}
+    assert batch.landmarks is not None
+    moved = replace(batch, landmarks=batch.landmarks * torch.tensor([1.0, 1.4]))
     assert float(losses["gaze"]) != float(stage("network", moved, 1, torch.Generator().manual_seed(0))["gaze"])
     run("gaze", data, tmp_path / "run", [*SMALL_GAZE, "model.keypoint_input=landmarks", "optim.steps=1"])
     assert load_gaze(tmp_path / "run/gaze.safetensors").config.keypoint_input == "landmarks"
@@ -169,20 +172,26 @@ def test_a_jittered_crop_keeps_image_and_pose_together() -> None:
     x, y = ((pose.project(np.array(EYES_CM[:1]))[0, :2] + 1) * 64).astype(int)
     image = torch.zeros(1, 3, 128, 128, dtype=torch.uint8)
     image[..., y - 2 : y + 3, x - 2 : x + 3] = 255
-    labels = {
-        "image": image,
-        "matte": torch.full((1, 1, 128, 128), 255, dtype=torch.uint8),
-        "rotation": torch.tensor(pose.rotation, dtype=torch.float32)[None],
-        "translation": torch.tensor([[0.05, 0.0]]),
-        "scale": torch.ones(1),
-    }
+    unused = torch.zeros(1)
+    labels = FrameBatch(
+        image=image,
+        matte=torch.full((1, 1, 128, 128), 255, dtype=torch.uint8),
+        rotation=torch.tensor(pose.rotation, dtype=torch.float32)[None],
+        translation=torch.tensor([[0.05, 0.0]]),
+        scale=torch.ones(1),
+        gaze=torch.zeros(1, 2),
+        blink=unused,
+        real=unused,
+        clip=unused,
+        frame=unused,
+    )
     for seed in range(6):
         generator = torch.Generator().manual_seed(seed)
-        moved_image, moved, out = augment_frames(labels, generator, mirrors=True)
-        mirrored = not torch.equal(out["rotation"], labels["rotation"])
+        moved = augment_frames(labels, generator, mirrors=True)
+        mirrored = not torch.equal(moved.rotation, labels.rotation)
         eye = torch.tensor(EYES_CM[1:] if mirrored else EYES_CM[:1])
-        expected = (project(eye, moved)[0, 0] + 1) * 64
-        row, column = divmod(int(moved_image[0].sum(0).argmax()), 128)
+        expected = (project(eye, moved.pose)[0, 0] + 1) * 64
+        row, column = divmod(int(moved.image[0].sum(0).argmax()), 128)
         assert abs(column + 0.5 - expected[0]) < 4 and abs(row + 0.5 - expected[1]) < 4
 
 
@@ -201,6 +210,6 @@ def test_errors_on_real_and_rendered_clips_are_reported_separately(tmp_path: Pat
         shard.write(ClipRecord("r", "real", "p", None, 32, 25.0, (), (labels,)), [frame])
     item = FrameDataset(tmp_path, length=1, size=32)[0]
     stage = HeadPoseStage(TrainHeadPoseConfig(model=HeadPoseConfig(width=4, size=32, groups=2)))
-    _, numbers = stage.sample(stage.model, {k: v[None] for k, v in item.items()})
+    _, numbers = stage.sample(stage.model, collate([item]))
     # An untrained network says "frontal": 30 degrees off.
     assert numbers["degrees_real"] == pytest.approx(30, abs=1e-3)

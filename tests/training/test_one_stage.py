@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from megaportraits.config import ConfigError, ModelConfig, TrainOneStageConfig, parse_config
+from megaportraits.data.batches import JointBatch, collate
 from megaportraits.data.joint import JointDataset
 from megaportraits.data.pairs import PairDataset
 from megaportraits.data.photos import PhotoDataset
 from megaportraits.errors import TrainingError
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import load_base, save_base
-from megaportraits.training.loop import phase_parameters
 from megaportraits.training.one_stage import OneStage, train_one_stage
+from megaportraits.training.stage import phase_parameters
 from tests.conftest import TINY
 from tests.training.test_training import tiny_run
 
@@ -37,12 +38,12 @@ def one_stage(clips: Path, *, parts: tuple[str, ...] = (), **photos: Any) -> Tra
     return parse_config(TrainOneStageConfig, values, "test")
 
 
-def batch_of(clips: Path) -> dict[str, torch.Tensor]:
+def batch_of(clips: Path) -> JointBatch:
     pairs = PairDataset(clips, length=3, size=64, expression_names=NAMES)
     dataset = JointDataset(pairs, PhotoDataset(clips, length=3, size=64))
     items = [dataset[k] for k in range(3)]
-    assert len(dataset) == 3 and dataset.describe({k: v[None] for k, v in items[0].items()})[0].startswith("c")
-    return {key: torch.stack([item[key] for item in items]) for key in items[0]}
+    assert len(dataset) == 3 and dataset.describe(collate([items[0]]))[0].startswith("c")
+    return collate(items)
 
 
 def test_both_objectives_reach_the_added_block_and_photographs_have_a_judge_of_their_own(clips: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from megaportraits.config import HeadPoseConfig, ModelConfig, TrainBaseConfig
+from megaportraits.data.batches import PairBatch, PhotoBatch, collate
 from megaportraits.data.pairs import PairDataset
 from megaportraits.data.photos import PhotoDataset
 from megaportraits.errors import TrainingError
@@ -75,7 +76,7 @@ def test_drivers_are_warped_as_the_config_says(clips: Path, monkeypatch: pytest.
     config = tiny_run(clips)
     config = config.model_copy(update={"data": config.data.model_copy(update={"driver_warp": kind})})
     dataset = PairDataset(clips, length=2, size=32, expression_names=NAMES)
-    batch = {k: torch.stack([dataset[i][k] for i in range(2)]) for k in dataset[0]}
+    batch = collate([dataset[i] for i in range(2)])
     seen = views.make_views(batch, config, torch.Generator().manual_seed(0))
     assert called == [{"grid": "random_warp", "thin-plate": "thin_plate_warp"}[kind]]
     assert seen.driver_augmented.shape == (2, 3, 32, 32) and seen.driver_augmented.isfinite().all()
@@ -93,12 +94,11 @@ def outside_changed(render: Any, matte: torch.Tensor) -> Any:
     return changed
 
 
-def half_matte(batch: dict[str, torch.Tensor], *roles: str) -> None:
+def half_matte(batch: PairBatch | PhotoBatch) -> None:
     """Every view shows its person in the left half only."""
-    for role in roles:
-        matte = torch.full_like(batch[f"{role}_matte"], 255)
-        matte[..., matte.shape[-1] // 2 :] = 0
-        batch[f"{role}_matte"] = matte
+    for view in (batch.source, batch.target, batch.driver):
+        view.matte.fill_(255)
+        view.matte[..., view.matte.shape[-1] // 2 :] = 0
 
 
 def test_no_loss_of_a_base_without_alpha_sees_its_background(clips: Path) -> None:
@@ -113,11 +113,11 @@ def test_no_loss_of_a_base_without_alpha_sees_its_background(clips: Path) -> Non
     stage = BaseStage(config, NAMES)
     dataset = PairDataset(clips, length=4, size=32, expression_names=NAMES)
     items = [dataset[i] for i in range(4)]
-    batch = {k: torch.stack([i[k] for i in items]) for k in items[0]}
-    half_matte(batch, "source", "target", "driver")
+    batch = collate(items)
+    half_matte(batch)
     before = stage("generator", batch, 2, torch.Generator().manual_seed(0))
     assert "contrastive" in before
-    matte = batch["target_matte"].float() / 255
+    matte = batch.target.matte.float() / 255
     stage.model.render = outside_changed(stage.model.render, matte)  # type: ignore[method-assign]
     after = stage("generator", batch, 2, torch.Generator().manual_seed(0))
     assert {k: float(v.detach()) for k, v in after.items()} == {k: float(v.detach()) for k, v in before.items()}
@@ -136,8 +136,8 @@ def test_the_enhancer_of_a_base_without_alpha_never_sees_its_background(
     stage = EnhancerStage(config.model_copy(update={"model": model, "data": data}), base)
     dataset = PhotoDataset(clips, length=3, size=64)
     items = [dataset[k] for k in range(3)]
-    batch = {key: torch.stack([item[key] for item in items]) for key in items[0]}
-    half_matte(batch, "source", "target", "driver")
+    batch = collate(items)
+    half_matte(batch)
     before = stage("generator", batch, 1, torch.Generator().manual_seed(0))
     assert {"cycle", "cross_adversarial", "reconstruction"} <= set(before)
     matte = torch.ones(3, 1, 32, 32)

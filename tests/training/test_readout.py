@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from megaportraits.config import TrainBaseConfig
+from megaportraits.data.batches import collate
 from megaportraits.data.pairs import PairDataset
 from megaportraits.models.motion import Expression, Motion
 from megaportraits.ops.geometry import euler_to_matrix
@@ -59,12 +60,13 @@ def test_jaw_and_gaze_errors_count_five_times_those_of_brows(
     config = config.model_copy(update={"data": config.data.model_copy(update={"flip": False})})
     stage, dataset = stage_of(kind, config), PairDataset(clips, length=2, size=32, expression_names=NAMES)
     items = [dataset[k] for k in range(2)]
-    batch = {key: torch.stack([item[key] for item in items]) for key in items[0]}
+    batch = collate(items)
     losses = []
     for label in range(4):  # jaw, brow, gaze yaw, gaze pitch
-        known = torch.full_like(batch["source_readout"], torch.nan)
+        known = torch.full_like(batch.source.readout, torch.nan)
         known[:, label] = 1.0  # where a readout of zeros predicts 0
-        batch["source_readout"] = batch["target_readout"] = known
+        source, target = (replace(frame, readout=known) for frame in (batch.source, batch.target))
+        batch = replace(batch, source=source, target=target)
         found = stage("generator" if kind is BaseStage else "network", batch, 1, torch.Generator().manual_seed(0))
         losses.append(float(found["expression"].detach()))
     assert losses == pytest.approx([5, 1, 5, 5])
@@ -79,7 +81,7 @@ def test_losses_of_z_do_not_depend_on_the_blendshape_residuals(clips: Path) -> N
     stage = BaseStage(config, NAMES)
     dataset = PairDataset(clips, length=3, size=32, expression_names=NAMES)
     items = [dataset[k] for k in range(3)]
-    batch = {key: torch.stack([item[key] for item in items]) for key in items[0]}
+    batch = collate(items)
     with torch.no_grad():
         views = make_views(batch, config, torch.Generator().manual_seed(0))
         both, pose_error = stage.motions(batch, views)
@@ -99,3 +101,30 @@ def test_losses_of_z_do_not_depend_on_the_blendshape_residuals(clips: Path) -> N
             return float(labels["expression"]), float(contrast)
 
         assert losses(0.0) == losses(3.0)
+
+
+def test_the_contrastive_loss_compares_descriptors_of_the_encoder_alone(clips: Path) -> None:
+    """Eq. 6: z of predictions and of drivers both come from E_mtn. Predictions have no blendshapes to correct it by."""
+    config = tiny_run(clips)
+    motion = config.model.motion.model_copy(update={"blendshapes": ("jawOpen",)})
+    config = config.model_copy(update={"model": config.model.model_copy(update={"motion": motion})})
+    torch.manual_seed(0)
+    stage = BaseStage(config, NAMES)
+    correction = stage.model.motion.correction
+    assert correction is not None
+    correction.gain.normal_()
+    dataset = PairDataset(clips, length=3, size=32, expression_names=NAMES)
+    batch = collate([dataset[k] for k in range(3)])
+    with torch.no_grad():
+        views = make_views(batch, config, torch.Generator().manual_seed(0))
+        seen = []
+        for blendshape in (0.0, 1.0):
+            for frame in (batch.source, batch.target):
+                frame.blendshapes.fill_(blendshape)
+            both, _ = stage.motions(batch, views)
+            seen.append(both)
+        output, crossed = stage._generate(
+            stage.model.encode(views.source, both[slice(0, 3)]), both[slice(3, None)], True
+        )
+        losses = [stage._contrastive(batch, output, crossed, motion[slice(3, None)], views) for motion in seen]
+    assert not torch.equal(seen[0].expression.z, seen[1].expression.z) and losses[0] == losses[1]

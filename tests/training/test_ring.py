@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 from megaportraits.config import TrainBaseConfig
+from megaportraits.data.batches import PairBatch
 from megaportraits.models.motion import Expression, Motion
 from megaportraits.ops.compositing import composite
 from megaportraits.ops.warping import Pose
@@ -25,16 +26,15 @@ from tests.training.test_training import stage_and_batch, tiny_run
 NAMES = ("jawOpen", "eyeBlink_L", "eyeBlink_R")
 
 
-def plain_views(batch: dict[str, Tensor], config: TrainBaseConfig, generator: torch.Generator) -> Views:
+def plain_views(batch: PairBatch, config: TrainBaseConfig, generator: torch.Generator) -> Views:
     """Views without anything random, so that a sample looks the same in whichever process it is."""
-    grey = torch.full((len(batch["identity"]), 3, 1, 1), 0.5)
-    matte = {k: batch[f"{k}_matte"].float() / 255 for k in ("source", "target", "driver")}
-    over = {k: composite(batch[f"{k}_image"].float() / 255, m, grey) for k, m in matte.items()}
-    source, target, driver = over["source"], over["target"], over["driver"]
-    return Views(source, target, matte["target"], grey, source, driver, driver)
+    grey = torch.full((len(batch.identity), 3, 1, 1), 0.5)
+    images = batch.source, batch.target, batch.driver
+    source, target, driver = (composite(x.image.float() / 255, x.matte.float() / 255, grey) for x in images)
+    return Views(source, target, batch.target.matte.float() / 255, grey, source, driver, driver)
 
 
-def gradients(stage: BaseStage, batch: dict[str, Tensor]) -> tuple[float, dict[str, Tensor]]:
+def gradients(stage: BaseStage, batch: PairBatch) -> tuple[float, dict[str, Tensor]]:
     """The contrastive loss and its gradients."""
     stage.zero_grad()
     loss = stage("generator", batch, 2, torch.Generator().manual_seed(0))["contrastive"]
@@ -64,10 +64,9 @@ def one_of_two(rank: int, folder: str, config: TrainBaseConfig) -> None:
     out["rolled"], out["gradient"] = rolled.detach(), x.grad
     out["share"] = share_of(torch.tensor(3 * rank))
     for name in ("mixed", "uneven", "single"):
-        batch = torch.load(f"{folder}/{name}.pt")
-        half = len(batch["identity"]) // 2
-        mine = {k: v[rank * half : (rank + 1) * half] for k, v in batch.items()}
-        loss, found = gradients(stage_of(config), mine)
+        batch: PairBatch = torch.load(f"{folder}/{name}.pt", weights_only=False)
+        half = len(batch.identity) // 2
+        loss, found = gradients(stage_of(config), batch[rank * half : (rank + 1) * half])
         value = torch.tensor(loss)
         for tensor in (value, *found.values()):
             dist.all_reduce(tensor)
@@ -87,9 +86,9 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Any:
     model = config.model.model_copy(update=off)
     config = config.model_copy(update={"data": config.data.model_copy(update={"flip": False}), "model": model})
     _, batch = stage_and_batch(clips)
-    batch["person"] = torch.arange(4)
-    uneven = batch | {"identity": torch.tensor([0, 1, 1, 1])}  # the second half sees one other person, the first two
-    single = {k: v[:2] for k, v in batch.items()}  # one sample a process: another one only across processes
+    batch = replace(batch, person=torch.arange(4))
+    uneven = replace(batch, identity=torch.tensor([0, 1, 1, 1]))  # the second half sees one other person, the first two
+    single = batch[:2]  # one sample a process: another one only across processes
     batches = {"mixed": batch, "uneven": uneven, "single": single}
     for name, content in batches.items():
         torch.save(content, folder / f"{name}.pt")

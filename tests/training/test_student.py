@@ -9,6 +9,7 @@ import torch
 
 from megaportraits.config import TrainStudentConfig, parse_config
 from megaportraits.data.augment import FEATURES_CM
+from megaportraits.data.batches import DistillationBatch, collate
 from megaportraits.data.distillation import DistillationSample, shard_path, write_shard
 from megaportraits.data.distillation_dataset import DistillationPreview
 from megaportraits.models.storage import load_student, save_student
@@ -17,7 +18,7 @@ from megaportraits.ops.geometry import HeadPose, euler_to_matrix
 from megaportraits.ops.warping import Pose, project
 from megaportraits.training import checkpoint
 from megaportraits.training.features import feature_map
-from megaportraits.training.loop import phase_parameters
+from megaportraits.training.stage import phase_parameters
 from megaportraits.training.student import (
     StudentStage,
     add_avatar,
@@ -71,13 +72,13 @@ def settings(steps: int = 3, *, optim: dict[str, Any] | None = None, **loss: flo
     )
 
 
-def stage_and_batch(samples: Path, **loss: float) -> tuple[StudentStage, dict[str, torch.Tensor]]:
+def stage_and_batch(samples: Path, **loss: float) -> tuple[StudentStage, DistillationBatch]:
     torch.manual_seed(0)
     config = settings(**loss)
     stage = StudentStage(config, Student(config.model, ["a", "b", "c"]))
     sample = DistillationPreview(samples / "train", length=4, driver_size=64, size=64)
     items = [sample[k] for k in range(4)]
-    return stage, {key: torch.stack([item[key] for item in items]) for key in items[0]}
+    return stage, collate(items)
 
 
 def seeded() -> torch.Generator:
@@ -95,15 +96,15 @@ def student(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Student:
 def test_a_student_learns_who_and_what(samples: Path, student: Student) -> None:
     sample = DistillationPreview(samples / "val", length=18, driver_size=64, size=64)
     for k in range(18):
-        item = {key: value[None] for key, value in sample[k].items()}
-        out = student(see_driver(item, None), item["avatar"])
+        item = collate([sample[k]])
+        out = student(see_driver(item, None), item.avatar)
         assert out.alpha is not None
         picture, black = out.over(torch.zeros(1, 3, 1, 1)), torch.zeros(1, 3, 1, 1)
         error = (picture - target_over(item, black)).abs().mean()
         mirrored = (picture - target_over(item, black).flip(3)).abs().mean()
         assert error < 0.1 < mirrored
         inside = picture[..., :32] if out.alpha[..., :32].mean() > 0.5 else picture[..., 32:]
-        assert int(inside.mean((0, 2, 3)).argmax()) == int(item["avatar"])
+        assert int(inside.mean((0, 2, 3)).argmax()) == int(item.avatar)
 
 
 def test_a_run_resumes_exactly_with_both_networks(samples: Path, tmp_path: Path) -> None:
@@ -148,9 +149,9 @@ def test_the_discriminator_keeps_silent_until_its_step(samples: Path) -> None:
 def test_targets_stand_before_the_colour_that_the_student_is_given(samples: Path) -> None:
     _, batch = stage_and_batch(samples)
     over = target_over(batch, torch.full((4, 3, 1, 1), 0.25))
-    solid, open_ = (batch["matte"] == value for value in (255, 0))
+    solid, open_ = (batch.matte == value for value in (255, 0))
     torch.testing.assert_close(over[open_.expand_as(over)], torch.tensor(0.25).expand(int(open_.sum()) * 3))
-    image = batch["image"].float() / 255
+    image = batch.image.float() / 255
     torch.testing.assert_close(over[solid.expand_as(over)], image[solid.expand_as(over)])
 
 
@@ -172,7 +173,7 @@ def test_drivers_change_their_looks_by_the_generator_alone(samples: Path) -> Non
     _, batch = stage_and_batch(samples)
     assert torch.equal(see_driver(batch, seeded()), see_driver(batch, seeded()))
     assert not torch.equal(see_driver(batch, seeded()), see_driver(batch, None))
-    torch.testing.assert_close(see_driver(batch, None), batch["driver"].float() / 255)
+    torch.testing.assert_close(see_driver(batch, None), batch.driver.image.float() / 255)
 
 
 def test_an_added_avatar_leaves_all_others_bit_identical(samples: Path, student: Student, tmp_path: Path) -> None:
@@ -189,10 +190,7 @@ def test_an_added_avatar_leaves_all_others_bit_identical(samples: Path, student:
         assert old.alpha is not None and new.alpha is not None and torch.equal(old.alpha, new.alpha)
     was, now = student.state_dict(), after.state_dict()
     assert all(torch.equal(was[key], now[key][: len(was[key])]) for key in was)
-    item = {
-        key: value[None]
-        for key, value in DistillationPreview(fourth / "val", length=1, driver_size=64, size=64)[0].items()
-    }
+    item = collate([DistillationPreview(fourth / "val", length=1, driver_size=64, size=64)[0]])
     black = torch.zeros(1, 3, 1, 1)
     error = {
         i: (after(see_driver(item, None), torch.tensor([i])).over(black) - target_over(item, black)).abs().mean()

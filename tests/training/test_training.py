@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
 from megaportraits.config import ConfigError, ModelConfig, RunConfig, TrainBaseConfig, load_config, parse_config
+from megaportraits.data.batches import PairBatch, collate
 from megaportraits.data.clip_schema import ClipFrame, ClipRecord, FrameLabels
 from megaportraits.data.clips import ShardWriter
 from megaportraits.data.pairs import PairDataset
@@ -26,7 +28,6 @@ from megaportraits.models.base import BaseModel
 from megaportraits.models.motion import MAX_RESIDUAL_SIGMA, Motion
 from megaportraits.models.storage import load_base, read_notes, save_base
 from megaportraits.ops.geometry import HeadPose
-from megaportraits.ops.warping import Pose
 from megaportraits.pipeline import Avatar
 from megaportraits.training import checkpoint, loader
 from megaportraits.training.base import BaseStage, train_base
@@ -36,6 +37,7 @@ from megaportraits.training.schedule import learning_rate, warmed_ema
 from megaportraits.training.start import start_from
 from megaportraits.training.views import make_views
 from tests.conftest import TINY
+from tests.data.test_batches import same
 
 POSE = ("rotation", "translation", "scale")
 
@@ -103,13 +105,13 @@ def test_opencvs_threads_are_gone_before_workers_are_forked(
     install.assert_called_once_with(signal.SIGINT, signal.SIG_IGN)
 
 
-def stage_and_batch(clips: Path, **loss: float) -> tuple[BaseStage, dict[str, torch.Tensor]]:
+def stage_and_batch(clips: Path, **loss: float) -> tuple[BaseStage, PairBatch]:
     config = tiny_run(clips, **loss)
     names = ("jawOpen", "eyeBlink_L", "eyeBlink_R")
     torch.manual_seed(0)
     dataset = PairDataset(clips, length=8, size=32, expression_names=names, cross_identity=0.5)
     items = [dataset[i] for i in range(4)]
-    return BaseStage(config, names), {k: torch.stack([i[k] for i in items]) for k in items[0]}
+    return BaseStage(config, names), collate(items)
 
 
 def test_every_parameter_of_the_stage_learns(clips: Path) -> None:
@@ -135,11 +137,10 @@ def test_eyes_and_mouths_count_more_in_real_clips_too(clips: Path) -> None:
     """Only synthetic frames know their surface; of real ones the pose tells where the features are."""
     stage, batch = stage_and_batch(clips, reconstruction_emphasis=3)
     known = stage._emphasis(batch, 32)
-    batch["target_valid"] = batch["target_valid"].clone()
-    batch["target_valid"][1] = False
+    batch.target.valid[1] = False
     weight = stage._emphasis(batch, 32)
     assert torch.equal(weight[0], known[0])
-    pose = Pose(batch["target_rotation"], batch["target_translation"], batch["target_scale"])
+    pose = batch.target.pose
     emphasis = stage.config.loss.reconstruction_emphasis
     assert torch.equal(weight[1], feature_map(pose, 32, emphasis=emphasis, eyes=EYES_TO_MOUTH)[1])
     assert weight[1].max() > 1 + emphasis > weight[1].min() == 1
@@ -147,7 +148,7 @@ def test_eyes_and_mouths_count_more_in_real_clips_too(clips: Path) -> None:
 
 def test_a_batch_of_one_person_contrasts_nothing(clips: Path) -> None:
     stage, batch = stage_and_batch(clips)
-    batch["person"] = torch.zeros_like(batch["person"])
+    batch = replace(batch, person=torch.zeros_like(batch.person))
     loss = stage("generator", batch, 2, torch.Generator().manual_seed(0))["contrastive"]
     loss.backward()
     assert float(loss.detach()) == 0
@@ -155,7 +156,7 @@ def test_a_batch_of_one_person_contrasts_nothing(clips: Path) -> None:
 
 def test_parts_of_one_sample_are_refused_where_they_cannot_contrast(clips: Path) -> None:
     stage, batch = stage_and_batch(clips)
-    alone = {key: value[:1] for key, value in batch.items()}
+    alone = batch[:1]
     assert "contrastive" not in stage("generator", alone, 1, torch.Generator())
     with pytest.raises(TrainingError, match="another sample"):
         stage("generator", alone, 2, torch.Generator())
@@ -302,8 +303,8 @@ def test_validation_images_use_estimated_blendshapes_as_at_inference(clips: Path
             torch.nn.init.normal_(parameter, std=0.1)
     pictures = []
     for score in (torch.nan, 0.0, 1.0):
-        batch["target_scores"] = torch.full_like(batch["target_scores"], score)
-        pictures.append(stage.sample(model, batch)[0])
+        target = replace(batch.target, blendshapes=torch.full_like(batch.target.blendshapes, score))
+        pictures.append(stage.sample(model, replace(batch, target=target))[0])
     unknown, shut, opened = pictures
     assert torch.equal(unknown, shut)  # z, whose read-out is zero yet, says 0
     assert (opened - shut).abs().max() > 1e-4
@@ -323,19 +324,21 @@ def test_motion_in_training_is_motion_at_inference(clips: Path, monkeypatch: pyt
         buffer.copy_(0.1 * torch.rand_like(buffer))
     stage.model.motion.correction.deviation.fill_(0.5)
     dataset = PairDataset(clips, length=1, size=32, seed=3)
-    batch = {key: value[None] for key, value in dataset[0].items()}
-    for role in ("source", "target"):
-        batch[f"{role}_scores"] = torch.rand_like(batch[f"{role}_scores"])
-    batch |= {key: torch.full_like(value, 255) for key, value in batch.items() if key.endswith("_matte")}
+    batch = collate([dataset[0]])
+    frames = batch.source, batch.target
+    for frame in frames:
+        frame.blendshapes.uniform_()
+    for view in (*frames, batch.driver):
+        view.matte.fill_(255)
     monkeypatch.setattr("megaportraits.training.views.color_jitter", lambda image, **_: image)
     with torch.no_grad():
         trained, _ = stage.motions(batch, make_views(batch, config, torch.Generator().manual_seed(0)))
     heads, poses = [], []
-    for role, picture in (("source", "source"), ("target", "driver")):
-        rotation, translation, scale = (batch[f"{role}_{name}"][0].double() for name in POSE)
+    for frame, picture in zip(frames, (batch.source, batch.driver), strict=True):
+        rotation, translation, scale = (getattr(frame, name)[0].double() for name in POSE)
         poses.append(HeadPose(rotation.numpy(), translation.numpy(), float(scale)))
-        heads.append(batch[f"{picture}_image"][0].permute(1, 2, 0).contiguous().numpy())
-    scores = [batch[f"{role}_scores"][0].numpy() for role in ("source", "target")]
+        heads.append(picture.image[0].permute(1, 2, 0).contiguous().numpy())
+    scores = [frame.blendshapes[0].numpy() for frame in frames]
     inferred = Motion.cat(Avatar(stage.model, pose_from="landmarks").motions(heads, poses, scores))
     residual = trained.expression.residual
     assert residual is not None and residual.abs().min() > 0 and residual.abs().max() < MAX_RESIDUAL_SIGMA
@@ -373,7 +376,8 @@ def test_without_alpha_drivers_alone_may_have_a_background(clips: Path, random_b
     stage, batch = stage_and_batch(clips)
     model = stage.config.model.model_copy(update={"predict_matte": False})
     data = stage.config.data.model_copy(update={"random_background": random_background, "driver_augmentation": False})
-    batch |= {name: torch.zeros_like(value) for name, value in batch.items() if name.endswith("_matte")}
+    for view in (batch.source, batch.target, batch.driver):
+        view.matte.zero_()
     config = stage.config.model_copy(update={"model": model, "data": data})
     views = make_views(batch, config, torch.Generator().manual_seed(0))
     assert not views.source_full.any() and not views.target.any()
@@ -384,7 +388,7 @@ def test_without_alpha_validation_compares_the_foreground_as_training_does(clips
     stage, batch = stage_and_batch(clips)
     config = stage.config.model_copy(update={"model": stage.config.model.model_copy(update={"predict_matte": False})})
     stage = BaseStage(config, stage.expression_names)
-    batch["target_matte"] = torch.zeros_like(batch["target_matte"])
+    batch.target.matte.zero_()
     with torch.no_grad():
         _, numbers = stage.sample(stage.model.eval(), batch)
     assert numbers["psnr"] == math.inf
@@ -462,13 +466,13 @@ def test_the_read_out_is_named_by_the_first_clip_that_has_names(clips: Path, tmp
 
 def test_pairs_depend_on_seed_and_index_alone(clips: Path) -> None:
     a, b = (PairDataset(clips, length=9, size=16, seed=3, cross_identity=0.5) for _ in range(2))
-    assert all(torch.equal(a[7][k].nan_to_num(), b[7][k].nan_to_num()) for k in a[7])
+    assert same(a[7], b[7])
 
 
 def test_cross_identity_drivers_make_the_targets_motion(clips: Path) -> None:
     dataset = PairDataset(clips, length=50, size=32, cross_identity=1.0)
     item = dataset[0]
-    assert item["cross"] and not torch.equal(item["driver_image"], item["target_image"])
+    assert item.cross and not torch.equal(item.driver.image, item.target.image)
 
 
 def test_unknown_labels_do_not_teach() -> None:

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 
+from megaportraits.data.batches import DistillationBatch, MattedImage
+from megaportraits.data.dataset import SampleDataset, channels_first, pose_fields, read_or_redraw
 from megaportraits.data.distillation import DistillationIndex
-from megaportraits.data.pairs import read_or_redraw
 from megaportraits.ops.pictures import resize
 
-Item = dict[str, Tensor]
+
+class _DistillationSamples(SampleDataset[DistillationBatch]):
+    def __init__(self, folder: Path | str, *, driver_size: int, size: int) -> None:
+        self.index = DistillationIndex(folder)
+        self.driver_size, self.size = driver_size, size
+
+    @property
+    def unreadable(self) -> Sequence[str]:
+        """See `SampleDataset`."""
+        return self.index.unreadable
+
+    def describe(self, batch: DistillationBatch) -> list[str]:
+        """Key and origin of every driver of a batch, for messages."""
+        return [self.index.name(sample) for sample in batch.sample.tolist()]
+
+    def item(self, sample: int, avatar: int) -> DistillationBatch:
+        """See `distillation_item`."""
+        return distillation_item(self.index, sample, avatar, driver_size=self.driver_size, size=self.size)
 
 
-class DistillationDataset(Dataset[Item]):
-    """Item k is one driver and one of its avatars, drawn with the seed (seed, k). `distillation_item` lists the keys.
+class DistillationDataset(_DistillationSamples):
+    """Item k is one driver and one of its avatars, drawn with the seed (seed, k).
 
     Args:
         folder: folder with shards of distillation samples.
@@ -29,38 +45,32 @@ class DistillationDataset(Dataset[Item]):
     """
 
     def __init__(self, folder: Path | str, *, length: int, driver_size: int, size: int, seed: int = 0) -> None:
-        self.index = DistillationIndex(folder)
-        self.length, self.driver_size, self.size, self.seed = length, driver_size, size, seed
+        super().__init__(folder, driver_size=driver_size, size=size)
+        self.length, self.seed = length, seed
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, k: int) -> Item:
+    def __getitem__(self, k: int) -> DistillationBatch:
         return read_or_redraw(self._draw, np.random.default_rng((self.seed, k)))
 
-    def _draw(self, rng: np.random.Generator) -> Item:
+    def _draw(self, rng: np.random.Generator) -> DistillationBatch:
         sample = int(rng.integers(len(self.index)))
-        avatar = int(rng.choice(self.index.avatars(sample)))
-        return distillation_item(self.index, sample, avatar, driver_size=self.driver_size, size=self.size)
-
-    def describe(self, batch: Item) -> list[str]:
-        """Key and origin of every driver of a batch, for messages."""
-        return [self.index.name(sample) for sample in batch["sample"].tolist()]
+        return self.item(sample, int(rng.choice(self.index.avatars(sample))))
 
 
-class DistillationPreview(Dataset[Item]):
+class DistillationPreview(_DistillationSamples):
     """A fixed selection of `length` items: the avatars take turns, the drivers are spread evenly over all samples."""
 
     def __init__(self, folder: Path | str, *, length: int, driver_size: int, size: int) -> None:
-        self.index = DistillationIndex(folder)
-        self.driver_size, self.size = driver_size, size
+        super().__init__(folder, driver_size=driver_size, size=size)
         self.pairs = spread(self.index, length)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, k: int) -> Item:
-        return distillation_item(self.index, *self.pairs[k], driver_size=self.driver_size, size=self.size)
+    def __getitem__(self, k: int) -> DistillationBatch:
+        return self.item(*self.pairs[k])
 
 
 def spread(index: DistillationIndex, count: int) -> list[tuple[int, int]]:
@@ -78,28 +88,27 @@ def spread(index: DistillationIndex, count: int) -> list[tuple[int, int]]:
     return pairs[:count]
 
 
-def distillation_item(index: DistillationIndex, sample: int, avatar: int, *, driver_size: int, size: int) -> Item:
-    """One driver, and the teacher's image of one avatar.
+def distillation_item(
+    index: DistillationIndex, sample: int, avatar: int, *, driver_size: int, size: int
+) -> DistillationBatch:
+    """One driver (s, s), and the teacher's image (S, S) of one avatar as colours times alpha, with its head pose.
 
-    Returns:
-        uint8: `driver` (3, s, s), `driver_matte` (1, s, s), the teacher's `image` (3, S, S) as colours times alpha, and
-        its `matte` (1, S, S). int64: the numbers `avatar` and `sample`. The head pose in `image`: `rotation`,
-        `translation`, `scale`.
+    Args:
+        index: the samples.
+        sample: number of the sample.
+        avatar: number of the avatar.
+        driver_size: s, side of the driver, pixels.
+        size: S, side of the teacher's image, pixels.
     """
     read = index.read(sample, [avatar])
     picture = resize(read.pictures[avatar], size)
-    return {
-        "driver": _channels_first(resize(read.driver, driver_size)),
-        "driver_matte": torch.from_numpy(resize(read.matte, driver_size))[None],
-        "image": _channels_first(picture[..., :3]),
-        "matte": _channels_first(picture[..., 3:]),
-        "avatar": torch.tensor(avatar),
-        "rotation": torch.from_numpy(read.pose.rotation.astype(np.float32)),
-        "translation": torch.from_numpy(read.pose.translation.astype(np.float32)),
-        "scale": torch.tensor(read.pose.scale, dtype=torch.float32),
-        "sample": torch.tensor(sample),
-    }
-
-
-def _channels_first(image: npt.NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    return DistillationBatch(
+        image=channels_first(picture[..., :3]),
+        matte=channels_first(picture[..., 3]),
+        **pose_fields(read.pose),
+        driver=MattedImage(
+            channels_first(resize(read.driver, driver_size)), channels_first(resize(read.matte, driver_size))
+        ),
+        avatar=torch.tensor(avatar),
+        sample=torch.tensor(sample),
+    )

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 
+from megaportraits.data.batches import FrameBatch
 from megaportraits.data.clip_schema import FrameLabels
 from megaportraits.data.clip_table import ClipSummary
 from megaportraits.data.clips import ClipIndex
+from megaportraits.data.dataset import SampleDataset, channels_first, pose_fields, read_or_redraw
 from megaportraits.data.gaze_labels import EyeLabel, read_gaze_labels
-from megaportraits.data.pairs import feature_landmarks, read_or_redraw
+from megaportraits.data.pairs import feature_landmarks
 from megaportraits.errors import DataError
 from megaportraits.ops.pictures import resize
 
 
-class FrameDataset(Dataset[dict[str, Tensor]]):
+class FrameDataset(SampleDataset[FrameBatch]):
     """Item k is one frame, drawn by a generator seeded with (seed, k): first a clip, then one of its frames.
-
-    Keys: `image` (3, S, S) and `matte` (1, S, S) uint8; `rotation`, `translation`, `scale`; `gaze` (2,) in degrees and
-    `blink` (), NaN where unknown; `real`, whether the clip is of kind "real"; `clip` and `frame`, the numbers of clip
-    and frame.
 
     Args:
         folder: folder with shards of clips, or a mixture (`data.mixture`).
@@ -84,30 +80,33 @@ class FrameDataset(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, k: int) -> dict[str, Tensor]:
+    @property
+    def unreadable(self) -> Sequence[str]:
+        """See `SampleDataset`."""
+        return self.index.unreadable
+
+    def __getitem__(self, k: int) -> FrameBatch:
         return read_or_redraw(self._frame, np.random.default_rng((self.seed, k)))
 
-    def _frame(self, rng: np.random.Generator) -> dict[str, Tensor]:
+    def _frame(self, rng: np.random.Generator) -> FrameBatch:
         clip, number = self._draw(rng)
         record, frame = self.index.record(clip), self.index.read_frame(clip, number, coords=False)
         known = self._eyes(record.key, number, frame.labels)
-        marks = {"landmarks": torch.from_numpy(feature_landmarks(frame.labels))} if self.landmarks else {}
-        return marks | {
-            "image": torch.from_numpy(np.ascontiguousarray(resize(frame.image, self.size).transpose(2, 0, 1))),
-            "matte": torch.from_numpy(resize(frame.matte, self.size)[None]),
-            "rotation": torch.from_numpy(frame.labels.rotation.astype(np.float32)),
-            "translation": torch.from_numpy(frame.labels.translation.astype(np.float32)),
-            "scale": torch.tensor(frame.labels.scale, dtype=torch.float32),
-            "gaze": torch.from_numpy(known.gaze.astype(np.float32)),
-            "blink": torch.tensor(known.blink, dtype=torch.float32),
-            "real": torch.tensor(record.kind == "real"),
-            "clip": torch.tensor(clip),
-            "frame": torch.tensor(number),
-        }
+        return FrameBatch(
+            image=channels_first(resize(frame.image, self.size)),
+            matte=channels_first(resize(frame.matte, self.size)),
+            **pose_fields(frame.labels.pose),
+            gaze=torch.from_numpy(known.gaze.astype(np.float32)),
+            blink=torch.tensor(known.blink, dtype=torch.float32),
+            real=torch.tensor(record.kind == "real"),
+            clip=torch.tensor(clip),
+            frame=torch.tensor(number),
+            landmarks=torch.from_numpy(feature_landmarks(frame.labels)) if self.landmarks else None,
+        )
 
-    def describe(self, batch: dict[str, Tensor]) -> list[str]:
+    def describe(self, batch: FrameBatch) -> list[str]:
         """Clip key and frame of every sample of a batch."""
-        pairs = zip(batch["clip"].tolist(), batch["frame"].tolist(), strict=True)
+        pairs = zip(batch.clip.tolist(), batch.frame.tolist(), strict=True)
         return [f"{self.index.record(clip).key}[{frame}]" for clip, frame in pairs]
 
     def _draw(self, rng: np.random.Generator) -> tuple[int, int]:

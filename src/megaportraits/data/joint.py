@@ -2,47 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
-from torch import Tensor
-from torch.utils.data import Dataset
-
+from megaportraits.data.batches import JointBatch
+from megaportraits.data.dataset import SampleDataset
 from megaportraits.data.pairs import PairDataset
 from megaportraits.data.photos import PhotoDataset
 from megaportraits.data.stream import Layout
 
-PREFIX = "photo_"
 
-
-class JointDataset(Dataset[dict[str, Tensor]]):
-    """Item k joins item k of the pairs and item k of the photographs; the latter's keys begin with `PREFIX`."""
+class JointDataset(SampleDataset[JointBatch]):
+    """Item k joins item k of the pairs and item k of the photographs."""
 
     def __init__(self, pairs: PairDataset, photos: PhotoDataset) -> None:
         self.pairs, self.photos = pairs, photos
 
-    @property
-    def index(self) -> Any:
-        """The index of the pairs' clips."""
-        return self.pairs.index
-
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, k: int) -> dict[str, Tensor]:
+    def __getitem__(self, k: int) -> JointBatch:
         pair, photo = self.pairs[k], self.photos[k]
-        both = {"unreadable": pair["unreadable"] + photo["unreadable"]}
-        return pair | {PREFIX + key: value for key, value in photo.items()} | both
+        return JointBatch(pair, photo, unreadable=pair.unreadable + photo.unreadable)
+
+    @property
+    def unreadable(self) -> Sequence[str]:
+        """See `SampleDataset`."""
+        return [*self.pairs.unreadable, *self.photos.unreadable]
 
     def spread(self, layout: Layout) -> None:
-        """See `PairDataset.spread`."""
+        """See `SampleDataset`."""
         self.pairs.spread(layout)
 
-    def describe(self, batch: dict[str, Tensor]) -> list[str]:
+    def describe(self, batch: JointBatch) -> list[str]:
         """The clip keys of every sample."""
-        return [*self.pairs.describe(batch), *self.photos.describe(split(batch)[1])]
-
-
-def split(batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Split a batch into the pairs' part and the photographs' part."""
-    photos = {key.removeprefix(PREFIX): value for key, value in batch.items() if key.startswith(PREFIX)}
-    return {key: value for key, value in batch.items() if not key.startswith(PREFIX)}, photos
+        return [*self.pairs.describe(batch.pairs), *self.photos.describe(batch.photos)]

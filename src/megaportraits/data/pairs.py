@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
+from megaportraits.data.batches import LabelledFrame, MattedImage, PairBatch
 from megaportraits.data.clip_schema import ClipFrame, ClipRecord, FrameLabels
 from megaportraits.data.clips import ClipIndex
+from megaportraits.data.dataset import SampleDataset, channels_first, pose_fields, read_or_redraw
 from megaportraits.data.stream import Clips, Layout, StreamIndex, open_clips
-from megaportraits.errors import DataError
 from megaportraits.faces.landmarks import EXPRESSION_NAMES
 from megaportraits.faces.outlines import FEATURES
 from megaportraits.ops.pictures import resize
 
-_DRAWS = 10
-ROLES = ("source", "target", "driver")
 
-
-class PairDataset(Dataset[dict[str, Tensor]]):
+class PairDataset(SampleDataset[PairBatch]):
     """Item k is one training pair, drawn by a generator seeded with (seed, k).
 
     - source: a frame of a random clip.
@@ -74,15 +71,20 @@ class PairDataset(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, k: int) -> dict[str, Tensor]:
+    def __getitem__(self, k: int) -> PairBatch:
         rng = np.random.default_rng((self.seed, k))
         if isinstance(self.index, ClipIndex):
             return read_or_redraw(partial(self._pair, self.index), rng)
         item = read_or_redraw(partial(self._pair, self.index.at(k)), rng)
-        return item | {"unreadable": item["unreadable"] + self.index.lost()}
+        return replace(item, unreadable=item.unreadable + self.index.lost())
+
+    @property
+    def unreadable(self) -> Sequence[str]:
+        """See `SampleDataset`."""
+        return self.index.unreadable
 
     def spread(self, layout: Layout) -> None:
-        """Set which process makes which item; streamed data depend on it."""
+        """See `SampleDataset`."""
         if isinstance(self.index, StreamIndex):
             self.index.layout = layout
 
@@ -91,7 +93,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         if isinstance(self.index, StreamIndex):
             self.index.close()
 
-    def _pair(self, clips: Clips, rng: np.random.Generator) -> dict[str, Tensor]:
+    def _pair(self, clips: Clips, rng: np.random.Generator) -> PairBatch:
         clip = clips.draw(rng)
         record = clips.record(clip)
         count = len(record.frames)
@@ -107,19 +109,18 @@ class PairDataset(Dataset[dict[str, Tensor]]):
             if target_clip != clip:
                 second = int(rng.integers(len(clips.record(target_clip).frames)))
         driver_clip = target_clip if target_clip != clip else self._partner(clips, clip, rng)
-        item: dict[str, Tensor] = {
-            "identity": torch.tensor(clip),
-            "person": torch.tensor(person_of(record, clip)),
-            "cross": torch.tensor(driver_clip != target_clip),
-        }
-        frames = {"source": (clip, first), "target": (target_clip, second), "driver": (driver_clip, second)}
-        for role, (c, f) in frames.items():
-            if role == "driver" and driver_clip == target_clip:
-                item |= {f"driver_{key}": item[f"target_{key}"] for key in ("image", "matte")}
-                continue
-            frame = clips.read_frame(c, f, coords=role != "driver")
-            item |= {f"{role}_{key}": value for key, value in self._tensors(frame, clips.record(c), role).items()}
-        return item
+        source, target = self._labelled(clips, clip, first), self._labelled(clips, target_clip, second)
+        driver = MattedImage(target.image, target.matte)
+        if driver_clip != target_clip:
+            driver = MattedImage(*self._pixels(clips.read_frame(driver_clip, second, coords=False)))
+        return PairBatch(
+            source=source,
+            target=target,
+            driver=driver,
+            identity=torch.tensor(clip),
+            person=torch.tensor(person_of(record, clip)),
+            cross=torch.tensor(driver_clip != target_clip),
+        )
 
     def _partner(self, clips: Clips, clip: int, rng: np.random.Generator) -> int:
         if not rng.random() < self.cross_identity:
@@ -127,31 +128,30 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         others = [c for c in clips.partners(clip) if c != clip]
         return others[int(rng.integers(len(others)))] if others else clip
 
-    def _tensors(self, frame: ClipFrame, record: ClipRecord, role: str) -> dict[str, Tensor]:
-        out: dict[str, Tensor] = {
-            "image": torch.from_numpy(np.ascontiguousarray(resize(frame.image, self.size).transpose(2, 0, 1))),
-            "matte": torch.from_numpy(resize(frame.matte, self.size)[None]),
-        }
-        if role == "driver":
-            return out
+    def _pixels(self, frame: ClipFrame) -> tuple[Tensor, Tensor]:
+        return channels_first(resize(frame.image, self.size)), channels_first(resize(frame.matte, self.size))
+
+    def _labelled(self, clips: Clips, clip: int, number: int) -> LabelledFrame:
+        frame, record = clips.read_frame(clip, number), clips.record(clip)
         labels = frame.labels
+        image, matte = self._pixels(frame)
         coords = np.zeros((64, 64, 4), np.float32) if frame.coords is None else frame.coords
         valid = np.zeros((64, 64), bool) if frame.valid is None else frame.valid
-        return out | {
-            "rotation": torch.from_numpy(labels.rotation.astype(np.float32)),
-            "translation": torch.from_numpy(labels.translation.astype(np.float32)),
-            "scale": torch.tensor(labels.scale, dtype=torch.float32),
-            "readout": torch.from_numpy(expression_labels(labels, record, self.expression_names)),
-            "scores": torch.from_numpy(blendshape_labels(labels, record)),
-            "landmarks": torch.from_numpy(feature_landmarks(labels if record.kind == "real" else None)),
-            "coords": torch.from_numpy(coords),
-            "valid": torch.from_numpy(valid),
-        }
+        return LabelledFrame(
+            image=image,
+            matte=matte,
+            **pose_fields(labels.pose),
+            readout=torch.from_numpy(expression_labels(labels, record, self.expression_names)),
+            blendshapes=torch.from_numpy(blendshape_labels(labels, record)),
+            landmarks=torch.from_numpy(feature_landmarks(labels if record.kind == "real" else None)),
+            coords=torch.from_numpy(coords),
+            valid=torch.from_numpy(valid),
+        )
 
-    def describe(self, batch: dict[str, Tensor]) -> list[str]:
+    def describe(self, batch: PairBatch) -> list[str]:
         """The clip key of every sample of a batch."""
         name = self.index.name if isinstance(self.index, StreamIndex) else lambda clip: self.index.record(clip).key
-        return [name(clip) for clip in batch["identity"].tolist()]
+        return [name(clip) for clip in batch.identity.tolist()]
 
 
 def _sibling(clips: Clips, clip: int, rng: np.random.Generator) -> int:
@@ -165,22 +165,6 @@ def person_of(record: ClipRecord, clip: int) -> int:
     """A number for the person in a clip, equal in every process. Clips of unknown people count as different people."""
     name = f"person {record.identity}" if record.identity else f"clip {clip}"
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little", signed=True)
-
-
-def read_or_redraw(
-    draw: Callable[[np.random.Generator], dict[str, Tensor]], rng: np.random.Generator
-) -> dict[str, Tensor]:
-    """Draw an item, and draw again if a member is unreadable; `unreadable` of the item counts the failed draws.
-
-    Raises:
-        DataError: ten draws in a row failed, so that more than a single file is damaged.
-    """
-    for failed in range(_DRAWS):
-        try:
-            return draw(rng) | {"unreadable": torch.tensor(failed)}
-        except DataError as error:
-            last = error
-    raise last
 
 
 def other_expression(record: ClipRecord, first: int, second: int, rng: np.random.Generator) -> int:
@@ -217,7 +201,7 @@ def blendshape_labels(labels: FrameLabels, record: ClipRecord) -> npt.NDArray[np
     return np.array([known.get(name, np.nan) for name in EXPRESSION_NAMES], np.float32)
 
 
-def expression_labels(labels: Any, record: ClipRecord, names: tuple[str, ...]) -> npt.NDArray[np.float32]:
+def expression_labels(labels: FrameLabels, record: ClipRecord, names: tuple[str, ...]) -> npt.NDArray[np.float32]:
     """(len(names) + 2,): expression labels, then gaze yaw and pitch in units of 25 degrees; NaN if unknown."""
     out = np.full(len(names) + 2, np.nan, np.float32)
     if labels.expression is not None:

@@ -6,6 +6,7 @@ only in position, size and roll of the head, which are known exactly.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,17 +14,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 
-from megaportraits.data.clip_schema import ClipFrame, FrameLabels
+from megaportraits.data.batches import MeasuredImage, PhotoBatch
+from megaportraits.data.clip_schema import ClipFrame, ClipRecord, FrameLabels
 from megaportraits.data.clips import ClipIndex
-from megaportraits.data.pairs import blendshape_labels, read_or_redraw
+from megaportraits.data.dataset import SampleDataset, channels_first, pose_fields, read_or_redraw
+from megaportraits.data.pairs import blendshape_labels
 from megaportraits.errors import DataError
 from megaportraits.ops.geometry import HeadPose, euler_to_matrix
 from megaportraits.ops.pictures import resize
-
-ROLES = ("source", "target", "driver")
 
 
 @dataclass(frozen=True)
@@ -67,12 +66,8 @@ class View:
         return np.asarray(cv2.warpAffine(image, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE))
 
 
-class PhotoDataset(Dataset[dict[str, Tensor]]):
+class PhotoDataset(SampleDataset[PhotoBatch]):
     """Item k: two views of one photograph and a view of another person's, drawn by a generator seeded with (seed, k).
-
-    Keys, for the roles "source", "target" (of the same photograph) and "driver" (another person): `ROLE_image`
-    (3, N, N) and `ROLE_matte` (1, N, N) uint8, `ROLE_rotation`, `ROLE_translation`, `ROLE_scale`; `ROLE_scores` (52,),
-    MediaPipe's blendshapes, NaN where unknown; `identity` and `stranger`, the numbers of the two clips.
 
     Args:
         folder: folder with shards of clips; of a clip with several frames, a random frame serves as photograph.
@@ -114,39 +109,43 @@ class PhotoDataset(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, k: int) -> dict[str, Tensor]:
+    @property
+    def unreadable(self) -> Sequence[str]:
+        """See `SampleDataset`."""
+        return self.index.unreadable
+
+    def __getitem__(self, k: int) -> PhotoBatch:
         return read_or_redraw(self._item, np.random.default_rng((self.seed, k)))
 
-    def describe(self, batch: dict[str, Tensor]) -> list[str]:
+    def describe(self, batch: PhotoBatch) -> list[str]:
         """The keys of every sample's two clips."""
-        pairs = zip(batch["identity"].tolist(), batch["stranger"].tolist(), strict=True)
+        pairs = zip(batch.identity.tolist(), batch.stranger.tolist(), strict=True)
         return [f"{self.index.record(one).key} and {self.index.record(other).key}" for one, other in pairs]
 
-    def _item(self, rng: np.random.Generator) -> dict[str, Tensor]:
+    def _item(self, rng: np.random.Generator) -> PhotoBatch:
         first = int(rng.integers(len(self.clips)))
         second = int((first + 1 + rng.integers(len(self.clips) - 1)) % len(self.clips))
         one, other = self.clips[first], self.clips[second]
         photo, stranger = self._read(one, rng), self._read(other, rng)
-        item = {"identity": torch.tensor(one), "stranger": torch.tensor(other)}
-        for role, frame, clip in zip(ROLES, (photo, photo, stranger), (one, one, other), strict=True):
-            item |= {f"{role}_{key}": value for key, value in self._view(frame, rng).items()}
-            item[f"{role}_scores"] = torch.from_numpy(blendshape_labels(frame.labels, self.index.record(clip)))
-        return item
+        return PhotoBatch(
+            source=self._view(photo, self.index.record(one), rng),
+            target=self._view(photo, self.index.record(one), rng),
+            driver=self._view(stranger, self.index.record(other), rng),
+            identity=torch.tensor(one),
+            stranger=torch.tensor(other),
+        )
 
     def _read(self, clip: int, rng: np.random.Generator) -> ClipFrame:
         count = len(self.index.record(clip).frames)
         return self.index.read_frame(clip, int(rng.integers(count)), coords=False)
 
-    def _view(self, frame: ClipFrame, rng: np.random.Generator) -> dict[str, Tensor]:
+    def _view(self, frame: ClipFrame, record: ClipRecord, rng: np.random.Generator) -> MeasuredImage:
         half_side = float(np.exp(-rng.uniform(0, self.zoom)))
         roll = float(np.clip(rng.normal() * self.rotation, -2 * self.rotation, 2 * self.rotation))
         view = View(rng.uniform(-self.shift, self.shift, 2), half_side, roll)
-        pose = view.moved(frame.labels)
-        image = view.extract(frame.image, self.size)
-        return {
-            "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
-            "matte": torch.from_numpy(view.extract(frame.matte, self.size)[None]),
-            "rotation": torch.from_numpy(pose.rotation.astype(np.float32)),
-            "translation": torch.from_numpy(pose.translation.astype(np.float32)),
-            "scale": torch.tensor(pose.scale, dtype=torch.float32),
-        }
+        return MeasuredImage(
+            image=channels_first(view.extract(frame.image, self.size)),
+            matte=channels_first(view.extract(frame.matte, self.size)),
+            **pose_fields(view.moved(frame.labels)),
+            blendshapes=torch.from_numpy(blendshape_labels(frame.labels, record)),
+        )

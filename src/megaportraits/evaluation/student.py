@@ -216,10 +216,10 @@ def _compare(
     item = distillation_item(index, sample, avatar, driver_size=config.input_size, size=config.image_size)
     background = GREY / 255
     with torch.inference_mode():
-        output = student(item["driver"][None].to(device).float() / 255, torch.tensor([own], device=device))
+        output = student(item.driver.image[None].to(device).float() / 255, torch.tensor([own], device=device))
     drawn = output.over(torch.full((1, 3, 1, 1), background, device=device))[0].cpu()
-    wanted = item["image"] / 255 + background * (1 - item["matte"] / 255)
-    return _pixels(item["driver"] / 255), _pixels(wanted), _pixels(drawn)
+    wanted = item.image / 255 + background * (1 - item.matte / 255)
+    return _pixels(item.driver.image / 255), _pixels(wanted), _pixels(drawn)
 
 
 def _score(rows: list[tuple[UInt8, UInt8, UInt8]], distance: Distance) -> Scores:

@@ -13,12 +13,11 @@ from megaportraits.errors import ConfigError, WeightsError
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.faces.matting import Matting
 from megaportraits.live.engines import (
-    Encoder,
+    EngineRuntime,
     GraphBase,
     GraphEncoder,
     GraphPortrait,
     GraphStudent,
-    Renderer,
     Setting,
     TorchBase,
     TorchStudent,
@@ -32,6 +31,7 @@ from megaportraits.pipeline.devices import find_device
 from megaportraits.pipeline.driver import FrameSource, HeadFollower
 from megaportraits.pipeline.options import MotionOptions
 from megaportraits.pipeline.portrait import PreparedSource
+from megaportraits.pipeline.protocols import Encoder, Renderer
 from megaportraits.reading import is_file
 from megaportraits.runtimes import available_runtimes, read_info
 from megaportraits.weights import cache_dir
@@ -268,7 +268,7 @@ def _torch(build: Callable[[Setting], Renderer], request: EngineRequest) -> list
 
 
 def _settings(
-    runtime: str, precision: str, build: Callable[[Setting], Renderer], request: EngineRequest
+    runtime: EngineRuntime, precision: str, build: Callable[[Setting], Renderer], request: EngineRequest
 ) -> list[Candidate]:
     """One candidate for each number of threads that the request allows."""
     counts = [request.threads] if request.threads else thread_counts()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, TypeVar, cast
+from typing import Literal
 
 import numpy as np
 import torch
@@ -35,7 +35,8 @@ from megaportraits.runtimes.arrays import image_array, pose_arrays
 from megaportraits.runtimes.graph import Arrays, GraphInfo
 
 Sample = tuple[UInt8, HeadPose, Blendshapes]
-"""The arguments of `Renderer.draw`."""
+"""The arguments of `pipeline.protocols.Renderer.draw`."""
+EngineRuntime = RuntimeName | Literal["torch"]
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,13 @@ class Setting:
     """How networks are run.
 
     Attributes:
-        runtime: "torch", "onnxruntime" or "openvino".
+        runtime: what runs the network.
         precision: "float32", "bfloat16", or "int8" (an exported int8 file).
         threads: number of threads that the network may use.
         device: torch device, "cpu" or "cuda"; exported graphs run on the CPU.
     """
 
-    runtime: str
+    runtime: EngineRuntime
     precision: str
     threads: int
     device: str = "cpu"
@@ -58,53 +59,6 @@ class Setting:
         if self.device != "cpu":
             return f"{self.runtime} {self.precision} on {self.device}"
         return f"{self.runtime} {self.precision}, {self.threads} thread{'s' * (self.threads != 1)}"
-
-
-P_co = TypeVar("P_co", bound=PreparedSource, covariant=True)
-
-
-class Encoder(Protocol[P_co]):
-    """Encodes photographs: `Avatar` in torch, `GraphEncoder` as an exported graph."""
-
-    @property
-    def analyzer(self) -> FaceAnalyzer:
-        """Finds faces."""
-
-    @property
-    def matting(self) -> Matting:
-        """Separates people from backgrounds."""
-
-    def encode(self, source: Source, /, *, face: int | None = None) -> P_co:
-        """Prepare and encode a source.
-
-        Args:
-            source: see `pipeline.portrait.Source`.
-            face: which face, counted from 1 from left to right; None takes the largest.
-
-        Raises:
-            MediaError: the file cannot be read.
-            FaceError: no human face, or fewer than `face`.
-        """
-
-
-class Renderer(Protocol):
-    """Renders one person: the base model or a student, in torch or as an exported graph. Not thread-safe.
-
-    Attributes:
-        size: side of the head crops that it takes, pixels.
-    """
-
-    size: int
-
-    def draw(self, head: UInt8, pose: HeadPose, blendshapes: Blendshapes) -> Rendering:
-        """Render the person with a driver's motion.
-
-        Args:
-            head: (size, size, 3) uint8, the driver's head crop.
-            pose: head pose fitted to the driver's landmarks, crop coordinates.
-            blendshapes: (52,), the driver's blendshapes.
-        """
-        ...
 
 
 class TorchBase:
@@ -229,7 +183,7 @@ class GraphPortrait(PreparedSource):
 
 
 class GraphEncoder:
-    """`encode.onnx` of an export: an `Encoder` without torch weights.
+    """`encode.onnx` of an export: a `pipeline.protocols.Encoder` without torch weights.
 
     Raises:
         WeightsError: the file does not exist, or it is a graph of another kind.
@@ -253,7 +207,7 @@ class GraphEncoder:
         return Matting()
 
     def encode(self, source: Source, *, face: int | None = None) -> GraphPortrait:
-        """See `Encoder`."""
+        """See `pipeline.protocols.Encoder`."""
         head = find_source_head(source, self.analyzer, face)
         prepared = prepare_source(head, self.config, self.matting, torch.device("cpu"))
         photo = head_crop_tensor(prepared.seen, self.config.image_size, torch.device("cpu")).numpy()
@@ -264,8 +218,10 @@ class GraphEncoder:
 
 def open_as(path: Path, setting: Setting) -> Graph:
     """Open a graph with a setting. "int8" needs no option of the runtime: it is a property of the file."""
+    if setting.runtime == "torch":
+        raise ConfigError(f"{path}: torch does not run exported graphs", fix="Take onnxruntime or openvino.")
     precision = "bfloat16" if setting.precision == "bfloat16" else "float32"
-    return open_graph(path, cast(RuntimeName, setting.runtime), threads=setting.threads, precision=precision)
+    return open_graph(path, setting.runtime, threads=setting.threads, precision=precision)
 
 
 def _config(info: GraphInfo, path: Path) -> ModelConfig:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from megaportraits.config.options import convert_options
 from megaportraits.errors import FaceError
-from megaportraits.live.engines import Renderer
 from megaportraits.live.latest import Latest, feed
 from megaportraits.live.screens import Reply, Screen
 from megaportraits.media import VideoFrame
@@ -22,6 +21,7 @@ from megaportraits.media.images import UInt8
 from megaportraits.ops.geometry import HeadPose
 from megaportraits.pipeline import Rendering
 from megaportraits.pipeline.driver import DriverFrame, HeadView
+from megaportraits.pipeline.protocols import Renderer
 
 Look = Callable[[VideoFrame], DriverFrame]
 """Finds the head in the next frame; see `pipeline.driver.HeadFollower.look`."""

@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 
 from megaportraits.errors import ConfigError, DataError, MegaPortraitsError
-from megaportraits.live.engines import Renderer, Sample, Setting
+from megaportraits.live.engines import Sample, Setting
 from megaportraits.media.files import staged_output
 from megaportraits.ops.pictures import psnr_of
 from megaportraits.pipeline import Rendering
+from megaportraits.pipeline.protocols import Renderer
 from megaportraits.reading import read_record
 
 MIN_PSNR = 32.0

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from megaportraits.config import TrainBaseConfig
-from megaportraits.data.batches import PAIR_BATCH, mirror
+from megaportraits.data.batches import JointBatch, PairBatch
 from megaportraits.errors import TrainingError
 from megaportraits.losses.adversarial import generator_terms, judge
 from megaportraits.losses.contrastive import contrastive_loss
@@ -23,7 +23,6 @@ from megaportraits.models.motion import Expression, Motion, infer_motion
 from megaportraits.models.source_skip import SourceView
 from megaportraits.models.storage import load_base, load_head_pose, load_motion, save_base
 from megaportraits.nn.spectral import add_spectral_norm
-from megaportraits.ops.compositing import composite
 from megaportraits.ops.geometry import geodesic_distance
 from megaportraits.ops.pictures import psnr_of
 from megaportraits.ops.resample import shrink
@@ -36,11 +35,9 @@ from megaportraits.training.pairs import run_pairs
 from megaportraits.training.perceptual import PerceptualTerms
 from megaportraits.training.readout import measured_blendshapes, pose_loss, readout_loss, readout_weights
 from megaportraits.training.ring import previous_sample, ranks, share_of, with_previous
+from megaportraits.training.stage import B, Losses, TrainingStage
 from megaportraits.training.start import require_head_pose, start_from
-from megaportraits.training.views import Views, label_pose, make_views
-
-Batch = dict[str, Tensor]
-Losses = dict[str, Tensor]
+from megaportraits.training.views import Views, make_views, shown
 
 _ORDER = "the generator's phase comes first"
 
@@ -56,10 +53,10 @@ PAINTED_FLOOR = 0.05
 """Added to the copied image's error in the weight of the "painted" loss, so that no pixel's weight is 0."""
 
 
-class BaseStage(nn.Module):
-    """G_base and its losses: the phase "generator", and with adversarial losses the phase "discriminator".
+class PairStage(TrainingStage[BaseModel, B, PairBatch], Generic[B]):
+    """G_base and its losses on pairs: the phase "generator", and with adversarial losses "discriminator".
 
-    All randomness of a step comes from the generator that the loop passes in, so that a step can be repeated.
+    Subclasses define the batch of a step, `B`, and which part of it is pairs.
 
     Args:
         config: config of the run.
@@ -127,13 +124,12 @@ class BaseStage(nn.Module):
         }
         return {name: weight for name, weight in weights.items() if weight} | self.perceptual.weights
 
-    def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> Losses:
-        """The losses of one phase, unweighted; discriminators receive the images of the preceding phase "generator"."""
+    def pair_losses(self, phase: str, batch: PairBatch, step: int, generator: torch.Generator) -> Losses:
+        """The losses of one phase, as `forward`; discriminators receive the images of the preceding "generator"."""
         if phase != "generator":
             return {phase: self._judge(phase)}
         if self.config.data.flip:
-            mirrored = torch.rand(len(batch["identity"]), generator=generator) < 0.5
-            batch = mirror(batch, PAIR_BATCH, mirrored, self.expression_names)
+            batch = batch.mirror_half(generator, self.expression_names)
         views = self._views(batch, generator)
         motion, pose_error = self.motions(batch, views)
         count = len(views.source)
@@ -156,16 +152,16 @@ class BaseStage(nn.Module):
             losses["contrastive"] = self._contrastive(batch, output, crossed, driver, views)
         return losses
 
-    def sample(self, model: BaseModel, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def sample(self, model: BaseModel, batch: PairBatch) -> tuple[Tensor, dict[str, float]]:
         """Rows of source, driver, prediction as at inference, and target; PSNR (dB) and head-pose error (degrees)."""
         views = self._views(batch, torch.Generator().manual_seed(0))
-        blendshapes = measured_blendshapes(batch, model.config.motion.blendshapes)
+        blendshapes = measured_blendshapes([batch.source, batch.target], model.config.motion.blendshapes)
         motion = infer_motion(model, torch.cat([views.source_full, views.driver]), None, blendshapes)
         count = len(views.source)
         identity = model.encode(views.source, motion[slice(0, count)])
         output = model.render(identity, motion[slice(count, None)])
         prediction = shown(output, views).float()
-        angle = geodesic_distance(motion.pose.rotation[count:], batch["target_rotation"])
+        angle = geodesic_distance(motion.pose.rotation[count:], batch.target.rotation)
         numbers = {
             "psnr": psnr_of(float(F.mse_loss(prediction, views.target))),
             "pose_degrees": float(torch.rad2deg(angle).mean()),
@@ -183,22 +179,22 @@ class BaseStage(nn.Module):
         """Write the averaged model in float16."""
         save_base(path, model, notes={"steps": str(step), "recipe": self.config.model.name})
 
-    def _views(self, batch: Batch, generator: torch.Generator) -> Views:
+    def _views(self, batch: PairBatch, generator: torch.Generator) -> Views:
         return make_views(batch, self.config, generator)
 
-    def motions(self, batch: Batch, views: Views) -> tuple[Motion, Tensor]:
+    def motions(self, batch: PairBatch, views: Views) -> tuple[Motion, Tensor]:
         """The motions of all sources, then of all drivers (2 B), and the head-pose network's loss (see `_poses`)."""
         pose, error = self._poses(batch, views)
         images = torch.cat([views.source_full, views.driver_augmented])
-        blendshapes = measured_blendshapes(batch, self.config.model.motion.blendshapes)
+        blendshapes = measured_blendshapes([batch.source, batch.target], self.config.model.motion.blendshapes)
         return infer_motion(self.model, images, pose, blendshapes), error
 
-    def _poses(self, batch: Batch, views: Views) -> tuple[Pose, Tensor]:
+    def _poses(self, batch: PairBatch, views: Views) -> tuple[Pose, Tensor]:
         """Head poses of sources, then of drivers (2 B), and the head-pose network's loss (0 if it is not used).
 
         The head-pose network receives less degraded drivers than the expression network.
         """
-        labels = Pose.cat([label_pose(batch, "source"), label_pose(batch, "target")])
+        labels = Pose.cat([batch.source.pose, batch.target.pose])
         error = labels.scale.new_zeros(())
         predicted = labels
         if self.config.loss.pose or not self.config.run.teacher_pose:
@@ -213,7 +209,7 @@ class BaseStage(nn.Module):
         out = self.model.render(with_previous(identity), Motion.cat([motion, motion]))
         return out[: len(motion)], out[len(motion) :]
 
-    def _image_losses(self, batch: Batch, output: Output, views: Views, generator: torch.Generator) -> Losses:
+    def _image_losses(self, batch: PairBatch, output: Output, views: Views, generator: torch.Generator) -> Losses:
         w, losses = self.config.loss, {}
         prediction = shown(output, views)
         weight = self._emphasis(batch, prediction.shape[-1]) if w.reconstruction_emphasis else None
@@ -221,7 +217,7 @@ class BaseStage(nn.Module):
             losses["reconstruction"] = masked_l1(prediction, views.target, weight)
         if w.matte and output.alpha is not None:
             losses["matte"] = F.l1_loss(output.alpha, views.target_matte)
-        pose = label_pose(batch, "target")
+        pose = batch.target.pose
         losses |= self.perceptual(prediction, views.target, pose)
         if self.discriminator is not None:
             self._shown = prediction.detach(), views.target
@@ -234,15 +230,15 @@ class BaseStage(nn.Module):
             losses |= self._copy_losses(batch, output.view, views, weight, generator)
         return losses
 
-    def _emphasis(self, batch: Batch, size: int) -> Tensor:
+    def _emphasis(self, batch: PairBatch, size: int) -> Tensor:
         """Pixel weights (B, 1, size, size): from the target's surface map if it has one, else from its head pose."""
-        valid, emphasis = batch["target_valid"], self.config.loss.reconstruction_emphasis
-        known = feature_weight(batch["target_coords"], valid, size, emphasis=emphasis)
-        posed = feature_map(label_pose(batch, "target"), size, emphasis=emphasis, eyes=EYES_TO_MOUTH)
+        valid, emphasis = batch.target.valid, self.config.loss.reconstruction_emphasis
+        known = feature_weight(batch.target.coords, valid, size, emphasis=emphasis)
+        posed = feature_map(batch.target.pose, size, emphasis=emphasis, eyes=EYES_TO_MOUTH)
         return torch.where(valid.flatten(1).any(1)[:, None, None, None], known, posed)
 
     def _copy_losses(
-        self, batch: Batch, view: SourceView, views: Views, weight: Tensor | None, generator: torch.Generator
+        self, batch: PairBatch, view: SourceView, views: Views, weight: Tensor | None, generator: torch.Generator
     ) -> Losses:
         """The losses of the source skip: of the copied image, the painted image, the depth and the flow."""
         w, losses = self.config.loss, {}
@@ -253,12 +249,12 @@ class BaseStage(nn.Module):
             missed = (view.image.detach() - views.target).abs().mean(1, keepdim=True)
             losses["painted"] = masked_l1(view.painted, views.target, shown * (PAINTED_FLOOR + missed))
         if w.surface:
-            losses["surface"] = surface_loss(view.depth, batch["target_coords"], batch["target_valid"])
+            losses["surface"] = surface_loss(view.depth, batch.target.coords, batch.target.valid)
         if w.flow:
-            source, target = ((batch[f"{role}_coords"], batch[f"{role}_valid"]) for role in ("source", "target"))
+            source, target = ((frame.coords, frame.valid) for frame in (batch.source, batch.target))
             losses["flow"] = flow_loss(view.flow.direct, source, target, generator)
         if w.landmarks:
-            marks = [visible_irises(batch[f"{role}_landmarks"]) for role in ("source", "target")]
+            marks = [visible_irises(frame.landmarks) for frame in (batch.source, batch.target)]
             losses["landmarks"] = landmark_loss(view.flow.direct, marks[0], marks[1])
         return losses
 
@@ -286,33 +282,35 @@ class BaseStage(nn.Module):
         return judge(self.discriminator, real, fake)
 
     def _label_losses(
-        self, batch: Batch, fields: tuple[Tensor, Tensor], expression: Expression, pose_error: Tensor
+        self, batch: PairBatch, fields: tuple[Tensor, Tensor], expression: Expression, pose_error: Tensor
     ) -> Losses:
         """The losses against the clips' labels; `fields` are the displacements of W_s-> and W_->d."""
         w, losses = self.config.loss, {}
         if w.pose:
             losses["pose"] = pose_error
         if self.readout is not None:
-            labels = torch.cat([batch["source_readout"], batch["target_readout"]])
+            labels = torch.cat([batch.source.readout, batch.target.readout])
             weights = readout_weights(self.expression_names).to(expression.z)
             losses["expression"] = readout_loss(self.readout(expression.z), labels, weights)
         if w.warp:
             m = self.config.model
             size = (m.volume_depth, m.volume_size, m.volume_size)
-            for side, role, field in zip(("source", "driver"), ("source", "target"), fields, strict=True):
-                pose, coords, valid = label_pose(batch, role), batch[f"{role}_coords"], batch[f"{role}_valid"]
-                losses[f"warp_{side}"] = warp_loss(field, pose, coords, valid, size, side=side)
+            frames = batch.source, batch.target
+            for side, frame, field in zip(("source", "driver"), frames, fields, strict=True):
+                losses[f"warp_{side}"] = warp_loss(field, frame.pose, frame.coords, frame.valid, size, side=side)
         return losses
 
     def _contrastive(
-        self, batch: Batch, output: Output, crossed: Output | None, driver: Motion, views: Views
+        self, batch: PairBatch, output: Output, crossed: Output | None, driver: Motion, views: Views
     ) -> Tensor:
         assert crossed is not None
         images = torch.cat([shown(output, views), shown(crossed, views)])
         z = infer_motion(self.model, images, Pose.cat([driver.pose, driver.pose])).expression.z
         z_driver = driver.expression.z
+        if self.model.motion.correction is not None:  # predictions have no measured blendshapes: compare E_mtn's own z
+            z_driver = infer_motion(self.model, views.driver_augmented, driver.pose).expression.z
         z_other = previous_sample(z_driver)
-        other = previous_sample(batch["person"]) != batch["person"]  # eq. 7: negatives are other people
+        other = previous_sample(batch.person) != batch.person  # eq. 7: negatives are other people
         share = share_of(other.sum())
         if not other.any():  # a small micro-batch may have one person only: no negatives
             return (z.sum() + z_other.sum()) * 0
@@ -326,17 +324,15 @@ class BaseStage(nn.Module):
         )
 
 
-def shown(output: Output, views: Views) -> Tensor:
-    """Output images (B, 3, S, S) as the losses and E_mtn receive them: the foreground over the target's flat colour.
+class BaseStage(PairStage[PairBatch]):
+    """The stage of `train base`."""
 
-    If the model has no alpha output, the target's matte replaces it. This also holds for cross-reenacted images, which
-    have the same motion. The background of such a model is never supervised and must not reach any loss (3.1).
-    """
-    image = shrink(output.over(views.target_color), views.target.shape[-1])
-    return image if output.alpha is not None else composite(image, views.target_matte, views.target_color)
+    def forward(self, phase: str, batch: PairBatch, step: int, generator: torch.Generator) -> Losses:
+        """See `TrainingStage.forward`."""
+        return self.pair_losses(phase, batch, step, generator)
 
 
-S = TypeVar("S", bound=BaseStage)
+S = TypeVar("S", bound=PairStage[PairBatch] | PairStage[JointBatch])
 
 
 def train_base(

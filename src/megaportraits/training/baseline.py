@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from megaportraits.baselines.base import Baseline, BaselineOutput
 from megaportraits.baselines.face_vid2vid import FaceMotion, FaceSource
 from megaportraits.baselines.fomm import Keypoints
 from megaportraits.baselines.storage import make_baseline, save_baseline
 from megaportraits.config import TrainBaselineConfig
-from megaportraits.data.batches import PAIR_BATCH, mirror
+from megaportraits.data.batches import MattedImage, PairBatch
 from megaportraits.losses.adversarial import generator_terms, judge
 from megaportraits.losses.equivariance import RandomTransform, equivariance_loss, jacobian_equivariance_loss
 from megaportraits.losses.foreground import masked_l1
@@ -24,13 +25,11 @@ from megaportraits.nn.spectral import add_spectral_norm
 from megaportraits.training.loop import fit
 from megaportraits.training.pairs import run_pairs
 from megaportraits.training.perceptual import PerceptualTerms
-from megaportraits.training.views import Views, label_pose, make_views
-
-Batch = dict[str, Tensor]
-Losses = dict[str, Tensor]
+from megaportraits.training.stage import Losses, TrainingStage
+from megaportraits.training.views import Views, make_views
 
 
-class BaselineStage(nn.Module):
+class BaselineStage(TrainingStage[Baseline[Any, Any], PairBatch, PairBatch]):
     """A baseline and its losses: the phase "generator", and with adversarial losses the phase "discriminator".
 
     The driver is always the target's own frame, as in the papers, also in pairs whose driver is another person. It has
@@ -72,20 +71,19 @@ class BaselineStage(nn.Module):
         }
         return {name: weight for name, weight in weights.items() if weight} | self.perceptual.weights
 
-    def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> Losses:
+    def forward(self, phase: str, batch: PairBatch, step: int, generator: torch.Generator) -> Losses:
         """The losses of one phase, unweighted; "discriminator" receives the images of the preceding "generator"."""
         if phase == "discriminator":
             return {"discriminator": self._judge()}
         if self.config.data.flip:
-            mirrored = torch.rand(len(batch["identity"]), generator=generator) < 0.5
-            batch = mirror(batch, PAIR_BATCH, mirrored, self.expression_names)
+            batch = batch.mirror_half(generator, self.expression_names)
         views = self._views(batch, generator)
         encoded, motion = self.model.encode(views.source), self.model.motion(views.driver)
         losses = self._image_losses(batch, self.model.render(encoded, motion), views)
         losses |= self._motion_losses(batch, encoded, motion, views, generator)
         return {name: loss for name, loss in losses.items() if name in self.weights()}
 
-    def sample(self, model: Baseline[Any, Any], batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def sample(self, model: Baseline[Any, Any], batch: PairBatch) -> tuple[Tensor, dict[str, float]]:
         """Rows of source, driver, prediction and target; PSNR (dB) of the prediction."""
         views = self._views(batch, torch.Generator().manual_seed(0))
         prediction = model(views.source, views.driver).over(views.target_color).float()
@@ -97,23 +95,23 @@ class BaselineStage(nn.Module):
         """Write the averaged model in float16."""
         save_baseline(path, model, self.config.model, notes={"steps": str(step), "recipe": self.config.model.name})
 
-    def _views(self, batch: Batch, generator: torch.Generator) -> Views:
-        own = {f"driver_{name}": batch[f"target_{name}"] for name in ("image", "matte")}
-        return make_views(batch | own, self.config, generator)
+    def _views(self, batch: PairBatch, generator: torch.Generator) -> Views:
+        own = MattedImage(batch.target.image, batch.target.matte)
+        return make_views(replace(batch, driver=own), self.config, generator)
 
-    def _image_losses(self, batch: Batch, output: BaselineOutput, views: Views) -> Losses:
+    def _image_losses(self, batch: PairBatch, output: BaselineOutput, views: Views) -> Losses:
         prediction = output.over(views.target_color)
         losses = {"reconstruction": masked_l1(prediction, views.target)}
         if output.alpha is not None:
             losses["matte"] = F.l1_loss(output.alpha, views.target_matte)
-        losses |= self.perceptual(prediction, views.target, label_pose(batch, "target"))
+        losses |= self.perceptual(prediction, views.target, batch.target.pose)
         if self.discriminator is not None:
             self._shown = prediction.detach(), views.target
             losses |= generator_terms(self.discriminator, prediction, views.target)
         return losses
 
     def _motion_losses(
-        self, batch: Batch, encoded: Any, motion: Any, views: Views, generator: torch.Generator
+        self, batch: PairBatch, encoded: Any, motion: Any, views: Views, generator: torch.Generator
     ) -> Losses:
         w = self.config.loss
         transform = RandomTransform.draw(
@@ -127,7 +125,7 @@ class BaselineStage(nn.Module):
         warped = self.model.motion(transform.warp(views.driver)) if w.equivariance or w.equivariance_jacobian else None
         if isinstance(motion, Keypoints):
             return _fomm_losses(motion, warped, transform)
-        return _face_vid2vid_losses(encoded, motion, warped, transform, batch["target_rotation"])
+        return _face_vid2vid_losses(encoded, motion, warped, transform, batch.target.rotation)
 
     def _judge(self) -> Tensor:
         shown, self._shown = self._shown, None

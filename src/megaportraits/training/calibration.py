@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from megaportraits.data.batches import collate
 from megaportraits.data.frames import FrameDataset
 from megaportraits.errors import DataError, WeightsError
 from megaportraits.faces.detector import FaceAnalyzer
@@ -25,7 +26,6 @@ from megaportraits.models.motion import BlendshapeCorrection, infer_motion
 from megaportraits.models.storage import find_base, load_base, read_notes, save_base
 from megaportraits.ops.compositing import composite
 from megaportraits.ops.resample import resize_images
-from megaportraits.ops.warping import Pose
 
 SCORES = (
     "jawOpen",
@@ -161,13 +161,13 @@ def observe(
     for done in range(count):
         item = dataset[done]
         color = torch.from_numpy(rng.uniform(0, 1, 3).astype(np.float32))[:, None, None]
-        image = item["image"] / 255
-        if not item["real"]:
-            image = composite(image, item["matte"] / 255, color)
+        image = item.image / 255
+        if not item.real:
+            image = composite(image, item.matte / 255, color)
         pixels = (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
         face = next(iter(analyzer.detect(pixels, thorough=False)), None)
         if face is not None:
-            pose = Pose(item["rotation"][None], item["translation"][None], item["scale"][None])
+            pose = collate([item]).pose
             side = model.config.image_size
             small = resize_images(image[None], side)
             with torch.inference_mode():

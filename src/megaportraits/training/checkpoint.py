@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 from megaportraits.errors import TrainingError
 from megaportraits.media.folders import whole_file
 from megaportraits.reading import access, is_file, shown
+from megaportraits.training.stage import B, M, TrainingStage, V
 
 KEPT = "Free disk space and resume; the last checkpoint is intact."
 
@@ -102,7 +103,7 @@ def to_resume(run: Path) -> dict[str, Any]:
     )
 
 
-def restore(state: dict[str, Any], stage: Any, average: AveragedModel) -> int:
+def restore(state: dict[str, Any], stage: TrainingStage[M, B, V], average: AveragedModel) -> int:
     """Load a checkpoint's networks; returns its step. Networks of phases that it does not have keep their weights."""
     first, *later = stage.phases
     saved = optimizer_states(state, first)

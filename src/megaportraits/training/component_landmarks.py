@@ -9,14 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from megaportraits.config.training import LossConfig, TrainComponentLandmarksConfig
+from megaportraits.data.batches import FrameBatch
 from megaportraits.faces.outlines import INNER_LIPS, LEFT_BROW, LEFT_EYE, LIPS, RIGHT_BROW, RIGHT_EYE
 from megaportraits.losses.landmarks import landmark_distance, openings
 from megaportraits.models.component_landmarks import ComponentLandmarkNet
 from megaportraits.models.storage import load_component_landmarks, save_component_landmarks
 from megaportraits.ops.warping import Pose
 from megaportraits.training.features import visible_irises
-from megaportraits.training.frames import Batch, augment_frames, frame_pose, imprecise_pose, run_frames
+from megaportraits.training.frames import augment_frames, imprecise_pose, run_frames
 from megaportraits.training.loop import fit
+from megaportraits.training.stage import Losses, TrainingStage
 
 _EYE, _LIPS = len(RIGHT_EYE), len(LIPS) + len(INNER_LIPS)
 _FIRST_LIP = len(RIGHT_EYE) + len(LEFT_EYE) + len(RIGHT_BROW) + len(LEFT_BROW)
@@ -85,7 +87,7 @@ class ComponentLandmarkLoss:
         return torch.stack([*errors.values()]).sum() + (IRIS_FACTOR - 1) * errors["iris"]
 
 
-class ComponentLandmarkStage(nn.Module):
+class ComponentLandmarkStage(TrainingStage[ComponentLandmarkNet, FrameBatch, FrameBatch]):
     """Trains the network on frames whose landmarks are known."""
 
     phases = ("network",)
@@ -100,32 +102,35 @@ class ComponentLandmarkStage(nn.Module):
         """1 for every error: all are in centimetres."""
         return {f"{part}_{what}": 1.0 for part in ("eye", "mouth") for what in ("points", "opening")} | {"iris": 1.0}
 
-    def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, phase: str, batch: FrameBatch, step: int, generator: torch.Generator) -> Losses:
         """The errors of one batch of `data.frames` with landmarks."""
         del phase, step
-        image, pose, batch = augment_frames(
-            batch, generator, mirrors=self.config.data.flip, jitter=0.5, shift=0, zoom=0
-        )
-        pose = imprecise_pose(pose, generator, shift_cm=_SHIFT_CM, zoom=_ZOOM)
+        batch = augment_frames(batch, generator, mirrors=self.config.data.flip, jitter=0.5, shift=0, zoom=0)
+        pose = imprecise_pose(batch.pose, generator, shift_cm=_SHIFT_CM, zoom=_ZOOM)
         return point_errors(
             self.model,
-            self.model(*self.model.crops(image, pose)),
-            labelled_points(self.model, batch["landmarks"], pose),
+            self.model(*self.model.crops(batch.image, pose)),
+            labelled_points(self.model, _landmarks(batch), pose),
         )
 
-    def sample(self, model: ComponentLandmarkNet, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def sample(self, model: ComponentLandmarkNet, batch: FrameBatch) -> tuple[Tensor, dict[str, float]]:
         """Crops with the labelled (green) and found (red) points; mean errors, centimetres."""
-        pose = frame_pose(batch)
+        pose = batch.pose
         with torch.no_grad():
-            crops = model.crops(batch["image"].float() / 255, pose)
+            crops = model.crops(batch.image.float() / 255, pose)
             found = model(*crops)
-        wanted = labelled_points(model, batch["landmarks"], pose)
+        wanted = labelled_points(model, _landmarks(batch), pose)
         numbers = {f"{name}_cm": float(value) for name, value in point_errors(model, found, wanted).items()}
         return _picture(crops, wanted, found), numbers
 
     def save(self, path: Path, model: ComponentLandmarkNet, *, step: int) -> None:
         """Write the averaged network in float16."""
         save_component_landmarks(path, model, notes={"steps": str(step)})
+
+
+def _landmarks(batch: FrameBatch) -> Tensor:
+    assert batch.landmarks is not None, "the data set was asked for landmarks"
+    return batch.landmarks
 
 
 def _picture(crops: Points, wanted: Points, found: Points, side: int = 96) -> Tensor:

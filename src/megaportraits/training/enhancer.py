@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from megaportraits.baselines.hifacegan import HiFaceGan
 from megaportraits.config import HiFaceGanConfig, PictureLossConfig, TrainEnhancerConfig, TrainHiFaceGanConfig
-from megaportraits.data.batches import PHOTO_BATCH, mirror
+from megaportraits.data.batches import PhotoBatch
 from megaportraits.data.photos import PhotoDataset
 from megaportraits.errors import ConfigError
 from megaportraits.losses.adversarial import generator_terms, judge
@@ -33,13 +33,10 @@ from megaportraits.training.photos import (
     photo_views,
     truth_of,
 )
-from megaportraits.training.views import label_pose
-
-Batch = dict[str, Tensor]
-Losses = dict[str, Tensor]
+from megaportraits.training.stage import Losses, TrainingStage
 
 
-class EnhancerStage(nn.Module):
+class EnhancerStage(TrainingStage[PictureEnhancer, PhotoBatch, PhotoBatch]):
     """G_enh on the images of a frozen base model: the phase "generator", and "discriminator" with adversarial losses.
 
     A step has a supervised part (a photograph driven by another view of itself, with a known target) and an
@@ -103,14 +100,13 @@ class EnhancerStage(nn.Module):
         }
         return {name: weight for name, weight in weights.items() if weight} | self.perceptual.weights
 
-    def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> Losses:
+    def forward(self, phase: str, batch: PhotoBatch, step: int, generator: torch.Generator) -> Losses:
         """The losses of one phase, unweighted; "discriminator" receives the images of the preceding "generator"."""
         if phase == "discriminator":
             return {"discriminator": self._judge()}
         config, w = self.config, self.config.loss
         if config.data.flip:
-            mirrored = torch.rand(len(batch["identity"]), generator=generator) < 0.5
-            batch = mirror(batch, PHOTO_BATCH, mirrored)
+            batch = batch.mirror_half(generator)
         views = self._views(batch, generator)
         cross = w.crosses and step >= w.cross_from
         output = drive_base(self._base_on(views.color.device), batch, views, cross=cross)
@@ -127,7 +123,7 @@ class EnhancerStage(nn.Module):
         losses = {"reconstruction": masked_l1(prediction, truth)}
         if "matte" in self.weights():
             losses["matte"] = F.l1_loss(enhanced[own, 3:].float(), views.matte["target"])
-        losses |= self.perceptual(prediction, truth, label_pose(batch, "target"))
+        losses |= self.perceptual(prediction, truth, batch.target.pose)
         crossed = over(enhanced[strange], views.color) if cross else prediction[:0]
         if cross and w.cycle:
             losses["cycle"] = low_resolution_cycle(driven.picture[strange], enhanced[strange], factor=w.cycle_factor)
@@ -135,7 +131,7 @@ class EnhancerStage(nn.Module):
             losses |= self._adversarial(prediction, crossed, truth, photograph)
         return {name: loss for name, loss in losses.items() if name in self.weights()}
 
-    def sample(self, model: PictureEnhancer, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def sample(self, model: PictureEnhancer, batch: PhotoBatch) -> tuple[Tensor, dict[str, float]]:
         """Rows of images, and numbers about them.
 
         A row shows source, base model upsampled by bicubic interpolation, enhanced, target; then another person as
@@ -165,7 +161,7 @@ class EnhancerStage(nn.Module):
         """Write the averaged model in float16."""
         save_enhancer(path, model, notes={"steps": str(step), "base": Path(self.config.base).name})
 
-    def _views(self, batch: Batch, generator: torch.Generator) -> PhotoViews:
+    def _views(self, batch: PhotoBatch, generator: torch.Generator) -> PhotoViews:
         background = self._base[0].config.predict_background
         return photo_views(batch, self.config.data, self.config.model.matte, generator, background=background)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,14 +11,13 @@ from torch import Tensor
 
 from megaportraits.config import TrainComponentLandmarksConfig, TrainGazeConfig, TrainHeadPoseConfig
 from megaportraits.data.augment import color_jitter, degrade
-from megaportraits.data.batches import FRAME_BATCH, crop, mirror
+from megaportraits.data.batches import FrameBatch
 from megaportraits.data.frames import FrameDataset
 from megaportraits.ops.compositing import composite
 from megaportraits.ops.geometry import HEAD_HALF_CM
 from megaportraits.ops.warping import Pose
 from megaportraits.training.views import random_background
 
-Batch = dict[str, Tensor]
 C = TypeVar("C", TrainComponentLandmarksConfig, TrainGazeConfig, TrainHeadPoseConfig)
 
 _VALIDATION_FRAMES = 256
@@ -57,13 +57,8 @@ def imprecise_pose(pose: Pose, generator: torch.Generator, *, shift_cm: float, z
     return Pose(pose.rotation, pose.translation + shift, pose.scale * (zoom * noise[:, 2]).exp())
 
 
-def frame_pose(batch: Batch) -> Pose:
-    """The head-pose labels of a batch of `data.frames`."""
-    return Pose(batch["rotation"], batch["translation"], batch["scale"])
-
-
 def augment_frames(
-    batch: Batch,
+    batch: FrameBatch,
     generator: torch.Generator,
     *,
     mirrors: bool,
@@ -71,11 +66,11 @@ def augment_frames(
     degrades: bool = True,
     shift: float = 0.06,
     zoom: float = 0.1,
-) -> tuple[Tensor, Pose, Batch]:
+) -> FrameBatch:
     """Augment a batch: half of the images get another background, and all are cropped at random.
 
     Args:
-        batch: a batch of `data.frames`.
+        batch: a batch of `data.frames`, in uint8.
         generator: on the CPU.
         mirrors: whether to mirror half of the samples.
         jitter: strength of the colour jitter.
@@ -84,22 +79,20 @@ def augment_frames(
         zoom: crops are scaled by up to exp(+-zoom). With shift 0 and zoom 0 nothing is resampled.
 
     Returns:
-        The images (B, 3, S, S) in [0, 1], their head poses, and the batch, with all labels adapted to the crops.
+        The batch with images and mattes in [0, 1], and all labels adapted to the crops.
     """
-    count = len(batch["scale"])
+    count = len(batch)
 
     def draw(*shape: int) -> Tensor:
-        return (torch.rand(count, *shape, generator=generator) * 2 - 1).to(batch["scale"].device)
+        return (torch.rand(count, *shape, generator=generator) * 2 - 1).to(batch.scale.device)
 
     if mirrors:
-        batch = mirror(batch, FRAME_BATCH, draw() < 0)
-    image, matte = batch["image"].float() / 255, batch["matte"].float() / 255
+        batch = batch.mirror_half(generator)
+    image, matte = batch.image.float() / 255, batch.matte.float() / 255
     replaced = composite(image, matte, random_background(image, generator))
     image = torch.where(draw()[:, None, None, None] < 0, replaced, image)
     if degrades:
         image = degrade(image, generator=generator)
     image = color_jitter(image, strength=jitter, generator=generator)
-    batch = {key: value for key, value in batch.items() if key != "matte"} | {"image": image}
-    if shift or zoom:
-        batch = crop(batch, FRAME_BATCH, draw(2) * shift, (draw() * zoom).exp())
-    return batch["image"], frame_pose(batch), batch
+    batch = replace(batch, image=image, matte=matte)
+    return batch.crop(draw(2) * shift, (draw() * zoom).exp()) if shift or zoom else batch

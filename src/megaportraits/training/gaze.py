@@ -8,24 +8,26 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from megaportraits import weights
 from megaportraits.config import TrainGazeConfig
+from megaportraits.data.batches import FrameBatch
 from megaportraits.errors import WeightsError
 from megaportraits.losses.gaze import mae_mse
 from megaportraits.models.gaze import EyeEncoder, GazeNet, GazeOutput, head_keypoints, relative_keypoints
 from megaportraits.models.storage import save_gaze
 from megaportraits.ops.warping import Pose
-from megaportraits.training.frames import Batch, augment_frames, frame_pose, imprecise_pose, run_frames
+from megaportraits.training.frames import augment_frames, imprecise_pose, run_frames
 from megaportraits.training.loop import fit
+from megaportraits.training.stage import Losses, TrainingStage
 
 _PICTURED = 12
 _SHIFT_CM, _ZOOM = 0.3, 0.05
 """Errors of the head pose in training; see `imprecise_pose`."""
 
 
-class GazeStage(nn.Module):
+class GazeStage(TrainingStage[GazeNet, FrameBatch, FrameBatch]):
     """The gaze network and its losses: MAE and MSE of gaze (radians) and blink, weighted 15 and 10."""
 
     phases = ("network",)
@@ -42,36 +44,34 @@ class GazeStage(nn.Module):
         """1 for each loss: `mae_mse` applies the paper's weights."""
         return {"gaze": 1.0, "blink": 1.0}
 
-    def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, phase: str, batch: FrameBatch, step: int, generator: torch.Generator) -> Losses:
         """The two losses of one batch of `data.frames`."""
         del phase, step
         # An eye is few pixels: blur or resampling would remove the iris.
-        image, pose, batch = augment_frames(
+        batch = augment_frames(
             batch, generator, mirrors=self.config.data.flip, jitter=0.4, degrades=False, shift=0, zoom=0
         )
-        pose = imprecise_pose(pose, generator, shift_cm=_SHIFT_CM, zoom=_ZOOM)
-        look = self.model(self.model.crops(image, pose), self._keypoints(batch, pose))
+        pose = imprecise_pose(batch.pose, generator, shift_cm=_SHIFT_CM, zoom=_ZOOM)
+        look = self.model(self.model.crops(batch.image, pose), self._keypoints(batch, pose))
         w = {"w_mae": self.config.w_mae, "w_mse": self.config.w_mse}
         return {
-            "gaze": mae_mse(look.gaze, torch.deg2rad(batch["gaze"]), **w),
-            "blink": mae_mse(look.blink, batch["blink"], **w),
+            "gaze": mae_mse(look.gaze, torch.deg2rad(batch.gaze), **w),
+            "blink": mae_mse(look.blink, batch.blink, **w),
         }
 
-    def _keypoints(self, batch: Batch, pose: Pose) -> Tensor:
-        if self.config.model.keypoint_input == "landmarks":
-            return relative_keypoints(batch["landmarks"], pose)
-        return head_keypoints(pose)
+    def _keypoints(self, batch: FrameBatch, pose: Pose) -> Tensor:
+        return head_keypoints(pose) if batch.landmarks is None else relative_keypoints(batch.landmarks, pose)
 
-    def sample(self, model: GazeNet, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def sample(self, model: GazeNet, batch: FrameBatch) -> tuple[Tensor, dict[str, float]]:
         """Eyes with the labelled (green) and predicted (red) gaze direction; mean errors over the known labels."""
-        pose = frame_pose(batch)
-        eyes = model.crops(batch["image"].float() / 255, pose)
+        pose = batch.pose
+        eyes = model.crops(batch.image.float() / 255, pose)
         look = model(eyes, self._keypoints(batch, pose))
-        label = torch.deg2rad(batch["gaze"])
+        label = torch.deg2rad(batch.gaze)
         numbers = {
             "gaze_degrees": math.degrees(float(angle_between(look.gaze, label).nanmean())),
             "gaze_degrees_if_straight": math.degrees(float(angle_between(0 * label, label).nanmean())),
-            "blink_error": float((look.blink - batch["blink"]).abs().nanmean()),
+            "blink_error": float((look.blink - batch.blink).abs().nanmean()),
         }
         numbers = {name: value for name, value in numbers.items() if math.isfinite(value)}
         return _picture(eyes[:_PICTURED], label[:_PICTURED], look), numbers

@@ -8,18 +8,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
 from megaportraits.config import HeadPoseConfig, TrainHeadPoseConfig
+from megaportraits.data.batches import FrameBatch
 from megaportraits.models.head_pose import HeadPoseNet
 from megaportraits.models.storage import save_head_pose
 from megaportraits.nn.blocks import BlockStyle
 from megaportraits.ops.geometry import geodesic_distance
-from megaportraits.training.frames import Batch, augment_frames, frame_pose, run_frames
+from megaportraits.training.frames import augment_frames, run_frames
 from megaportraits.training.loop import fit
+from megaportraits.training.stage import Losses, TrainingStage
 
 
-class HeadPoseStage(nn.Module):
+class HeadPoseStage(TrainingStage[HeadPoseNet, FrameBatch, FrameBatch]):
     """The head-pose network and its losses: geodesic angle of rotation (radians), L1 of translation and log scale."""
 
     phases = ("network",)
@@ -34,32 +35,32 @@ class HeadPoseStage(nn.Module):
         """Equal weights: a radian, one crop unit (half a crop), and a factor e in scale cost the same."""
         return {"rotation": 1.0, "translation": 1.0, "scale": 1.0}
 
-    def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, phase: str, batch: FrameBatch, step: int, generator: torch.Generator) -> Losses:
         """The three losses of one batch of `data.frames`."""
         del phase, step
-        image, labels, _ = augment_frames(batch, generator, mirrors=self.config.data.flip)
-        predicted = self.model(image)
+        batch = augment_frames(batch, generator, mirrors=self.config.data.flip)
+        predicted, labels = self.model(batch.image), batch.pose
         return {
             "rotation": geodesic_distance(predicted.rotation, labels.rotation).mean(),
             "translation": (predicted.translation - labels.translation).abs().sum(-1).mean(),
             "scale": (predicted.scale.log() - labels.scale.log()).abs().mean(),
         }
 
-    def sample(self, model: HeadPoseNet, batch: Batch) -> tuple[None, dict[str, float]]:
+    def sample(self, model: HeadPoseNet, batch: FrameBatch) -> tuple[None, dict[str, float]]:
         """Errors on frames without augmentation: rotation in degrees, translation in crop units, scale as a factor.
 
         `degrees_real` is the rotation error on real clips alone.
         """
         with torch.no_grad():
-            predicted, labels = model(batch["image"].float() / 255), frame_pose(batch)
+            predicted, labels = model(batch.image.float() / 255), batch.pose
         angle = torch.rad2deg(geodesic_distance(predicted.rotation, labels.rotation))
         numbers = {
             "degrees": float(angle.mean()),
             "translation": float((predicted.translation - labels.translation).norm(dim=-1).mean()),
             "scale": float((predicted.scale / labels.scale).log().abs().mean().exp()),
         }
-        if batch["real"].any():
-            numbers["degrees_real"] = float(angle[batch["real"]].mean())
+        if batch.real.any():
+            numbers["degrees_real"] = float(angle[batch.real].mean())
         return None, numbers
 
     def save(self, path: Path, model: HeadPoseNet, *, step: int) -> None:

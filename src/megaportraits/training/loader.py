@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
+from megaportraits.data.batches import collate
+from megaportraits.data.dataset import B, SampleDataset
 from megaportraits.data.stream import Layout
 from megaportraits.errors import TrainingError
+from megaportraits.training.stage import TrainingConfig
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -33,8 +35,8 @@ class StepSampler(Sampler[int]):
             yield from range(start, start + self.share)
 
 
-def make_loader(fabric: Fabric, dataset: Dataset[dict[str, Tensor]], config: Any, first: int) -> Any:
-    """A loader of this process's micro-batches from step `first` on, set up by Fabric.
+def load_batches(fabric: Fabric, dataset: SampleDataset[B], config: TrainingConfig, first: int) -> Iterator[B]:
+    """The process's micro-batches from step `first` on, on the run's device.
 
     Raises:
         TrainingError: the batch cannot be divided evenly among processes and accumulated parts.
@@ -47,8 +49,7 @@ def make_loader(fabric: Fabric, dataset: Dataset[dict[str, Tensor]], config: Any
             f"{optim.accumulate} parts",
             fix="Choose optim.batch_size as a multiple of their product.",
         )
-    if hasattr(dataset, "spread"):
-        dataset.spread(Layout(optim.batch_size, fabric.world_size, optim.accumulate, max(config.data.workers, 1)))
+    dataset.spread(Layout(optim.batch_size, fabric.world_size, optim.accumulate, max(config.data.workers, 1)))
     if config.data.workers:
         cv2.setNumThreads(1)  # before the fork: in a forked worker OpenCV would wait for threads that do not exist
     loader = DataLoader(
@@ -56,10 +57,16 @@ def make_loader(fabric: Fabric, dataset: Dataset[dict[str, Tensor]], config: Any
         batch_size=optim.batch_size // parts,
         sampler=StepSampler(first, optim.steps, optim.batch_size, fabric.global_rank, fabric.world_size),
         num_workers=config.data.workers,
+        collate_fn=collate,
         worker_init_fn=quiet_worker,
         drop_last=True,
     )
-    return fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+    return iter(fabric.setup_dataloaders(loader, use_distributed_sampler=False))
+
+
+def fixed_batch(dataset: SampleDataset[B], count: int) -> B:
+    """The first `count` items of a data set, or all if there are fewer."""
+    return collate([dataset[i] for i in range(min(count, len(dataset)))])
 
 
 def quiet_worker(_: int) -> None:

@@ -10,29 +10,29 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import Dataset
 
-from megaportraits.config import OptimConfig
-from megaportraits.data.batches import collate
+from megaportraits.data.dataset import SampleDataset
 from megaportraits.errors import TrainingError
 from megaportraits.media.files import full_disk_errors
 from megaportraits.training import checkpoint
-from megaportraits.training.loader import make_loader
+from megaportraits.training.loader import fixed_batch, load_batches
 from megaportraits.training.run import Meter, TrainingRun, only_run, print_line
 from megaportraits.training.schedule import learning_rate, warmed_ema
 from megaportraits.training.signals import stop_on_signals
+from megaportraits.training.stage import B, Losses, M, TrainingConfig, TrainingStage, V, freeze_others, phase_parameters
 from megaportraits.training.strategy import (
     any_rank,
     compile_blocks,
+    keep_inputs_exact,
     lay_channels_last,
     load_optimizer,
     make_fabric,
@@ -44,72 +44,20 @@ from megaportraits.training.strategy import (
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-Batch = dict[str, Tensor]
-
-
-class Stage(Protocol):
-    """What the loop requires of a stage, which is also an `nn.Module`.
-
-    Every phase has its own optimizer. A phase trains the parameters of the submodule with the phase's name; the first
-    phase trains all others.
-
-    Attributes:
-        phases: names of the phases of a step, in order.
-        model: the network that is averaged and saved.
-        file_name: name of the weights file in the run folder.
-        validation_count: number of validation samples.
-    """
-
-    phases: tuple[str, ...]
-    model: nn.Module
-    file_name: str
-    validation_count: int
-
-    def weights(self) -> dict[str, float]:
-        """Weight per loss name."""
-
-    def __call__(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """The losses of one phase, unweighted."""
-
-    def sample(self, model: nn.Module, batch: Batch) -> tuple[Tensor | None, dict[str, float]]:
-        """An image (3, H, W) in [0, 1] (or None) and validation numbers for a fixed batch."""
-
-    def save(self, path: Path, model: nn.Module, *, step: int) -> None:
-        """Write the weights file."""
+    from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
 
 
-def phase_parameters(stage: Any) -> dict[str, list[nn.Parameter]]:
-    """The trainable parameters of every phase, in the stage's order."""
-    own: dict[str, list[nn.Parameter]] = {phase: [] for phase in stage.phases}
-    for name, parameter in stage.named_parameters():
-        if parameter.requires_grad:
-            part = name.partition(".")[0]
-            own[part if part in own else stage.phases[0]].append(parameter)
-    return own
+class ModelAverage(AveragedModel, Generic[M]):
+    """The running average of a model of type `M`."""
 
-
-def freeze_others(model: nn.Module, parts: tuple[str, ...]) -> None:
-    """Freeze all parts of a model but the named ones.
-
-    Raises:
-        TrainingError: the model does not have a named part.
-    """
-    known = [name for name, part in model.named_children() if any(True for _ in part.parameters())]
-    if unknown := [name for name in parts if name not in known]:
-        raise TrainingError(
-            f"optim.parts names {', '.join(unknown)}, which the model does not have",
-            fix=f"Choose from {', '.join(known)}.",
-        )
-    for name, part in model.named_children():
-        part.requires_grad_(name in parts)
+    module: M
 
 
 def fit(
-    stage: Any,
-    dataset: Dataset[Batch],
-    validation: Dataset[Batch] | None,
-    config: Any,
+    stage: TrainingStage[M, B, V],
+    dataset: SampleDataset[B],
+    validation: SampleDataset[V] | None,
+    config: TrainingConfig,
     folder: Path,
     *,
     resume: bool = False,
@@ -121,9 +69,9 @@ def fit(
     weights as an uninterrupted one.
 
     Args:
-        stage: see `Stage`.
+        stage: see `TrainingStage`.
         dataset: the training samples of all steps, in order.
-        validation: the samples for `Stage.sample`, or None.
+        validation: the samples for `TrainingStage.sample`, or None.
         config: config of the run.
         folder: the run folder.
         resume: continue the run in `folder`.
@@ -139,10 +87,10 @@ def fit(
 
 def _fit(
     fabric: Fabric,
-    stage: Any,
-    dataset: Dataset[Batch],
-    validation: Dataset[Batch] | None,
-    config: Any,
+    stage: TrainingStage[M, B, V],
+    dataset: SampleDataset[B],
+    validation: SampleDataset[V] | None,
+    config: TrainingConfig,
     folder: Path,
     *,
     resume: bool,
@@ -152,24 +100,23 @@ def _fit(
         freeze_others(stage.model, optim.parts)
     run = TrainingRun(folder, settings.tensorboard)
     job = TrainingJob.prepare(fabric, stage, config, checkpoint.to_resume(folder) if resume else None)
-    loader = make_loader(fabric, dataset, config, job.step)
+    batches = load_batches(fabric, dataset, config, job.step)
     fabric.barrier()  # every process must have read the folder before one changes it
     state = None if resume else job.state()
     if fabric.is_global_zero:
         if state is not None:  # the start of the run; written before config.yaml, which marks a run folder
             checkpoint.save(folder / "checkpoints", state, keep=settings.keep_checkpoints)
         run.start(config, job.step)
-        _tell_unreadable(run, dataset, job.step)
+        _tell_unreadable(run, dataset.unreadable, job.step)
     del state
-    batches = iter(loader)
-    fixed = None if validation is None else fabric.to_device(_fixed_batch(validation, stage.validation_count))
+    fixed = None if validation is None else fixed_batch(validation, stage.validation_count).to(fabric.device)
     meter, last_save, weights = Meter(config), time.monotonic(), folder / stage.file_name
     if fabric.is_global_zero:
         of = f"step {job.step} to {optim.steps}, {optim.batch_size} samples a step"
         print_line(f"Training from {of}; weights: {weights}")
     with stop_on_signals() as signalled:
         while job.step < optim.steps:
-            losses = job.advance(batches, dataset)
+            losses = job.advance(batches, dataset.describe)
             step, last, mine = job.step, job.step == optim.steps, fabric.is_global_zero
             late = mine and time.monotonic() - last_save > settings.checkpoint_minutes * 60
             stopped, due = any_rank(fabric, signalled(), late)
@@ -184,7 +131,9 @@ def _fit(
                 meter.report_progress(step)
                 if samples and fixed is not None and model is not None:
                     _sample(fabric, stage, model, fixed, run, step)
-                if state is not None:  # weights first: a run killed in between writes both again after resuming
+                if (
+                    state is not None and model is not None
+                ):  # weights first: a run killed in between writes both again after resuming
                     stage.save(weights, model, step=step)
                     checkpoint.save(folder / "checkpoints", state, keep=settings.keep_checkpoints)
                     last_save = time.monotonic()
@@ -201,27 +150,40 @@ def _fit(
 
 
 @dataclass
-class TrainingJob:
+class TrainingJob(Generic[M, B, V]):
     """The state of a run.
 
     `prepare` makes it, from a checkpoint if there is one; `advance` makes a step; `state` gives the next checkpoint.
     """
 
     fabric: Fabric
-    stage: Any
-    config: Any
-    module: Any
+    stage: TrainingStage[M, B, V]
+    config: TrainingConfig
+    module: _FabricModule
     own: dict[str, list[nn.Parameter]]
-    optimizers: dict[str, Any]
-    average: AveragedModel
-    spare: nn.Module | None = None
+    optimizers: dict[str, _FabricOptimizer]
+    average: ModelAverage[M]
+    spare: M | None = None
     step: int = 0
 
     @staticmethod
-    def prepare(fabric: Fabric, stage: Any, config: Any, state: dict[str, Any] | None) -> TrainingJob:
-        optim: OptimConfig = config.optim
+    def prepare(
+        fabric: Fabric, stage: TrainingStage[M, B, V], config: TrainingConfig, state: dict[str, Any] | None
+    ) -> TrainingJob[M, B, V]:
+        """Make the state of a run on the run's device.
+
+        Args:
+            fabric: see `training.strategy.make_fabric`.
+            stage: the stage with its initial weights.
+            config: config of the run.
+            state: the checkpoint to resume from; None starts a run.
+
+        Raises:
+            TrainingError: the checkpoint does not fit.
+        """
+        optim = config.optim
         # Buffers (the vectors of spectral norms) are copied, not averaged.
-        average = AveragedModel(stage.model, multi_avg_fn=warmed_ema(optim.ema_decay))
+        average = ModelAverage[M](stage.model, multi_avg_fn=warmed_ema(optim.ema_decay))
         with checkpoint.checkpoint_mismatch_errors():
             step = 0 if state is None else checkpoint.restore(state, stage, average)
         mesh = mesh_of(fabric)
@@ -230,6 +192,7 @@ class TrainingJob:
             lay_channels_last(stage, fabric.device)
         if config.run.compile:
             compile_blocks(stage)
+        keep_inputs_exact(fabric)
         module = fabric.setup_module(stage)
         average.to(fabric.device)
         if mesh is not None:
@@ -254,8 +217,13 @@ class TrainingJob:
         wrapped = {phase: fabric.setup_optimizers(optimizer) for phase, optimizer in optimizers.items()}
         return TrainingJob(fabric, stage, config, module, own, wrapped, average, spare, step)
 
-    def advance(self, batches: Iterator[Batch], dataset: Any) -> dict[str, float]:
-        """Make one step; returns the losses, averaged over micro-batches and processes."""
+    def advance(self, batches: Iterator[B], describe: Callable[[B], list[str]]) -> dict[str, float]:
+        """Make one step; returns the losses, averaged over micro-batches and processes.
+
+        Args:
+            batches: the next micro-batches.
+            describe: `SampleDataset.describe`, for the error of a loss that is not finite.
+        """
         self.step += 1
         parts = self.config.optim.accumulate
         means: dict[str, Tensor] = {}
@@ -265,12 +233,11 @@ class TrainingJob:
                 group["lr"] = learning_rate(self.config.optim, self.step - 1)
         for part in range(parts):
             batch = next(batches)
-            if "unreadable" in batch:
-                means["unreadable"] = means.get("unreadable", 0) + batch["unreadable"].float().sum()
+            means["unreadable"] = means.get("unreadable", 0) + batch.unreadable.float().sum()
             for number, phase in enumerate(self.stage.phases):
                 with self._only(phase), self._unsynchronized(part < parts - 1):
                     losses = self.module(phase, batch, self.step, self._generator(number, part))
-                    self._check(losses, phase, batch, dataset)
+                    self._check(losses, phase, batch, describe)
                     total = self._total(losses)
                     self.fabric.backward(total / parts)
                 for name, loss in {**losses, f"total_{phase}": total}.items():
@@ -296,7 +263,7 @@ class TrainingJob:
         }
         return dict(whole(pieces, keep=self.fabric.is_global_zero))
 
-    def averaged(self) -> nn.Module:
+    def averaged(self) -> M:
         """The averaged model, unsharded. All processes must call this; process 0 gets the values."""
         if self.spare is None:
             return self.average.module
@@ -310,17 +277,17 @@ class TrainingJob:
         seed = (self.config.run.seed * 1_000_003 + self.step) * 7 + phase
         return torch.Generator().manual_seed(seed + micro_batch * 1_000_000_007)
 
-    def _total(self, losses: dict[str, Tensor]) -> Tensor:
+    def _total(self, losses: Losses) -> Tensor:
         weights = self.stage.weights()
         zero = torch.zeros((), device=self.fabric.device)
         return sum((weights[name] * loss for name, loss in losses.items()), zero)
 
-    def _check(self, losses: dict[str, Tensor], phase: str, batch: Batch, dataset: Any) -> None:
+    def _check(self, losses: Losses, phase: str, batch: B, describe: Callable[[B], list[str]]) -> None:
         for name, loss in losses.items():
             if not math.isfinite(value := float(loss.detach())):
-                of = f"; the batch: {', '.join(dataset.describe(batch))}" if hasattr(dataset, "describe") else ""
+                of = ", ".join(describe(batch))
                 raise TrainingError(
-                    f"loss {name!r} is {value} at step {self.step}, phase {phase!r}{of}",
+                    f"loss {name!r} is {value} at step {self.step}, phase {phase!r}; the batch: {of}",
                     fix="Resume from the last checkpoint with a smaller learning rate or in 32-true precision.",
                 )
 
@@ -346,20 +313,15 @@ class TrainingJob:
             yield
 
 
-def _tell_unreadable(run: TrainingRun, dataset: Any, step: int) -> None:
-    """Log the number of skipped shards, and print their names."""
-    shards = dataset.index.unreadable if hasattr(dataset, "index") else []
+def _tell_unreadable(run: TrainingRun, shards: Sequence[str], step: int) -> None:
+    """Log the number of skipped shards, and print the messages about them."""
     if shards:
         run.log({"step": step, "unreadable_shards": len(shards)})
         for message in shards:
             print_line(f"Left out: {message}")
 
 
-def _fixed_batch(dataset: Dataset[Batch], count: int) -> Batch:
-    return collate([dataset[i] for i in range(min(count, len(dataset)))])  # type: ignore[arg-type]
-
-
-def _sample(fabric: Fabric, stage: Stage, model: nn.Module, batch: Batch, run: TrainingRun, step: int) -> None:
+def _sample(fabric: Fabric, stage: TrainingStage[M, B, V], model: M, batch: V, run: TrainingRun, step: int) -> None:
     model.eval()
     with torch.no_grad(), fabric.autocast():
         picture, numbers = stage.sample(model, batch)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from megaportraits.config import TrainBaseConfig
-from megaportraits.data.batches import PAIR_BATCH, mirror
+from megaportraits.data.batches import PairBatch
 from megaportraits.models.motion import Expression, MotionEncoder, infer_motion
 from megaportraits.models.storage import save_motion
 from megaportraits.nn.blocks import BlockStyle
@@ -22,9 +22,9 @@ from megaportraits.ops.warping import Pose
 from megaportraits.training.loop import fit
 from megaportraits.training.pairs import run_pairs
 from megaportraits.training.readout import pose_loss, readout_loss, readout_weights
-from megaportraits.training.views import label_pose, make_views
+from megaportraits.training.stage import Losses, TrainingStage
+from megaportraits.training.views import make_views
 
-Batch = dict[str, Tensor]
 REPORTED = ("jawOpen", "eyeBlink_L", "mouthSmile_L", "mouthPucker")
 
 
@@ -48,7 +48,7 @@ class ReadableMotion(nn.Module):
         return labels.float()
 
 
-class MotionStage(nn.Module):
+class MotionStage(TrainingStage[ReadableMotion, PairBatch, PairBatch]):
     """E_mtn with an expression readout, and their losses: of head pose, and of expression labels with gaze."""
 
     phases = ("network",)
@@ -63,15 +63,14 @@ class MotionStage(nn.Module):
         """The config's weights of the two losses, 1 where the config has 0. The losses share no parameters."""
         return {"pose": self.config.loss.pose or 1.0, "expression": self.config.loss.expression or 1.0}
 
-    def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, phase: str, batch: PairBatch, step: int, generator: torch.Generator) -> Losses:
         """The losses of head pose and readout on sources and augmented drivers."""
         del phase, step
         if self.config.data.flip:
-            mirrored = torch.rand(len(batch["identity"]), generator=generator) < 0.5
-            batch = mirror(batch, PAIR_BATCH, mirrored, self.expression_names)
+            batch = batch.mirror_half(generator, self.expression_names)
         views = make_views(batch, self.config, generator)
-        poses = Pose.cat([label_pose(batch, "source"), label_pose(batch, "target")])
-        labels = torch.cat([batch["source_readout"], batch["target_readout"]])
+        poses = Pose.cat([batch.source.pose, batch.target.pose])
+        labels = torch.cat([batch.source.readout, batch.target.readout])
         predicted = self.model.encoder.encode_pose(torch.cat([views.source_full, views.driver]))
         motion = infer_motion(self.model, torch.cat([views.source_full, views.driver_augmented]), poses)
         read = self.model.read(motion.expression)
@@ -80,12 +79,12 @@ class MotionStage(nn.Module):
             "expression": readout_loss(read, labels, readout_weights(self.expression_names).to(read)),
         }
 
-    def sample(self, model: ReadableMotion, batch: Batch) -> tuple[None, dict[str, float]]:
+    def sample(self, model: ReadableMotion, batch: PairBatch) -> tuple[None, dict[str, float]]:
         """Head-pose error in degrees, and correlations of the readout with the labels, on mildly augmented drivers."""
         views = make_views(batch, self.config, torch.Generator().manual_seed(0))
         motion = infer_motion(model, views.driver)
-        angle = torch.rad2deg(geodesic_distance(motion.pose.rotation, batch["target_rotation"]))
-        read, labels = model.read(motion.expression), batch["target_readout"]
+        angle = torch.rad2deg(geodesic_distance(motion.pose.rotation, batch.target.rotation))
+        read, labels = model.read(motion.expression), batch.target.readout
         numbers = {"degrees": float(angle.mean())}
         columns = [n for n in REPORTED if n in self.expression_names]
         index = [self.expression_names.index(n) for n in columns] + [-2, -1]

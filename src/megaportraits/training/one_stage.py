@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from megaportraits.config import TrainOneStageConfig
-from megaportraits.data.batches import PHOTO_BATCH, mirror
-from megaportraits.data.joint import JointDataset, split
+from megaportraits.data.batches import JointBatch, PairBatch, PhotoBatch
+from megaportraits.data.joint import JointDataset
 from megaportraits.data.photos import PhotoDataset
 from megaportraits.errors import TrainingError
 from megaportraits.losses.adversarial import generator_terms, judge
@@ -24,18 +24,19 @@ from megaportraits.models.base import BaseModel
 from megaportraits.models.discriminator import Discriminator
 from megaportraits.ops.compositing import composite
 from megaportraits.ops.resample import shrink
-from megaportraits.training.base import BaseStage, Batch, Losses, begin
+from megaportraits.training.base import PairStage, begin
 from megaportraits.training.loop import fit
 from megaportraits.training.pairs import run_pairs
 from megaportraits.training.photos import drive_views, photo_views
+from megaportraits.training.stage import Losses
 from megaportraits.training.start import require_head_pose
 from megaportraits.training.views import Views
 
 JUDGE = "photo_discriminator"
 
 
-class OneStage(BaseStage):
-    """`BaseStage` on pairs of frames, and the enhancer's objective on photographs, with its own discriminator."""
+class OneStage(PairStage[JointBatch]):
+    """`PairStage` on pairs of frames, and the enhancer's objective on photographs, with its own discriminator."""
 
     def __init__(
         self, config: TrainOneStageConfig, expression_names: tuple[str, ...], init: BaseModel | None = None
@@ -55,24 +56,22 @@ class OneStage(BaseStage):
         weights[JUDGE] = 1.0 if photos.adversarials else 0.0
         return super().weights() | {name: weight for name, weight in weights.items() if weight}
 
-    def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> Losses:
-        """See `BaseStage.forward`; `batch` comes from `data.joint`."""
+    def forward(self, phase: str, batch: JointBatch, step: int, generator: torch.Generator) -> Losses:
+        """See `TrainingStage.forward`."""
         if phase == JUDGE:
             return {JUDGE: self._judge_photographs()}
-        pairs, photos = split(batch)
-        losses = super().forward(phase, pairs, step, generator)
-        return losses | self._photo_losses(photos, generator) if phase == "generator" else losses
+        losses = self.pair_losses(phase, batch.pairs, step, generator)
+        return losses | self._photo_losses(batch.photos, generator) if phase == "generator" else losses
 
-    def _views(self, batch: Batch, generator: torch.Generator) -> Views:
+    def _views(self, batch: PairBatch, generator: torch.Generator) -> Views:
         """Views with targets at the coarse image's size: videos have no higher resolution."""
         views, size = super()._views(batch, generator), self.config.model.coarse_size
         return replace(views, target=shrink(views.target, size), target_matte=shrink(views.target_matte, size))
 
-    def _photo_losses(self, batch: Batch, generator: torch.Generator) -> Losses:
+    def _photo_losses(self, batch: PhotoBatch, generator: torch.Generator) -> Losses:
         """Eq. 10 without the cycle loss: photographs driven by their own second view, and by other people."""
         if self.config.data.flip:
-            mirrored = torch.rand(len(batch["identity"]), generator=generator) < 0.5
-            batch = mirror(batch, PHOTO_BATCH, mirrored)
+            batch = batch.mirror_half(generator)
         background = self.config.model.predict_background
         views = photo_views(batch, self.photos.data, False, generator, background=background)
         seen = composite(views.image["source"], views.matte["source"], views.source_color)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from megaportraits.config import EnhancerDataConfig
 from megaportraits.data.augment import color_jitter
-from megaportraits.data.photos import ROLES
+from megaportraits.data.batches import PhotoBatch
 from megaportraits.models.base import BaseModel
 from megaportraits.models.enhancer import fine_picture, move_source, over, picture_of, start_of
 from megaportraits.models.identity import Output
@@ -19,9 +19,6 @@ from megaportraits.ops.color import random_colors
 from megaportraits.ops.compositing import composite
 from megaportraits.ops.warping import Pose
 from megaportraits.training.readout import measured_blendshapes
-from megaportraits.training.views import label_pose
-
-Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class Driven:
 
 
 def photo_views(
-    batch: Batch, config: EnhancerDataConfig, mattes: bool, generator: torch.Generator, *, background: bool = False
+    batch: PhotoBatch, config: EnhancerDataConfig, mattes: bool, generator: torch.Generator, *, background: bool = False
 ) -> PhotoViews:
     """Apply colour jitter, equal for both views of a photograph, and draw flat background colours.
 
@@ -72,8 +69,9 @@ def photo_views(
         generator: on the CPU.
         background: whether images keep their background, for base models with `predict_background`: all mattes are 1.
     """
-    image = {role: batch[f"{role}_image"].float() / 255 for role in ROLES}
-    matte = {role: batch[f"{role}_matte"].float() / 255 for role in ROLES}
+    roles = {"source": batch.source, "target": batch.target, "driver": batch.driver}
+    image = {role: image.image.float() / 255 for role, image in roles.items()}
+    matte = {role: image.matte.float() / 255 for role, image in roles.items()}
     if background:
         matte = {role: torch.ones_like(value) for role, value in matte.items()}
     count, device = len(image["source"]), image["source"].device
@@ -88,7 +86,7 @@ def photo_views(
     return PhotoViews(image, matte, colors, random_colors(count, generator, device, keys=1.0))
 
 
-def drive_base(base: BaseModel, batch: Batch, views: PhotoViews, *, cross: bool) -> Output:
+def drive_base(base: BaseModel, batch: PhotoBatch, views: PhotoViews, *, cross: bool) -> Output:
     """Run the frozen base model at its size S. The drivers are the targets, then (`cross`) also the other people.
 
     Head poses and blendshapes are the labels, which come from landmarks as at inference.
@@ -102,7 +100,7 @@ def drive_base(base: BaseModel, batch: Batch, views: PhotoViews, *, cross: bool)
         return drive_views(base, batch, seen, small, cross=cross)
 
 
-def drive_views(model: BaseModel, batch: Batch, seen: Tensor, images: dict[str, Tensor], *, cross: bool) -> Output:
+def drive_views(model: BaseModel, batch: PhotoBatch, seen: Tensor, images: dict[str, Tensor], *, cross: bool) -> Output:
     """Run a model on photographs. The drivers are the targets, then (`cross`) also the other people.
 
     Args:
@@ -116,10 +114,11 @@ def drive_views(model: BaseModel, batch: Batch, seen: Tensor, images: dict[str, 
         Outputs for B or 2 B drivers.
     """
     drivers = ("target", "driver") if cross else ("target",)
-    pose = Pose.cat([label_pose(batch, role) for role in ("source", *drivers)])
+    measured = [batch.source, batch.target, batch.driver] if cross else [batch.source, batch.target]
+    pose = Pose.cat([image.pose for image in measured])
     views = torch.cat([seen, *(images[role] for role in drivers)])
     count = len(seen)
-    blendshapes = measured_blendshapes(batch, model.config.motion.blendshapes, ("source", *drivers))
+    blendshapes = measured_blendshapes(measured, model.config.motion.blendshapes)
     motion = infer_motion(model, views, pose, blendshapes)
     identity = model.encode(seen, motion[slice(0, count)])
     repeated = identity[torch.arange(len(views) - count) % count]

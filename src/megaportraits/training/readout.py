@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from megaportraits.data.batches import MeasuredImage
 from megaportraits.faces.landmarks import BLENDSHAPE_NAMES
 from megaportraits.ops.geometry import geodesic_distance
 from megaportraits.ops.warping import Pose
@@ -35,17 +36,14 @@ def readout_loss(predicted: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     return error.sum(1).mean()
 
 
-def measured_blendshapes(
-    batch: dict[str, Tensor], names: tuple[str, ...], roles: Sequence[str] = ("source", "target")
-) -> Tensor | None:
-    """The blendshapes for `infer_motion`, (R B, n): all samples of the first role, then of the next.
+def measured_blendshapes(images: Sequence[MeasuredImage], names: tuple[str, ...]) -> Tensor | None:
+    """The blendshapes for `infer_motion`, (R B, n): all samples of the first images, then of the next.
 
     Args:
-        batch: a batch of `data.pairs` or `data.photos`.
+        images: R times B images, for example the sources, then the targets.
         names: the model's blendshapes, by ARKit's names. If there are none, the result is None.
-        roles: R roles.
     """
     if not names:
         return None
-    measured = torch.cat([batch[f"{role}_scores"] for role in roles])
+    measured = torch.cat([image.blendshapes for image in images])
     return measured[:, [BLENDSHAPE_NAMES.index(name) for name in names]]

@@ -14,13 +14,13 @@ import yaml
 from rich.console import Console
 from torch import Tensor
 
-from megaportraits.config import Config
 from megaportraits.errors import TrainingError
 from megaportraits.extras import optional_dependency, require
 from megaportraits.media import write_image
 from megaportraits.media.folders import folder_lock, write_whole
 from megaportraits.reading import FAULTS, is_file
 from megaportraits.training.schedule import learning_rate
+from megaportraits.training.stage import TrainingConfig
 from megaportraits.training.strategy import any_rank
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class TrainingRun:
         if self.tensorboard:
             require("train", _TENSORBOARD, "tensorboard")
 
-    def start(self, config: Config, step: int) -> None:
+    def start(self, config: TrainingConfig, step: int) -> None:
         """Create the folder. Remove statistics of steps after `step`, which a resumed run writes again."""
         (self.folder / "samples").mkdir(parents=True, exist_ok=True)
         # Resuming reads both files, so they are written atomically.
@@ -130,7 +130,7 @@ class Meter:
         quiet_seconds: longest time without a printed line; 0 prints one after every step.
     """
 
-    def __init__(self, config: Any, quiet_seconds: float = 60.0) -> None:
+    def __init__(self, config: TrainingConfig, quiet_seconds: float = 60.0) -> None:
         self.config, self.quiet_seconds = config, quiet_seconds
         self.sums: dict[str, list[float]] = {}
         self.began, self.count = time.monotonic(), 0

@@ -31,6 +31,7 @@ from megaportraits.ops.precision import fast_in_bfloat16
 
 with optional_dependency("train", "Training"):
     from lightning_fabric import Fabric
+    from lightning_fabric.plugins import MixedPrecision
     from lightning_fabric.plugins.environments import LightningEnvironment
     from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
 
@@ -107,6 +108,25 @@ def precision_of(settings: RunConfig) -> Any:
     else:
         fast = settings.accelerator in ("auto", "cpu") and fast_in_bfloat16(torch.device("cpu"))
     return "bf16-mixed" if fast else "32-true"
+
+
+class ExactInputs(MixedPrecision):  # type: ignore[misc]  # lightning_fabric is not checked
+    """Autocast as Fabric's, but the labels of a batch stay in float32.
+
+    Fabric rounds all inputs of a module to 16 bits. In bfloat16 the error is up to 0.2 %: half a pixel of a landmark
+    at 512 px, 0.1 degrees of a rotation. Autocast alone converts the operations that gain from it.
+    """
+
+    def convert_input(self, data: Any) -> Any:
+        """Return the inputs unchanged."""
+        return data
+
+
+def keep_inputs_exact(fabric: Fabric) -> None:
+    """Replace Fabric's mixed precision by `ExactInputs` with the same loss scale; other precisions do not change."""
+    mixed = fabric.strategy.precision
+    if isinstance(mixed, MixedPrecision):
+        fabric.strategy.precision = ExactInputs(mixed.precision, mixed.device, mixed.scaler)
 
 
 def any_rank(fabric: Fabric, *flags: bool) -> list[bool]:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from megaportraits.config import StudentConfig, TrainStudentConfig, differences
 from megaportraits.data.augment import color_jitter, degrade
+from megaportraits.data.batches import DistillationBatch
 from megaportraits.data.distillation_dataset import DistillationDataset, DistillationPreview
 from megaportraits.errors import ConfigError
 from megaportraits.losses.adversarial import generator_terms, judge
@@ -22,21 +23,18 @@ from megaportraits.ops.color import random_colors
 from megaportraits.ops.compositing import composite, over
 from megaportraits.ops.pictures import psnr_of
 from megaportraits.ops.resample import fit_input
-from megaportraits.ops.warping import Pose
 from megaportraits.training.features import feature_map
 from megaportraits.training.loop import fit
 from megaportraits.training.perceptual import PerceptualTerms
+from megaportraits.training.stage import Losses, TrainingStage
 from megaportraits.training.views import random_background
-
-Batch = dict[str, Tensor]
-Losses = dict[str, Tensor]
 
 FILE_NAME = "student.safetensors"
 _JITTER = 0.7
 """Strength of the drivers' colour jitter; the base model's expression network is trained with 1."""
 
 
-class StudentStage(nn.Module):
+class StudentStage(TrainingStage[Student, DistillationBatch, DistillationBatch]):
     """G_DT and its losses: the phase "student", and with adversarial losses the phase "discriminator".
 
     Args:
@@ -69,31 +67,31 @@ class StudentStage(nn.Module):
         }
         return {name: weight for name, weight in weights.items() if weight} | self.perceptual.weights
 
-    def forward(self, phase: str, batch: Batch, step: int, generator: torch.Generator) -> Losses:
+    def forward(self, phase: str, batch: DistillationBatch, step: int, generator: torch.Generator) -> Losses:
         """The losses of one phase, unweighted; "discriminator" receives the images of the preceding "student"."""
         if phase == "discriminator":
             return {"discriminator": self._judge()}
         driver = see_driver(batch, generator if self.config.data.driver_augmentation else None)
-        output = self.model(driver, batch["avatar"])
+        output = self.model(driver, batch.avatar)
         color = self._color(batch, generator)
         prediction, target = output.over(color), target_over(batch, color)
         w, losses = self.config.loss, {}
-        pose = Pose(batch["rotation"], batch["translation"], batch["scale"])
+        pose = batch.pose
         if w.reconstruction:
             weight = feature_map(pose, target.shape[-1], emphasis=w.reconstruction_emphasis)
             losses["reconstruction"] = masked_l1(prediction, target, weight)
         if w.matte and output.alpha is not None:
-            losses["matte"] = F.l1_loss(output.alpha, batch["matte"].float() / 255)
+            losses["matte"] = F.l1_loss(output.alpha, batch.matte.float() / 255)
         losses |= self.perceptual(prediction, target, pose)
         if self.discriminator is not None:
             losses |= self._adversarial(prediction, target, speaks=step > w.adversarial_from)
         return losses
 
-    def sample(self, model: Student, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def sample(self, model: Student, batch: DistillationBatch) -> tuple[Tensor, dict[str, float]]:
         """Rows of driver, teacher and student over grey; PSNR against the teacher (dB)."""
-        color = torch.full((len(batch["avatar"]), 3, 1, 1), 0.5, device=batch["avatar"].device)
+        color = torch.full((len(batch.avatar), 3, 1, 1), 0.5, device=batch.avatar.device)
         driver = see_driver(batch, None)
-        prediction, target = model(driver, batch["avatar"]).over(color).float(), target_over(batch, color)
+        prediction, target = model(driver, batch.avatar).over(color).float(), target_over(batch, color)
         error = (prediction - target).square().mean((1, 2, 3))
         seen = fit_input(driver, self.config.model.image_size)
         rows = [torch.cat(list(images), 2) for images in (seen, target, prediction)]
@@ -103,9 +101,9 @@ class StudentStage(nn.Module):
         """Write the averaged student in float16."""
         save_student(path, model, notes={"steps": str(step)})
 
-    def _color(self, batch: Batch, generator: torch.Generator) -> Tensor:
+    def _color(self, batch: DistillationBatch, generator: torch.Generator) -> Tensor:
         """Flat background colours (B, 3, 1, 1): random if the student outputs alpha, else black."""
-        count, device = len(batch["avatar"]), batch["avatar"].device
+        count, device = len(batch.avatar), batch.avatar.device
         if self.config.model.predict_matte:
             return random_colors(count, generator, device)
         return torch.zeros(count, 3, 1, 1, device=device)
@@ -125,25 +123,25 @@ class StudentStage(nn.Module):
         return judge(self.discriminator, real, fake)
 
 
-def see_driver(batch: Batch, generator: torch.Generator | None) -> Tensor:
+def see_driver(batch: DistillationBatch, generator: torch.Generator | None) -> Tensor:
     """Drivers (B, 3, s, s) in [0, 1] as the student receives them.
 
     With a generator they are augmented: half of them get another background, and all get other colours and sharpness
     than the teacher's driver, so that the student does not depend on the driver's appearance.
     """
-    driver = batch["driver"].float() / 255
+    driver = batch.driver.image.float() / 255
     if generator is None:
         return driver
-    replaced = composite(driver, batch["driver_matte"].float() / 255, random_background(driver, generator))
-    known = batch["driver_matte"].flatten(1).amax(1) > 0
+    replaced = composite(driver, batch.driver.matte.float() / 255, random_background(driver, generator))
+    known = batch.driver.matte.flatten(1).amax(1) > 0
     swapped = (torch.rand(len(driver), generator=generator) < 0.5).to(known.device) & known
     driver = torch.where(swapped[:, None, None, None], replaced, driver)
     return color_jitter(degrade(driver, generator=generator), strength=_JITTER, generator=generator)
 
 
-def target_over(batch: Batch, color: Tensor) -> Tensor:
+def target_over(batch: DistillationBatch, color: Tensor) -> Tensor:
     """The teacher's images over flat colours (B, 3, 1, 1); distillation samples hold them premultiplied by alpha."""
-    return over(batch["image"].float() / 255, batch["matte"].float() / 255, color)
+    return over(batch.image.float() / 255, batch.matte.float() / 255, color)
 
 
 def train_student(

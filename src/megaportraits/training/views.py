@@ -10,13 +10,14 @@ from torch import Tensor
 
 from megaportraits.config import TrainBaseConfig, TrainBaselineConfig
 from megaportraits.data.augment import color_jitter, degrade, random_warp
+from megaportraits.data.batches import PairBatch
 from megaportraits.data.thin_plate import thin_plate_warp
+from megaportraits.models.identity import Output
 from megaportraits.ops.color import random_colors
 from megaportraits.ops.compositing import composite
 from megaportraits.ops.resample import shrink
 from megaportraits.ops.warping import Pose
 
-Batch = dict[str, Tensor]
 _WARP = 0.05
 """Standard deviation of the driver's warp in crop units: 8 mm on the head."""
 
@@ -44,14 +45,15 @@ class Views:
     driver_augmented: Tensor
 
 
-def make_views(batch: Batch, config: TrainBaseConfig | TrainBaselineConfig, generator: torch.Generator) -> Views:
+def make_views(batch: PairBatch, config: TrainBaseConfig | TrainBaselineConfig, generator: torch.Generator) -> Views:
     """Composite and augment a batch of `data.pairs`.
 
     Source and target share their colour jitter. There are two versions of the driver: a mildly augmented one for the
     head-pose network, and a severely augmented one for the expression network.
     """
-    image = {k: batch[f"{k}_image"].float() / 255 for k in ("source", "target", "driver")}
-    matte = {k: batch[f"{k}_matte"].float() / 255 for k in ("source", "target", "driver")}
+    roles = {"source": batch.source, "target": batch.target, "driver": batch.driver}
+    image = {role: image.image.float() / 255 for role, image in roles.items()}
+    matte = {role: image.matte.float() / 255 for role, image in roles.items()}
     if config.model.predict_background:
         matte = {k: torch.ones_like(m) for k, m in matte.items()}
     count, device = len(image["source"]), image["source"].device
@@ -73,22 +75,29 @@ def make_views(batch: Batch, config: TrainBaseConfig | TrainBaselineConfig, gene
         target_color=target_color,
         source_full=source,
         driver=color_jitter(degrade(driver, generator=generator), strength=0.5, generator=generator),
-        driver_augmented=_augment(driver, batch, config, generator) if config.data.driver_augmentation else driver,
+        # The driver's head has the target's pose, also when it is another person (`data.pairs`).
+        driver_augmented=_augment(driver, batch.target.pose, config, generator),
     )
 
 
 def _augment(
-    driver: Tensor, batch: Batch, config: TrainBaseConfig | TrainBaselineConfig, generator: torch.Generator
+    driver: Tensor, pose: Pose, config: TrainBaseConfig | TrainBaselineConfig, generator: torch.Generator
 ) -> Tensor:
+    if not config.data.driver_augmentation:
+        return driver
     warp = thin_plate_warp if config.data.driver_warp == "thin-plate" else random_warp
-    # The driver's head has the target's pose, also when it is another person (`data.pairs`).
-    driver = warp(driver, strength=_WARP, generator=generator, pose=label_pose(batch, "target"))
+    driver = warp(driver, strength=_WARP, generator=generator, pose=pose)
     return color_jitter(degrade(driver, generator=generator), strength=1.0, generator=generator)
 
 
-def label_pose(batch: Batch, role: str) -> Pose:
-    """The head-pose labels of a role, for example "source" or "target"."""
-    return Pose(batch[f"{role}_rotation"], batch[f"{role}_translation"], batch[f"{role}_scale"])
+def shown(output: Output, views: Views) -> Tensor:
+    """Output images (B, 3, S, S) as the losses and E_mtn receive them: the foreground over the target's flat colour.
+
+    If the model has no alpha output, the target's matte replaces it. This also holds for cross-reenacted images, which
+    have the same motion. The background of such a model is never supervised and must not reach any loss (3.1).
+    """
+    image = shrink(output.over(views.target_color), views.target.shape[-1])
+    return image if output.alpha is not None else composite(image, views.target_matte, views.target_color)
 
 
 def random_background(images: Tensor, generator: torch.Generator) -> Tensor:
