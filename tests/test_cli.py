@@ -121,7 +121,7 @@ WRITE_NOTHING = {
     "weights verify",
 }
 GO_ON = {"prepare", "synth", "study make"}
-"""Commands without --resume that go on with an unfinished folder and refuse any other that is not empty."""
+"""Commands without --resume that resume an unfinished folder and refuse any other that is not empty."""
 SHARED_DEFAULTS = ("--pose", "--device", "--weights", "--teacher", "--scale-from", "--hr", "--resume", "--overwrite")
 
 

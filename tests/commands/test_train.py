@@ -59,7 +59,7 @@ def test_resumed_data_may_lie_elsewhere(clips: Path, tmp_path: Path) -> None:
 
 
 def test_a_mistyped_folder_is_not_taken_for_a_run(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="holds no run to go on with"):
+    with pytest.raises(TrainingError, match="holds no run to resume"):
         settle(TrainBaseConfig, "nano", "nano", [], tmp_path / "mistyped", resume=True)
     assert not (tmp_path / "mistyped").exists()
 

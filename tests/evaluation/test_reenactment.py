@@ -52,7 +52,7 @@ def test_clips_are_drawn_by_their_seed_and_their_source_frames_become_photograph
 def test_test_clips_among_the_drivers_are_refused(folder: Path, tmp_path: Path) -> None:
     clips = sorted(folder.iterdir())
     check_held_out(clips, [tmp_path / "others"])
-    with pytest.raises(DataError, match=r"a\.mp4 is a test clip and lies in --drivers"):
+    with pytest.raises(DataError, match=r"a\.mp4 is a test clip, but it is in --drivers"):
         (folder / "a.mp4").unlink()
         (folder / "a.mp4").write_bytes(b"x")
         check_held_out(clips, [folder])

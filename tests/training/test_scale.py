@@ -191,7 +191,7 @@ def test_a_run_that_a_signal_stops_checkpoints_and_exits_130_so_that_no_command_
     wait_for_step(process, tmp_path / "run", 3)
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate()
-    assert process.returncode == 130 and "go on with --resume" in told
+    assert process.returncode == 130 and "continue with --resume" in told
     state = checkpoint.latest(tmp_path / "run/checkpoints")
     assert state is not None and 3 <= state["step"] < 100_000
     assert (tmp_path / "run/base.safetensors").is_file()

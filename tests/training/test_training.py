@@ -201,7 +201,7 @@ def test_a_run_killed_before_its_first_step_still_goes_on_from_where_it_was_to_s
 
 
 def test_resuming_where_there_is_no_run_starts_none(clips: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="holds no run to go on with"):
+    with pytest.raises(TrainingError, match="holds no run to resume"):
         train_base(tiny_run(clips), tmp_path / "mistyped", resume=True)
     assert not (tmp_path / "mistyped").exists()
 

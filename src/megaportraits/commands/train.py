@@ -270,7 +270,7 @@ def settle(
     record = out / "config.yaml"
     if not is_file(record, TrainingError):
         raise TrainingError(
-            f"{out} holds no run to go on with", fix="Check --out, or leave out --resume to start a run there."
+            f"{out} holds no run to resume", fix="Check --out, or leave out --resume to start a run there."
         )
     settled = load_config(schema, record, chosen)
     _tell("Changed on resuming", differences(load_config(schema, record), settled))

@@ -79,7 +79,7 @@ def check_held_out(clips: Sequence[Path], drivers: Sequence[Path]) -> None:
         clip = path.resolve()
         if any(folder == clip or folder in clip.parents for folder in folders):
             raise DataError(
-                f"{path} is a test clip and lies in --drivers: the student would learn from it.",
+                f"{path} is a test clip, but it is in --drivers: the student would be trained on it.",
                 fix="Keep test clips in another folder.",
             )
 

@@ -254,7 +254,7 @@ def _notice(*, copied: bool) -> str:
         "  Copyright (c) Microsoft Corporation, MIT licence, https://github.com/microsoft/onnxruntime/blob/main/LICENSE",
         "",
         "student.onnx",
-        "  Belongs to whoever trained it. It shows certain people: ask them before you publish it.",
+        "  It belongs to the person who trained it, and shows real people: ask them before you publish it.",
     ]
     return "\n".join(lines) + "\n"
 

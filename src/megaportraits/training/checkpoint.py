@@ -95,7 +95,7 @@ def to_resume(run: Path) -> dict[str, Any]:
         return state
     if not is_file(run / "config.yaml", TrainingError):
         raise TrainingError(
-            f"{run} holds no run to go on with", fix="Check --out, or leave out --resume to start a run there."
+            f"{run} holds no run to resume", fix="Check --out, or leave out --resume to start a run there."
         )
     raise TrainingError(
         f"{run} holds a run, but no checkpoint in {run / 'checkpoints'} can be read",

@@ -140,7 +140,7 @@ def _fit(
             del model, state
             if stopped:
                 if mine:
-                    print_line(f"Stopped at step {step}; go on with --resume.")
+                    print_line(f"Stopped at step {step}; continue with --resume.")
                 break
     run.close()
     if fabric.is_global_zero and weights.is_file():

@@ -90,16 +90,18 @@ class MetricNetworks:
         missing = {}
         if self.identity != ARCFACE:
             why = "no --arcface, and the weights `arcface` are not in the cache"
-            missing["CSIM (ArcFace)"] = f"{why}; `{IDENTITY_STAND_IN}` stands in"
+            missing["CSIM (ArcFace)"] = f"{why}; `{IDENTITY_STAND_IN}` replaces it"
         if self.perceptual != LPIPS:
-            missing["LPIPS"] = f"the weights `alexnet` are not in the cache; `{PERCEPTUAL_STAND_IN}` stands in"
+            missing["LPIPS"] = f"the weights `alexnet` are not in the cache; `{PERCEPTUAL_STAND_IN}` replaces it"
         if self.frechet != FID:
             why = "the weights `fid_inception` are not in the cache"
             if _present("fid_inception"):
                 why = "the package torch-fidelity is not installed"
-            missing["FID"] = f"{why}; `{FRECHET_STAND_IN}` stands in"
+            missing["FID"] = f"{why}; `{FRECHET_STAND_IN}` replaces it"
         if self.quality is None:
-            missing["IQA"] = f"the weights `hyperiqa` are not in the cache; nothing stands in, `{SHARPNESS}` is another"
+            missing["IQA"] = (
+                f"the weights `hyperiqa` are not in the cache; nothing replaces it; `{SHARPNESS}` measures only sharpness"
+            )
         return missing
 
     def distance(self, image: UInt8, truth: UInt8) -> float:
