@@ -99,9 +99,8 @@ class MetricNetworks:
                 why = "the package torch-fidelity is not installed"
             missing["FID"] = f"{why}; `{FRECHET_STAND_IN}` replaces it"
         if self.quality is None:
-            missing["IQA"] = (
-                f"the weights `hyperiqa` are not in the cache; nothing replaces it; `{SHARPNESS}` measures only sharpness"
-            )
+            why = "the weights `hyperiqa` are not in the cache"
+            missing["IQA"] = f"{why}; nothing replaces it, `{SHARPNESS}` is a different measure"
         return missing
 
     def distance(self, image: UInt8, truth: UInt8) -> float:
