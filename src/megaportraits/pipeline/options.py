@@ -207,7 +207,7 @@ class AnimateOptions(MotionOptions):
         if "color" in given and options.background is not Background.COLOR:
             raise ConfigError(
                 f"color: expected with the background color, got the background {options.background}",
-                fix="Set the background to color, or leave the colour out.",
+                fix="Set the background to color (--background color), or leave the colour out.",
             )
         return options
 
