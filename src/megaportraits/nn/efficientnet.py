@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 _EPS = 1e-3
 # (expansion, outputs, repeats, kernel, stride) of each stage.
@@ -35,7 +36,7 @@ class _SameConv(nn.Conv2d):
         (kernel, _), (stride, _) = self.kernel_size, self.stride
         vertical, horizontal = (max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[-2:])
         if stride == 1:  # the same number on both sides, which the convolution adds without a copy
-            return F.conv2d(x, self.weight, None, 1, (vertical // 2, horizontal // 2), 1, self.groups)
+            return F.conv2d(x, self.weight, self.bias, 1, (vertical // 2, horizontal // 2), 1, self.groups)
         pad = (horizontal // 2, horizontal - horizontal // 2, vertical // 2, vertical - vertical // 2)
         return super().forward(F.pad(x, pad))
 
@@ -57,10 +58,23 @@ class _MBConv(nn.Module):
         self._bn2 = nn.BatchNorm2d(outputs, eps=_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = F.relu6(self._bn0(self._expand_conv(x))) if self._expands else x
-        h = F.relu6(self._bn1(self._depthwise_conv(h)))
+        h = F.relu6(self._bn0(self._expand_conv(x)), inplace=True) if self._expands else x
+        h = F.relu6(self._bn1(self._depthwise_conv(h)), inplace=True)
         h = self._bn2(self._project_conv(h))
         return x + h if self._residual else h
+
+    def fold(self) -> None:
+        """See `EfficientNetLite0.fold`."""
+        if self._expands:
+            _fold(self, "_expand_conv", "_bn0")
+        _fold(self, "_depthwise_conv", "_bn1")
+        _fold(self, "_project_conv", "_bn2")
+
+
+def _fold(module: nn.Module, conv: str, norm: str) -> None:
+    """Put a batch norm's scale and shift into the weights of the convolution before it."""
+    setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
+    setattr(module, norm, nn.Identity())
 
 
 class EfficientNetLite0(nn.Module):
@@ -82,10 +96,18 @@ class EfficientNetLite0(nn.Module):
 
     @classmethod
     def from_file(cls, path: Path) -> EfficientNetLite0:
-        """Load `efficientnet-lite0-57934424.pth`; frozen, in evaluation mode."""
+        """Load `efficientnet-lite0-57934424.pth`; frozen, in evaluation mode, with folded batch norms."""
         net = cls()
         net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        return net.eval().requires_grad_(False)
+        net.eval().fold()
+        return net.requires_grad_(False)
+
+    def fold(self) -> None:
+        """Fold the batch norms into the convolutions, in place, for inference; outputs change by rounding only."""
+        _fold(self, "_conv_stem", "_bn0")
+        for block in self._blocks:
+            block.fold()  # type: ignore[operator]
+        _fold(self, "_conv_head", "_bn1")
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Four feature maps, fine to coarse: 16, 24, 40, 112 channels at 1/2, 1/4, 1/8, 1/16 of the size."""
@@ -109,4 +131,4 @@ class EfficientNetLite0(nn.Module):
 
     def _stem(self, image: Tensor) -> Tensor:
         # The file was trained on (byte - 127) / 128.
-        return F.relu6(self._bn0(self._conv_stem((image * 255 - 127) / 128)))
+        return F.relu6(self._bn0(self._conv_stem((image * 255 - 127) / 128)), inplace=True)
