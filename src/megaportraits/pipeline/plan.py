@@ -96,7 +96,13 @@ def plan_output(
     """Check inputs and outputs before any network is loaded.
 
     Args:
-        source, driver, output, options, side_by_side, overwrite, limits: see `animate_file`.
+        source: see `animate_file`.
+        driver: see `animate_file`.
+        output: a file, or a folder for it; None: the current folder.
+        options: see `AnimateOptions`.
+        side_by_side: see `animate_file`.
+        overwrite: whether existing files may be replaced.
+        limits: limits on the size of the source and the drivers.
         signed: whether the outputs will carry content credentials.
 
     Returns:
