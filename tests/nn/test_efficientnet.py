@@ -1,8 +1,9 @@
-"""EfficientNet-Lite0: the published weights load strictly and classify; feature maps have the documented sizes."""
+"""EfficientNet-Lite0: the published weights load and classify; feature maps have the documented sizes."""
 
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import skimage.data
@@ -57,6 +58,15 @@ def test_folded_batch_norms_change_neither_features_nor_gradients() -> None:
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(gradients[1], gradients[0], atol=1e-5, rtol=1e-3)
     torch.testing.assert_close(folded.classify(image), plain.classify(image), atol=1e-4, rtol=1e-4)
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "page.pth").write_text("<html>not found</html>")
+    with pytest.raises(WeightsError, match="is not a checkpoint of torch"):
+        EfficientNetLite0.from_file(tmp_path / "page.pth")
+    torch.save({"_fc.bias": torch.zeros(1000)}, tmp_path / "part.pth")
+    with pytest.raises(WeightsError, match=r"does not hold EfficientNet-Lite0: _conv_stem\.weight is missing"):
+        EfficientNetLite0.from_file(tmp_path / "part.pth")
 
 
 def test_the_published_weights_know_a_tabby_cat() -> None:

@@ -60,8 +60,8 @@ def test_a_file_of_that_shape_loads_and_any_other_is_refused(network: HyperIQA, 
     assert again.score(picture) == pytest.approx(network.score(picture), abs=1e-5)
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "other.pkl")
     (tmp_path / "text.pkl").write_text("no pickle")
-    for name in ("other.pkl", "text.pkl"):
-        with pytest.raises(WeightsError, match="not HyperIQA"):
+    for name, problem in (("other.pkl", "does not hold HyperIQA"), ("text.pkl", "not a checkpoint of torch")):
+        with pytest.raises(WeightsError, match=problem):
             HyperIQA.from_file(tmp_path / name)
 
 

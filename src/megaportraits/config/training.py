@@ -207,27 +207,22 @@ class FrameConfig(Config):
     flip: bool = True
 
 
-class GazeOptimConfig(OptimConfig):
+class FrameOptimConfig(OptimConfig):
+    """The optimizer of networks that take single frames: betas for training without a discriminator."""
+
+    steps: Steps = 0
+    """0: as many as `epochs` need."""
+    batch_size: int = Field(default=64, ge=1, le=65_536)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    spectral_norm: bool = False
+
+
+class GazeOptimConfig(FrameOptimConfig):
     """The gaze network's optimizer (B.5): Adam with the one-cycle schedule."""
 
-    steps: Steps = 0
-    """0: as many as `epochs` need."""
-    batch_size: int = Field(default=64, ge=1, le=65_536)
     schedule: Literal["cosine", "one-cycle"] = "one-cycle"
     learning_rate: Rate = 0.8e-3
-    betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: Rate = 0.0
-    spectral_norm: bool = False
-
-
-class HeadPoseOptimConfig(OptimConfig):
-    """The base model's optimizer, with the usual betas of training without a discriminator."""
-
-    steps: Steps = 0
-    """0: as many as `epochs` need."""
-    batch_size: int = Field(default=64, ge=1, le=65_536)
-    betas: tuple[Decay, Decay] = (0.9, 0.999)
-    spectral_norm: bool = False
 
 
 class TrainGazeConfig(Config):
@@ -243,17 +238,13 @@ class TrainGazeConfig(Config):
     run: RunConfig = RunConfig()
 
 
-class ComponentLandmarkOptimConfig(OptimConfig):
-    """Optimizer of a small network without a discriminator, with the one-cycle schedule."""
+class ComponentLandmarkOptimConfig(FrameOptimConfig):
+    """The component landmark network's optimizer: AdamW with the one-cycle schedule."""
 
-    steps: Steps = 0
-    """0: as many as `epochs` need."""
     batch_size: int = Field(default=48, ge=1, le=65_536)
     schedule: Literal["cosine", "one-cycle"] = "one-cycle"
     learning_rate: Rate = 1.5e-3
-    betas: tuple[Decay, Decay] = (0.9, 0.999)
     clip_grad_norm: LossWeight = 2.0
-    spectral_norm: bool = False
     ema_decay: Fraction = 0.99
 
 
@@ -273,7 +264,7 @@ class TrainHeadPoseConfig(Config):
 
     model: HeadPoseConfig = HeadPoseConfig()
     data: FrameConfig = FrameConfig()
-    optim: HeadPoseOptimConfig = HeadPoseOptimConfig()
+    optim: FrameOptimConfig = FrameOptimConfig()
     epochs: int = Field(default=20, ge=1, le=1_000_000)
     """How often every frame is seen, where optim.steps is 0."""
     run: RunConfig = RunConfig()

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from megaportraits.config.model import ComponentLandmarkConfig
-from megaportraits.ops.geometry import HEAD_HALF_CM, LEFT_EYE_CM, MOUTH_CM, RIGHT_EYE_CM
-from megaportraits.ops.warping import Pose, crop_around, project
+from megaportraits.models.component_crops import component_windows, crop_components
+from megaportraits.ops.warping import Pose
 
 EYE_POINTS, MOUTH_POINTS = 17, 40
 """An eye: sixteen points of the lids and the centre of the iris. The mouth: twenty points of the outer outline of the
@@ -58,10 +58,10 @@ class ComponentLandmarkNet(nn.Module):
         Returns:
             Eyes (2 B, 3, e, e), the left ones, then the right ones mirrored; and mouths (B, 3, m, m).
         """
-        centers, halves = self._windows(pose)
-        sizes = (self.config.eye_size, self.config.eye_size, self.config.mouth_size)
-        left, right, mouth = (crop_around(image, *window) for window in zip(centers, halves, sizes, strict=True))
-        return torch.cat([left, right.flip(-1)]), mouth
+        c = self.config
+        return crop_components(
+            image, pose, eye_cm=c.eye_cm, mouth_cm=c.mouth_cm, eye_size=c.eye_size, mouth_size=c.mouth_size
+        )
 
     def relative(self, left: Tensor, right: Tensor, mouth: Tensor, pose: Pose) -> tuple[Tensor, Tensor]:
         """Convert landmarks from the head crop's coordinates to those of the crops of `crops`.
@@ -75,9 +75,10 @@ class ComponentLandmarkNet(nn.Module):
         Returns:
             (2 B, 17, 2) and (B, 40, 2), in units of half the crop's side, as `forward`.
         """
+        windows = component_windows(pose, eye_cm=self.config.eye_cm, mouth_cm=self.config.mouth_cm)
         local = [
             (points.float() - center[:, None]) / half[:, None, None]
-            for points, center, half in zip((left, right, mouth), *self._windows(pose), strict=True)
+            for points, (center, half) in zip((left, right, mouth), windows, strict=True)
         ]
         return torch.cat([local[0], local[1] * left.new_tensor([-1.0, 1.0])]), local[2]
 
@@ -88,9 +89,3 @@ class ComponentLandmarkNet(nn.Module):
     def centimetres(self) -> tuple[float, float]:
         """Half the side of an eye's crop and of the mouth's on the head, centimetres."""
         return self.config.eye_cm / 2, self.config.mouth_cm / 2
-
-    def _windows(self, pose: Pose) -> tuple[list[Tensor], list[Tensor]]:
-        points = torch.tensor([LEFT_EYE_CM, RIGHT_EYE_CM, MOUTH_CM], device=pose.scale.device)
-        centers = project(points, pose)  # (B, 3, 2)
-        sides = (self.config.eye_cm, self.config.eye_cm, self.config.mouth_cm)
-        return list(centers.unbind(1)), [pose.scale * (side / 2 / HEAD_HALF_CM) for side in sides]

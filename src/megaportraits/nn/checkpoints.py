@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from megaportraits.errors import WeightsError
 
+GET_AGAIN = "Get the file again from the address that `megaportraits weights list` shows."
+"""What to do about a damaged file of weights that the program downloads."""
 _PICKLE = b"\x80"
 _FORBIDDEN = re.compile(r"GLOBAL (\S+)")
 
@@ -49,3 +52,28 @@ def read_checkpoint(path: Path, *, fix: str) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise WeightsError(f"{path}: expected tensors by name, got {type(content).__name__}", fix=fix)
     return content
+
+
+def load_published(network: nn.Module, path: Path, name: str, *, fix: str, prefix: str = "") -> None:
+    """Load a network's layers from a published checkpoint; further layers of the file are ignored.
+
+    Args:
+        network: receives the layers.
+        path: see `read_checkpoint`.
+        name: what the file should contain, for the error.
+        fix: see `read_checkpoint`.
+        prefix: what stands before the network's names in the file.
+
+    Raises:
+        WeightsError: as for `read_checkpoint`, or a layer is missing in the file or has another shape.
+    """
+    state, found = read_checkpoint(path, fix=fix), {}
+    for key, value in network.state_dict().items():
+        given = state.get(prefix + key)
+        if not isinstance(given, Tensor) or given.shape != value.shape:
+            got = f"is {tuple(given.shape)}" if isinstance(given, Tensor) else "is missing"
+            raise WeightsError(
+                f"{path} does not hold {name}: {prefix}{key} {got}, expected {tuple(value.shape)}", fix=fix
+            )
+        found[key] = given
+    network.load_state_dict(found)

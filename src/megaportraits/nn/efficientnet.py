@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from megaportraits.nn.checkpoints import GET_AGAIN, load_published
 
 _EPS = 1e-3
 # (expansion, outputs, repeats, kernel, stride) of each stage.
@@ -96,9 +97,13 @@ class EfficientNetLite0(nn.Module):
 
     @classmethod
     def from_file(cls, path: Path) -> EfficientNetLite0:
-        """Load `efficientnet-lite0-57934424.pth`; frozen, in evaluation mode, with folded batch norms."""
+        """Load `efficientnet-lite0-57934424.pth`; frozen, in evaluation mode, with folded batch norms.
+
+        Raises:
+            WeightsError: see `load_published`.
+        """
         net = cls()
-        net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        load_published(net, path, "EfficientNet-Lite0", fix=GET_AGAIN)
         net.eval().fold()
         return net.requires_grad_(False)
 

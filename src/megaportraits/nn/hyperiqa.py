@@ -2,13 +2,11 @@
 
 A ResNet-50 extracts features of an image. From its last features a hypernetwork predicts the weights of a small target
 network *for this image*: fully connected layers. The target network maps a vector of local features from all four
-stages of the ResNet to a quality score. Module names are those of the authors' checkpoint `koniq_pretrained.pkl`, which
-is loaded with strict keys.
+stages of the ResNet to a quality score. Module names are those of the authors' checkpoint `koniq_pretrained.pkl`.
 """
 
 from __future__ import annotations
 
-import pickle
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from megaportraits.errors import ShapeError, WeightsError
+from megaportraits.errors import ShapeError
+from megaportraits.nn.checkpoints import load_published
 from megaportraits.ops.resample import fit_input
 
 SIDE = 224
@@ -94,16 +93,11 @@ class HyperIQA(nn.Module):
         """Load the authors' checkpoint, in evaluation mode.
 
         Raises:
-            WeightsError: the file is not that checkpoint.
+            WeightsError: see `load_published`.
         """
         network = cls()
-        try:
-            network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-            raise WeightsError(
-                f"{path} is not HyperIQA's checkpoint: {str(error).splitlines()[0]}",
-                fix="Get koniq_pretrained.pkl from https://github.com/SSL92/hyperIQA.",
-            ) from error
+        fix = "Get koniq_pretrained.pkl from https://github.com/SSL92/hyperIQA."
+        load_published(network, path, "HyperIQA", fix=fix)
         return network.eval()
 
     def forward(self, image: Tensor) -> Tensor:

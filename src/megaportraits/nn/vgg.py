@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import vgg19
 
-from megaportraits.errors import WeightsError
+from megaportraits.nn.checkpoints import GET_AGAIN, load_published
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RELU_LAYERS = (1, 6, 11, 20, 29)
@@ -31,19 +31,10 @@ class _Frozen(nn.Module):
         """Load the published file; unused layers are skipped.
 
         Raises:
-            WeightsError: a layer is missing in the file or has another shape.
+            WeightsError: see `load_published`.
         """
         net = cls()
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        wanted = net.state_dict()
-        for key, value in wanted.items():
-            if key not in state or state[key].shape != value.shape:
-                got = f"is {tuple(state[key].shape)}" if key in state else "is missing"
-                raise WeightsError(
-                    f"{path} does not hold {cls.network}: {key} {got}, expected {tuple(value.shape)}",
-                    fix="Get the file again from the address that `megaportraits weights list` shows.",
-                )
-        net.load_state_dict({key: state[key] for key in wanted})
+        load_published(net, path, cls.network, fix=GET_AGAIN)
         return net.eval().requires_grad_(False)
 
 

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from megaportraits.config import DiscriminatorConfig
 from megaportraits.losses.adversarial import generator_terms, judge
+from megaportraits.models.component_crops import crop_components
 from megaportraits.models.discriminator import Discriminator
-from megaportraits.ops.geometry import HEAD_CROP_CM, HEAD_HALF_CM, LEFT_EYE_CM, MOUTH_CM, RIGHT_EYE_CM
-from megaportraits.ops.warping import Pose, crop_around, project
+from megaportraits.ops.geometry import HEAD_CROP_CM
+from megaportraits.ops.warping import Pose
 
 SIDE_CM = {"eyes": 6.0, "mouth": 8.0}
 """Side of each component's crop on the head, in centimetres."""
@@ -34,14 +35,12 @@ def component_crops(images: Tensor, pose: Pose) -> dict[str, Tensor]:
         `eyes` (2 B, C, n, n): the left eyes, then the mirrored right eyes; `mouth` (B, C, m, m). The sides are
         `SIDE_CM` at the images' resolution for a head of scale 1, rounded to multiples of 16 pixels.
     """
-
-    def crop(point: tuple[float, float, float], side_cm: float) -> Tensor:
-        center = project(torch.tensor([point], device=images.device), pose)[:, 0]
-        size = max(16, round(images.shape[-1] * side_cm / HEAD_CROP_CM / 16) * 16)
-        return crop_around(images, center, pose.scale * (side_cm / 2 / HEAD_HALF_CM), size)
-
-    left, right = (crop(point, SIDE_CM["eyes"]) for point in (LEFT_EYE_CM, RIGHT_EYE_CM))
-    return {"eyes": torch.cat([left, right.flip(-1)]), "mouth": crop(MOUTH_CM, SIDE_CM["mouth"])}
+    sizes = [max(16, round(images.shape[-1] * side / HEAD_CROP_CM / 16) * 16) for side in SIDE_CM.values()]
+    eye_cm, mouth_cm = SIDE_CM.values()
+    eyes, mouth = crop_components(
+        images, pose, eye_cm=eye_cm, mouth_cm=mouth_cm, eye_size=sizes[0], mouth_size=sizes[1]
+    )
+    return {"eyes": eyes, "mouth": mouth}
 
 
 @dataclass(frozen=True)

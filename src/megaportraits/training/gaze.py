@@ -13,10 +13,10 @@ from torch import Tensor
 from megaportraits import weights
 from megaportraits.config import TrainGazeConfig
 from megaportraits.data.batches import FrameBatch
-from megaportraits.errors import WeightsError
 from megaportraits.losses.gaze import mae_mse
 from megaportraits.models.gaze import EyeEncoder, GazeNet, GazeOutput, head_keypoints, relative_keypoints
 from megaportraits.models.storage import save_gaze
+from megaportraits.nn.checkpoints import load_published
 from megaportraits.ops.warping import Pose
 from megaportraits.training.frames import augment_frames, imprecise_pose, run_frames
 from megaportraits.training.loop import fit
@@ -96,18 +96,10 @@ def load_imagenet(eye: EyeEncoder, path: Path) -> None:
     """Initialise an eye encoder of the paper's widths from torchvision's VGG-16.
 
     Raises:
-        WeightsError: the encoder has other widths than the file.
+        WeightsError: the encoder has other widths than the file, or the file cannot be read.
     """
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    wanted = eye.features.state_dict()
-    found = {k: state.get(f"features.{k}") for k in wanted}
-    wrong = [k for k, v in wanted.items() if found[k] is None or found[k].shape != v.shape]
-    if wrong:
-        raise WeightsError(
-            f"{path} does not fit the eye encoder: layer {wrong[0]} needs {tuple(wanted[wrong[0]].shape)}",
-            fix="Set model.pretrained=false for other widths than the paper's.",
-        )
-    eye.features.load_state_dict(found)
+    fix = "Set model.pretrained=false for other widths than the paper's."
+    load_published(eye.features, path, "the eye encoder's layers", fix=fix, prefix="features.")
 
 
 def _picture(eyes: Tensor, label: Tensor, look: GazeOutput, side: int = 96) -> Tensor:
