@@ -43,6 +43,41 @@ TINY = tiny.TINY_BASE | {
 }
 TINY_STUDENT = tiny.TINY_STUDENT | {"encoder_skips": True, "predict_matte": True}
 
+_TINY_BASELINE = {
+    "image_size": 32,
+    "predict_matte": True,
+    "groups": 2,
+    "detector_shrink": 2,
+    "detector": {"width": 4, "most": 8, "levels": 2},
+    "kernel": 3,
+    "width": 4,
+    "most": 8,
+    "halvings": 2,
+    "blocks": 1,
+}
+TINY_FOMM = {
+    "kind": "fomm",
+    "name": "tiny-fomm",
+    "keypoints": 4,
+    "motion_shrink": 4,
+    "motion": {"width": 4, "most": 8, "levels": 2},
+    **_TINY_BASELINE,
+}
+TINY_FACE_VID2VID = {
+    "kind": "face-vid2vid",
+    "name": "tiny-face-vid2vid",
+    "keypoints": 4,
+    "volume_channels": 4,
+    "volume_depth": 3,
+    "blocks_3d": 1,
+    "detector_depth": 3,
+    "pose_width": 4,
+    "compressed": 2,
+    "motion": {"width": 4, "most": 8, "levels": 2},
+    **_TINY_BASELINE,
+}
+TINY_HIFACEGAN = {"image_size": 32, "matte": True, "groups": 2, "width": 2, "halvings": 3, "hidden": 4}
+
 
 @pytest.fixture
 def tiny_config() -> ModelConfig:

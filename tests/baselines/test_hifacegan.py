@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from megaportraits.baselines.hifacegan import HiFaceGan, LocalImportancePooling, Suppression
 from megaportraits.config import ConfigError, HiFaceGanConfig, parse_config
 from megaportraits.errors import ShapeError
-
-TINY_HIFACEGAN = {"image_size": 32, "matte": True, "groups": 2, "width": 2, "halvings": 3, "hidden": 4}
+from tests.conftest import TINY_HIFACEGAN
 
 
 def tiny(**changes: object) -> HiFaceGan:

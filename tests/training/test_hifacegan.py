@@ -13,8 +13,7 @@ from megaportraits.errors import ConfigError, WeightsError
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import load_enhancer, save_base
 from megaportraits.training.enhancer import EnhancerStage, train_enhancer
-
-TINY = {"image_size": 32, "matte": True, "groups": 2, "width": 2, "halvings": 3, "hidden": 4}
+from tests.conftest import TINY_HIFACEGAN
 
 
 def tiny_run(clips: Path, base: Path) -> TrainHiFaceGanConfig:
@@ -22,7 +21,7 @@ def tiny_run(clips: Path, base: Path) -> TrainHiFaceGanConfig:
         TrainHiFaceGanConfig,
         {
             "base": str(base),
-            "model": TINY,
+            "model": TINY_HIFACEGAN,
             "discriminator": {"widths": [4, 6, 8], "strides": [2, 2, 1], "scales": 2},
             "data": {"path": str(clips), "validation": str(clips), "workers": 0, "min_size": 32},
             "loss": {"reconstruction": 0, "matte": 1, "feature_matching": 10, "cross_adversarial": 0, "cycle": 0},
