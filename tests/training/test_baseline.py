@@ -156,3 +156,12 @@ def test_spectral_norms_are_folded_into_the_saved_weights(clips: Path, tmp_path:
     train_baseline(config, tmp_path)
     assert not any("parametrizations" in name for name in load_file(tmp_path / "baseline.safetensors"))
     load_baseline(tmp_path / "baseline.safetensors", "fomm")
+
+
+def test_an_unknown_key_of_a_model_is_named_without_its_kind_and_with_what_was_meant() -> None:
+    with pytest.raises(ConfigError, match=r"model\.keypoint: .* did you mean model\.keypoints"):
+        load_config(TrainBaselineConfig, "fomm-nano", ["model.keypoint=3"])
+    with pytest.raises(ConfigError, match=r"model\.motion\.width: .* greater than or equal to 1"):
+        load_config(TrainBaselineConfig, "fomm-nano", ["model.motion.width=0"])
+    with pytest.raises(ConfigError, match=r"'face-vid2vid'.*got"):
+        load_config(TrainBaselineConfig, "fomm-nano", ["model.kind=x2face"])

@@ -336,7 +336,8 @@ def model_method(
     from megaportraits.evaluation.methods.base import Animated
     from megaportraits.evaluation.methods.students import StudentMethod
     from megaportraits.evaluation.methods.trained import BaselineMethod
-    from megaportraits.models.storage import find_base, find_enhancer, load_student
+    from megaportraits.evaluation.metrics.cost import cost_of_base
+    from megaportraits.models.storage import find_base, find_enhancer, load_base, load_enhancer, load_student
     from megaportraits.pipeline import Avatar
     from megaportraits.pipeline.devices import find_device
     from megaportraits.weights import sha256_of
@@ -364,6 +365,8 @@ def model_method(
     settings |= {"pose": pose, "blendshapes": str(blendshapes), "precision": avatar.precision} | (
         {"enhancer": sha256_of(find_enhancer(enhancer))} if enhancer else {}
     )
+    plain = load_base(path)
+    settings |= cost_of_base(plain, load_enhancer(enhancer, plain.config) if enhancer else None)
     return Animated(name, avatar, settings, matting), avatar.output_size
 
 

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -63,12 +63,32 @@ def parse_config(schema: type[C], data: dict[str, Any], where: str) -> C:
 
 def _problem(schema: type[Config], error: dict[str, Any]) -> str:
     """One of pydantic's errors as a line; for unknown keys with suggestions."""
-    key = ".".join(map(str, error["loc"]))
+    key = _key(schema, error["loc"])
     line = f"{key or '(root)':.200}: {error['msg']} (got {shown(error['input'])})"
     if error["type"] != "extra_forbidden":
         return line
     meant = _similar_keys(key, _keys(schema))
     return f"{line}; did you mean {' or '.join(meant)}?" if meant else line
+
+
+def _key(schema: type[BaseModel], location: Sequence[str | int]) -> str:
+    """The dotted key of an error, without the names of alternatives that pydantic adds for unions of sections."""
+    parts: list[str] = []
+    models = [schema]
+    for number, part in enumerate(location):
+        fields = [model.model_fields[str(part)] for model in models if str(part) in model.model_fields]
+        alternatives = not fields and len(models) > 1 and number < len(location) - 1
+        if not alternatives:
+            parts.append(str(part))
+            models = [section for field in fields for section in _sections(field.annotation)]
+    return ".".join(parts)
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    """The config classes of a field's type: one for a section, several for a union of sections."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for part in get_args(annotation) for section in _sections(part)]
 
 
 def _similar_keys(key: str, known: Sequence[str]) -> list[str]:
@@ -83,11 +103,11 @@ def _keys(schema: type[BaseModel], above: str = "") -> list[str]:
     sections: list[str] = []
     values: list[str] = []
     for name, field in schema.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            sections += [above + name, *_keys(field.annotation, f"{above}{name}.")]
+        if found := _sections(field.annotation):
+            sections += [above + name, *(key for section in found for key in _keys(section, f"{above}{name}."))]
         else:
             values.append(above + name)
-    return [*values, *sections]
+    return list(dict.fromkeys([*values, *sections]))
 
 
 def differences(before: Config, after: Config, *, ignore: Sequence[str] = ()) -> list[str]:

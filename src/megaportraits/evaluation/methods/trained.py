@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from megaportraits.baselines.base import Baseline
 from megaportraits.choices import TransferName
 from megaportraits.evaluation.methods.base import over_plate
+from megaportraits.evaluation.metrics.cost import cost_of_baseline
 from megaportraits.evaluation.samples import EvaluationSample
 from megaportraits.faces.crop import head_crop
 from megaportraits.faces.matting import Matting
@@ -46,7 +46,7 @@ class BaselineMethod:
         transfer: TransferName = "protocol",
     ) -> None:
         self.name = name
-        self.settings = {**settings, "transfer": transfer, **cost_of(model)}
+        self.settings = {**settings, "transfer": transfer, **cost_of_baseline(model)}
         self._model, self._matting, self._transfer = model, matting, transfer
 
     def perform(self, sample: EvaluationSample, /) -> Iterator[UInt8]:
@@ -82,20 +82,3 @@ class BaselineMethod:
         device = next(self._model.parameters()).device
         small = resize(square, self._model.config.image_size)
         return torch.from_numpy(small).permute(2, 0, 1)[None].to(device) / 255
-
-
-def cost_of(model: Baseline[Any, Any]) -> dict[str, str]:
-    """Parameters, and multiply-adds of a source and of a driver frame, as text for a report."""
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    size = model.config.image_size
-    image = torch.zeros(1, 3, size, size, device=next(model.parameters()).device)
-    with torch.no_grad():
-        with FlopCounterMode(display=False) as source:
-            encoded = model.encode(image)
-        with FlopCounterMode(display=False) as frame:
-            model.render(encoded, model.motion(image))
-    return {
-        "parameters": f"{parameters / 1e6:.2f} M",
-        "GMAC per source": f"{source.get_total_flops() / 2e9:.2f}",
-        "GMAC per frame": f"{frame.get_total_flops() / 2e9:.2f}",
-    }
