@@ -40,7 +40,8 @@ class Slow:
         self.running, self.go_on = threading.Event(), threading.Event()
         self.together = self.most = 0
 
-    def __call__(self, avatar: Any, photo: Path, driver: Path, output: Path, *_: Any, progress: Any, **__: Any) -> Any:
+    def __call__(self, avatar: Any, photo: Path, driver: Path, folder: str, *_: Any, progress: Any, **__: Any) -> Any:
+        output = Path(folder) / "result.mp4"
         self.together += 1
         self.most = max(self.most, self.together)
         self.running.set()
