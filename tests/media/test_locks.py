@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import megaportraits
-from megaportraits.media import VideoReader, VideoWriter, files, folders, locks, write_image
+from megaportraits.media import VideoReader, VideoWriter, folders, locks, staging, write_image
 from megaportraits.media.folders import folder_lock
 
 OPEN = Path("/proc/self/fd")
@@ -41,9 +41,9 @@ def strict_system(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("unlink", "replace"):
         checked(name, Path)
     checked("link", os)
-    for module in (locks, files, folders):
+    for module in (locks, staging, folders):
         monkeypatch.setattr(module, "RENAMES_OPEN_FILES", False)
-    monkeypatch.setattr(files, "_swept", set())
+    monkeypatch.setattr(staging, "_swept", set())
 
 
 def test_outputs_are_written_replaced_and_cleaned_up(strict_system: None, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_outputs_are_written_replaced_and_cleaned_up(strict_system: None, tmp_pa
     write_image(tmp_path / "a.png", picture, overwrite=True)
     with VideoWriter(tmp_path / "a.mp4") as writer:
         writer.write(picture)
-    with pytest.raises(RuntimeError, match="stop"), files.staged_output(tmp_path / "b.txt", overwrite=False) as part:
+    with pytest.raises(RuntimeError, match="stop"), staging.staged_output(tmp_path / "b.txt", overwrite=False) as part:
         part.write_text("half")
         raise RuntimeError("stop")
     assert len(list(VideoReader(tmp_path / "a.mp4"))) == 1
@@ -60,11 +60,11 @@ def test_outputs_are_written_replaced_and_cleaned_up(strict_system: None, tmp_pa
 
 
 def test_temporary_files_in_use_stay_and_others_go(strict_system: None, tmp_path: Path) -> None:
-    living = files.StagedFile(tmp_path / "a.mp4", overwrite=False)
+    living = staging.StagedFile(tmp_path / "a.mp4", overwrite=False)
     dead = tmp_path / living.part.name.replace(".a.", ".b.")
     dead.touch()
-    files._swept.clear()
-    files.sweep(tmp_path)
+    staging._swept.clear()
+    staging.sweep(tmp_path)
     assert living.part.exists() and not dead.exists()
     living.close()
     assert not list(tmp_path.iterdir())

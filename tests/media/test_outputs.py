@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from megaportraits.errors import DataError, MediaError, OutputTakenError
-from megaportraits.media import VideoReader, VideoWriter, files, write_image
-from megaportraits.media.files import StagedFile, full_disk_errors, plan_file, staged_output, write_all
+from megaportraits.media import VideoReader, VideoWriter, staging, write_image
+from megaportraits.media.files import plan_file, write_all
 from megaportraits.media.folders import LOCK, folder_lock, write_json
+from megaportraits.media.staging import StagedFile, full_disk_errors, staged_output
 
 FRAME = np.full((64, 96, 3), 90, np.uint8)
 
@@ -43,7 +44,7 @@ def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         def refuse(*_: object) -> None:
             raise OSError(errno.EPERM, "Operation not permitted")
 
-        monkeypatch.setattr(files.os, "link", refuse)
+        monkeypatch.setattr(staging.os, "link", refuse)
 
 
 def names(folder: Path) -> list[str]:
@@ -126,25 +127,25 @@ def test_temporary_files_of_dead_runs_are_swept_and_those_of_living_ones_stay(
     program = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from megaportraits.media.files import StagedFile\n"
+        "from megaportraits.media.staging import StagedFile\n"
         "StagedFile(Path(sys.argv[1]), overwrite=False).part.write_text('half')\n"
         "os.kill(os.getpid(), 9)\n"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "a.mp4")], check=False)
     assert len(names(tmp_path)) == 1 and names(tmp_path)[0].endswith(".part.mp4")
     dead = tmp_path / names(tmp_path)[0]
-    elsewhere = tmp_path / dead.name.replace(files._HOST, "0123abcd")
+    elsewhere = tmp_path / dead.name.replace(staging._HOST, "0123abcd")
     elsewhere.touch()
     own = tmp_path / ".notes.part.txt"
     own.touch()
     living = StagedFile(tmp_path / "b.mp4", overwrite=False)
     assert not dead.exists()
-    monkeypatch.setattr(files, "_swept", set())  # as another process
+    monkeypatch.setattr(staging, "_swept", set())  # as another process
     write_image(tmp_path / "c.png", FRAME)
     assert {living.part.name, elsewhere.name, own.name, "c.png"} == set(names(tmp_path))
     os.utime(elsewhere, (0, 0))
-    monkeypatch.setattr(files, "_swept", set())
-    files.sweep(tmp_path)
+    monkeypatch.setattr(staging, "_swept", set())
+    staging.sweep(tmp_path)
     assert not elsewhere.exists() and living.part.exists()
     living.close()
     living.close()

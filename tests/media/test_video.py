@@ -17,7 +17,7 @@ import pytest
 
 from megaportraits.errors import MediaError
 from megaportraits.media import VideoReader, VideoWriter, is_video
-from megaportraits.media.files import uninterrupted
+from megaportraits.media.staging import uninterrupted
 
 TICKS = Fraction(1, 90000)
 VFR = [0, 3001, 6007, 20000, 20333, 90001]

@@ -17,7 +17,8 @@ from megaportraits.engines import MAX_ATTEMPTS
 from megaportraits.errors import MegaPortraitsError, SigningError
 from megaportraits.media import check_output
 from megaportraits.media.credentials import Credentials
-from megaportraits.media.files import publish, write_all
+from megaportraits.media.files import write_all
+from megaportraits.media.staging import publish
 from megaportraits.pipeline.options import PoseFrom
 
 if TYPE_CHECKING:

@@ -225,7 +225,7 @@ def ablate(
     from megaportraits.evaluation.run import Evaluation
     from megaportraits.faces.matting import Matting
     from megaportraits.media import check_outputs
-    from megaportraits.media.files import staged_output
+    from megaportraits.media.staging import staged_output
     from megaportraits.pipeline.devices import find_device
 
     def train() -> dict[str, str]:

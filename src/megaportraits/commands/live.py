@@ -17,7 +17,7 @@ from megaportraits.pipeline.options import KEY_GREEN, MotionMode, MotionOptions,
 if TYPE_CHECKING:
     from megaportraits.live.choice import EngineChoice
     from megaportraits.live.screens import Screen
-    from megaportraits.media.files import Sign
+    from megaportraits.media.staging import Sign
     from megaportraits.pipeline.driver import HeadFollower, HeadView
 
 

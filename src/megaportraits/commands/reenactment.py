@@ -70,7 +70,7 @@ def reenact(
     from megaportraits.faces import FaceAnalyzer
     from megaportraits.faces.matting import Matting
     from megaportraits.media import check_outputs, write_image
-    from megaportraits.media.files import staged_output
+    from megaportraits.media.staging import staged_output
     from megaportraits.pipeline import PoseFrom
     from megaportraits.pipeline.devices import find_device
 

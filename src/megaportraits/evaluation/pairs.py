@@ -22,7 +22,8 @@ from pathlib import Path
 
 from megaportraits.choices import PROTOCOLS, ProtocolName
 from megaportraits.errors import DataError
-from megaportraits.media.files import check_input, staged_output
+from megaportraits.media.files import check_input
+from megaportraits.media.staging import staged_output
 from megaportraits.reading import is_file, parse_table, read_text, shown
 
 DEFAULT_PROTOCOLS: tuple[ProtocolName, ...] = ("self", "cross")

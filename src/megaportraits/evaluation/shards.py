@@ -15,7 +15,7 @@ from megaportraits.data.clips import ClipIndex, video_of
 from megaportraits.data.shard_index import CLIP_SHARDS
 from megaportraits.errors import DataError
 from megaportraits.media import write_image
-from megaportraits.media.files import staged_output
+from megaportraits.media.staging import staged_output
 from megaportraits.reading import list_files
 
 FPS = 5

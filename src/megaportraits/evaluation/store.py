@@ -21,8 +21,8 @@ from megaportraits.evaluation.metrics.metric_networks import MetricNetworks
 from megaportraits.evaluation.pairs import Pair
 from megaportraits.evaluation.report.closeups import Boxes
 from megaportraits.media import VideoReader, VideoWriter
-from megaportraits.media.files import staged_output
 from megaportraits.media.images import UInt8
+from megaportraits.media.staging import staged_output
 
 Arrays = dict[str, npt.NDArray[Any]]
 

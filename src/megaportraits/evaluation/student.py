@@ -20,8 +20,8 @@ from megaportraits.data.distillation_dataset import distillation_item, spread
 from megaportraits.errors import DataError
 from megaportraits.evaluation.metrics.agreement import psnr
 from megaportraits.media import check_outputs, write_image
-from megaportraits.media.files import staged_output
 from megaportraits.media.images import UInt8
+from megaportraits.media.staging import staged_output
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import load_student
 from megaportraits.models.student import Student

@@ -31,7 +31,7 @@ from megaportraits.faces.detector import MIN_PRESENCE
 from megaportraits.faces.landmarks import LEFT_EYE_OUTER, MESH_COUNT, RIGHT_EYE_OUTER, SIZE
 from megaportraits.faces.networks import task_member
 from megaportraits.media import check_output
-from megaportraits.media.files import staged_output
+from megaportraits.media.staging import staged_output
 from megaportraits.models.storage import load_student
 from megaportraits.models.student import Student
 from megaportraits.ops.geometry import HEAD_CENTER, HEAD_CROP_CM

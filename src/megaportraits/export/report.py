@@ -19,7 +19,7 @@ from megaportraits.errors import ExportError, WeightsError
 from megaportraits.export.precision import to_float16, to_int8
 from megaportraits.export.write import write_graph
 from megaportraits.media import check_output
-from megaportraits.media.files import staged_output
+from megaportraits.media.staging import staged_output
 from megaportraits.ops.pictures import psnr_of
 from megaportraits.reading import FAULTS
 from megaportraits.runtimes import Graph, GraphInfo, available_runtimes, open_graph

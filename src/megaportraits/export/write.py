@@ -17,7 +17,7 @@ from megaportraits.choices import Volumes
 from megaportraits.errors import ExportError
 from megaportraits.extras import require
 from megaportraits.media import check_output
-from megaportraits.media.files import staged_output
+from megaportraits.media.staging import staged_output
 from megaportraits.ops.warping import volumes_by_gathers
 from megaportraits.runtimes import GraphInfo
 

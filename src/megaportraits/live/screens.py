@@ -17,8 +17,8 @@ import numpy as np
 from megaportraits.errors import ConfigError
 from megaportraits.extras import require
 from megaportraits.media import VideoWriter
-from megaportraits.media.files import Sign
 from megaportraits.media.images import UInt8
+from megaportraits.media.staging import Sign
 from megaportraits.ops.pictures import resize
 
 _TITLE = "megaportraits"

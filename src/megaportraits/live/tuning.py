@@ -21,7 +21,7 @@ import numpy as np
 
 from megaportraits.errors import ConfigError, DataError, MegaPortraitsError
 from megaportraits.live.engines import Sample, Setting
-from megaportraits.media.files import staged_output
+from megaportraits.media.staging import staged_output
 from megaportraits.ops.pictures import psnr_of
 from megaportraits.pipeline import Rendering
 from megaportraits.pipeline.protocols import Renderer

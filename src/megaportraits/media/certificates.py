@@ -12,7 +12,8 @@ from typing import Any
 from megaportraits.errors import ConfigError
 from megaportraits.extras import optional_dependency, require
 from megaportraits.media.credentials import Credentials
-from megaportraits.media.files import check_outputs, staged_output
+from megaportraits.media.files import check_outputs
+from megaportraits.media.staging import staged_output
 from megaportraits.reading import read_text
 
 KEY_VARIABLE = "MEGAPORTRAITS_CREDENTIALS_KEY"

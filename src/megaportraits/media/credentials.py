@@ -19,8 +19,9 @@ from PIL import Image
 from megaportraits import __version__
 from megaportraits.errors import ConfigError, MediaError, SigningError
 from megaportraits.extras import optional_dependency
-from megaportraits.media.files import Sign, check_input
+from megaportraits.media.files import check_input
 from megaportraits.media.provenance import Origin
+from megaportraits.media.staging import Sign
 from megaportraits.weights import sha256_of
 
 SIGNED_SUFFIXES = (".mp4", ".m4v", ".mov", ".png", ".jpg", ".jpeg", ".webp")

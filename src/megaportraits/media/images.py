@@ -16,9 +16,10 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from megaportraits.errors import MediaError, ShapeError
 from megaportraits.media import heif
-from megaportraits.media.files import Sign, check_input, staged_output
+from megaportraits.media.files import check_input
 from megaportraits.media.hdr import UInt8
 from megaportraits.media.limits import DEFAULT_LIMITS, Limits
+from megaportraits.media.staging import Sign, staged_output
 from megaportraits.ops.pictures import composite
 from megaportraits.reading import FAULTS
 
@@ -175,14 +176,14 @@ def write_image(
         path: the file.
         image: the picture.
         overwrite: whether an existing file may be replaced.
-        late: see `files.StagedFile`.
+        late: see `staging.StagedFile`.
         note: a description for the file's metadata (EXIF), or None; .bmp files hold none.
         sign: signs the file (`credentials.Credentials.signer`), or None.
 
     Raises:
         MediaError: the suffix is unknown or cannot hold transparency, the file exists and `overwrite` is
             false, or the disk is full.
-        SigningError: see `files.StagedFile.commit`.
+        SigningError: see `staging.StagedFile.commit`.
         OutputTakenError: with `late`, the file exists and `overwrite` is false; the picture is kept under another name.
     """
     path = Path(path)

@@ -14,8 +14,8 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from megaportraits.errors import MediaError, OutputTakenError, SigningError
 from megaportraits.media.audio import AudioTrack
-from megaportraits.media.files import Sign, StagedFile, full_disk_errors, uninterrupted
 from megaportraits.media.images import UInt8
+from megaportraits.media.staging import Sign, StagedFile, full_disk_errors, uninterrupted
 
 _BT709 = 1
 _LIMITED_RANGE = 1

@@ -26,7 +26,8 @@ from megaportraits.config import (
     parse_config,
 )
 from megaportraits.errors import ConfigError, WeightsError
-from megaportraits.media.files import as_address, staged_output
+from megaportraits.media.files import as_address
+from megaportraits.media.staging import staged_output
 from megaportraits.models.base import BaseModel
 from megaportraits.models.component_landmarks import ComponentLandmarkNet
 from megaportraits.models.enhancer import Enhancer, PictureEnhancer

@@ -13,8 +13,9 @@ import numpy as np
 
 from megaportraits.media import DEFAULT_LIMITS, Limits, VideoReader, VideoWriter, is_video, write_image
 from megaportraits.media.credentials import Credentials
-from megaportraits.media.files import Sign, write_all
+from megaportraits.media.files import write_all
 from megaportraits.media.images import UInt8
+from megaportraits.media.staging import Sign
 from megaportraits.pipeline.avatar import Avatar
 from megaportraits.pipeline.compose import side_by_side
 from megaportraits.pipeline.driver import FrameSource

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from megaportraits.media.credentials import Credentials
-from megaportraits.media.files import Sign
 from megaportraits.media.provenance import Origin, synthetic_note
+from megaportraits.media.staging import Sign
 from megaportraits.pipeline.avatar import Avatar
 
 

@@ -15,8 +15,8 @@ from megaportraits.engines import MAX_ATTEMPTS
 from megaportraits.errors import MediaError, MegaPortraitsError, WeightsError
 from megaportraits.faces.crop import head_crop
 from megaportraits.media import VideoReader, is_video, read_image
-from megaportraits.media.files import is_full_disk
 from megaportraits.media.folders import write_json
+from megaportraits.media.staging import is_full_disk
 from megaportraits.prepare import measures
 from megaportraits.prepare.cutting import Clip, Cutter, Instruments
 from megaportraits.prepare.items import SourceItem

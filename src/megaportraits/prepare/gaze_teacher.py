@@ -18,8 +18,9 @@ import numpy.typing as npt
 from megaportraits.data.clips import ClipIndex
 from megaportraits.errors import DataError
 from megaportraits.faces.rt_gene import BlinkTeacher, GazeTeacher
-from megaportraits.media.files import check_output, full_disk_errors, staged_output
+from megaportraits.media.files import check_output
 from megaportraits.media.folders import RESUMES
+from megaportraits.media.staging import full_disk_errors, staged_output
 from megaportraits.reading import FAULTS, is_file, read_text
 
 _BATCH = 64

@@ -10,8 +10,8 @@ from typing import Any
 
 from megaportraits.errors import DataError
 from megaportraits.media import PICTURE_SUFFIXES, read_image, write_image
-from megaportraits.media.files import link_or_copy
 from megaportraits.media.folders import write_json
+from megaportraits.media.staging import link_or_copy
 from megaportraits.prepare.filters import KEPT, ClipRow
 from megaportraits.prepare.sources import local_copy
 from megaportraits.synth.generate import SynthProgress, generate

@@ -13,8 +13,8 @@ from megaportraits.data.index import refresh
 from megaportraits.engines import Engine
 from megaportraits.errors import DataError, MediaError
 from megaportraits.media import VideoReader, is_video
-from megaportraits.media.files import full_disk_errors
 from megaportraits.media.folders import RESUMES, check_space, write_json, write_whole
+from megaportraits.media.staging import full_disk_errors
 from megaportraits.prepare.extract import Extractor
 from megaportraits.prepare.filters import KEPT, ClipRow, judge, survivors
 from megaportraits.prepare.index import write_index

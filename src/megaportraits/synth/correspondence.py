@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from megaportraits.media.files import check_output, staged_output
+from megaportraits.media.files import check_output
+from megaportraits.media.staging import staged_output
 from megaportraits.ops.geometry import euler_to_matrix
 from megaportraits.ops.pictures import composite
 from megaportraits.synth.cg import CgCast, CgHead

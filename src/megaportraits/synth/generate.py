@@ -27,8 +27,8 @@ from megaportraits.data.clips import ShardWriter, shard_name
 from megaportraits.data.index import refresh
 from megaportraits.engines import run_local
 from megaportraits.errors import DataError, FaceError
-from megaportraits.media.files import full_disk_errors
 from megaportraits.media.folders import RESUMES, write_json
+from megaportraits.media.staging import full_disk_errors
 from megaportraits.reading import access, is_file, read_record
 from megaportraits.synth import folder, plan
 from megaportraits.synth.appearance import is_grey

@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from megaportraits.data.dataset import SampleDataset
 from megaportraits.errors import TrainingError
-from megaportraits.media.files import full_disk_errors
+from megaportraits.media.staging import full_disk_errors
 from megaportraits.training import checkpoint
 from megaportraits.training.loader import fixed_batch, load_batches
 from megaportraits.training.run import Meter, TrainingRun, only_run, print_line

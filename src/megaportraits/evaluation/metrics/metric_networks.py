@@ -20,8 +20,8 @@ from megaportraits.evaluation.metrics.flicker import FlowError
 from megaportraits.extras import optional_dependency, require
 from megaportraits.faces.recognition import FaceEmbedder
 from megaportraits.faces.regions import Mask
-from megaportraits.media.files import link_or_copy
 from megaportraits.media.images import UInt8
+from megaportraits.media.staging import link_or_copy
 from megaportraits.nn.efficientnet import EfficientNetLite0
 from megaportraits.ops.pictures import resize
 

@@ -23,8 +23,8 @@ from megaportraits.evaluation.metrics.metric_networks import MetricNetworks
 from megaportraits.faces.crop import extract, head_crop
 from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.media import PICTURE_SUFFIXES, VIDEO_SUFFIXES, VideoReader, read_image
-from megaportraits.media.files import staged_output
 from megaportraits.media.images import UInt8
+from megaportraits.media.staging import staged_output
 from megaportraits.reading import is_file, parse_json, shown
 
 FORMAT = 1

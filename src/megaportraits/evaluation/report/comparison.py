@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from megaportraits.media import check_outputs, write_image
-from megaportraits.media.files import staged_output
 from megaportraits.media.images import UInt8
+from megaportraits.media.staging import staged_output
 
 HR_FILES = ("hr.json", "hr.md", "hr.png")
 

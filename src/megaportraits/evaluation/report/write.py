@@ -10,7 +10,7 @@ from megaportraits.evaluation.report.sheets import contact_sheet
 from megaportraits.evaluation.report.tables import to_markdown
 from megaportraits.evaluation.report.worst import file_name, ranked_methods, worst_sheet
 from megaportraits.media import check_outputs, write_image
-from megaportraits.media.files import staged_output
+from megaportraits.media.staging import staged_output
 
 REPORT_FILES = ("report.json", "report.md", "report.html")
 

@@ -36,8 +36,9 @@ from megaportraits.media import (
     read_image,
     write_image,
 )
-from megaportraits.media.files import check_input, staged_output
+from megaportraits.media.files import check_input
 from megaportraits.media.images import UInt8
+from megaportraits.media.staging import staged_output
 from megaportraits.ops.pictures import resize
 
 SUFFIXES = (*VIDEO_SUFFIXES, *STILL_SUFFIXES)

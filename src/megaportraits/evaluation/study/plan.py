@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, ValidationError
 from megaportraits.config.options import convert_options
 from megaportraits.errors import DataError
 from megaportraits.evaluation.pairs import Pair
-from megaportraits.media.files import staged_output
+from megaportraits.media.staging import staged_output
 
 Kind = Literal["motion", "appearance"]
 Side = Literal["left", "right"]

@@ -17,7 +17,7 @@ from megaportraits.evaluation.metrics.statistics import LEVEL, RESAMPLES
 from megaportraits.evaluation.study.plan import KINDS, Kind, Study, Triplet
 from megaportraits.evaluation.study.votes import Vote
 from megaportraits.media import check_outputs
-from megaportraits.media.files import staged_output
+from megaportraits.media.staging import staged_output
 
 NAMES: dict[Kind, str] = {"motion": "UMTN", "appearance": "UAPP"}
 GOLD_PASS = 0.75
