@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-__version__ = "0.11.0"
+__version__ = "0.12.0"
 
 if TYPE_CHECKING:
     from megaportraits.pipeline import Avatar

@@ -18,6 +18,13 @@ def average(
         ),
     ],
     output: Annotated[str, typer.Option("--output", "-o", help="The base model to write, a .safetensors file.")],
+    module: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE=SHARE,SHARE,...",
+            help="Other shares for one module, in the order of the weights; several times: for several modules.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Write the weighted mean of base models that were trained from the same initial weights."""
@@ -26,7 +33,7 @@ def average(
 
     split = [_part(text) for text in parts]
     file = check_weights_output(output, overwrite=overwrite, weights=[name for name, _ in split])
-    work(split, file, overwrite=overwrite)
+    work(split, file, modules=dict(_module(text) for text in module or []), overwrite=overwrite)
     typer.echo(str(file))
 
 
@@ -36,3 +43,11 @@ def _part(text: str) -> tuple[str, float]:
         if name:
             return name, float(share)
     raise ConfigError(f"expected WEIGHTS=SHARE, got {text}", fix="For example run/base.safetensors=0.5.")
+
+
+def _module(text: str) -> tuple[str, list[float]]:
+    name, _, shares = text.partition("=")
+    with contextlib.suppress(ValueError):
+        if name:
+            return name, [float(share) for share in shares.split(",")]
+    raise ConfigError(f"expected MODULE=SHARE,SHARE,..., got {text}", fix="For example generator_2d.output=0.9,0.1.")

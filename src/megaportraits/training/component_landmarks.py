@@ -24,8 +24,8 @@ _EYE, _LIPS = len(RIGHT_EYE), len(LIPS) + len(INNER_LIPS)
 _FIRST_LIP = len(RIGHT_EYE) + len(LEFT_EYE) + len(RIGHT_BROW) + len(LEFT_BROW)
 LOOPS = (slice(0, _EYE), slice(len(LIPS), _LIPS))
 """The points that open and close: the lids among an eye's points, and the inner lips among a mouth's points."""
-IRIS_FACTOR = 3.0
-"""Weight of `iris` in the base model's loss; the other errors have 1. Only one of an eye's 17 points shows the gaze."""
+FACTORS = {"iris": 6.0, "eye_opening": 2.0, "mouth_opening": 2.0}
+"""Weights of errors in the base model's loss; the others have 1. Only one of an eye's 17 points shows the gaze."""
 _SHIFT_CM, _ZOOM = 0.5, 0.08
 """Errors of the head pose in training; see `imprecise_pose`."""
 _PICTURED = 12
@@ -61,7 +61,7 @@ def point_errors(net: ComponentLandmarkNet, got: Points, wanted: Points) -> dict
 
 
 class ComponentLandmarkLoss:
-    """The sum of `point_errors` between the points that a frozen network finds in prediction and target.
+    """The weighted sum of `point_errors` between the points that a frozen network finds in prediction and target.
 
     The network is not part of the stage's state dict, and moves to the images' device.
 
@@ -73,7 +73,7 @@ class ComponentLandmarkLoss:
         self._net = load_component_landmarks(config.landmark_network)
 
     def __call__(self, prediction: Tensor, target: Tensor, pose: Pose) -> Tensor:
-        """The loss, a scalar in centimetres, in which `iris` has the weight `IRIS_FACTOR`.
+        """The loss, a scalar in centimetres, in which the errors have the weights `FACTORS`.
 
         Args:
             prediction: (B, 3, S, S) in [0, 1]; receives gradients.
@@ -84,7 +84,7 @@ class ComponentLandmarkLoss:
         with torch.no_grad():
             wanted = net(*net.crops(target, pose))
         errors = point_errors(net, net(*net.crops(prediction, pose)), wanted)
-        return torch.stack([*errors.values()]).sum() + (IRIS_FACTOR - 1) * errors["iris"]
+        return torch.stack([FACTORS.get(name, 1.0) * error for name, error in errors.items()]).sum()
 
 
 class ComponentLandmarkStage(TrainingStage[ComponentLandmarkNet, FrameBatch, FrameBatch]):
