@@ -32,7 +32,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("signed")
     write_image(folder / "person.png", np.ascontiguousarray(skimage.data.astronaut()[:256, 110:340]))
     save_base(folder / "tiny.safetensors", BaseModel(ModelConfig.model_validate(TINY)))
-    code, said = run("credentials", "make-test", folder)
+    code, said = run("credentials", "make-test", "--out", folder)
     assert code == 0 and "untrusted" in said
     return folder
 

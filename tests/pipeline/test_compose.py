@@ -7,12 +7,12 @@ import pytest
 
 from megaportraits.errors import WeightsError
 from megaportraits.ops.geometry import Crop, HeadPose, euler_to_matrix
+from megaportraits.ops.pictures import over
 from megaportraits.pipeline.compose import (
     REACH,
     Placement,
     Rendering,
     Surroundings,
-    over,
     side_by_side,
     straight,
 )

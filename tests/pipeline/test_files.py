@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from megaportraits.cli import app
 from megaportraits.config import ModelConfig
-from megaportraits.errors import FaceError, MediaError, OutputTakenError
+from megaportraits.errors import ConfigError, FaceError, MediaError, OutputTakenError
 from megaportraits.media import VideoReader, read_image, write_image
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import save_base
@@ -186,7 +186,7 @@ def test_outputs_are_planned_before_work(photo: Path, clip: Path, tmp_path: Path
             plan_output(photo, clip, tmp_path / output, options)
     with pytest.raises(MediaError, match="replace its own input"):
         plan_output(photo, clip, clip, plain, overwrite=True)
-    with pytest.raises(MediaError, match="same file"):
+    with pytest.raises(ConfigError, match="same file"):
         plan_output(photo, clip, tmp_path / "a.mp4", plain, side_by_side=tmp_path / "a.mp4")
 
 

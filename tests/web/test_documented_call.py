@@ -24,10 +24,11 @@ def test_the_call_of_the_documents_asks_for_relative_motion(tmp_path: Path, monk
     asked: list[AnimateOptions] = []
 
     def animate(
-        avatar: object, source: Path, driver: Path, output: Path, options: AnimateOptions, **more: Any
+        avatar: object, source: Path, driver: Path, folder: str, options: AnimateOptions, **more: Any
     ) -> AnimateReport:
         assert (source.name, driver.name) == ("person.jpg", "driver.mp4")
         asked.append(options)
+        output = Path(folder) / "result.mp4"
         shutil.copy(driver, output)
         return AnimateReport(output, 100, 0, 1, None, False, None)
 

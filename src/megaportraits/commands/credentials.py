@@ -80,7 +80,7 @@ def show(
 
 @credentials_app.command("make-test")
 def make_test(
-    out: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for certificate.pem and key.pem.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for certificate.pem and key.pem.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
     """Make a certificate and key to try out --credentials. Verifiers report that nobody trusts the signer."""
