@@ -52,6 +52,8 @@ def test_geodesic_distance_is_scipys_angle_with_finite_gradient_at_zero() -> Non
     a, b = Rotation.random(20, random_state=0), Rotation.random(20, random_state=1)
     ours = geodesic_distance(torch.tensor(a.as_matrix()), torch.tensor(b.as_matrix()))
     np.testing.assert_allclose(ours.numpy(), (a.inv() * b).magnitude(), atol=1e-6)
+    stacked = [torch.tensor(r.as_matrix()).unflatten(0, (4, 5)) for r in (a, b)]
+    torch.testing.assert_close(geodesic_distance(stacked[0], stacked[1]), ours.unflatten(0, (4, 5)))
     same = torch.eye(3)[None].requires_grad_()
     geodesic_distance(same, torch.eye(3)[None]).sum().backward()
     assert torch.isfinite(same.grad).all()
