@@ -91,7 +91,7 @@ def base_ways(avatar: Avatar, weights: str, portrait: Portrait, folder: Path, th
         ways.append(Way(f"base, torch {precision}", lambda s=setting: TorchBase(avatar, portrait, s)))
 
     def enhanced() -> Renderer:
-        finer = Avatar.from_pretrained(weights, device="cpu", enhancer=weights)
+        finer = Avatar.from_pretrained(weights, device="cpu", enhancer=weights, precision="float32")
         return TorchBase(finer, finer.encode(demo_portrait()), Setting("torch", "float32", threads))
 
     ways.append(Way("base + enhancer, torch float32", enhanced))
@@ -228,7 +228,7 @@ def main() -> None:
     cv2.setNumThreads(threads)
     console = Console()
     console.print(f"{os.cpu_count()} cores, {threads} threads, torch {torch.__version__}")
-    avatar = Avatar.from_pretrained(arguments.weights, device="cpu")
+    avatar = Avatar.from_pretrained(arguments.weights, device="cpu", precision="float32")  # as `live`
     portrait = avatar.encode(demo_portrait())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
