@@ -77,6 +77,9 @@ TINY_FACE_VID2VID = {
     **_TINY_BASELINE,
 }
 TINY_HIFACEGAN = {"image_size": 32, "matte": True, "groups": 2, "width": 2, "halvings": 3, "hidden": 4}
+TINY_DISCRIMINATOR = {"widths": [4, 6, 8], "strides": [2, 2, 1], "scales": 2}
+TINY_RUN = {"accelerator": "cpu", "log_every": 1, "sample_every": 2, "checkpoint_minutes": 0, "tensorboard": False}
+"""The `run` section of short runs, which log every step."""
 
 
 @pytest.fixture

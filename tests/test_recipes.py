@@ -14,7 +14,8 @@ from megaportraits.config import (
     TrainStudentConfig,
     load_config,
 )
-from megaportraits.models.storage import find_base, read_notes
+from megaportraits.models.storage import find_base
+from megaportraits.nn.weights_file import read_notes
 
 
 def is_the_papers_optimizer(optim: OptimConfig) -> bool:

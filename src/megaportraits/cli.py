@@ -16,12 +16,13 @@ from megaportraits.commands.calibrate import calibrate
 from megaportraits.commands.credentials import credentials_app
 from megaportraits.commands.demo import demo
 from megaportraits.commands.enhancement import evaluate_hr
-from megaportraits.commands.evaluation import ablate, evaluate, pairs
+from megaportraits.commands.evaluation import ablate, evaluate
 from megaportraits.commands.export import export_app
 from megaportraits.commands.gaze_teacher import gaze_teacher
 from megaportraits.commands.importing import import_app
 from megaportraits.commands.index import index
 from megaportraits.commands.live import live
+from megaportraits.commands.pairs import pairs
 from megaportraits.commands.prepare import prepare
 from megaportraits.commands.reenactment import reenact
 from megaportraits.commands.reference import reference

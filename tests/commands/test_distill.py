@@ -20,8 +20,9 @@ from megaportraits.config import ModelConfig, TrainStudentConfig, parse_config
 from megaportraits.errors import ConfigError, DataError, MediaError, TrainingError, WeightsError
 from megaportraits.media import read_image, write_image
 from megaportraits.models.base import BaseModel
-from megaportraits.models.storage import load_student, read_notes, save_base
+from megaportraits.models.storage import load_student, save_base
 from megaportraits.models.student import resized
+from megaportraits.nn.weights_file import read_notes
 from megaportraits.pipeline.distillation import mark_complete
 from tests.conftest import TINY_STUDENT
 

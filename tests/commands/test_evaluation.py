@@ -7,6 +7,7 @@ import torch
 
 from megaportraits.baselines.storage import make_baseline, save_baseline
 from megaportraits.commands import evaluation
+from megaportraits.commands.pairs import pairs
 from megaportraits.config import FommConfig, StudentConfig, parse_config
 from megaportraits.errors import ConfigError, DataError, WeightsError
 from megaportraits.evaluation.methods.students import StudentMethod
@@ -34,11 +35,11 @@ def student(tmp_path: Path) -> Path:
 
 
 def test_a_manifest_and_a_reports_pairs_are_the_same(tmp_path: Path) -> None:
-    evaluation.pairs(output=f"{tmp_path}/pairs.csv", clips=[DRIVER], protocol=["self"], frames=4)
+    pairs(output=f"{tmp_path}/pairs.csv", clips=[DRIVER], protocol=["self"], frames=4)
     (pair,) = read_manifest(tmp_path / "pairs.csv")
     assert (pair.key, pair.protocol, pair.driver.resolve(), pair.frames) == ("driver", "self", DRIVER.resolve(), 4)
     text = (tmp_path / "pairs.csv").read_text()
-    evaluation.pairs(output=f"{tmp_path}/again.csv", clips=[DRIVER], protocol=["self"], frames=4)
+    pairs(output=f"{tmp_path}/again.csv", clips=[DRIVER], protocol=["self"], frames=4)
     assert (tmp_path / "again.csv").read_text() == text
 
 
@@ -67,7 +68,7 @@ def test_a_trained_baseline_is_recognised_by_its_file(tmp_path: Path, matting: M
 
 def test_a_student_is_measured_against_its_teacher(student: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    evaluation.pairs(output=f"{tmp_path}/pairs.csv", clips=[DRIVER], protocol=["self"], frames=2)
+    pairs(output=f"{tmp_path}/pairs.csv", clips=[DRIVER], protocol=["self"], frames=2)
     manifest = tmp_path / "pairs.csv"
     manifest.write_text(manifest.read_text().replace(",self,", ",student,"))
     evaluation.evaluate(

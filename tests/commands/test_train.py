@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
 from megaportraits.cli import app
-from megaportraits.commands.train import data_paths, settle
+from megaportraits.commands.train import data_paths, settle, train_app
 from megaportraits.config import TrainBaseConfig, TrainEnhancerConfig, TrainGazeConfig, load_config
 from megaportraits.errors import ConfigError, TrainingError
 from megaportraits.training.run import Meter
@@ -110,3 +111,34 @@ def test_a_run_whose_losses_are_logged_rarely_still_prints_how_far_it_is(capsys:
             meter.report_progress(step)
         told = capsys.readouterr().err.splitlines()
         assert len(told) == lines and all(f"step {n} of {config.optim.steps}, " in x for n, x in enumerate(told, 1))
+
+
+TRAINS = {
+    "base": "base.train_base",
+    "motion": "motion.train_motion",
+    "enhancer": "enhancer.train_enhancer",
+    "baseline": "baseline.train_baseline",
+    "hifacegan": "enhancer.train_enhancer",
+    "one-stage": "one_stage.train_one_stage",
+    "gaze": "gaze.train_gaze",
+    "component-landmarks": "component_landmarks.train_component_landmarks",
+    "head-pose": "head_pose.train_head_pose",
+}
+
+
+def test_the_table_has_every_command() -> None:
+    assert TRAINS.keys() == {command.name for command in train_app.registered_commands}
+
+
+@pytest.mark.parametrize("command", TRAINS)
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_command_exits_with_130_if_its_run_ended_early(
+    command: str, stopped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(config: Any, out: Path, **_: Any) -> int:
+        return int(config.optim.steps) - stopped
+
+    monkeypatch.setattr(f"megaportraits.training.{TRAINS[command]}", train)
+    photos = ["--photos", str(tmp_path)] if command == "one-stage" else []
+    line = ["train", command, "--data", str(tmp_path), "--out", str(tmp_path / "run"), *photos]
+    assert CliRunner().invoke(app, line).exit_code == (130 if stopped else 0)

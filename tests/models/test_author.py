@@ -17,7 +17,8 @@ from megaportraits.config import ModelConfig, parse_config
 from megaportraits.errors import MediaError, WeightsError
 from megaportraits.models.author import NONE, SAME, SHAPE, START, import_author
 from megaportraits.models.author_file import read_author
-from megaportraits.models.storage import load_base, read_notes
+from megaportraits.models.storage import load_base
+from megaportraits.nn.weights_file import read_notes
 from tests.conftest import TINY
 
 SIZE, GRID, CHANNELS, DEPTH = 32, 8, 32, 2

@@ -18,7 +18,6 @@ from megaportraits.config import ModelConfig
 from megaportraits.errors import WeightsError
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import (
-    MOST_HEADER,
     find_base,
     load_base,
     load_student,
@@ -26,6 +25,7 @@ from megaportraits.models.storage import (
     save_student,
 )
 from megaportraits.models.student import Student, StudentConfig
+from megaportraits.nn.weights_file import MOST_HEADER
 from tests.conftest import TINY_STUDENT
 
 
@@ -103,7 +103,7 @@ def test_hundreds_of_thousands_of_tensors_are_refused_unread(base: Path, monkeyp
     with pytest.raises(WeightsError, match="expected a header of at most 4,194,304 bytes, got"):
         load_base(base)
     base.write_bytes(content)
-    monkeypatch.setattr("megaportraits.models.storage.MOST_TENSORS", 100)
+    monkeypatch.setattr("megaportraits.nn.weights_file.MOST_TENSORS", 100)
     with pytest.raises(WeightsError, match="expected at most 100 tensors, got"):
         load_base(base)
 

@@ -10,7 +10,8 @@ from megaportraits.cli import app
 from megaportraits.config import ModelConfig
 from megaportraits.errors import ConfigError, WeightsError
 from megaportraits.models.base import BaseModel
-from megaportraits.models.storage import load_base, read_notes, save_base
+from megaportraits.models.storage import load_base, save_base
+from megaportraits.nn.weights_file import read_notes
 from megaportraits.training.averaging import average
 
 

@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from megaportraits.baselines.storage import load_baseline
 from megaportraits.config import ConfigError, TrainBaseConfig, TrainBaselineConfig, load_config, parse_config
 from megaportraits.data.batches import PairBatch, collate
-from megaportraits.models.storage import read_notes
+from megaportraits.nn.weights_file import read_notes
 from megaportraits.training.baseline import BaselineStage, train_baseline
 from megaportraits.training.pairs import run_pairs
-from tests.conftest import TINY_FACE_VID2VID, TINY_FOMM
+from tests.conftest import TINY_DISCRIMINATOR, TINY_FACE_VID2VID, TINY_FOMM, TINY_RUN
 from tests.data.test_batches import same
 
 KINDS = {"fomm": TINY_FOMM, "face-vid2vid": TINY_FACE_VID2VID}
@@ -29,7 +29,7 @@ def tiny_run(clips: Path, kind: str, steps: int = 4, **loss: float) -> TrainBase
         TrainBaselineConfig,
         {
             "model": KINDS[kind],
-            "discriminator": {"widths": [4, 6, 8], "strides": [2, 2, 1], "scales": 2},
+            "discriminator": TINY_DISCRIMINATOR,
             "data": {
                 "path": str(clips),
                 "validation": str(clips),
@@ -40,13 +40,7 @@ def tiny_run(clips: Path, kind: str, steps: int = 4, **loss: float) -> TrainBase
             },
             "loss": {**weights, **loss},
             "optim": {"steps": steps, "batch_size": 3, "learning_rate": 1e-3},
-            "run": {
-                "accelerator": "cpu",
-                "log_every": 1,
-                "sample_every": 2,
-                "checkpoint_minutes": 0,
-                "tensorboard": False,
-            },
+            "run": TINY_RUN,
         },
         "test",
     )

@@ -32,6 +32,7 @@ from megaportraits.training import checkpoint
 from megaportraits.training.enhancer import EnhancerStage, train_enhancer
 from megaportraits.training.photos import aligned_views, drive_base, driven_pictures, photo_views, truth_of
 from megaportraits.training.stage import phase_parameters
+from tests.conftest import TINY_DISCRIMINATOR, TINY_RUN
 from tests.models.test_enhancer import TINY_HR
 
 FULL = {
@@ -49,7 +50,7 @@ def tiny_run(clips: Path, base: Path, steps: int = 4, *, skip: bool = True, **lo
         {
             "base": str(base),
             "model": TINY_HR | {"source_skip": skip},
-            "discriminator": {"widths": [4, 6, 8], "strides": [2, 2, 1], "scales": 2},
+            "discriminator": TINY_DISCRIMINATOR,
             "data": {
                 "path": str(clips),
                 "validation": str(clips),
@@ -60,13 +61,7 @@ def tiny_run(clips: Path, base: Path, steps: int = 4, *, skip: bool = True, **lo
             },
             "loss": {"matte": 1, **loss},
             "optim": {"steps": steps, "batch_size": 3, "learning_rate": 1e-3, "spectral_norm": False},
-            "run": {
-                "accelerator": "cpu",
-                "log_every": 1,
-                "sample_every": 2,
-                "checkpoint_minutes": 0,
-                "tensorboard": False,
-            },
+            "run": TINY_RUN,
         },
         "tiny-hr",
     )
@@ -170,7 +165,7 @@ def test_where_alpha_stays_the_truth_asks_for_no_other_outline(clips: Path, tiny
 def test_the_discriminator_sees_detached_images_of_both_parts(clips: Path, tiny_config: ModelConfig) -> None:
     stage, batch = stage_and_batch(clips, tiny_config)
     run(stage, batch)
-    assert stage._shown is not None and len(stage._shown[0]) == 6 and len(stage._shown[1]) == 3
+    assert stage._shown.pair is not None and [len(images) for images in stage._shown.pair] == [6, 3]
     run(stage, batch, "discriminator")["discriminator"].backward()
     assert stage.model.stem.weight.grad is None
     assert all(p.grad is not None for p in stage.discriminator.parameters())
@@ -179,7 +174,7 @@ def test_the_discriminator_sees_detached_images_of_both_parts(clips: Path, tiny_
 def test_without_the_cycle_part_nothing_is_driven_by_strangers(clips: Path, tiny_config: ModelConfig) -> None:
     stage, batch = stage_and_batch(clips, tiny_config, cross_adversarial=0, cycle=0)
     assert set(run(stage, batch)) == FULL - {"cross_adversarial", "cycle"}
-    assert stage._shown is not None and len(stage._shown[0]) == 3
+    assert stage._shown.pair is not None and len(stage._shown.pair[0]) == 3
 
 
 def test_the_unsupervised_part_may_begin_later(clips: Path, tiny_config: ModelConfig) -> None:

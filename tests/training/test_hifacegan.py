@@ -13,7 +13,7 @@ from megaportraits.errors import ConfigError, WeightsError
 from megaportraits.models.base import BaseModel
 from megaportraits.models.storage import load_enhancer, save_base
 from megaportraits.training.enhancer import EnhancerStage, train_enhancer
-from tests.conftest import TINY_HIFACEGAN
+from tests.conftest import TINY_DISCRIMINATOR, TINY_HIFACEGAN, TINY_RUN
 
 
 def tiny_run(clips: Path, base: Path) -> TrainHiFaceGanConfig:
@@ -22,17 +22,11 @@ def tiny_run(clips: Path, base: Path) -> TrainHiFaceGanConfig:
         {
             "base": str(base),
             "model": TINY_HIFACEGAN,
-            "discriminator": {"widths": [4, 6, 8], "strides": [2, 2, 1], "scales": 2},
+            "discriminator": TINY_DISCRIMINATOR,
             "data": {"path": str(clips), "validation": str(clips), "workers": 0, "min_size": 32},
             "loss": {"reconstruction": 0, "matte": 1, "feature_matching": 10, "cross_adversarial": 0, "cycle": 0},
             "optim": {"steps": 3, "batch_size": 3, "learning_rate": 1e-3},
-            "run": {
-                "accelerator": "cpu",
-                "log_every": 1,
-                "sample_every": 2,
-                "checkpoint_minutes": 0,
-                "tensorboard": False,
-            },
+            "run": TINY_RUN,
         },
         "tiny",
     )

@@ -26,7 +26,8 @@ from megaportraits.errors import TrainingError, WeightsError
 from megaportraits.losses.foreground import EYES_TO_MOUTH
 from megaportraits.models.base import BaseModel
 from megaportraits.models.motion import MAX_RESIDUAL_SIGMA, Motion
-from megaportraits.models.storage import load_base, read_notes, save_base
+from megaportraits.models.storage import load_base, save_base
+from megaportraits.nn.weights_file import read_notes
 from megaportraits.ops.geometry import HeadPose
 from megaportraits.pipeline import Avatar
 from megaportraits.training import checkpoint, loader
@@ -36,7 +37,7 @@ from megaportraits.training.readout import readout_loss
 from megaportraits.training.schedule import learning_rate, warmed_ema
 from megaportraits.training.start import start_from
 from megaportraits.training.views import make_views
-from tests.conftest import TINY
+from tests.conftest import TINY, TINY_DISCRIMINATOR
 from tests.data.test_batches import same
 
 POSE = ("rotation", "translation", "scale")
@@ -60,7 +61,7 @@ def tiny_run(clips: Path, steps: int = 4, *, optim: dict[str, Any] | None = None
         TrainBaseConfig,
         {
             "model": TINY,
-            "discriminator": {"widths": [4, 6, 8], "strides": [2, 2, 1], "scales": 2},
+            "discriminator": TINY_DISCRIMINATOR,
             "data": {
                 "path": str(clips),
                 "validation": str(clips),

@@ -13,7 +13,9 @@ from megaportraits.baselines.base import Baseline
 from megaportraits.baselines.face_vid2vid import FaceVid2Vid
 from megaportraits.baselines.fomm import FirstOrderMotionModel
 from megaportraits.config import BaselineModelConfig, FaceVid2VidConfig, FommConfig
-from megaportraits.models.storage import load_network, save_network
+from megaportraits.errors import WeightsError
+from megaportraits.nn.weights_file import open_weights, save_network
+from megaportraits.reading import is_file
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ def make_baseline(config: FommConfig | FaceVid2VidConfig) -> Baseline[Any, Any]:
 def save_baseline(
     path: Path, model: Baseline[Any, Any], config: FommConfig | FaceVid2VidConfig, *, notes: dict[str, str]
 ) -> None:
-    """Write a baseline, as `models.storage.save_base` does."""
+    """Write a baseline, as `nn.weights_file.save_network` does."""
     save_network(path, config.kind, model, config, notes=notes)
 
 
@@ -45,5 +47,7 @@ def load_baseline(path: Path, kind: str, device: torch.device | str = "cpu") -> 
     Raises:
         WeightsError: the file does not exist, is not a safetensors file, or holds another kind of model.
     """
+    if not is_file(path, WeightsError):
+        raise WeightsError(f"the weights file {path} does not exist", fix="Check the path.")
     known = _KINDS[kind]
-    return load_network(path, kind, known.schema, known.build, device)
+    return open_weights(path, kind, known.schema).load(known.build, device)

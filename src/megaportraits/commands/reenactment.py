@@ -57,7 +57,8 @@ def reenact(
 ) -> None:
     """Distil a student for people in test videos, and evaluate it and its teacher on these videos (B.1, Figure 17)."""
     from megaportraits.commands import distill as work
-    from megaportraits.commands.evaluation import model_method, run_evaluation, tell_failures, tell_left_out
+    from megaportraits.commands.evaluation import model_method, run_evaluation, tell_failures
+    from megaportraits.commands.pairs import tell_left_out
     from megaportraits.commands.train import settle
     from megaportraits.config import TrainStudentConfig
     from megaportraits.evaluation.metrics.metric_networks import MetricNetworks, require_packages

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from megaportraits.commands.evaluation import DeviceOption, OverwriteOption
+from megaportraits.commands.evaluation import DeviceOption
+from megaportraits.commands.pairs import OverwriteOption
 from megaportraits.commands.progress import frame_progress
 
 

@@ -166,7 +166,8 @@ def student_report(
 @student_app.command("info")
 def student_info(student: Annotated[str, typer.Argument(help="A student: nano, or a file.")]) -> None:
     """Print a student's avatars and properties."""
-    from megaportraits.models.storage import find_student, load_student, read_notes
+    from megaportraits.models.storage import find_student, load_student
+    from megaportraits.nn.weights_file import read_notes
 
     file = find_student(student)
     model = load_student(file)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -12,9 +13,30 @@ from megaportraits.commands.torchrun import rank
 from megaportraits.errors import ConfigError, DataError, TrainingError
 
 if TYPE_CHECKING:
-    from megaportraits.config import Config, Override
+    from megaportraits.config import (
+        Config,
+        Override,
+        TrainBaseConfig,
+        TrainBaselineConfig,
+        TrainComponentLandmarksConfig,
+        TrainEnhancerConfig,
+        TrainGazeConfig,
+        TrainHeadPoseConfig,
+        TrainHiFaceGanConfig,
+    )
+
+    _Run = (
+        TrainBaseConfig
+        | TrainBaselineConfig
+        | TrainComponentLandmarksConfig
+        | TrainEnhancerConfig
+        | TrainGazeConfig
+        | TrainHeadPoseConfig
+        | TrainHiFaceGanConfig
+    )
 
 C = TypeVar("C", bound="Config")
+R = TypeVar("R", bound="_Run")
 
 train_app = typer.Typer(
     help="Train a model. Ctrl-C writes a checkpoint and stops; --resume continues exactly.", no_args_is_help=True
@@ -57,9 +79,8 @@ def train_base(
     from megaportraits.training.base import train_base as train
 
     chosen = [*data_paths(data, resume=resume), *(overrides or [])]
-    settled = settle(TrainBaseConfig, config, "nano", chosen, out, resume=resume)
-    steps = train(settled, out, resume=resume, init=init, head_pose=head_pose, motion=motion)
-    _leave(steps, settled.optim.steps)
+    started = partial(train, init=init, head_pose=head_pose, motion=motion)
+    _run(started, TrainBaseConfig, config, "nano", chosen, out, resume=resume)
 
 
 @train_app.command("motion")
@@ -77,8 +98,7 @@ def train_motion(
     from megaportraits.training.motion import train_motion as train
 
     chosen = [*data_paths(data, resume=resume), *(overrides or [])]
-    settled = settle(TrainBaseConfig, config, "nano", chosen, out, resume=resume)
-    _leave(train(settled, out, resume=resume), settled.optim.steps)
+    _run(train, TrainBaseConfig, config, "nano", chosen, out, resume=resume)
 
 
 @train_app.command("enhancer")
@@ -102,8 +122,7 @@ def train_enhancer(
     from megaportraits.training.enhancer import train_enhancer as train
 
     chosen = [*data_paths(data, resume=resume), *([("base", base)] if base else []), *(overrides or [])]
-    settled = settle(TrainEnhancerConfig, config, "nano-hr", chosen, out, resume=resume)
-    _leave(train(settled, out, resume=resume), settled.optim.steps)
+    _run(train, TrainEnhancerConfig, config, "nano-hr", chosen, out, resume=resume)
 
 
 @train_app.command("baseline")
@@ -122,8 +141,7 @@ def train_baseline(
     from megaportraits.training.baseline import train_baseline as train
 
     chosen = [*data_paths(data, resume=resume), *(overrides or [])]
-    settled = settle(TrainBaselineConfig, config, "fomm-nano", chosen, out, resume=resume)
-    _leave(train(settled, out, resume=resume), settled.optim.steps)
+    _run(train, TrainBaselineConfig, config, "fomm-nano", chosen, out, resume=resume)
 
 
 @train_app.command("hifacegan")
@@ -144,8 +162,7 @@ def train_hifacegan(
     from megaportraits.training.enhancer import train_enhancer as train
 
     chosen = [*data_paths(data, resume=resume), *([("base", base)] if base else []), *(overrides or [])]
-    settled = settle(TrainHiFaceGanConfig, config, "hifacegan-nano", chosen, out, resume=resume)
-    _leave(train(settled, out, resume=resume), settled.optim.steps)
+    _run(train, TrainHiFaceGanConfig, config, "hifacegan-nano", chosen, out, resume=resume)
 
 
 @train_app.command("one-stage")
@@ -176,8 +193,8 @@ def train_one_stage(
         raise ConfigError("--photos is missing: no photographs to train on", fix="Name a folder that `prepare` made.")
     named: list[Override] = [] if photos is None else [("photos.data.path", training_part(photos))]
     chosen = [*data_paths(data, resume=resume), *named, *(overrides or [])]
-    settled = settle(TrainOneStageConfig, config, "one-stage-512-frozen", chosen, out, resume=resume)
-    train(settled, out, resume=resume, init=init, head_pose=head_pose)
+    started = partial(train, init=init, head_pose=head_pose)
+    _run(started, TrainOneStageConfig, config, "one-stage-512-frozen", chosen, out, resume=resume)
 
 
 @train_app.command("gaze")
@@ -197,8 +214,7 @@ def train_gaze(
 
     named = [("data.labels", str(labels))] if labels else []
     chosen = [*data_paths(data, resume=resume), *named, *(overrides or [])]
-    settled = settle(TrainGazeConfig, config, "gaze-nano", chosen, out, resume=resume)
-    _leave(train(settled, out, resume=resume), settled.optim.steps)
+    _run(train, TrainGazeConfig, config, "gaze-nano", chosen, out, resume=resume)
 
 
 @train_app.command("component-landmarks")
@@ -216,8 +232,7 @@ def train_component_landmarks(
     from megaportraits.training.component_landmarks import train_component_landmarks as train
 
     chosen = [*data_paths(data, resume=resume), *(overrides or [])]
-    settled = settle(TrainComponentLandmarksConfig, config, "component-landmarks", chosen, out, resume=resume)
-    _leave(train(settled, out, resume=resume), settled.optim.steps)
+    _run(train, TrainComponentLandmarksConfig, config, "component-landmarks", chosen, out, resume=resume)
 
 
 @train_app.command("head-pose")
@@ -235,13 +250,29 @@ def train_head_pose(
     from megaportraits.training.head_pose import train_head_pose as train
 
     chosen = [*data_paths(data, resume=resume), *(overrides or [])]
-    settled = settle(TrainHeadPoseConfig, config, "head-pose-nano", chosen, out, resume=resume)
-    _leave(train(settled, out, resume=resume), settled.optim.steps)
+    _run(train, TrainHeadPoseConfig, config, "head-pose-nano", chosen, out, resume=resume)
 
 
-def _leave(reached: int, steps: int) -> None:
-    """Exit with code 130 if a signal ended the run before its last step, so that scripts do not continue."""
-    if reached < steps:
+def _run(
+    train: Callable[..., int],
+    schema: type[R],
+    config: str | None,
+    default: str,
+    chosen: Sequence[Override],
+    out: Path,
+    *,
+    resume: bool,
+) -> None:
+    """Settle the config and train. The other arguments are those of `settle`.
+
+    Args:
+        train: takes the config, the run folder and `resume`; returns the step reached.
+
+    Raises:
+        Exit: with code 130, if a signal ended the run before its last step, so that scripts do not continue.
+    """
+    settled = settle(schema, config, default, chosen, out, resume=resume)
+    if train(settled, out, resume=resume) < settled.optim.steps:
         raise typer.Exit(130)
 
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from megaportraits.config import differences
 from megaportraits.errors import ConfigError, WeightsError
 from megaportraits.models.base import BaseModel
-from megaportraits.models.storage import find_base, load_base, read_notes, save_base
+from megaportraits.models.storage import find_base, load_base, save_base
+from megaportraits.nn.weights_file import read_notes
 
 
 def average(

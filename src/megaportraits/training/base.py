@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from megaportraits.config import TrainBaseConfig
 from megaportraits.data.batches import JointBatch, PairBatch
 from megaportraits.errors import TrainingError
-from megaportraits.losses.adversarial import generator_terms, judge
+from megaportraits.losses.adversarial import generator_terms
 from megaportraits.losses.contrastive import contrastive_loss
 from megaportraits.losses.correspondence import flow_loss, landmark_loss, surface_loss, warp_loss
 from megaportraits.losses.foreground import EYES_TO_MOUTH, feature_weight, masked_l1
@@ -35,6 +35,7 @@ from megaportraits.training.pairs import run_pairs
 from megaportraits.training.perceptual import PerceptualTerms
 from megaportraits.training.readout import measured_blendshapes, pose_loss, readout_loss, readout_weights
 from megaportraits.training.ring import previous_sample, ranks, share_of, with_previous
+from megaportraits.training.shown import ShownImages
 from megaportraits.training.stage import B, Losses, TrainingStage
 from megaportraits.training.start import require_head_pose, start_from
 from megaportraits.training.views import Views, make_views, shown
@@ -93,7 +94,7 @@ class PairStage(TrainingStage[BaseModel, B, PairBatch], Generic[B]):
         self.component_discriminator = ComponentDiscriminator(config.component_discriminator) if components else None
         later = ("discriminator", "component_discriminator")
         self.phases = ("generator", *(name for name in later if getattr(self, name) is not None))
-        self._shown: tuple[Tensor, Tensor] | None = None
+        self._shown = ShownImages()
         self._shown_components: ComponentCrops | None = None
         self.renders_images = any(name not in LABEL_LOSSES for name in self.weights())
 
@@ -220,7 +221,7 @@ class PairStage(TrainingStage[BaseModel, B, PairBatch], Generic[B]):
         pose = batch.target.pose
         losses |= self.perceptual(prediction, views.target, pose)
         if self.discriminator is not None:
-            self._shown = prediction.detach(), views.target
+            self._shown.keep(prediction, views.target)
             losses |= self._switched_on(generator_terms(self.discriminator, prediction, views.target))
         if w.component_perceptual or self.component_discriminator is not None:
             losses |= self._component_losses(ComponentCrops.cut(prediction, views.target, pose))
@@ -276,10 +277,7 @@ class PairStage(TrainingStage[BaseModel, B, PairBatch], Generic[B]):
             crops, self._shown_components = self._shown_components, None
             assert self.component_discriminator is not None and crops is not None, _ORDER
             return self.component_discriminator.judge(crops)
-        shown, self._shown = self._shown, None
-        assert self.discriminator is not None and shown is not None, _ORDER
-        fake, real = shown
-        return judge(self.discriminator, real, fake)
+        return self._shown.judge(self.discriminator)
 
     def _label_losses(
         self, batch: PairBatch, fields: tuple[Tensor, Tensor], expression: Expression, pose_error: Tensor

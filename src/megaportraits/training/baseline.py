@@ -16,7 +16,7 @@ from megaportraits.baselines.fomm import Keypoints
 from megaportraits.baselines.storage import make_baseline, save_baseline
 from megaportraits.config import TrainBaselineConfig
 from megaportraits.data.batches import MattedImage, PairBatch
-from megaportraits.losses.adversarial import generator_terms, judge
+from megaportraits.losses.adversarial import generator_terms
 from megaportraits.losses.equivariance import RandomTransform, equivariance_loss, jacobian_equivariance_loss
 from megaportraits.losses.foreground import masked_l1
 from megaportraits.losses.keypoints import deformation_prior, keypoint_prior, rotation_loss
@@ -25,6 +25,7 @@ from megaportraits.nn.spectral import add_spectral_norm
 from megaportraits.training.loop import fit
 from megaportraits.training.pairs import run_pairs
 from megaportraits.training.perceptual import PerceptualTerms
+from megaportraits.training.shown import ShownImages
 from megaportraits.training.stage import Losses, TrainingStage
 from megaportraits.training.views import Views, make_views
 
@@ -48,11 +49,11 @@ class BaselineStage(TrainingStage[Baseline[Any, Any], PairBatch, PairBatch]):
         self.model = make_baseline(config.model)
         if config.optim.spectral_norm:
             add_spectral_norm(self.model, standardized=config.optim.spectral_norm_standardized)
-        self.perceptual = PerceptualTerms(config.loss)
+        self.perceptual = PerceptualTerms(config.loss, channels_last=config.run.channels_last)
         adversarial = bool(config.loss.adversarial or config.loss.feature_matching)
         self.discriminator = Discriminator(config.discriminator) if adversarial else None
         self.phases = ("generator", "discriminator") if adversarial else ("generator",)
-        self._shown: tuple[Tensor, Tensor] | None = None
+        self._shown = ShownImages()
 
     def weights(self) -> dict[str, float]:
         """The weights of all losses that are on."""
@@ -74,7 +75,7 @@ class BaselineStage(TrainingStage[Baseline[Any, Any], PairBatch, PairBatch]):
     def forward(self, phase: str, batch: PairBatch, step: int, generator: torch.Generator) -> Losses:
         """The losses of one phase, unweighted; "discriminator" receives the images of the preceding "generator"."""
         if phase == "discriminator":
-            return {"discriminator": self._judge()}
+            return {"discriminator": self._shown.judge(self.discriminator)}
         if self.config.data.flip:
             batch = batch.mirror_half(generator, self.expression_names)
         views = self._views(batch, generator)
@@ -106,7 +107,7 @@ class BaselineStage(TrainingStage[Baseline[Any, Any], PairBatch, PairBatch]):
             losses["matte"] = F.l1_loss(output.alpha, views.target_matte)
         losses |= self.perceptual(prediction, views.target, batch.target.pose)
         if self.discriminator is not None:
-            self._shown = prediction.detach(), views.target
+            self._shown.keep(prediction, views.target)
             losses |= generator_terms(self.discriminator, prediction, views.target)
         return losses
 
@@ -126,12 +127,6 @@ class BaselineStage(TrainingStage[Baseline[Any, Any], PairBatch, PairBatch]):
         if isinstance(motion, Keypoints):
             return _fomm_losses(motion, warped, transform)
         return _face_vid2vid_losses(encoded, motion, warped, transform, batch.target.rotation)
-
-    def _judge(self) -> Tensor:
-        shown, self._shown = self._shown, None
-        assert self.discriminator is not None and shown is not None, "the generator's phase comes first"
-        fake, real = shown
-        return judge(self.discriminator, real, fake)
 
 
 def _fomm_losses(motion: Keypoints, warped: Keypoints | None, transform: RandomTransform) -> Losses:

@@ -23,7 +23,8 @@ from megaportraits.faces.detector import FaceAnalyzer
 from megaportraits.faces.landmarks import MEASURED_SIZE, select_blendshapes
 from megaportraits.models.base import BaseModel
 from megaportraits.models.motion import BlendshapeCorrection, infer_motion
-from megaportraits.models.storage import find_base, load_base, read_notes, save_base
+from megaportraits.models.storage import find_base, load_base, save_base
+from megaportraits.nn.weights_file import read_notes
 from megaportraits.ops.compositing import composite
 from megaportraits.ops.resample import resize_images
 

@@ -13,7 +13,7 @@ from megaportraits.config import HiFaceGanConfig, PictureLossConfig, TrainEnhanc
 from megaportraits.data.batches import PhotoBatch
 from megaportraits.data.photos import PhotoDataset
 from megaportraits.errors import ConfigError
-from megaportraits.losses.adversarial import generator_terms, judge
+from megaportraits.losses.adversarial import generator_terms
 from megaportraits.losses.cycle import low_resolution_cycle
 from megaportraits.losses.foreground import masked_l1
 from megaportraits.models.base import BaseModel
@@ -33,6 +33,7 @@ from megaportraits.training.photos import (
     photo_views,
     truth_of,
 )
+from megaportraits.training.shown import ShownImages
 from megaportraits.training.stage import Losses, TrainingStage
 
 
@@ -84,7 +85,7 @@ class EnhancerStage(TrainingStage[PictureEnhancer, PhotoBatch, PhotoBatch]):
         )
         self.discriminator = Discriminator(config.discriminator) if w.adversarials else None
         self.phases = ("generator", "discriminator") if w.adversarials else ("generator",)
-        self._shown: tuple[Tensor, Tensor] | None = None
+        self._shown = ShownImages()
 
     def weights(self) -> dict[str, float]:
         """The weights of all losses that are on."""
@@ -103,7 +104,7 @@ class EnhancerStage(TrainingStage[PictureEnhancer, PhotoBatch, PhotoBatch]):
     def forward(self, phase: str, batch: PhotoBatch, step: int, generator: torch.Generator) -> Losses:
         """The losses of one phase, unweighted; "discriminator" receives the images of the preceding "generator"."""
         if phase == "discriminator":
-            return {"discriminator": self._judge()}
+            return {"discriminator": self._shown.judge(self.discriminator)}
         config, w = self.config, self.config.loss
         if config.data.flip:
             batch = batch.mirror_half(generator)
@@ -174,14 +175,8 @@ class EnhancerStage(TrainingStage[PictureEnhancer, PhotoBatch, PhotoBatch]):
         Features are matched with the target. The discriminator's real samples are the unmodified photographs.
         """
         assert self.discriminator is not None
-        self._shown = torch.cat([prediction, crossed]).detach(), photograph
+        self._shown.keep(torch.cat([prediction, crossed]), photograph)
         return generator_terms(self.discriminator, prediction, target, crossed)
-
-    def _judge(self) -> Tensor:
-        assert self.discriminator is not None and self._shown is not None, "the generator's phase comes first"
-        fake, real = self._shown
-        self._shown = None
-        return judge(self.discriminator, real, fake)
 
 
 def train_enhancer(config: TrainEnhancerConfig | TrainHiFaceGanConfig, out: Path, *, resume: bool = False) -> int:

@@ -18,7 +18,7 @@ from megaportraits.data.batches import JointBatch, PairBatch, PhotoBatch
 from megaportraits.data.joint import JointDataset
 from megaportraits.data.photos import PhotoDataset
 from megaportraits.errors import TrainingError
-from megaportraits.losses.adversarial import generator_terms, judge
+from megaportraits.losses.adversarial import generator_terms
 from megaportraits.losses.foreground import masked_l1
 from megaportraits.models.base import BaseModel
 from megaportraits.models.discriminator import Discriminator
@@ -28,6 +28,7 @@ from megaportraits.training.base import PairStage, begin
 from megaportraits.training.loop import fit
 from megaportraits.training.pairs import run_pairs
 from megaportraits.training.photos import drive_views, photo_views
+from megaportraits.training.shown import ShownImages
 from megaportraits.training.stage import Losses
 from megaportraits.training.start import require_head_pose
 from megaportraits.training.views import Views
@@ -46,7 +47,7 @@ class OneStage(PairStage[JointBatch]):
         self.photo_discriminator = Discriminator(config.discriminator) if config.photos.adversarials else None
         if self.photo_discriminator is not None:
             self.phases = (*self.phases, JUDGE)
-        self._photographs: tuple[Tensor, Tensor] | None = None
+        self._shown_photographs = ShownImages()
 
     def weights(self) -> dict[str, float]:
         """The weights of L_base, and those of L_enh times `photos.weight`."""
@@ -59,7 +60,7 @@ class OneStage(PairStage[JointBatch]):
     def forward(self, phase: str, batch: JointBatch, step: int, generator: torch.Generator) -> Losses:
         """See `TrainingStage.forward`."""
         if phase == JUDGE:
-            return {JUDGE: self._judge_photographs()}
+            return {JUDGE: self._shown_photographs.judge(self.photo_discriminator)}
         losses = self.pair_losses(phase, batch.pairs, step, generator)
         return losses | self._photo_losses(batch.photos, generator) if phase == "generator" else losses
 
@@ -87,15 +88,9 @@ class OneStage(PairStage[JointBatch]):
 
     def _photo_adversarial(self, own: Tensor, crossed: Tensor, truth: Tensor) -> Losses:
         assert self.photo_discriminator is not None
-        self._photographs = torch.cat([own, crossed]).detach(), truth
+        self._shown_photographs.keep(torch.cat([own, crossed]), truth)
         terms = generator_terms(self.photo_discriminator, own, truth, crossed)
         return {f"photo_{name}": loss for name, loss in terms.items()}
-
-    def _judge_photographs(self) -> Tensor:
-        assert self.photo_discriminator is not None and self._photographs is not None, "the generator's phase is first"
-        fake, real = self._photographs
-        self._photographs = None
-        return judge(self.photo_discriminator, real, fake)
 
 
 def train_one_stage(

@@ -14,7 +14,7 @@ from megaportraits.data.augment import color_jitter, degrade
 from megaportraits.data.batches import DistillationBatch
 from megaportraits.data.distillation_dataset import DistillationDataset, DistillationPreview
 from megaportraits.errors import ConfigError
-from megaportraits.losses.adversarial import generator_terms, judge
+from megaportraits.losses.adversarial import generator_terms
 from megaportraits.losses.foreground import masked_l1
 from megaportraits.models.discriminator import Discriminator
 from megaportraits.models.storage import load_student, save_student
@@ -26,6 +26,7 @@ from megaportraits.ops.resample import fit_input
 from megaportraits.training.features import feature_map
 from megaportraits.training.loop import fit
 from megaportraits.training.perceptual import PerceptualTerms
+from megaportraits.training.shown import ShownImages
 from megaportraits.training.stage import Losses, TrainingStage
 from megaportraits.training.views import random_background
 
@@ -53,7 +54,7 @@ class StudentStage(TrainingStage[Student, DistillationBatch, DistillationBatch])
         adversarial = bool(w.adversarial or w.feature_matching)
         self.discriminator = Discriminator(config.discriminator) if adversarial else None
         self.phases = ("student", "discriminator") if adversarial else ("student",)
-        self._shown: tuple[Tensor, Tensor] | None = None
+        self._shown = ShownImages()
 
     def weights(self) -> dict[str, float]:
         """The weights of all losses that are on."""
@@ -70,7 +71,7 @@ class StudentStage(TrainingStage[Student, DistillationBatch, DistillationBatch])
     def forward(self, phase: str, batch: DistillationBatch, step: int, generator: torch.Generator) -> Losses:
         """The losses of one phase, unweighted; "discriminator" receives the images of the preceding "student"."""
         if phase == "discriminator":
-            return {"discriminator": self._judge()}
+            return {"discriminator": self._shown.judge(self.discriminator)}
         driver = see_driver(batch, generator if self.config.data.driver_augmentation else None)
         output = self.model(driver, batch.avatar)
         color = self._color(batch, generator)
@@ -110,17 +111,11 @@ class StudentStage(TrainingStage[Student, DistillationBatch, DistillationBatch])
 
     def _adversarial(self, prediction: Tensor, target: Tensor, *, speaks: bool) -> Losses:
         assert self.discriminator is not None
-        self._shown = prediction.detach(), target
+        self._shown.keep(prediction, target)
         if not speaks:
             return {}
         losses = generator_terms(self.discriminator, prediction, target)
         return {name: loss for name, loss in losses.items() if getattr(self.config.loss, name)}
-
-    def _judge(self) -> Tensor:
-        assert self.discriminator is not None and self._shown is not None, "the student's phase comes first"
-        fake, real = self._shown
-        self._shown = None
-        return judge(self.discriminator, real, fake)
 
 
 def see_driver(batch: DistillationBatch, generator: torch.Generator | None) -> Tensor:
